@@ -1,0 +1,70 @@
+//! One error type for the whole crate: each variant is one kind of cause, each message says what, where, expected and got.
+
+use std::{fmt, io};
+
+/// What can go wrong.
+#[derive(Debug)]
+pub enum Error {
+    /// A model file or a model directory that is not what its specification says (`format/README.md`).
+    Format(String),
+    /// An argument that cannot be used: a wrong shape, length, value or combination.
+    Argument(String),
+    /// An index outside its table.
+    OutOfRange(String),
+    /// Memory could not be reserved.
+    Memory(String),
+    /// The operating system refused.
+    Io {
+        /// What was being done, and to which path.
+        doing: String,
+        /// The operating system's own error.
+        source: io::Error,
+    },
+    /// The caller's interrupt check asked to stop.
+    Interrupted,
+    /// A bug of this crate.
+    Internal(String),
+}
+
+/// The crate's result type.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Format(text)
+            | Error::Argument(text)
+            | Error::OutOfRange(text)
+            | Error::Memory(text)
+            | Error::Internal(text) => f.write_str(text),
+            Error::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Error::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// A vector with room for `len` elements, or [`Error::Memory`] that names `what` it was for.
+pub(crate) fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| {
+        let bytes = len as u128 * size_of::<T>() as u128;
+        Error::Memory(format!("{what}: cannot reserve {bytes} bytes"))
+    })?;
+    Ok(vec)
+}
+
+/// `len` copies of `value`, or [`Error::Memory`] that names `what` they were for.
+pub(crate) fn filled<T: Clone>(what: &str, len: usize, value: T) -> Result<Vec<T>> {
+    let mut vec = reserve(what, len)?;
+    vec.resize(len, value);
+    Ok(vec)
+}

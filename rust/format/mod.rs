@@ -1,0 +1,1 @@
+//! The model directory, read into types that cannot be wrong.
