@@ -43,6 +43,22 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// The same error, its message opened by the place it happened in: a file, an argument.
+    #[must_use]
+    pub(crate) fn within(self, place: impl fmt::Display) -> Self {
+        match self {
+            Error::Format(text) => Error::Format(format!("{place}: {text}")),
+            Error::Argument(text) => Error::Argument(format!("{place}: {text}")),
+            Error::OutOfRange(text) => Error::OutOfRange(format!("{place}: {text}")),
+            Error::Memory(text) => Error::Memory(format!("{place}: {text}")),
+            Error::Internal(text) => Error::Internal(format!("{place}: {text}")),
+            Error::Io { doing, source } => Error::Io { doing: format!("{place}: {doing}"), source },
+            Error::Interrupted => Error::Interrupted,
+        }
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {

@@ -1,0 +1,119 @@
+//! A file read once, from front to back, through one small buffer: hashed and interruptible on the way.
+
+use std::{
+    io::{ErrorKind, Read},
+    time::{Duration, Instant},
+};
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use sha2::{Digest, Sha256};
+
+use super::container::Dtype;
+use crate::error::{Error, Result, filled};
+
+/// The interrupt check: called while a file is read; an error stops the reading and is handed on.
+pub(super) type Check<'a> = dyn FnMut() -> Result<()> + 'a;
+
+/// Bytes read at a time: small enough to stay in the second-level cache between reading, hashing and converting.
+const PIECE: usize = 128 << 10;
+
+/// The interrupt check is called when this many bytes or this much time has gone by since it was last called.
+const CHECK_BYTES: usize = 8 << 20;
+const CHECK_EVERY: Duration = Duration::from_millis(25);
+
+/// The bytes of one file, in order, each once.
+pub(super) struct Stream<'a> {
+    reader: &'a mut dyn Read,
+    length: u64,
+    digest: Option<&'a mut Sha256>,
+    check: &'a mut Check<'a>,
+    buffer: Vec<u8>,
+    checked: Instant,
+    unchecked_bytes: usize,
+}
+
+impl<'a> Stream<'a> {
+    /// Reads `reader`, which holds `length` bytes; every byte read goes into `digest`.
+    pub(super) fn new(
+        reader: &'a mut dyn Read,
+        length: u64,
+        digest: Option<&'a mut Sha256>,
+        check: &'a mut Check<'a>,
+    ) -> Self {
+        Stream { reader, length, digest, check, buffer: Vec::new(), checked: Instant::now(), unchecked_bytes: 0 }
+    }
+
+    /// The length of the file in bytes, read or not.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next `count` bytes. The caller has checked `count` against the length of the file.
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&[u8]> {
+        if self.buffer.len() < count {
+            self.buffer = filled("read buffer", count.max(PIECE), 0)?;
+        }
+        let mut done = 0;
+        while done < count {
+            self.poll()?;
+            match self.reader.read(&mut self.buffer[done..count.min(done + PIECE)]) {
+                Ok(0) => {
+                    return Err(Error::Format(format!(
+                        "the file ends early: it was {} bytes long when it was opened, and was cut while it was read",
+                        self.length
+                    )));
+                }
+                Ok(read) => {
+                    done += read;
+                    self.unchecked_bytes += read;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => self.unchecked_bytes = CHECK_BYTES,
+                Err(source) => return Err(Error::Io { doing: "cannot read".to_owned(), source }),
+            }
+        }
+        let bytes = &self.buffer[..count];
+        if let Some(digest) = &mut self.digest {
+            digest.update(bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// The next `out.len()` numbers of a floating-point tensor, widened to float32 (exactly).
+    pub(super) fn floats(&mut self, dtype: Dtype, out: &mut [f32]) -> Result<()> {
+        for out in out.chunks_mut(PIECE / size_of::<f32>()) {
+            let bytes = self.bytes(out.len() * dtype.size())?;
+            match dtype {
+                Dtype::F32 => {
+                    let (values, _) = bytes.as_chunks();
+                    out.iter_mut().zip(values).for_each(|(out, value)| *out = f32::from_le_bytes(*value));
+                }
+                Dtype::F16 => widen(bytes, out, f16::from_le_bytes, |half, out| half.convert_to_f32_slice(out)),
+                Dtype::Bf16 => widen(bytes, out, bf16::from_le_bytes, |half, out| half.convert_to_f32_slice(out)),
+                Dtype::I64 | Dtype::I32 | Dtype::U8 => {
+                    return Err(Error::Internal(format!("{dtype:?} read as floating point")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<()> {
+        if self.unchecked_bytes >= CHECK_BYTES || self.checked.elapsed() >= CHECK_EVERY {
+            (self.check)()?;
+            self.checked = Instant::now();
+            self.unchecked_bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Widens little-endian 16-bit floats, a few at a time on the stack, so that the conversion runs on whole vectors.
+fn widen<H: Copy + Default>(bytes: &[u8], out: &mut [f32], from: fn([u8; 2]) -> H, convert: impl Fn(&[H], &mut [f32])) {
+    let mut stack = [H::default(); 1024];
+    let (bytes, _) = bytes.as_chunks();
+    for (bytes, out) in bytes.chunks(stack.len()).zip(out.chunks_mut(stack.len())) {
+        let halves = &mut stack[..bytes.len()];
+        halves.iter_mut().zip(bytes).for_each(|(half, bytes)| *half = from(*bytes));
+        convert(halves, out);
+    }
+}
