@@ -58,6 +58,8 @@ impl FromStr for Kind {
 pub struct Table {
     rows: usize,
     width: usize,
+    /// Row `r` is row `r & mask` of chunk `r >> shift`, `1 << shift` being the rows of a chunk.
+    shift: u32,
     chunks: Vec<Vec<f32>>,
     max_abs: f32,
 }
@@ -67,7 +69,7 @@ impl Table {
     pub fn rows_per_chunk(width: usize) -> usize {
         const CHUNK_BYTES: usize = 8 << 20;
         let rows = CHUNK_BYTES / size_of::<f32>() / width.max(1);
-        if rows < 16 { 16 } else { 1 << rows.ilog2() }
+        1 << rows.max(16).ilog2()
     }
 
     /// The number of rows, below 2^31.
@@ -85,9 +87,8 @@ impl Table {
     /// # Panics
     /// When `row` is not below `rows`.
     pub fn row(&self, row: usize) -> &[f32] {
-        let per_chunk = Self::rows_per_chunk(self.width);
-        let start = row % per_chunk * self.width;
-        &self.chunks[row / per_chunk][start..start + self.width]
+        let start = (row & ((1 << self.shift) - 1)) * self.width;
+        &self.chunks[row >> self.shift][start..start + self.width]
     }
 
     /// The largest absolute value.
@@ -291,7 +292,7 @@ impl Source<'_> {
             chunks.push(chunk);
             largest = largest.max(max_abs);
         }
-        Ok(Table { rows, width, chunks, max_abs: largest })
+        Ok(Table { rows, width, shift: per_chunk.ilog2(), chunks, max_abs: largest })
     }
 
     /// `count` elements from `first` on, and the largest absolute value among them. Goes forward in pieces that stay in the

@@ -9,7 +9,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use sha2::{Digest, Sha256};
 
 use super::container::Dtype;
-use crate::error::{Error, Result, filled};
+use crate::error::{Error, Result, filled, reserve};
 
 /// The interrupt check: called while a file is read; an error stops the reading and is handed on.
 pub(super) type Check<'a> = dyn FnMut() -> Result<()> + 'a;
@@ -97,7 +97,30 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn poll(&mut self) -> Result<()> {
+    /// The next `count` elements of `N` bytes each, in a vector of their own.
+    pub(super) fn collect<const N: usize, T>(
+        &mut self,
+        what: &str,
+        count: usize,
+        convert: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>> {
+        let mut elements = reserve(what, count)?;
+        while elements.len() < count {
+            let piece = (count - elements.len()).min(PIECE / N);
+            let (values, _) = self.bytes(piece * N)?.as_chunks();
+            elements.extend(values.iter().map(|value| convert(*value)));
+        }
+        Ok(elements)
+    }
+
+    /// Counts `bytes` more as worked through, and calls the interrupt check when they have become many.
+    pub(super) fn worked(&mut self, bytes: usize) -> Result<()> {
+        self.unchecked_bytes += bytes;
+        if self.unchecked_bytes >= CHECK_BYTES { self.poll() } else { Ok(()) }
+    }
+
+    /// Calls the interrupt check where it is due.
+    pub(super) fn poll(&mut self) -> Result<()> {
         if self.unchecked_bytes >= CHECK_BYTES || self.checked.elapsed() >= CHECK_EVERY {
             (self.check)()?;
             self.checked = Instant::now();

@@ -1,0 +1,225 @@
+//! Opening a model: a directory as one generation of files, or a single file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+
+use super::{
+    config::Config,
+    container::Header,
+    json::quote,
+    model::Model,
+    sidecar,
+    single::{check_version, read_weights},
+    stream::Stream,
+};
+use crate::{
+    error::{Error, Result},
+    filter::Csr,
+    ids::Ids,
+};
+
+/// What [`open`] found, read whole into private memory.
+#[derive(Debug)]
+pub struct Opened {
+    /// The weights.
+    pub model: Model,
+    /// The interactions known at training time: one row a user.
+    pub seen: Option<Csr>,
+    /// The external ids of the users.
+    pub users: Option<Ids>,
+    /// The external ids of the items.
+    pub items: Option<Ids>,
+    /// The generation: the `model_id` of every file. A single file may lack one.
+    pub model_id: Option<String>,
+    /// SHA-256, in hexadecimal, of what a scorer uses: the bytes of `model.safetensors`, then those of `seen.safetensors`.
+    pub digest: String,
+}
+
+/// Reads a model directory or a single model file. `check` is called at least every 8 MiB and every 50 ms of reading, and stops
+/// it with its error.
+///
+/// A directory that is published anew meanwhile gives the old generation or the new one, never files of both.
+///
+/// # Errors
+/// [`Error::Io`] where the path does not exist or cannot be read, [`Error::Format`] for what is not a valid model,
+/// [`Error::Memory`], or `check`'s own error.
+pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+    loop {
+        check()?;
+        let opened = open_entry(path).map_err(|error| error.within(path.display()))?;
+        match opened {
+            Entry::File(model) => return read_single(model, check),
+            Entry::Directory(directory) => match Files::open(&directory, path)? {
+                Some(files) => return files.read(check),
+                None => continue,
+            },
+        }
+    }
+}
+
+/// An open file or directory.
+enum Entry {
+    File(ModelFile),
+    Directory(File),
+}
+
+fn open_entry(path: &Path) -> Result<Entry> {
+    // Without waiting for the other end of what turns out to be a pipe.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_open)?;
+    if file.metadata().map_err(cannot_open)?.is_dir() {
+        return Ok(Entry::Directory(file));
+    }
+    Ok(Entry::File(ModelFile::new(file, path.to_owned())?))
+}
+
+fn cannot_open(source: impl Into<io::Error>) -> Error {
+    Error::Io { doing: "cannot open".to_owned(), source: source.into() }
+}
+
+/// A regular file, open, with the path that errors name.
+struct ModelFile {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl ModelFile {
+    fn new(file: File, path: PathBuf) -> Result<Self> {
+        let metadata = file.metadata().map_err(cannot_open)?;
+        if !metadata.is_file() {
+            return Err(Error::Format("neither a regular file nor a directory".to_owned()));
+        }
+        Ok(ModelFile { file, path, length: metadata.len() })
+    }
+
+    /// Runs `read` on the file's bytes; its errors name the path.
+    fn read<T>(
+        mut self,
+        digest: Option<&mut Sha256>,
+        check: &mut dyn FnMut() -> Result<()>,
+        read: impl FnOnce(&mut Stream<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut stream = Stream::new(&mut self.file, self.length, digest, check);
+        read(&mut stream).map_err(|error| error.within(self.path.display()))
+    }
+}
+
+fn read_single(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+    let mut digest = Sha256::new();
+    let model = file.read(Some(&mut digest), check, |stream| {
+        let header = Header::read(stream)?;
+        read_weights(stream, header)
+    })?;
+    let model_id = model.metadata().get("model_id").cloned();
+    Ok(Opened { model, seen: None, users: None, items: None, model_id, digest: hexadecimal(digest) })
+}
+
+/// The files of one generation of a model directory, all open before any is read.
+struct Files {
+    config: ModelFile,
+    model: ModelFile,
+    seen: Option<ModelFile>,
+    ids: Option<ModelFile>,
+}
+
+impl Files {
+    /// Opens the files below a directory's handle, which stays with one generation whatever happens to its path. None where
+    /// another generation has taken the path by the time all are open: then this one may be half removed.
+    fn open(directory: &File, path: &Path) -> Result<Option<Self>> {
+        let find = |name: &str| {
+            let path = path.join(name);
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let found = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+                Ok(file) => ModelFile::new(File::from(file), path.clone()).map(Some),
+                Err(rustix::io::Errno::NOENT) => Ok(None),
+                Err(error) => Err(cannot_open(error)),
+            };
+            found.map_err(|error| error.within(path.display()))
+        };
+        let files =
+            [find("config.json")?, find("model.safetensors")?, find("seen.safetensors")?, find("ids.safetensors")?];
+        if !is_at(directory, path) {
+            return Ok(None);
+        }
+        match files {
+            [Some(config), Some(model), seen, ids] => Ok(Some(Files { config, model, seen, ids })),
+            [_, None, ..] => Err(Error::Format(format!(
+                "{}: no model.safetensors in this directory; expected a model directory, which holds model.safetensors and \
+                 config.json, or the path of a single .safetensors file",
+                path.display()
+            ))),
+            [None, ..] => Err(Error::Format(format!(
+                "{}: no config.json beside model.safetensors; a model directory holds both (to read the weights alone, give \
+                 the path of model.safetensors)",
+                path.display()
+            ))),
+        }
+    }
+
+    fn read(self, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+        let Files { config, model, seen, ids } = self;
+        let mut digest = Sha256::new();
+        let config_path = config.path.clone();
+        let config = config.read(None, check, Config::read)?;
+        let read_header = |stream: &mut Stream<'_>| {
+            let header = Header::read(stream)?;
+            check_version(&header.metadata)?;
+            check_same_set(&header, &config, &config_path)?;
+            Ok(header)
+        };
+
+        let model = model.read(Some(&mut digest), check, |stream| {
+            let header = read_header(stream)?;
+            read_weights(stream, header)
+        })?;
+        config.check(&model).map_err(|error| error.within(config_path.display()))?;
+
+        let (num_users, num_items) = (model.num_users(), model.num_items());
+        let read_seen = |stream: &mut Stream<'_>| {
+            let header = read_header(stream)?;
+            sidecar::read_seen(stream, &header, num_users, num_items)
+        };
+        let seen = seen.map(|file| file.read(Some(&mut digest), check, read_seen)).transpose()?;
+        let read_ids = |stream: &mut Stream<'_>| {
+            let header = read_header(stream)?;
+            sidecar::read_ids(stream, &header, num_users, num_items)
+        };
+        let ids = ids.map(|file| file.read(None, check, read_ids)).transpose()?;
+        let (users, items) = ids.unzip();
+        Ok(Opened { model, seen, users, items, model_id: Some(config.model_id), digest: hexadecimal(digest) })
+    }
+}
+
+/// Whether `path` still leads to the open `directory`. While it is open, no other directory can get its inode.
+fn is_at(directory: &File, path: &Path) -> bool {
+    match (directory.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Refuses a file of another generation than its config.json.
+fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Result<()> {
+    let expected = quote(&config.model_id);
+    let config_path = config_path.display();
+    match header.metadata.get("model_id") {
+        Some(model_id) if *model_id == config.model_id => Ok(()),
+        Some(model_id) => Err(Error::Format(format!(
+            "a mixed set of files: model_id {} here, {expected} in {config_path}",
+            quote(model_id)
+        ))),
+        None => Err(Error::Format(format!("a mixed set of files: no model_id here, {expected} in {config_path}"))),
+    }
+}
+
+fn hexadecimal(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

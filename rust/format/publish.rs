@@ -1,0 +1,128 @@
+//! Publishing a model directory whole: at every moment its path leads to the old files or to the new ones.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, RenameFlags},
+    io::Errno,
+};
+
+use crate::error::{Error, Result};
+
+/// Moves the finished directory `staging` to `target`, replacing a model directory there. Everything is on disk before the
+/// move, and the move before this returns. `target` may be absent, an empty directory, or a model directory, which is
+/// exchanged for the new one in one step and then removed with all it holds; a symbolic link to one of these is followed.
+/// Both must lie on one file system, neither in the other.
+///
+/// # Errors
+/// [`Error::Argument`] where `staging` holds no `model.safetensors`, or `target` is a file or a directory of other things;
+/// [`Error::Io`] where the operating system refuses, also where the file system cannot exchange directories. Unless its message
+/// begins with `published`, nothing has changed.
+pub fn publish(staging: &Path, target: &Path) -> Result<()> {
+    if !staging.join("model.safetensors").is_file() {
+        return Err(Error::Argument(format!("{}: no model.safetensors to publish", staging.display())));
+    }
+    let (staging, target) = (&resolve(staging)?, &resolve(target)?);
+    if staging.starts_with(target) || target.starts_with(staging) {
+        let (staging, target) = (staging.display(), target.display());
+        return Err(Error::Argument(format!("{staging} cannot be published to {target}: one lies in the other")));
+    }
+    sync(staging)?;
+    let replaced = loop {
+        let moved = match occupant(target)? {
+            Occupant::Nothing => fs::rename(staging, target).map(|()| false),
+            Occupant::Model => exchange(staging, target).map(|()| true),
+        };
+        match moved {
+            // Another publication came first: replace it.
+            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
+            moved => break moved.map_err(|source| failed("cannot publish to", target, source))?,
+        }
+    };
+    for parent in [target, staging].into_iter().filter_map(|path| path.parent()) {
+        sync_one(parent).map_err(|source| failed("published, but cannot sync", parent, source))?;
+    }
+    if replaced {
+        fs::remove_dir_all(staging)
+            .map_err(|source| failed("published, but cannot remove the replaced model, now at", staging, source))?;
+    }
+    Ok(())
+}
+
+/// What stands at the path to publish to.
+enum Occupant {
+    /// Nothing, or an empty directory.
+    Nothing,
+    Model,
+}
+
+fn occupant(target: &Path) -> Result<Occupant> {
+    let mut entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Occupant::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Err(Error::Argument(format!("{}: a file, expected a directory to publish to", target.display())));
+        }
+        Err(source) => return Err(failed("cannot list", target, source)),
+    };
+    if target.join("model.safetensors").is_file() {
+        return Ok(Occupant::Model);
+    }
+    match entries.next() {
+        None => Ok(Occupant::Nothing),
+        Some(_) => Err(Error::Argument(format!(
+            "{}: holds other things and no model.safetensors; it is not replaced",
+            target.display()
+        ))),
+    }
+}
+
+fn exchange(staging: &Path, target: &Path) -> io::Result<()> {
+    rustix::fs::renameat_with(CWD, staging, CWD, target, RenameFlags::EXCHANGE).map_err(|errno| match errno {
+        Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => io::Error::new(
+            ErrorKind::Unsupported,
+            "this file system cannot exchange two directories in one step, so the model there cannot be replaced safely; \
+             publish to a new path",
+        ),
+        other => other.into(),
+    })
+}
+
+/// Forces a directory and all below it to disk.
+fn sync(path: &Path) -> Result<()> {
+    let listed = fs::read_dir(path).map_err(|source| failed("cannot list", path, source))?;
+    for entry in listed {
+        let entry = entry.map_err(|source| failed("cannot list", path, source))?;
+        let path = entry.path();
+        if path.is_dir() {
+            sync(&path)?;
+        } else {
+            sync_one(&path).map_err(|source| failed("cannot sync", &path, source))?;
+        }
+    }
+    sync_one(path).map_err(|source| failed("cannot sync", path, source))
+}
+
+fn sync_one(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The absolute path without symbolic links; what it leads to may be absent.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let resolved = match (fs::canonicalize(path), path.file_name()) {
+        (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::canonicalize(parent).map(|parent| parent.join(name))
+        }
+        (resolved, _) => resolved,
+    };
+    resolved.map_err(|source| failed("cannot resolve", path, source))
+}
+
+fn failed(doing: &str, path: &Path, source: io::Error) -> Error {
+    Error::Io { doing: format!("{doing} {}", path.display()), source }
+}
