@@ -89,3 +89,166 @@ impl Csr {
         self.indices.truncate(kept);
     }
 }
+
+/// A set of items, one bit for each item of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemSet {
+    words: Vec<u64>,
+    items: usize,
+}
+
+impl ItemSet {
+    /// The items listed in `indices`, of a catalogue of `items`; `what` names the argument in errors.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for an index that is not below `items`.
+    pub fn from_indices(what: &str, indices: &[u32], items: usize) -> Result<Self> {
+        let mut set = ItemSet { words: vec![0; items.div_ceil(64)], items };
+        for (at, &item) in indices.iter().enumerate() {
+            if item as usize >= items {
+                return Err(Error::OutOfRange(format!(
+                    "{what}[{at}]: item index {item} is out of range for {items} items"
+                )));
+            }
+            set.words[item as usize / 64] |= 1 << (item % 64);
+        }
+        Ok(set)
+    }
+
+    /// The items whose `mask` is true; `what` names the argument in errors.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when `mask` has not one value for each of the `items`.
+    pub fn from_mask(what: &str, mask: &[bool], items: usize) -> Result<Self> {
+        if mask.len() != items {
+            let got = mask.len();
+            return Err(Error::Argument(format!(
+                "{what}: a boolean mask has one value for each of {items} items; got {got}"
+            )));
+        }
+        let word = |bits: &[bool]| bits.iter().rev().fold(0, |word, &bit| word << 1 | u64::from(bit));
+        Ok(ItemSet { words: mask.chunks(64).map(word).collect(), items })
+    }
+
+    /// Every item.
+    fn all(items: usize) -> Self {
+        let mut words = vec![u64::MAX; items.div_ceil(64)];
+        if let (Some(last), used @ 1..) = (words.last_mut(), items % 64) {
+            *last = (1 << used) - 1;
+        }
+        ItemSet { words, items }
+    }
+
+    fn remove(&mut self, other: &ItemSet) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// Whether `item` is in the set.
+    pub fn contains(&self, item: u32) -> bool {
+        self.words[item as usize / 64] >> (item % 64) & 1 == 1
+    }
+
+    /// How many items are in the set.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Items `16 * group` to `16 * group + 15`, one bit each.
+    #[inline]
+    pub(crate) fn sixteen(&self, group: usize) -> u16 {
+        (self.words[group / 4] >> (16 * (group % 4))) as u16
+    }
+
+    /// The items of the set, ascending.
+    pub(crate) fn indices(&self) -> Vec<u32> {
+        (0..self.items as u32).filter(|&item| self.contains(item)).collect()
+    }
+}
+
+/// What a call may return: everything, but for what these take away. A default filter takes nothing away.
+#[derive(Debug, Default, Clone)]
+pub struct Filter<'a> {
+    /// Items that a row must not get.
+    pub exclude: Option<Exclude<'a>>,
+    /// Items that any row may get; all where `None`.
+    pub allow: Option<ItemSet>,
+    /// Items that no row may get.
+    pub deny: Option<ItemSet>,
+    /// Row `r` may get nothing but these.
+    pub candidates: Option<&'a Csr>,
+}
+
+/// Items excluded row by row.
+#[derive(Debug, Clone, Copy)]
+pub enum Exclude<'a> {
+    /// Row `r` of the call must not get the items of row `r`.
+    Rows(&'a Csr),
+    /// A user must not get the items stored for that user.
+    Seen(&'a Csr),
+}
+
+/// The part of a [`Filter`] that is the same for every row.
+#[derive(Debug)]
+pub(crate) enum Shared {
+    /// Every item.
+    All,
+    /// So many items that the catalogue is scanned and the others are masked out.
+    Most(ItemSet),
+    /// So few items that they are scored one by one.
+    Few(Vec<u32>),
+}
+
+impl Filter<'_> {
+    /// What `allow` and `deny` leave. At most one item in `few` is few.
+    pub(crate) fn shared(&self, items: usize, few: usize) -> Shared {
+        if self.allow.is_none() && self.deny.is_none() {
+            return Shared::All;
+        }
+        let mut left = self.allow.clone().unwrap_or_else(|| ItemSet::all(items));
+        if let Some(deny) = &self.deny {
+            left.remove(deny);
+        }
+        match left.count() {
+            count if count == items => Shared::All,
+            count if count <= items / few => Shared::Few(left.indices()),
+            _ => Shared::Most(left),
+        }
+    }
+}
+
+/// Walks along a sorted list of excluded items.
+#[derive(Debug, Clone)]
+pub(crate) struct Cursor<'a>(&'a [u32]);
+
+impl<'a> Cursor<'a> {
+    /// Before item `first` of `excluded`, which is sorted.
+    pub(crate) fn new(excluded: &'a [u32], first: u32) -> Self {
+        Cursor(&excluded[excluded.partition_point(|&item| item < first)..])
+    }
+
+    /// Which of the sixteen items from `first` on are excluded, one bit each. `first` never falls from call to call.
+    #[inline]
+    pub(crate) fn sixteen(&mut self, first: u32) -> u16 {
+        let mut bits = 0;
+        while let [item, rest @ ..] = self.0
+            && *item < first + 16
+        {
+            if *item >= first {
+                bits |= 1 << (item - first);
+            }
+            self.0 = rest;
+        }
+        bits
+    }
+
+    /// Whether `item` is excluded. `item` never falls from call to call.
+    #[inline]
+    pub(crate) fn contains(&mut self, item: u32) -> bool {
+        while let [head, rest @ ..] = self.0
+            && *head < item
+        {
+            self.0 = rest;
+        }
+        self.0.first() == Some(&item)
+    }
+}

@@ -1,9 +1,18 @@
 //! NeuralCF: neural collaborative filtering (GMF, MLP, NeuMF; He et al., WWW 2017), scored exactly and fast on CPUs.
-#![warn(missing_docs)]
 
+mod engine;
 mod error;
 pub mod filter;
 pub mod format;
 pub mod ids;
+mod kernel;
+mod order;
+mod pairs;
+mod pool;
+mod rank;
 
+pub use engine::{Engine, ProjectedUsers, Scale, UserVectors, Users, index};
 pub use error::{Error, Result};
+pub use kernel::Isa;
+pub use pool::{Call, MAX_THREADS, choose_threads};
+pub use rank::TopK;

@@ -1,0 +1,512 @@
+//! A model laid out for queries.
+//!
+//! What all queries share is done once, here: the first layer is linear before its ReLU, so its item half and its user half are
+//! applied to the two tables when the model is loaded, and the output layer's GMF weights go into the users (`kernel/README.md`).
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result, reserve};
+use crate::filter::Csr;
+use crate::format::{Kind, Model, Range, Table};
+use crate::kernel::network::{Network, Packed, Project, Scratch};
+use crate::kernel::sigmoid::Sigmoid;
+use crate::kernel::{Aligned, Isa, LANES, Lanes};
+use crate::pool::{self, Call};
+
+/// Tiles that one task of loading handles.
+const TILES_PER_TASK: usize = 256;
+
+/// Work for which a thread is worth waking: some 50 us of multiply-adds.
+const WORTH_A_THREAD: usize = 2_500_000;
+
+/// A model, projected and laid out, with all that a query needs. Immutable: any number of threads may query it.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) isa: Isa,
+    pub(crate) network: Network,
+    kind: Kind,
+    num_users: usize,
+    num_items: usize,
+    /// Sixteen items side by side, feature by feature: what a scan of the catalogue reads.
+    pub(crate) item_tiles: Aligned,
+    /// One item after the other: what a query of single items reads.
+    item_rows: Aligned,
+    /// One user after the other, projected.
+    user_rows: Aligned,
+    projection: Projection,
+    /// The users' embeddings as they were given, for [`Engine::user_vectors`].
+    user_gmf: Option<Table>,
+    user_mlp: Option<Table>,
+    seen: Option<Csr>,
+    range: Range,
+    metadata: BTreeMap<String, String>,
+}
+
+/// How a user's embeddings become a row.
+#[derive(Debug)]
+struct Projection {
+    /// The user half of the first layer, with its bias.
+    first_layer: Option<Packed>,
+    /// The output layer's weights on the GMF part.
+    output_gmf: Vec<f32>,
+}
+
+/// Whether a score is a logit or a probability. Order is always by logit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// The output layer's value.
+    Logit,
+    /// Its sigmoid.
+    Probability,
+}
+
+/// The embeddings of some users, row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserVectors {
+    /// How many users.
+    pub rows: usize,
+    /// `[rows, G]`, in a model with a GMF part.
+    pub gmf: Option<Vec<f32>>,
+    /// `[rows, Mu]`, in a model with an MLP.
+    pub mlp: Option<Vec<f32>>,
+}
+
+/// Users that are not in the model, ready to be queried; see [`Engine::project`].
+#[derive(Debug)]
+pub struct ProjectedUsers {
+    rows: Aligned,
+    row_len: usize,
+    len: usize,
+}
+
+/// The users of a call, one for each row of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Users<'a> {
+    rows: &'a [Lanes],
+    row_len: usize,
+    which: Which<'a>,
+    len: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which<'a> {
+    Each(&'a [u32]),
+    Same(u32),
+    /// Not users of the model: row `r` is user `r`.
+    Given,
+}
+
+impl<'a> Users<'a> {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The index in the model of row `row`'s user; `None` for a user that is not in the model.
+    pub fn index(&self, row: usize) -> Option<u32> {
+        match self.which {
+            Which::Each(users) => Some(users[row]),
+            Which::Same(user) => Some(user),
+            Which::Given => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
+        let at = match self.which {
+            Which::Each(users) => users[row] as usize,
+            Which::Same(user) => user as usize,
+            Which::Given => row,
+        };
+        &self.rows[at * self.row_len..][..self.row_len]
+    }
+}
+
+impl ProjectedUsers {
+    /// All of them, in the order of their vectors.
+    pub fn users(&self) -> Users<'_> {
+        Users { rows: &self.rows, row_len: self.row_len, which: Which::Given, len: self.len }
+    }
+}
+
+/// `value` as an index of a table of `bound` rows, or what is wrong with it: `what` names the argument, `noun` what it indexes.
+pub fn index(what: &str, at: usize, value: i128, bound: usize, noun: &str) -> Result<u32> {
+    match u32::try_from(value) {
+        Ok(index) if (index as usize) < bound => Ok(index),
+        _ => Err(Error::OutOfRange(format!("{what}[{at}]: {noun} index {value} is out of range for {bound} {noun}s"))),
+    }
+}
+
+impl Engine {
+    /// Lays `model` out for `isa`, with the stored interactions `seen`, a row for each user.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] when `seen` has not one row for each user.
+    pub fn new(model: Model, seen: Option<Csr>, isa: Isa, call: Call<'_>) -> Result<Self> {
+        pool::survive_forks();
+        let (num_users, num_items) = (model.num_users(), model.num_items());
+        if let Some(seen) = &seen
+            && seen.rows() != num_users
+        {
+            let got = seen.rows();
+            return Err(Error::Argument(format!("seen: expected one row for each of {num_users} users, got {got}")));
+        }
+        let parts = model.into_parts();
+        let (user_gmf, item_gmf) = parts.gmf.map(|gmf| (gmf.users, gmf.items)).unzip();
+        let (user_mlp, item_mlp, layers) = match parts.mlp {
+            Some(mlp) => (Some(mlp.users), Some(mlp.items), mlp.layers),
+            None => (None, None, Vec::new()),
+        };
+        let g = user_gmf.as_ref().map_or(0, Table::width);
+        let user_width = user_mlp.as_ref().map_or(0, Table::width);
+        let (output_gmf, output_hidden) = parts.output_weight.split_at(g);
+        let pack = |layer: &crate::format::Layer, bias: &[f32], from: usize, inputs: usize| {
+            Packed::new(inputs, bias, isa.block(), |o, k| layer.weight[o * layer.inputs + from + k])
+        };
+        let network = Network {
+            h0: layers.first().map_or(0, |layer| layer.outputs),
+            g,
+            layers: layers.iter().skip(1).map(|layer| pack(layer, &layer.bias, 0, layer.inputs)).collect(),
+            output_weight: output_hidden.to_vec(),
+            output_bias: parts.output_bias,
+        };
+        let first = layers.first();
+        let item_half =
+            first.map(|layer| pack(layer, &vec![0.0; layer.outputs], user_width, layer.inputs - user_width));
+        let projection = Projection {
+            first_layer: first.map(|layer| pack(layer, &layer.bias, 0, user_width)),
+            output_gmf: output_gmf.to_vec(),
+        };
+
+        let layout = Layout { isa, network: &network, call };
+        let item_tiles = layout.item_tiles(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
+        let item_rows = layout.item_rows(num_items, &item_tiles)?;
+        let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
+        let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
+        let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
+        Ok(Engine {
+            isa,
+            kind: parts.kind,
+            num_users,
+            num_items,
+            item_tiles,
+            item_rows,
+            user_rows,
+            projection,
+            user_gmf,
+            user_mlp,
+            seen,
+            range: parts.range,
+            metadata: parts.metadata,
+            network,
+        })
+    }
+
+    /// `gmf`, `mlp` or `neumf`.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Users in the model.
+    pub fn num_users(&self) -> usize {
+        self.num_users
+    }
+
+    /// Items in the model.
+    pub fn num_items(&self) -> usize {
+        self.num_items
+    }
+
+    /// The instruction set it was laid out for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The metadata of the file it was read from.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The stored interactions, a row for each user.
+    pub fn seen(&self) -> Option<&Csr> {
+        self.seen.as_ref()
+    }
+
+    /// Bytes held, by part.
+    pub fn nbytes(&self) -> [(&'static str, usize); 6] {
+        let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
+        let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
+        [
+            ("item_tiles", self.item_tiles.nbytes()),
+            ("item_rows", self.item_rows.nbytes()),
+            ("user_rows", self.user_rows.nbytes()),
+            ("user_vectors", vectors),
+            ("network", self.network.nbytes() + projection + size_of_val(&self.projection.output_gmf[..])),
+            ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
+        ]
+    }
+
+    /// The users `users`, one for each row of a call.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn users<'a>(&'a self, users: &'a [u32]) -> Result<Users<'a>> {
+        check("users", users, self.num_users, "user")?;
+        Ok(Users { which: Which::Each(users), len: users.len(), ..self.same_user(0) })
+    }
+
+    /// The same user for each of `rows` rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn user(&self, user: u32, rows: usize) -> Result<Users<'_>> {
+        check("users", &[user], self.num_users, "user")?;
+        Ok(Users { len: rows, ..self.same_user(user) })
+    }
+
+    fn same_user(&self, user: u32) -> Users<'_> {
+        Users { rows: &self.user_rows, row_len: self.network.row_len(), which: Which::Same(user), len: 1 }
+    }
+
+    /// Makes users that are not in the model ready to be queried.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a part that the model lacks or that is missing, a wrong size, a value that is not finite, or vectors
+    /// so large that a score could leave the range of float32; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn project(&self, vectors: &UserVectors, call: Call<'_>) -> Result<ProjectedUsers> {
+        let rows = vectors.rows;
+        let gmf = self.check_vectors("gmf", self.user_gmf.as_ref(), vectors.gmf.as_deref(), rows)?;
+        let mlp = self.check_vectors("mlp", self.user_mlp.as_ref(), vectors.mlp.as_deref(), rows)?;
+        self.range.check_users(max_abs(gmf), max_abs(mlp))?;
+        let layout = Layout { isa: self.isa, network: &self.network, call };
+        let gmf_width = self.user_gmf.as_ref().map_or(0, Table::width);
+        let mlp_width = self.user_mlp.as_ref().map_or(0, Table::width);
+        let gmf_row = self.user_gmf.as_ref().map(|_| |user| &gmf[user * gmf_width..][..gmf_width]);
+        let mlp_row = self.user_mlp.as_ref().map(|_| |user| &mlp[user * mlp_width..][..mlp_width]);
+        let projected = layout.user_rows("user vectors", &self.projection, rows, gmf_row, mlp_row)?;
+        Ok(ProjectedUsers { rows: projected, row_len: self.network.row_len(), len: rows })
+    }
+
+    fn check_vectors<'a>(
+        &self,
+        part: &str,
+        table: Option<&Table>,
+        values: Option<&'a [f32]>,
+        rows: usize,
+    ) -> Result<&'a [f32]> {
+        let wrong = |text: String| Err(Error::Argument(format!("users.{part}: {text}")));
+        match (table, values) {
+            (None, None) => Ok(&[]),
+            (None, Some(_)) => wrong(format!("a {} model has no such part; expected None", self.kind.as_str())),
+            (Some(table), None) => wrong(format!("expected [{rows}, {}] values, got None", table.width())),
+            (Some(table), Some(values)) if values.len() != rows * table.width() => {
+                wrong(format!("expected [{rows}, {}] values, got {} in all", table.width(), values.len()))
+            }
+            (Some(table), Some(values)) => match values.iter().position(|x| !x.is_finite()) {
+                Some(at) => {
+                    let (row, column) = (at / table.width(), at % table.width());
+                    wrong(format!("expected finite values, got {} at [{row}, {column}]", values[at]))
+                }
+                None => Ok(values),
+            },
+        }
+    }
+
+    /// The embeddings of `users`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; [`Error::Memory`].
+    pub fn user_vectors(&self, users: &[u32]) -> Result<UserVectors> {
+        check("users", users, self.num_users, "user")?;
+        let gather = |table: &Table| {
+            let mut values = reserve("user vectors", users.len().saturating_mul(table.width()))?;
+            users.iter().for_each(|&user| values.extend_from_slice(table.row(user as usize)));
+            Ok(values)
+        };
+        Ok(UserVectors {
+            rows: users.len(),
+            gmf: self.user_gmf.as_ref().map(gather).transpose()?,
+            mlp: self.user_mlp.as_ref().map(gather).transpose()?,
+        })
+    }
+
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub(crate) fn check_items(&self, what: &str, items: &[u32]) -> Result<()> {
+        check(what, items, self.num_items, "item")
+    }
+
+    #[inline(always)]
+    pub(crate) fn item_row(&self, item: u32) -> &[Lanes] {
+        let len = self.network.row_len();
+        &self.item_rows[item as usize * len..][..len]
+    }
+
+    /// `call` on no more threads than `pairs` scores are worth.
+    pub(crate) fn sized<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
+        let work = pairs.saturating_mul(self.network.multiply_adds() + 16);
+        Call { threads: call.threads.min(work / WORTH_A_THREAD).max(1), ..call }
+    }
+
+    /// Turns logits into what the caller asked for.
+    pub(crate) fn rescale(&self, logits: &mut [f32], scale: Scale) {
+        if scale == Scale::Probability {
+            self.isa.run(Sigmoid(logits));
+        }
+    }
+}
+
+/// The whole-array check first, in a form that the compiler vectorises; the search for the culprit only when there is one.
+fn check(what: &str, indices: &[u32], bound: usize, noun: &str) -> Result<()> {
+    if indices.iter().fold(0, |max, &i| max.max(i)) as usize >= bound {
+        for (at, &i) in indices.iter().enumerate() {
+            index(what, at, i.into(), bound, noun)?;
+        }
+    }
+    Ok(())
+}
+
+fn max_abs(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |max, x| max.max(x.abs()))
+}
+
+thread_local! {
+    static SCRATCH: std::cell::Cell<Scratch> = std::cell::Cell::default();
+}
+
+/// Lends the thread's scratch memory, large enough for `network`, to `work`. (It is taken out meanwhile: an interrupt check may run
+/// code that calls the engine again.)
+pub(crate) fn with_scratch<R>(network: &Network, work: impl FnOnce(&mut Scratch) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    scratch.fit(network);
+    let result = work(&mut scratch);
+    SCRATCH.set(scratch);
+    result
+}
+
+/// Makes tiles and rows.
+struct Layout<'a> {
+    isa: Isa,
+    network: &'a Network,
+    call: Call<'a>,
+}
+
+impl Layout<'_> {
+    fn item_tiles(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
+        let h0 = self.network.h0;
+        let tiles = items.div_ceil(LANES);
+        let mut out = Aligned::zeros("item tiles", tiles.saturating_mul(self.network.tile_len()))?;
+        if let Some(table) = gmf {
+            self.fill_tiles(&mut out, table, |q, tile| tile[h0..].copy_from_slice(q))?;
+        }
+        if let Some((table, layer)) = mlp {
+            self.fill_tiles(&mut out, table, |q, tile| {
+                self.isa.run(Project { layer, input: q, output: &mut tile[..h0] });
+            })?;
+        }
+        Ok(out)
+    }
+
+    /// Calls `place(embeddings of sixteen items, their tile)` for each tile; gives the table's memory back piece by piece.
+    fn fill_tiles(
+        &self,
+        mut tiles: &mut [Lanes],
+        table: Table,
+        place: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
+    ) -> Result<()> {
+        let (width, tile_len) = (table.width(), self.network.tile_len());
+        for chunk in table.into_chunks() {
+            let len = (chunk.len() / width).div_ceil(LANES) * tile_len;
+            let (part, rest) = tiles.split_at_mut(len);
+            self.call.for_each_chunk(part, TILES_PER_TASK * tile_len, |n, tiles, watch| {
+                let mut lanes = vec![[0.0; LANES]; width];
+                let rows = &chunk[n * TILES_PER_TASK * LANES * width..];
+                for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows.chunks(LANES * width)) {
+                    if watch.stopped(width * LANES * tile_len) {
+                        return;
+                    }
+                    into_lanes(rows.chunks_exact(width), &mut lanes);
+                    place(&lanes, tile);
+                }
+            })?;
+            tiles = rest;
+        }
+        Ok(())
+    }
+
+    fn item_rows(&self, items: usize, tiles: &[Lanes]) -> Result<Aligned> {
+        let (tile_len, row_len) = (self.network.tile_len(), self.network.row_len());
+        let mut out = Aligned::zeros("item rows", items.saturating_mul(row_len))?;
+        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+            let tiles = tiles[n * TILES_PER_TASK * tile_len..].chunks_exact(tile_len);
+            for (rows, tile) in rows.chunks_mut(LANES * row_len).zip(tiles) {
+                if watch.stopped(LANES * tile_len) {
+                    return;
+                }
+                self.rows_of_tile(tile, rows);
+            }
+        })?;
+        Ok(out)
+    }
+
+    fn user_rows<'a, Row: Fn(usize) -> &'a [f32] + Sync>(
+        &self,
+        what: &str,
+        projection: &Projection,
+        users: usize,
+        gmf: Option<Row>,
+        mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
+    ) -> Result<Aligned> {
+        let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
+        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
+        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+            let mut tile = vec![[0.0; LANES]; tile_len];
+            let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
+            for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
+                if watch.stopped(LANES * tile_len * (1 + p.len())) {
+                    return;
+                }
+                let first = (n * TILES_PER_TASK + group) * LANES;
+                let sixteen = first..users.min(first + LANES);
+                if let Some(gmf) = &gmf {
+                    into_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
+                    for (p, weight) in tile[h0..].iter_mut().zip(&projection.output_gmf) {
+                        *p = p.map(|p| weight * p);
+                    }
+                }
+                if let (Some(mlp), Some(layer)) = (&mlp, &projection.first_layer) {
+                    into_lanes(sixteen.map(mlp), &mut p);
+                    self.isa.run(Project { layer, input: &p, output: &mut tile[..h0] });
+                }
+                self.rows_of_tile(&tile, rows);
+            }
+        })?;
+        Ok(out)
+    }
+
+    /// The rows of a tile's items; as many as `rows` has room for.
+    fn rows_of_tile(&self, tile: &[Lanes], rows: &mut [Lanes]) {
+        let h0 = self.network.h0;
+        let gmf_at = h0.next_multiple_of(LANES);
+        for (lane, row) in rows.chunks_exact_mut(self.network.row_len()).enumerate() {
+            let row = row.as_flattened_mut();
+            row.iter_mut().zip(&tile[..h0]).for_each(|(to, feature)| *to = feature[lane]);
+            row[gmf_at..].iter_mut().zip(&tile[h0..]).for_each(|(to, feature)| *to = feature[lane]);
+        }
+    }
+}
+
+/// Writes up to sixteen rows as the lanes of their features; lanes without a row become zero.
+fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
+    for lane in 0..LANES {
+        match rows.next() {
+            Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),
+            None => to.iter_mut().for_each(|to| to[lane] = 0.0),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which instruction set a model is compiled for: chosen once, shown, and open to force.
+
+use std::{fmt, str::FromStr};
+
+use super::float_env::StandardFloats;
+use super::portable::Portable;
+use super::{Kernel, Simd};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+use crate::error::{Error, Result};
+
+/// An instruction set that this CPU has.
+#[derive(Clone, Copy, Debug)]
+pub struct Isa(Choice);
+
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Portable(Portable<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Portable<true>),
+}
+
+impl Isa {
+    /// Every name that exists, on any machine.
+    pub const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
+
+    /// The instruction sets of this CPU, the best first.
+    pub fn supported() -> Vec<Isa> {
+        let found = [
+            #[cfg(target_arch = "x86_64")]
+            Avx512::detect().map(Choice::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Avx2::detect().map(Choice::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Some(Choice::Neon(Portable)),
+            Some(Choice::Portable(Portable)),
+        ];
+        found.into_iter().flatten().map(Isa).collect()
+    }
+
+    /// The one named, else the one that the environment variable `NEURALCF_ISA` names, else the best.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown name, and for one that this CPU does not have.
+    pub fn choose(name: Option<&str>) -> Result<Isa> {
+        if let Some(name) = name {
+            return parse("isa", name);
+        }
+        match std::env::var("NEURALCF_ISA") {
+            Ok(name) if !name.is_empty() => parse("environment variable NEURALCF_ISA", &name),
+            _ => Ok(Isa::supported()[0]),
+        }
+    }
+
+    /// `portable`, `avx2`, `avx512` or `neon`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Choice::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Choice::Neon(_) => "neon",
+        }
+    }
+
+    /// The largest block of outputs that its registers hold.
+    pub(crate) fn block(self) -> usize {
+        fn block_of<S: Simd>(_: S) -> usize {
+            S::BLOCK
+        }
+        match self.0 {
+            Choice::Portable(s) => block_of(s),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx2(s) => block_of(s),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx512(s) => block_of(s),
+            #[cfg(target_arch = "aarch64")]
+            Choice::Neon(s) => block_of(s),
+        }
+    }
+
+    /// Runs `kernel` with this instruction set and the standard floating-point settings.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        let _settings = StandardFloats::enter();
+        match self.0 {
+            Choice::Portable(s) => s.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx2(s) => s.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx512(s) => s.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Choice::Neon(s) => s.run(kernel),
+        }
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Isa> {
+        parse("isa", name)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn parse(what: &str, name: &str) -> Result<Isa> {
+    let supported = Isa::supported();
+    if let Some(&isa) = supported.iter().find(|isa| isa.name() == name) {
+        return Ok(isa);
+    }
+    let have: Vec<_> = supported.iter().map(|isa| isa.name()).collect();
+    Err(Error::Argument(if Isa::NAMES.contains(&name) {
+        format!("{what}: this CPU does not have {name:?}; it has {}", have.join(", "))
+    } else {
+        format!("{what}: expected one of {}; got {name:?}", Isa::NAMES.join(", "))
+    }))
+}

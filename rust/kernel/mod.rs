@@ -1,0 +1,66 @@
+//! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. See `README.md`.
+//!
+//! [`Simd`] is the narrow waist. Below it stands one file for each instruction set, above it [`network`] and [`sigmoid`], which are
+//! generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its instructions: the
+//! only constructors are `detect` functions that return an `Option`.
+
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float_env;
+mod isa;
+pub(crate) mod network;
+mod portable;
+pub(crate) mod sigmoid;
+
+pub(crate) use aligned::Aligned;
+pub use isa::Isa;
+
+/// Items (or pairs) computed side by side, whatever the width of the machine's registers.
+pub(crate) const LANES: usize = 16;
+
+/// One value for each lane.
+pub(crate) type Lanes = [f32; LANES];
+
+/// The operations that the arithmetic needs, on vectors of [`LANES`] float32 values.
+///
+/// Every operation is exact or rounds once, to nearest, ties to even, so each instruction set gives the same bits.
+pub(crate) trait Simd: Copy {
+    /// Sixteen float32 values in registers.
+    type V: Copy;
+
+    /// How many accumulators of type `V` fit into the registers beside the operands: the largest block of outputs.
+    const BLOCK: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// Reads sixteen values.
+    fn load(self, from: &Lanes) -> Self::V;
+    /// Writes sixteen values.
+    fn store(self, v: Self::V, to: &mut Lanes);
+    /// `a + b`, rounded once.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `z > 0 ? z : 0`; the zero is positive.
+    fn relu(self, z: Self::V) -> Self::V;
+    /// Bit `l` is set where `a[l] >= b[l]`.
+    fn at_least(self, a: Self::V, b: Self::V) -> u16;
+    /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+    /// Asks for the cache line of `at`, into the second-level cache.
+    fn prefetch(self, at: &Lanes);
+    /// Runs `kernel` compiled for this instruction set.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
+/// Work that is generic over the instruction set. `run` must be `#[inline(always)]`: it is compiled into the function that enables
+/// the instructions.
+pub(crate) trait Kernel {
+    /// What the work gives back.
+    type Output;
+    /// Does the work with the operations of `s`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}

@@ -1,0 +1,404 @@
+//! The arithmetic of a score, once: `README.md` gives the formulas and the order of every sum.
+//!
+//! `I` items, `G` GMF width, `H` width of a hidden layer; a tile is sixteen items, feature by feature, `H0` first-layer features and
+//! then `G` GMF features; a row is one item (or user), `H0` features and then `G`, each padded with zeros to whole [`Lanes`].
+
+use super::{Kernel, LANES, Lanes, Simd};
+
+/// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
+/// for each output of the block.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    block: usize,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Packed {
+    /// Packs `weight(output, input)` and `bias` for blocks of at most `most` outputs.
+    pub(crate) fn new(inputs: usize, bias: &[f32], most: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let outputs = bias.len();
+        let block = block_size(outputs, most);
+        let mut packed = Vec::with_capacity(inputs * outputs);
+        for first in (0..outputs).step_by(block) {
+            for k in 0..inputs {
+                packed.extend((first..outputs.min(first + block)).map(|o| weight(o, k)));
+            }
+        }
+        Packed { inputs, outputs, block, weight: packed, bias: bias.to_vec() }
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        size_of_val(&self.weight[..]) + size_of_val(&self.bias[..])
+    }
+}
+
+/// Blocks of equal size (but for the last), as few as hold all outputs.
+fn block_size(outputs: usize, most: usize) -> usize {
+    outputs.div_ceil(outputs.div_ceil(most))
+}
+
+/// What follows the first layer.
+#[derive(Debug)]
+pub(crate) struct Network {
+    /// Width of the first layer; 0 in a model without an MLP.
+    pub(crate) h0: usize,
+    /// GMF width; 0 in a model without a GMF part.
+    pub(crate) g: usize,
+    /// Hidden layers after the first.
+    pub(crate) layers: Vec<Packed>,
+    /// The output layer's weights on the last hidden layer; those on the GMF part are folded into the user.
+    pub(crate) output_weight: Vec<f32>,
+    pub(crate) output_bias: f32,
+}
+
+impl Network {
+    /// Features of a tile, in [`Lanes`].
+    pub(crate) fn tile_len(&self) -> usize {
+        self.h0 + self.g
+    }
+
+    /// Length of a row, in [`Lanes`].
+    pub(crate) fn row_len(&self) -> usize {
+        self.h0.div_ceil(LANES) + self.g.div_ceil(LANES)
+    }
+
+    /// The first-layer part and the GMF part of a row.
+    #[inline(always)]
+    pub(crate) fn split_row<'a>(&self, row: &'a [Lanes]) -> (&'a [f32], &'a [f32]) {
+        let (first, gmf) = row.split_at(self.h0.div_ceil(LANES));
+        (&first.as_flattened()[..self.h0], &gmf.as_flattened()[..self.g])
+    }
+
+    /// Multiply-adds for one pair.
+    pub(crate) fn multiply_adds(&self) -> usize {
+        self.g + self.output_weight.len() + self.layers.iter().map(|layer| layer.inputs * layer.outputs).sum::<usize>()
+    }
+
+    /// The widest layer whose activations may have to be stored.
+    fn widest(&self) -> usize {
+        self.layers.iter().map(|layer| layer.inputs).max().unwrap_or(0).max(self.h0)
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.layers.iter().map(Packed::nbytes).sum::<usize>() + size_of_val(&self.output_weight[..])
+    }
+}
+
+/// Room for the activations of the first layer and of two neighbouring ones; grows to what a network needs and is then reused.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    first: Vec<Lanes>,
+    from: Vec<Lanes>,
+    to: Vec<Lanes>,
+}
+
+impl Scratch {
+    /// Makes room for `network`.
+    pub(crate) fn fit(&mut self, network: &Network) {
+        let len = network.widest().next_multiple_of(LANES);
+        if self.from.len() < len {
+            for buffer in [&mut self.first, &mut self.from, &mut self.to] {
+                buffer.resize(len, [0.0; LANES]);
+            }
+        }
+    }
+}
+
+/// Where a layer reads its inputs: one vector for each input feature, in ascending order.
+trait Input<S: Simd>: Copy {
+    fn values(self, s: S) -> impl Iterator<Item = S::V>;
+}
+
+/// Features as they lie in memory.
+#[derive(Clone, Copy)]
+struct Stored<'a>(&'a [Lanes]);
+
+impl<S: Simd> Input<S> for Stored<'_> {
+    #[inline(always)]
+    fn values(self, s: S) -> impl Iterator<Item = S::V> {
+        self.0.iter().map(move |x| s.load(x))
+    }
+}
+
+/// The first layer's activations of one user and sixteen items, computed as they are read: cheaper than storing them.
+#[derive(Clone, Copy)]
+struct FirstLayer<'a> {
+    items: &'a [Lanes],
+    user: &'a [f32],
+}
+
+impl<S: Simd> Input<S> for FirstLayer<'_> {
+    #[inline(always)]
+    fn values(self, s: S) -> impl Iterator<Item = S::V> {
+        self.items.iter().zip(self.user).map(move |(a, &b)| s.relu(s.add(s.load(a), s.splat(b))))
+    }
+}
+
+/// What becomes of a block's sums.
+trait Sink<S: Simd> {
+    fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]);
+}
+
+/// Writes the sums as they are.
+struct Sums<'a>(&'a mut [Lanes]);
+
+impl<S: Simd> Sink<S> for Sums<'_> {
+    #[inline(always)]
+    fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
+        for (to, sum) in self.0[first..first + N].iter_mut().zip(sums) {
+            s.store(sum, to);
+        }
+    }
+}
+
+/// Writes the activations.
+struct Activations<'a>(&'a mut [Lanes]);
+
+impl<S: Simd> Sink<S> for Activations<'_> {
+    #[inline(always)]
+    fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
+        for (to, sum) in self.0[first..first + N].iter_mut().zip(sums) {
+            s.store(s.relu(sum), to);
+        }
+    }
+}
+
+/// Adds the activations, weighted, to the logits.
+struct Output<'a, S: Simd> {
+    weight: &'a [f32],
+    logits: S::V,
+}
+
+impl<S: Simd> Sink<S> for Output<'_, S> {
+    #[inline(always)]
+    fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
+        for (&weight, sum) in self.weight[first..first + N].iter().zip(sums) {
+            self.logits = s.fma(s.splat(weight), s.relu(sum), self.logits);
+        }
+    }
+}
+
+/// One layer: for each output a chain from the bias, inputs ascending; block after block into `sink`.
+#[inline(always)]
+fn layer<S: Simd>(s: S, layer: &Packed, input: impl Input<S>, sink: &mut impl Sink<S>) {
+    let mut weight = &layer.weight[..];
+    let mut first = 0;
+    while first < layer.outputs {
+        let n = layer.block.min(layer.outputs - first);
+        let (block, rest) = weight.split_at(n * layer.inputs);
+        let bias = &layer.bias[first..first + n];
+        macro_rules! of_size {
+            ($($n:literal)*) => {
+                match n {
+                    $($n => block_of::<S, $n>(s, block, bias, input, first, sink),)*
+                    _ => unreachable!("a block has at most 16 outputs"),
+                }
+            };
+        }
+        of_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+        weight = rest;
+        first += n;
+    }
+}
+
+#[inline(always)]
+fn block_of<S: Simd, const N: usize>(
+    s: S,
+    weight: &[f32],
+    bias: &[f32],
+    input: impl Input<S>,
+    first: usize,
+    sink: &mut impl Sink<S>,
+) {
+    if N > S::BLOCK {
+        unreachable!("packed for other registers"); // and so not compiled
+    }
+    let bias: &[f32; N] = bias.try_into().expect("one bias for each output of the block");
+    let mut sums = bias.map(|b| s.splat(b));
+    let (weight, _) = weight.as_chunks::<N>();
+    for (w, x) in weight.iter().zip(input.values(s)) {
+        for n in 0..N {
+            sums[n] = s.fma(s.splat(w[n]), x, sums[n]);
+        }
+    }
+    sink.take(s, first, sums);
+}
+
+/// The hidden layers after the first, and the output layer's chain over the last of them. `first` gives the first layer's
+/// activations, `logits` what the chain has summed before.
+#[inline(always)]
+fn hidden<S: Simd>(s: S, network: &Network, first: impl Input<S>, logits: S::V, scratch: &mut Scratch) -> S::V {
+    let mut output = Output { weight: &network.output_weight, logits };
+    match &network.layers[..] {
+        [] => chain(s, &network.output_weight, first, logits),
+        [last] => {
+            layer(s, last, first, &mut output);
+            output.logits
+        }
+        [second, middle @ .., last] => {
+            let Scratch { from, to, .. } = scratch;
+            layer(s, second, first, &mut Activations(to));
+            std::mem::swap(from, to);
+            for m in middle {
+                layer(s, m, Stored(&from[..m.inputs]), &mut Activations(to));
+                std::mem::swap(from, to);
+            }
+            layer(s, last, Stored(&from[..last.inputs]), &mut output);
+            output.logits
+        }
+    }
+}
+
+/// `sums + weight . input`, ascending.
+#[inline(always)]
+fn chain<S: Simd>(s: S, weight: &[f32], input: impl Input<S>, sums: S::V) -> S::V {
+    weight.iter().zip(input.values(s)).fold(sums, |sum, (&w, x)| s.fma(s.splat(w), x, sum))
+}
+
+/// The logits of one user and the items of some tiles, and which of them reach a threshold.
+pub(crate) struct Scan<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) tiles: &'a [Lanes],
+    /// The tiles that will be read after these: fetched from memory meanwhile.
+    pub(crate) ahead: &'a [Lanes],
+    /// The user's row.
+    pub(crate) user: &'a [Lanes],
+    pub(crate) threshold: f32,
+    pub(crate) scratch: &'a mut Scratch,
+    /// One for each tile.
+    pub(crate) logits: &'a mut [Lanes],
+    /// One for each tile: bit `l` is set where lane `l` has at least `threshold`.
+    pub(crate) hits: &'a mut [u16],
+}
+
+/// Tiles whose chains run side by side: a single chain would wait for each multiply-add to finish.
+const SIDE_BY_SIDE: usize = 4;
+
+impl Kernel for Scan<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let tile_len = self.network.tile_len();
+        let tiles = self.tiles.len() / tile_len;
+        let whole = tiles - tiles % SIDE_BY_SIDE;
+        for first in (0..whole).step_by(SIDE_BY_SIDE) {
+            self.tiles_at::<S, SIDE_BY_SIDE>(s, first);
+        }
+        for first in whole..tiles {
+            self.tiles_at::<S, 1>(s, first);
+        }
+    }
+}
+
+impl Scan<'_> {
+    #[inline(always)]
+    fn tiles_at<S: Simd, const T: usize>(&mut self, s: S, first: usize) {
+        let Scan { network, scratch, .. } = self;
+        let (h0, tile_len) = (network.h0, network.tile_len());
+        let (b, g) = network.split_row(self.user);
+        let tiles: [&[Lanes]; T] = std::array::from_fn(|t| &self.tiles[(first + t) * tile_len..][..tile_len]);
+        let ahead = self.ahead.get(first * tile_len..).unwrap_or_default();
+        for line in ahead.iter().take(T * tile_len) {
+            s.prefetch(line);
+        }
+
+        let mut logits = [s.splat(network.output_bias); T];
+        for (j, &g) in g.iter().enumerate() {
+            let g = s.splat(g);
+            for t in 0..T {
+                logits[t] = s.fma(g, s.load(&tiles[t][h0 + j]), logits[t]);
+            }
+        }
+        if h0 > 0 {
+            if network.layers.is_empty() {
+                for (k, (&b, &w)) in b.iter().zip(&network.output_weight).enumerate() {
+                    let (b, w) = (s.splat(b), s.splat(w));
+                    for t in 0..T {
+                        let x = s.relu(s.add(s.load(&tiles[t][k]), b));
+                        logits[t] = s.fma(w, x, logits[t]);
+                    }
+                }
+            } else {
+                for t in 0..T {
+                    let first_layer = FirstLayer { items: &tiles[t][..h0], user: b };
+                    logits[t] = hidden(s, network, first_layer, logits[t], scratch);
+                }
+            }
+        }
+        let threshold = s.splat(self.threshold);
+        for (t, logits) in logits.into_iter().enumerate() {
+            let logits = s.add(logits, s.splat(0.0));
+            s.store(logits, &mut self.logits[first + t]);
+            self.hits[first + t] = s.at_least(logits, threshold);
+        }
+    }
+}
+
+/// The logits of sixteen pairs, from the rows of their users and items.
+pub(crate) struct Pairs<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) users: [&'a [Lanes]; LANES],
+    pub(crate) items: [&'a [Lanes]; LANES],
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+impl Kernel for Pairs<'_> {
+    type Output = Lanes;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Lanes {
+        let Pairs { network, users, items, scratch } = self;
+        let first_len = network.h0.div_ceil(LANES);
+        let mut logits = s.splat(network.output_bias);
+        for block in 0..network.g.div_ceil(LANES) {
+            let at = first_len + block;
+            let q = s.transpose(items.map(|row| s.load(&row[at])));
+            let mut q_by_feature = [[0.0; LANES]; LANES];
+            for (to, q) in q_by_feature.iter_mut().zip(q) {
+                s.store(q, to);
+            }
+            let g = s.transpose(users.map(|row| s.load(&row[at])));
+            let features = LANES.min(network.g - block * LANES);
+            for (g, q) in g.into_iter().zip(&q_by_feature).take(features) {
+                logits = s.fma(g, s.load(q), logits);
+            }
+        }
+        if network.h0 > 0 {
+            let mut first_layer = std::mem::take(&mut scratch.first);
+            for (block, to) in first_layer.chunks_exact_mut(LANES).take(first_len).enumerate() {
+                let sums: [S::V; LANES] =
+                    std::array::from_fn(|l| s.relu(s.add(s.load(&items[l][block]), s.load(&users[l][block]))));
+                for (to, x) in to.iter_mut().zip(s.transpose(sums)) {
+                    s.store(x, to);
+                }
+            }
+            logits = hidden(s, network, Stored(&first_layer[..network.h0]), logits, scratch);
+            scratch.first = first_layer;
+        }
+        let mut out = [0.0; LANES];
+        s.store(s.add(logits, s.splat(0.0)), &mut out);
+        out
+    }
+}
+
+/// One layer without activation, for sixteen embeddings side by side: how a table is projected when a model is loaded.
+pub(crate) struct Project<'a> {
+    pub(crate) layer: &'a Packed,
+    /// One for each input feature.
+    pub(crate) input: &'a [Lanes],
+    /// One for each output feature.
+    pub(crate) output: &'a mut [Lanes],
+}
+
+impl Kernel for Project<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        layer(s, self.layer, Stored(self.input), &mut Sums(self.output));
+    }
+}

@@ -1,0 +1,106 @@
+//! `score_batch`: the scores of pairs.
+
+use crate::engine::{Engine, Scale, Users, with_scratch};
+use crate::error::{Error, Result, filled};
+use crate::kernel::network::{Pairs, Scratch};
+use crate::kernel::{Kernel, LANES, Simd};
+use crate::pool::{Call, Watch};
+
+/// Pairs that one task scores.
+const PAIRS_PER_TASK: usize = 2048;
+
+/// How many pairs before its turn a row is asked for.
+const AHEAD: usize = 48;
+
+impl Engine {
+    /// The score of row `r`'s user and `items[r]`, for each row.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the lengths differ; [`Error::OutOfRange`]; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn score_batch(&self, users: &Users<'_>, items: &[u32], scale: Scale, call: Call<'_>) -> Result<Vec<f32>> {
+        if users.len() != items.len() {
+            let (users, items) = (users.len(), items.len());
+            return Err(Error::Argument(format!("users and items: expected one length, got {users} and {items}")));
+        }
+        self.check_items("items", items)?;
+        let mut scores = filled("scores", items.len(), 0.0)?;
+        let call = self.sized(call, items.len());
+        call.for_each_chunk(&mut scores, PAIRS_PER_TASK, |n, scores, watch| {
+            let first = n * PAIRS_PER_TASK;
+            self.score_items(users, first, &items[first..][..scores.len()], scores, watch);
+            self.rescale(scores, scale);
+        })?;
+        Ok(scores)
+    }
+
+    /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
+    pub(crate) fn score_items(
+        &self,
+        users: &Users<'_>,
+        first_row: usize,
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        with_scratch(&self.network, |scratch| {
+            self.isa.run(Many { engine: self, user_of: |at| first_row + at, users, items, logits, watch, scratch });
+        });
+    }
+
+    /// The logits of the user of row `row` and each of `items`.
+    pub(crate) fn score_candidates(
+        &self,
+        users: &Users<'_>,
+        row: usize,
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        with_scratch(&self.network, |scratch| {
+            self.isa.run(Many { engine: self, user_of: |_| row, users, items, logits, watch, scratch });
+        });
+    }
+}
+
+/// Any number of pairs, sixteen at a time.
+struct Many<'a, UserOf: Fn(usize) -> usize> {
+    engine: &'a Engine,
+    /// The row of the user of the pair at a position.
+    user_of: UserOf,
+    users: &'a Users<'a>,
+    items: &'a [u32],
+    logits: &'a mut [f32],
+    watch: &'a Watch<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Many { engine, user_of, users, items, logits, watch, scratch } = self;
+        let network = &engine.network;
+        let last = items.len().saturating_sub(1);
+        for (group, logits) in logits.chunks_mut(LANES).enumerate() {
+            if watch.stopped(LANES * network.multiply_adds()) {
+                return;
+            }
+            let first = group * LANES;
+            for (at, &item) in items.iter().enumerate().skip(first + AHEAD).take(LANES) {
+                for line in engine.item_row(item).iter().chain(users.row(user_of(at))) {
+                    s.prefetch(line);
+                }
+            }
+            // The lanes behind the end repeat the last pair.
+            let pair = |lane: usize| (first + lane).min(last);
+            let sixteen = Pairs {
+                network,
+                users: std::array::from_fn(|lane| users.row(user_of(pair(lane)))),
+                items: std::array::from_fn(|lane| engine.item_row(items[pair(lane)])),
+                scratch,
+            };
+            logits.copy_from_slice(&sixteen.run(s)[..logits.len()]);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Models made on the spot, and the arithmetic of `rust/kernel/README.md` written down naively, one pair at a time.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+
+use std::collections::BTreeMap;
+
+use neuralcf::format::{Kind, Model, TensorInfo};
+use neuralcf::{Call, Engine, Isa};
+
+/// SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// The sizes of a model.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub users: usize,
+    pub items: usize,
+    /// GMF width, 0 for none.
+    pub g: usize,
+    /// User and item width of the MLP, and its layers; empty for none.
+    pub mlp: (usize, usize),
+    pub layers: Vec<usize>,
+}
+
+impl Shape {
+    pub fn new(users: usize, items: usize, g: usize, mlp: (usize, usize), layers: &[usize]) -> Self {
+        Shape { users, items, g, mlp, layers: layers.to_vec() }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match (self.g > 0, self.layers.is_empty()) {
+            (true, true) => Kind::Gmf,
+            (false, false) => Kind::Mlp,
+            _ => Kind::NeuMf,
+        }
+    }
+}
+
+/// A tensor: name, shape, values.
+pub type Tensor = (String, Vec<usize>, Vec<f32>);
+
+/// The tensors of a random model; weights are scaled so that activations keep their size from layer to layer.
+pub fn tensors(shape: &Shape, seed: u64) -> Vec<Tensor> {
+    let mut random = Random(seed);
+    let mut tensor = |name: &str, dims: &[usize], scale: f32| {
+        let values = (0..dims.iter().product()).map(|_| random.float() * scale).collect();
+        (name.to_string(), dims.to_vec(), values)
+    };
+    let mut all = Vec::new();
+    if shape.g > 0 {
+        all.push(tensor("gmf.user_embedding.weight", &[shape.users, shape.g], 1.0));
+        all.push(tensor("gmf.item_embedding.weight", &[shape.items, shape.g], 1.0));
+    }
+    if !shape.layers.is_empty() {
+        all.push(tensor("mlp.user_embedding.weight", &[shape.users, shape.mlp.0], 1.0));
+        all.push(tensor("mlp.item_embedding.weight", &[shape.items, shape.mlp.1], 1.0));
+        let mut inputs = shape.mlp.0 + shape.mlp.1;
+        for (n, &outputs) in shape.layers.iter().enumerate() {
+            let scale = (6.0 / inputs as f32).sqrt();
+            all.push(tensor(&format!("mlp.layers.{n}.weight"), &[outputs, inputs], scale));
+            all.push(tensor(&format!("mlp.layers.{n}.bias"), &[outputs], 0.1));
+            inputs = outputs;
+        }
+    }
+    let width = shape.g + shape.layers.last().copied().unwrap_or(0);
+    all.push(tensor("output.weight", &[1, width], (3.0 / width as f32).sqrt()));
+    all.push(tensor("output.bias", &[1], 0.1));
+    all
+}
+
+pub fn model(tensors: &[Tensor]) -> Model {
+    let infos: Vec<TensorInfo> =
+        tensors.iter().map(|(name, shape, _)| TensorInfo { name: name.clone(), shape: shape.clone() }).collect();
+    Model::assemble(None, BTreeMap::new(), &infos, &mut |tensor, first, to| {
+        to.copy_from_slice(&tensors[tensor].2[first..][..to.len()]);
+        Ok(())
+    })
+    .expect("a valid model")
+}
+
+pub fn engine(tensors: &[Tensor], isa: Isa) -> Engine {
+    Engine::new(model(tensors), None, isa, Call::ALONE).expect("an engine")
+}
+
+/// The logit of a pair, each step as specified.
+pub fn logit(tensors: &[Tensor], user: usize, item: usize) -> f32 {
+    let find = |name: &str| tensors.iter().find(|tensor| tensor.0 == name);
+    let row = |name: &str, at: usize| find(name).map_or(&[][..], |(_, shape, x)| &x[at * shape[1]..][..shape[1]]);
+    let relu = |z: f32| if z > 0.0 { z } else { 0.0 };
+    let output = row("output.weight", 0);
+    let (p_gmf, q_gmf) = (row("gmf.user_embedding.weight", user), row("gmf.item_embedding.weight", item));
+    let (p, q) = (row("mlp.user_embedding.weight", user), row("mlp.item_embedding.weight", item));
+
+    let mut x: Vec<f32> = Vec::new();
+    for n in 0.. {
+        let name = format!("mlp.layers.{n}.weight");
+        let Some((_, shape, _)) = find(&name) else { break };
+        let bias = &find(&format!("mlp.layers.{n}.bias")).unwrap().2;
+        x = (0..shape[0])
+            .map(|o| {
+                let w = row(&name, o);
+                relu(if n == 0 {
+                    let a = q.iter().zip(&w[p.len()..]).fold(0.0, |sum, (&q, &w)| w.mul_add(q, sum));
+                    let b = p.iter().zip(w).fold(bias[o], |sum, (&p, &w)| w.mul_add(p, sum));
+                    a + b
+                } else {
+                    x.iter().zip(w).fold(bias[o], |sum, (&x, &w)| w.mul_add(x, sum))
+                })
+            })
+            .collect();
+    }
+    let mut sum = find("output.bias").unwrap().2[0];
+    for ((&p, &q), &w) in p_gmf.iter().zip(q_gmf).zip(output) {
+        sum = (w * p).mul_add(q, sum);
+    }
+    for (&x, &w) in x.iter().zip(&output[p_gmf.len()..]) {
+        sum = w.mul_add(x, sum);
+    }
+    sum + 0.0
+}
