@@ -28,8 +28,8 @@ pub(super) fn read_seen(stream: &mut Stream<'_>, header: &Header, users: usize, 
             (name, _) => return Err(unknown(name, "indptr and indices")),
         }
     }
-    let indptr = offsets("indptr", indptr.ok_or_else(|| missing("indptr"))?, indices.as_ref().map_or(0, Vec::len))?;
-    let indices = indices.ok_or_else(|| missing("indices"))?;
+    let (indptr, indices) = (indptr.ok_or_else(|| missing("indptr"))?, indices.ok_or_else(|| missing("indices"))?);
+    let indptr = offsets("indptr", indptr, indices.len())?;
     for (row, span) in indptr.windows(2).enumerate() {
         let cells = &indices[span[0]..span[1]];
         stream.worked(size_of_val(span) + size_of_val(cells))?;

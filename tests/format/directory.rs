@@ -1,0 +1,198 @@
+//! Model directories: what belongs together, and what beside the weights is refused.
+
+use std::{fs, path::Path};
+
+use neuralcf::{Error, ids::Id};
+use sha2::{Digest, Sha256};
+
+use super::builder::{Container, Directory, directory, ids, neumf, open, refusal, seen, write};
+
+/// [`open`] on `files` written to a place of their own.
+fn open_files(files: &Directory) -> neuralcf::Result<neuralcf::format::Opened> {
+    let place = tempfile::tempdir().unwrap();
+    write(files, place.path());
+    open(place.path())
+}
+
+#[test]
+fn a_whole_directory_opens() {
+    let files = directory("m");
+    let opened = open_files(&files).unwrap();
+    assert_eq!((opened.model.num_users(), opened.model_id.as_deref()), (3, Some("m")));
+    let seen = opened.seen.unwrap();
+    assert_eq!([seen.row(0), seen.row(1), seen.row(2)], [&[1, 3][..], &[], &[0]]);
+    let (users, items) = (opened.users.unwrap(), opened.items.unwrap());
+    assert_eq!([users.get(0), users.get(1), users.get(2)], [Id::Int(30), Id::Int(-1), Id::Int(7)]);
+    assert_eq!(["a", "", "ß", "7", "b"].map(|id| items.find_str(id)), [Some(0), Some(1), Some(2), Some(3), None]);
+
+    let used = [&files["model.safetensors"][..], &files["seen.safetensors"]].concat();
+    let expected: String = Sha256::digest(used).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(opened.digest, expected);
+}
+
+#[test]
+fn optional_files_may_be_absent_or_empty() {
+    let mut files = directory("m");
+    files.remove("ids.safetensors");
+    let mut none = seen("m");
+    none.put_i64("indptr", &[0; 4]);
+    none.put_i32("indices", &[]);
+    files.insert("seen.safetensors", none.bytes());
+    let opened = open_files(&files).unwrap();
+    assert!(opened.seen.unwrap().is_empty() && opened.users.is_none());
+    files.remove("seen.safetensors");
+    assert!(open_files(&files).unwrap().seen.is_none());
+}
+
+#[test]
+fn paths_that_are_no_model() {
+    let place = tempfile::tempdir().unwrap();
+    let absent = place.path().join("absent");
+    match open(&absent) {
+        Err(Error::Io { doing, source }) => {
+            assert!(doing.contains(absent.to_str().unwrap()), "{doing}");
+            assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(refusal(open(place.path())).contains("no model.safetensors in this directory; expected"));
+    assert!(refusal(open(Path::new("/dev/null"))).contains("/dev/null: neither a regular file nor a directory"));
+    fs::create_dir(place.path().join("model.safetensors")).unwrap();
+    assert!(refusal(open(place.path())).contains("model.safetensors: neither a regular file"));
+    let mut files = directory("m");
+    files.remove("config.json");
+    assert!(refusal(open_files(&files)).contains("no config.json beside model.safetensors"));
+}
+
+#[test]
+fn mixed_sets_are_refused_naming_files_and_ids() {
+    for name in ["model.safetensors", "seen.safetensors", "ids.safetensors"] {
+        let mut files = directory("new");
+        files.insert(name, directory("old").remove(name).unwrap());
+        let sentence = refusal(open_files(&files));
+        for part in [name, "a mixed set of files: model_id \"old\" here, \"new\" in ", "config.json"] {
+            assert!(sentence.contains(part), "expected {part:?} in {sentence:?}");
+        }
+    }
+    let mut files = directory("new");
+    files.insert("model.safetensors", neumf().bytes());
+    assert!(refusal(open_files(&files)).contains("no model_id here, \"new\" in "));
+}
+
+#[test]
+fn configurations() {
+    let swap = |from: &str, to: &str| {
+        let mut files = directory("m");
+        let config = String::from_utf8(files["config.json"].clone()).unwrap();
+        assert!(config.contains(from), "no {from} in {config}");
+        files.insert("config.json", config.replacen(from, to, 1).into_bytes());
+        files
+    };
+    let mut long = directory("m");
+    long.get_mut("config.json").unwrap().resize((4 << 20) + 1, b' ');
+    let cases = [
+        ("not valid JSON", swap("{", "[")),
+        ("4194305 bytes long, the limit is 4194304", long),
+        ("\"epochs\" stands twice", swap("\"x\"", "\"epochs\"")),
+        ("key \"format_version\" is missing", swap("format_version", "version")),
+        ("format_version is \"1\", this reader knows 1 alone", swap(":1", ":\"1\"")),
+        ("format_version is 2, this reader knows 1 alone", swap(":1", ":2")),
+        ("key \"model_id\" is missing", swap("model_id", "id")),
+        ("model_id must be a string that is not empty, got \"\"", swap("\"m\"", "\"\"")),
+        ("model_id must be a string that is not empty, got 7", swap("\"m\"", "7")),
+        ("key \"kind\" is missing", swap("kind", "sort")),
+        ("kind \"svd\" is not known", swap("neumf", "svd")),
+        ("kind is mlp, model.safetensors holds a neumf model", swap("neumf", "mlp")),
+        ("key \"sizes\" is missing", swap("sizes", "shapes")),
+        ("sizes must be an object, got 5", swap("\"sizes\":", "\"sizes\":5,\"shapes\":")),
+        ("sizes: num_users is 4, by model.safetensors it is 3", swap("\"num_users\":3", "\"num_users\":4")),
+        ("sizes: num_items is absent, by model.safetensors it is 4", swap("num_items", "items")),
+        ("sizes: gmf_width is 3", swap("\"gmf_width\":2", "\"gmf_width\":3")),
+        ("sizes: mlp_user_width is null, a boolean", swap("\"mlp_user_width\":2", "\"mlp_user_width\":2.5")),
+        ("sizes: mlp_item_width is \"3\"", swap("\"mlp_item_width\":3", "\"mlp_item_width\":\"3\"")),
+        ("sizes: mlp_layers is [4, 3], by model.safetensors it is [4, 2]", swap("[4,2]", "[4,3]")),
+    ];
+    for (fragment, files) in cases {
+        let sentence = refusal(open_files(&files));
+        assert!(sentence.contains(fragment), "expected {fragment:?} in {sentence:?}");
+        assert!(sentence.contains("config.json: "), "{sentence}");
+    }
+}
+
+#[test]
+fn seen_interactions() {
+    let with = |change: &dyn Fn(&mut Container)| {
+        let mut file = seen("m");
+        change(&mut file);
+        file
+    };
+    all_refused(
+        "seen.safetensors",
+        &[
+            ("\"format\" is missing", with(&|file| drop(file.metadata.remove("format")))),
+            (
+                "\"format_version\" is \"9\"",
+                with(&|file| drop(file.metadata.insert("format_version".into(), "9".into()))),
+            ),
+            ("tensor indptr is missing", with(&|file| file.remove("indptr"))),
+            ("tensor indices is missing", with(&|file| file.remove("indices"))),
+            ("\"more\": not a tensor of this file", with(&|file| file.put_i64("more", &[1]))),
+            ("indptr: dtype I32, expected I64", with(&|file| file.put_i32("indptr", &[0, 2, 2, 3]))),
+            ("indices: dtype I64, expected I32", with(&|file| file.put_i64("indices", &[1, 3, 0]))),
+            ("\"indptr\": 2 dimensions, expected one", with(&|file| file.put("indptr", "I64", &[4, 1], vec![0; 32]))),
+            ("indptr: 5 values, expected 4 (users + 1)", with(&|file| file.put_i64("indptr", &[0, 2, 2, 2, 3]))),
+            ("indptr: must run from 0 to 3, runs from 1 to 3", with(&|file| file.put_i64("indptr", &[1, 2, 2, 3]))),
+            ("indptr: must run from 0 to 3, runs from 0 to 2", with(&|file| file.put_i64("indptr", &[0, 2, 2, 2]))),
+            ("indptr: falls from 2 to -9 behind element 1", with(&|file| file.put_i64("indptr", &[0, 2, -9, 3]))),
+            ("item 4 in row 2, expected 0 to 3", with(&|file| file.put_i32("indices", &[1, 3, 4]))),
+            ("item -1 in row 0, expected 0 to 3", with(&|file| file.put_i32("indices", &[-1, 3, 0]))),
+            ("row 0 is not sorted, or holds an item twice", with(&|file| file.put_i32("indices", &[3, 1, 0]))),
+            ("row 0 is not sorted, or holds an item twice", with(&|file| file.put_i32("indices", &[3, 3, 0]))),
+        ],
+    );
+}
+
+#[test]
+fn external_ids() {
+    let with = |change: &dyn Fn(&mut Container)| {
+        let mut file = ids("m");
+        change(&mut file);
+        file
+    };
+    let starts = |starts: &'static [i64]| with(&|file| file.put_i64("items.offsets", starts));
+    all_refused(
+        "ids.safetensors",
+        &[
+            ("tensor users is missing", with(&|file| file.remove("users"))),
+            ("tensor items.offsets is missing", with(&|file| file.remove("items.offsets"))),
+            ("tensor items.bytes is missing", with(&|file| file.remove("items.bytes"))),
+            ("\"names\": not a tensor of this file", with(&|file| file.put_i64("names", &[1]))),
+            ("\"users.codes\": not a tensor of this file", with(&|file| file.put_i64("users.codes", &[1]))),
+            ("users: given both as integers and as strings", with(&|file| file.put_u8("users.bytes", b""))),
+            ("users: dtype I32, expected I64", with(&|file| file.put_i32("users", &[1, 2, 3]))),
+            ("items.bytes: dtype I32, expected U8", with(&|file| file.put_i32("items.bytes", &[1]))),
+            ("items.offsets: dtype U8, expected I64", with(&|file| file.put_u8("items.offsets", &[0, 1, 1, 3, 4]))),
+            ("users: 2 ids, the weights have 3 users", with(&|file| file.put_i64("users", &[1, 2]))),
+            ("items: 3 ids, the weights have 4 items", starts(&[0, 1, 3, 4])),
+            ("users: id 7 stands twice, at 0 and at 2", with(&|file| file.put_i64("users", &[7, 1, 7]))),
+            ("items: id \"\" stands twice, at 1 and at 2", starts(&[0, 1, 1, 1, 4])),
+            ("items.offsets: must run from 0 to 4, runs from 0 to 3", starts(&[0, 1, 1, 3, 3])),
+            ("items.offsets: must run from 0 to 4, runs from nothing to nothing", starts(&[])),
+            ("items.offsets: falls from 3 to 1 behind element 1", starts(&[0, 3, 1, 3, 4])),
+            ("items: the id at 1 is not valid UTF-8", starts(&[0, 1, 2, 3, 4])),
+            ("items: the id at 2 is not valid UTF-8", with(&|file| file.put_u8("items.bytes", b"a\xff77"))),
+        ],
+    );
+}
+
+/// Each file in the place of `name` is refused with a sentence that holds the fragment beside it, and names the file.
+fn all_refused(name: &'static str, cases: &[(&str, Container)]) {
+    open_files(&directory("m")).expect("the directory to break must be valid");
+    for (fragment, file) in cases {
+        let mut files = directory("m");
+        files.insert(name, file.bytes());
+        let sentence = refusal(open_files(&files));
+        assert!(sentence.contains(fragment), "expected {fragment:?} in {sentence:?}");
+        assert!(sentence.contains(&format!("{name}: ")), "{sentence}");
+    }
+}

@@ -1,0 +1,61 @@
+//! External ids: found by value, never coerced, unique.
+
+use neuralcf::{
+    Error,
+    ids::{Id, Ids},
+};
+
+fn strings(ids: &[&str]) -> Ids {
+    let mut offsets = vec![0];
+    offsets.extend(ids.iter().scan(0, |end, id| {
+        *end += id.len();
+        Some(*end)
+    }));
+    Ids::from_strings(ids.concat().into_bytes(), offsets).unwrap()
+}
+
+#[test]
+fn every_id_is_found_where_it_stands() {
+    // Far apart, close together, equal in their low bits.
+    let ints: Vec<i64> = (0..5000).chain((1..1000).map(|n| n << 40)).chain([i64::MIN, i64::MAX, -1]).collect();
+    let ids = Ids::from_ints(ints.clone()).unwrap();
+    assert_eq!(ids.len(), ints.len());
+    for (index, &id) in ints.iter().enumerate() {
+        assert_eq!((ids.find_int(id), ids.get(index)), (Some(index), Id::Int(id)));
+    }
+    assert_eq!([ids.find_int(5000), ids.find_int(-2)], [None, None]);
+    assert!(ids.nbytes() >= ints.len() * 12);
+
+    let texts: Vec<String> = (0..3000).map(|n| format!("{}ü{n}", "x".repeat(n % 5))).collect();
+    let ids = strings(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    for (index, id) in texts.iter().enumerate() {
+        assert_eq!((ids.find_str(id), ids.get(index)), (Some(index), Id::Str(id)));
+    }
+    assert_eq!([ids.find_str(""), ids.find_str("ü3000"), ids.find_str("xü")], [None; 3]);
+}
+
+#[test]
+fn ids_are_never_coerced() {
+    let (ints, texts) = (Ids::from_ints(vec![7]).unwrap(), strings(&["7", "07", " 7"]));
+    assert_eq!((ints.find_int(7), ints.find_str("7")), (Some(0), None));
+    assert_eq!((texts.find_str("7"), texts.find_str("07"), texts.find_int(7)), (Some(0), Some(1), None));
+}
+
+#[test]
+fn lists_that_are_no_ids() {
+    let none = strings(&[]);
+    assert!(none.is_empty() && none.find_str("").is_none());
+    let refused = |ids: neuralcf::Result<Ids>, fragment: &str| match ids {
+        Err(Error::Argument(text)) => assert!(text.contains(fragment), "expected {fragment:?} in {text:?}"),
+        other => panic!("{other:?}"),
+    };
+    refused(Ids::from_ints(vec![4, 5, 4]), "id 4 stands twice, at 0 and at 2");
+    refused(Ids::from_strings(b"abab".to_vec(), vec![0, 2, 4]), "id \"ab\" stands twice, at 0 and at 1");
+    refused(Ids::from_strings(b"ab".to_vec(), vec![]), "offsets must run from 0 to the number of bytes, 2");
+    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 3]), "offsets must run from 0 to the number of bytes, 2");
+    refused(Ids::from_strings(b"ab".to_vec(), vec![1, 2]), "offsets must run from 0 to the number of bytes, 2");
+    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 2, 1, 2]), "offsets fall from 2 to 1 at id 1");
+    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 9, 2]), "offsets fall from 9 to 2 at id 1");
+    refused(Ids::from_strings("aß".as_bytes().to_vec(), vec![0, 2, 3]), "the id at 0 is not valid UTF-8");
+    refused(Ids::from_strings(b"ab\xff".to_vec(), vec![0, 1, 3]), "the id at 1 is not valid UTF-8");
+}

@@ -1,0 +1,113 @@
+//! Publishing: what is replaced and what never is, and a reader that must always see a whole generation.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use neuralcf::{Error, format::publish};
+
+use super::builder::{Directory, directory, open, write};
+
+fn publish_files(files: &Directory, target: &Path) -> neuralcf::Result<()> {
+    let staging = target.with_extension("staging");
+    write(files, &staging);
+    publish(&staging, target)
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names.into_iter().map(|name| name.into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_model_takes_the_place_of_nothing_of_an_empty_directory_and_of_a_model() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("model");
+    publish_files(&directory("first"), &target).unwrap();
+    assert_eq!(open(&target).unwrap().model_id.as_deref(), Some("first"));
+
+    fs::write(target.join("README.md"), "of the first").unwrap();
+    publish_files(&directory("second"), &target).unwrap();
+    assert_eq!(open(&target).unwrap().model_id.as_deref(), Some("second"));
+    assert!(!target.join("README.md").exists());
+
+    let link = place.path().join("link");
+    symlink("model", &link).unwrap();
+    publish_files(&directory("third"), &link).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(open(&target).unwrap().model_id.as_deref(), Some("third"));
+
+    let empty = place.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    publish_files(&directory("fourth"), &empty).unwrap();
+    assert_eq!(open(&empty).unwrap().model_id.as_deref(), Some("fourth"));
+    assert_eq!(names(place.path()), ["empty", "link", "model"], "nothing is left behind");
+}
+
+#[test]
+fn nothing_but_a_model_is_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let (file, other) = (place.path().join("file"), place.path().join("other"));
+    fs::write(&file, "a file").unwrap();
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("thesis.tex"), "years of work").unwrap();
+    let staging = place.path().join("staging");
+    let refused = |staging: &Path, target: &Path, fragment: &str| match publish(staging, target) {
+        Err(Error::Argument(text)) => assert!(text.contains(fragment), "expected {fragment:?} in {text:?}"),
+        result => panic!("{result:?}"),
+    };
+    refused(&staging, &other, "staging: no model.safetensors to publish");
+    write(&directory("m"), &staging);
+    refused(&staging, &file, "file: a file, expected a directory to publish to");
+    refused(&staging, &other, "other: holds other things and no model.safetensors; it is not replaced");
+    refused(&staging, &staging, "one lies in the other");
+    refused(&staging, &staging.join("inside"), "one lies in the other");
+    assert!(matches!(publish(&staging, &place.path().join("no/where")), Err(Error::Io { .. })));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "a file");
+    assert_eq!(names(&other), ["thesis.tex"]);
+    assert_eq!(names(&staging).len(), 4);
+}
+
+#[test]
+fn a_reader_sees_one_generation_or_the_other_while_they_are_exchanged() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("model");
+    // Of generation b nothing optional is there: files vanish and come back with every exchange.
+    let (a, mut b) = (directory("a"), directory("b"));
+    b.remove("seen.safetensors");
+    b.remove("ids.safetensors");
+    publish_files(&a, &target).unwrap();
+
+    let done = AtomicBool::new(false);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for files in [&b, &a].into_iter().cycle() {
+                publish_files(files, &target).unwrap();
+                if done.load(Ordering::Relaxed) || Instant::now() > deadline {
+                    break;
+                }
+            }
+        });
+        let (mut changes, mut last) = (0, None);
+        while changes < 40 && Instant::now() < deadline {
+            let opened = open(&target).inspect_err(|_| done.store(true, Ordering::Relaxed)).unwrap();
+            let whole = opened.seen.is_some() && opened.users.is_some() && opened.items.is_some();
+            let empty = opened.seen.is_none() && opened.users.is_none() && opened.items.is_none();
+            match opened.model_id.as_deref() {
+                Some("a") => assert!(whole, "a part of generation a is missing"),
+                Some("b") => assert!(empty, "generation b has a part of a"),
+                other => panic!("{other:?}"),
+            }
+            changes += usize::from(last.replace(empty) != Some(empty));
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(changes >= 40, "only {changes} changes seen");
+    });
+}
