@@ -251,6 +251,12 @@ impl Engine {
         ]
     }
 
+    /// Widths of the users' GMF and MLP embeddings; 0 for a part that the model has not.
+    pub fn user_widths(&self) -> (usize, usize) {
+        let width = |table: &Option<Table>| table.as_ref().map_or(0, Table::width);
+        (width(&self.user_gmf), width(&self.user_mlp))
+    }
+
     /// The users `users`, one for each row of a call.
     ///
     /// # Errors
@@ -284,8 +290,7 @@ impl Engine {
         let mlp = self.check_vectors("mlp", self.user_mlp.as_ref(), vectors.mlp.as_deref(), rows)?;
         self.range.check_users(max_abs(gmf), max_abs(mlp))?;
         let layout = Layout { isa: self.isa, network: &self.network, call };
-        let gmf_width = self.user_gmf.as_ref().map_or(0, Table::width);
-        let mlp_width = self.user_mlp.as_ref().map_or(0, Table::width);
+        let (gmf_width, mlp_width) = self.user_widths();
         let gmf_row = self.user_gmf.as_ref().map(|_| |user| &gmf[user * gmf_width..][..gmf_width]);
         let mlp_row = self.user_mlp.as_ref().map(|_| |user| &mlp[user * mlp_width..][..mlp_width]);
         let projected = layout.user_rows("user vectors", &self.projection, rows, gmf_row, mlp_row)?;

@@ -9,6 +9,8 @@ mod kernel;
 mod order;
 mod pairs;
 mod pool;
+#[cfg(feature = "python")]
+mod python;
 mod rank;
 
 pub use engine::{Engine, ProjectedUsers, Scale, UserVectors, Users, index};

@@ -42,6 +42,21 @@ impl Isa {
         found.into_iter().flatten().map(Isa).collect()
     }
 
+    /// The processor features that decide which instruction sets there are (and some that later ones may use), with whether this
+    /// CPU has them.
+    pub fn cpu_features() -> Vec<(&'static str, bool)> {
+        #[cfg(target_arch = "x86_64")]
+        macro_rules! features {
+            ($($name:tt)*) => { vec![$(($name, std::arch::is_x86_feature_detected!($name))),*] };
+        }
+        #[cfg(target_arch = "x86_64")]
+        return features!("sse4.2" "avx" "fma" "f16c" "avx2" "avxvnni" "avx512f" "avx512bw" "avx512vnni" "avx512bf16");
+        #[cfg(target_arch = "aarch64")]
+        return vec![("neon", true), ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod"))];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        Vec::new()
+    }
+
     /// The one named, else the one that the environment variable `NEURALCF_ISA` names, else the best.
     ///
     /// # Errors

@@ -1,0 +1,60 @@
+# `make` alone lists the targets. Everything is set up in .venv on first use; pip's own settings (PIP_*) are honoured.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -type f)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/built ## train a NeuMF on data made on the spot, export it, serve it from Rust, compare, write a report
+	$(BIN)/neuralcf demo --out build/demo
+
+.PHONY: test
+test: $(VENV)/built ## run every test, Rust and Python
+	cargo test --quiet
+	$(BIN)/python -m pytest --quiet
+
+.PHONY: lint
+lint: $(VENV)/built ## check format, types, docs and the stub
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --features python -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest neuralcf._core
+
+.PHONY: bench
+bench: $(VENV)/built ## run the benchmarks (benches/README.md tells how to read them)
+	cargo bench
+	$(BIN)/python -m pytest benches
+
+.PHONY: format
+format: $(VENV)/built ## format all code
+	cargo fmt
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: $(VENV)/tools ## build a wheel into dist/
+	$(BIN)/maturin build --release --out dist
+
+.PHONY: clean
+clean: ## remove what the targets made
+	rm -rf $(VENV) target build dist python/neuralcf/*.so
+
+$(VENV)/built: $(VENV)/tools $(RUST_SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras train,plot,test,lint
+	@touch $@
+
+$(VENV)/tools:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet maturin
+	@touch $@

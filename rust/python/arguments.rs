@@ -1,0 +1,221 @@
+//! Python's arguments, translated for the engine.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple, PyType};
+
+use super::arrays::{Floats, as_array, describe, integers, mask, scalar};
+use super::errors::argument_error;
+use crate::engine::{Engine, ProjectedUsers, UserVectors, Users, index};
+use crate::filter::{Csr, Exclude, Filter, ItemSet};
+use crate::pool::{Call, MAX_THREADS};
+
+/// Indices of a table with `bound` rows.
+pub(super) fn indices(object: &Bound<'_, PyAny>, what: &str, bound: usize, noun: &str) -> PyResult<Vec<u32>> {
+    integers(object, what, |at, value| Ok(index(what, at, value, bound, noun)?))
+}
+
+/// An integer of at least 1.
+pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
+    let Some(value) = scalar(object, what)? else {
+        return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
+    };
+    match isize::try_from(value) {
+        Ok(count @ 1..) => Ok(count as usize),
+        _ => Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}"))),
+    }
+}
+
+/// `threads=` of a call or a scorer.
+pub(super) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+    let Some(object) = object else { return Ok(None) };
+    match count(object, "threads")? {
+        threads @ ..=MAX_THREADS => Ok(Some(threads)),
+        threads => Err(argument_error(format!("threads: expected 1 to {MAX_THREADS}, got {threads}"))),
+    }
+}
+
+/// The argument `users`.
+pub(super) enum UsersArgument {
+    One(u32),
+    Many(Vec<u32>),
+    Vectors(UserVectors),
+}
+
+impl UsersArgument {
+    pub(super) fn new(object: &Bound<'_, PyAny>, engine: &Engine) -> PyResult<Self> {
+        if let Some(user) = scalar(object, "users")? {
+            return Ok(UsersArgument::One(index("users", 0, user, engine.num_users(), "user")?));
+        }
+        if object.is_instance(user_vectors_class(object.py())?)? {
+            let vectors = object.cast::<PyTuple>()?;
+            let gmf = matrix(&vectors.get_item(0)?, "users.gmf")?;
+            let mlp = matrix(&vectors.get_item(1)?, "users.mlp")?;
+            let rows = match (&gmf, &mlp) {
+                (Some((a, _)), Some((b, _))) if a != b => {
+                    return Err(argument_error(format!("users: gmf and mlp differ in rows, {a} and {b}")));
+                }
+                (Some((rows, _)), _) | (None, Some((rows, _))) => *rows,
+                (None, None) => return Err(argument_error("users: expected vectors, got None for both parts".into())),
+            };
+            return Ok(UsersArgument::Vectors(UserVectors { rows, gmf: gmf.map(|m| m.1), mlp: mlp.map(|m| m.1) }));
+        }
+        indices(object, "users", engine.num_users(), "user").map(UsersArgument::Many)
+    }
+
+    /// How many rows; a single user makes one.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            UsersArgument::One(_) => 1,
+            UsersArgument::Many(users) => users.len(),
+            UsersArgument::Vectors(vectors) => vectors.rows,
+        }
+    }
+
+    /// Calls `query` with the users; a single user is repeated for `rows` rows.
+    pub(super) fn with<T>(
+        &self,
+        engine: &Engine,
+        rows: usize,
+        call: Call<'_>,
+        query: impl FnOnce(&Users<'_>) -> crate::Result<T>,
+    ) -> crate::Result<T> {
+        let projected: ProjectedUsers;
+        let users = match self {
+            UsersArgument::One(user) => engine.user(*user, rows)?,
+            UsersArgument::Many(users) => engine.users(users)?,
+            UsersArgument::Vectors(vectors) => {
+                projected = engine.project(vectors, call)?;
+                projected.users()
+            }
+        };
+        query(&users)
+    }
+}
+
+pub(super) fn user_vectors_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "neuralcf.results", "UserVectors")
+}
+
+/// A float matrix and its number of rows.
+fn matrix(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<(usize, Vec<f32>)>> {
+    if object.is_none() {
+        return Ok(None);
+    }
+    let floats = Floats::new(object, what, true)?;
+    let [rows, width] = *floats.shape() else {
+        return Err(argument_error(format!("{what}: expected two dimensions, got shape {:?}", floats.shape())));
+    };
+    let mut values = crate::error::filled(what, rows.saturating_mul(width), 0.0)?;
+    floats.read(0, &mut values);
+    Ok(Some((rows, values)))
+}
+
+/// The arguments `exclude`, `allow` and `deny`.
+pub(super) struct FilterArguments {
+    exclude: Option<Csr>,
+    exclude_seen: bool,
+    allow: Option<ItemSet>,
+    deny: Option<ItemSet>,
+    candidates: Option<Csr>,
+}
+
+impl FilterArguments {
+    pub(super) fn new(
+        engine: &Engine,
+        exclude: Option<&Bound<'_, PyAny>>,
+        allow: Option<&Bound<'_, PyAny>>,
+        deny: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let items = engine.num_items();
+        let exclude_seen = match exclude {
+            Some(text) if text.is_instance_of::<PyString>() => match text.extract::<String>()?.as_str() {
+                "seen" if engine.seen().is_some() => true,
+                "seen" => {
+                    let text = "exclude: \"seen\" needs stored interactions, and this model was saved without them";
+                    return Err(argument_error(text.into()));
+                }
+                other => return Err(argument_error(format!("exclude: expected \"seen\" or CSR rows, got {other:?}"))),
+            },
+            _ => false,
+        };
+        let rows = |object: &Bound<'_, PyAny>| match csr(object, "exclude", items)? {
+            Some(rows) => Ok(rows),
+            None => {
+                let got = describe(object);
+                Err(PyTypeError::new_err(format!(
+                    "exclude: expected scipy CSR, (indptr, indices) or \"seen\", got {got}"
+                )))
+            }
+        };
+        let candidates = allow.map(|object| csr(object, "allow", items)).transpose()?.flatten();
+        let allow = if candidates.is_some() { None } else { allow };
+        if let Some(object) = deny
+            && csr(object, "deny", items)?.is_some()
+        {
+            return Err(PyTypeError::new_err("deny: expected item indices or a boolean mask; for rows use exclude"));
+        }
+        Ok(FilterArguments {
+            exclude: exclude.filter(|_| !exclude_seen).map(rows).transpose()?,
+            exclude_seen,
+            allow: allow.map(|object| item_set(object, "allow", items)).transpose()?,
+            deny: deny.map(|object| item_set(object, "deny", items)).transpose()?,
+            candidates,
+        })
+    }
+
+    pub(super) fn filter<'a>(&'a self, engine: &'a Engine) -> Filter<'a> {
+        let seen = engine.seen().filter(|_| self.exclude_seen).map(Exclude::Seen);
+        Filter {
+            exclude: self.exclude.as_ref().map(Exclude::Rows).or(seen),
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            candidates: self.candidates.as_ref(),
+        }
+    }
+}
+
+fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<ItemSet> {
+    if let Some(mask) = mask(object, what)? {
+        return Ok(ItemSet::from_mask(what, &mask, items)?);
+    }
+    Ok(ItemSet::from_indices(what, &indices(object, what, items, "item")?, items)?)
+}
+
+/// scipy's compressed sparse rows or a pair `(indptr, indices)`; None where `object` is neither.
+pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Csr>> {
+    if let Ok(pair) = object.cast::<PyTuple>() {
+        if pair.len() != 2 || scalar(&pair.get_item(0)?, what).is_ok_and(|value| value.is_some()) {
+            return Ok(None);
+        }
+        return rows(&pair.get_item(0)?, &pair.get_item(1)?, what, columns).map(Some);
+    }
+    if as_array(object)?.is_some() || !object.hasattr("format")? || !object.hasattr("shape")? {
+        return Ok(None);
+    }
+    let format = object.getattr("format")?.str()?.to_string();
+    if format != "csr" {
+        return Err(PyTypeError::new_err(format!(
+            "{what}: expected compressed sparse rows, got format {format:?}; convert with .tocsr()"
+        )));
+    }
+    let shape = object.getattr("shape")?;
+    let (_, width): (usize, usize) =
+        shape.extract().map_err(|_| argument_error(format!("{what}: expected two dimensions, got shape {shape}")))?;
+    if width != columns {
+        return Err(argument_error(format!("{what}: expected one column for each of {columns} items, got {width}")));
+    }
+    rows(&object.getattr("indptr")?, &object.getattr("indices")?, what, columns).map(Some)
+}
+
+fn rows(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Csr> {
+    let (indptr_name, cells_name) = (format!("{what}.indptr"), format!("{what}.indices"));
+    let indptr = integers(indptr, &indptr_name, |at, value| {
+        usize::try_from(value)
+            .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
+    })?;
+    let cells = indices(cells, &cells_name, columns, "item")?;
+    Ok(Csr::new(what, indptr, cells, columns)?)
+}

@@ -1,0 +1,78 @@
+//! The one mapping from this crate's errors to Python's exceptions. The classes themselves are in `neuralcf/errors.py`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyMemoryError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::error::{Error, Result};
+use crate::pool::panic_text;
+
+macro_rules! classes {
+    ($($function:ident $name:literal)*) => {
+        $(pub(super) fn $function(text: String) -> PyErr {
+            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            Python::attach(|py| match CLASS.import(py, "neuralcf.errors", $name) {
+                Ok(class) => PyErr::from_type(class.clone(), text),
+                Err(error) => error,
+            })
+        })*
+    };
+}
+
+classes! {
+    model_format_error "ModelFormatError"
+    argument_error "ArgumentError"
+    out_of_range_error "OutOfRangeError"
+    internal_error "InternalError"
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            Error::Format(text) => model_format_error(text),
+            Error::Argument(text) => argument_error(text),
+            Error::OutOfRange(text) => out_of_range_error(text),
+            Error::Internal(text) => internal_error(text),
+            Error::Memory(text) => PyMemoryError::new_err(text),
+            // Python picks FileNotFoundError and its like by the number.
+            Error::Io { doing, source } => match source.raw_os_error() {
+                Some(number) => PyOSError::new_err((number, format!("{doing}: {source}"))),
+                None => PyOSError::new_err(format!("{doing}: {source}")),
+            },
+            // `interruptible` replaces this by what the signal handler raised.
+            Error::Interrupted => internal_error("interrupted without a signal".into()),
+        }
+    }
+}
+
+/// Runs a method's body; a panic becomes `InternalError`, which `except Exception` catches, instead of pyo3's `PanicException`.
+pub(super) fn no_panic<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(internal_error(panic_text(&*payload))))
+}
+
+/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers; what a handler raises (Ctrl-C)
+/// stops the work and is raised.
+pub(super) fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send,
+) -> PyResult<T> {
+    let raised = std::sync::Mutex::new(None);
+    let outcome = py.detach(|| {
+        work(&|| {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => false,
+                Err(error) => {
+                    *raised.lock().expect("nothing panics while holding it") = Some(error);
+                    true
+                }
+            })
+        })
+    });
+    match raised.into_inner().expect("nothing panics while holding it") {
+        Some(error) => Err(error),
+        None => Ok(outcome?),
+    }
+}

@@ -1,0 +1,81 @@
+//! `neuralcf._core.Ids`: external ids.
+
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::arguments::indices;
+use super::arrays::{describe, integers};
+use super::errors::no_panic;
+use crate::ids::{self, Id};
+
+/// The external ids of a table's rows, int64 or str.
+#[pyclass(frozen, module = "neuralcf._core")]
+pub(super) struct Ids {
+    ids: ids::Ids,
+}
+
+impl Ids {
+    pub(super) fn new(ids: ids::Ids) -> Self {
+        Ids { ids }
+    }
+
+    fn are_strings(&self) -> bool {
+        !self.ids.is_empty() && matches!(self.ids.get(0), Id::Str(_))
+    }
+}
+
+#[pymethods]
+impl Ids {
+    #[getter]
+    fn kind(&self) -> &'static str {
+        if self.are_strings() { "str" } else { "int64" }
+    }
+
+    fn __len__(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn find<'py>(&self, py: Python<'py>, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        no_panic(|| {
+            let found: Vec<i64> = if self.are_strings() {
+                let position = |id: Bound<'py, PyAny>| {
+                    let Ok(text) = id.cast::<PyString>() else {
+                        return Err(PyTypeError::new_err(format!("ids: expected str, got {}", describe(&id))));
+                    };
+                    // A lone surrogate is in no UTF-8 file, and so unknown.
+                    Ok(text.to_str().ok().and_then(|text| self.ids.find_str(text)).map_or(-1, |at| at as i64))
+                };
+                if ids.is_instance_of::<PyString>() {
+                    return Err(PyTypeError::new_err("ids: expected a list or array of str, got one str"));
+                }
+                ids.try_iter()?.map(|id| position(id?)).collect::<PyResult<_>>()?
+            } else {
+                integers(ids, "ids", |_, id| {
+                    Ok(i64::try_from(id).ok().and_then(|id| self.ids.find_int(id)).map_or(-1, |at| at as i64))
+                })?
+            };
+            Ok(found.into_pyarray(py))
+        })
+    }
+
+    fn take<'py>(&self, py: Python<'py>, indices_argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let positions = indices(indices_argument, "indices", self.ids.len(), "id")?;
+            let mut ints = Vec::new();
+            let mut strings = Vec::new();
+            for position in positions {
+                match self.ids.get(position as usize) {
+                    Id::Int(id) => ints.push(id),
+                    Id::Str(id) => strings.push(id),
+                }
+            }
+            if self.are_strings() {
+                Ok(strings.into_pyobject(py)?.into_any())
+            } else {
+                Ok(ints.into_pyarray(py).into_any())
+            }
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! The Python module `neuralcf._core`: translation, nothing else. Its stub is `python/neuralcf/_core.pyi`.
+
+mod arguments;
+mod arrays;
+mod errors;
+mod ids;
+mod scorer;
+
+use pyo3::prelude::*;
+
+// The interpreter's lock keeps an array's memory in place while `arrays` copies it; a free-threaded build has no such lock, so it
+// is not declared.
+#[pymodule(gil_used = true)]
+mod _core {
+    use std::path::PathBuf;
+
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    use super::errors::no_panic;
+    #[pymodule_export]
+    use super::ids::Ids;
+    use super::scorer;
+    #[pymodule_export]
+    use super::scorer::Scorer;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "the name that Python expects")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Opens a model and its external ids as one generation.
+    #[pyfunction]
+    #[pyo3(signature = (path, *, threads=None, isa=None))]
+    fn open_model(
+        py: Python<'_>,
+        path: PathBuf,
+        threads: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+    ) -> PyResult<(Scorer, Option<Ids>, Option<Ids>)> {
+        no_panic(|| scorer::open(py, &path, threads, isa, None))
+    }
+
+    /// Opens the very model that was pickled.
+    #[pyfunction]
+    fn reopen(
+        py: Python<'_>,
+        path: PathBuf,
+        digest: &str,
+        threads: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+    ) -> PyResult<Scorer> {
+        no_panic(|| scorer::open(py, &path, threads, isa, Some(digest)).map(|opened| opened.0))
+    }
+
+    /// Puts a complete directory in place of another, at once.
+    #[pyfunction]
+    fn publish(py: Python<'_>, staging: PathBuf, target: PathBuf) -> PyResult<()> {
+        no_panic(|| Ok(py.detach(|| crate::format::publish(&staging, &target))?))
+    }
+
+    /// What this machine offers and what is chosen.
+    #[pyfunction]
+    fn machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        no_panic(|| {
+            let dict = PyDict::new(py);
+            let supported: Vec<_> = crate::Isa::supported().iter().map(|isa| isa.name()).collect();
+            dict.set_item("isa", crate::Isa::choose(None)?.name())?;
+            dict.set_item("supported", supported)?;
+            dict.set_item("threads", crate::choose_threads(None)?)?;
+            let features = PyDict::new(py);
+            crate::Isa::cpu_features().into_iter().try_for_each(|(name, has)| features.set_item(name, has))?;
+            dict.set_item("cpu_features", features)?;
+            Ok(dict)
+        })
+    }
+}

@@ -1,0 +1,348 @@
+//! `neuralcf.Scorer`.
+
+use std::path::{Path, PathBuf};
+
+use numpy::{IntoPyArray, PyArrayMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+use super::arguments::{FilterArguments, UsersArgument, count, csr, indices, threads, user_vectors_class};
+use super::arrays::{Floats, Out};
+use super::errors::{argument_error, interruptible, model_format_error, no_panic};
+use super::ids::Ids;
+use crate::engine::{Engine, Scale};
+use crate::error::Error;
+use crate::format::{self, Kind, Model, Opened, TensorInfo};
+use crate::kernel::Isa;
+use crate::pool::{Call, choose_threads};
+
+/// Pairs times multiply-adds below which a call keeps the interpreter: some 20 us.
+const WORTH_DETACHING: usize = 1_000_000;
+
+/// Scores pairs and ranks the catalogue with a trained model.
+#[pyclass(frozen, module = "neuralcf")]
+pub(super) struct Scorer {
+    engine: Engine,
+    threads: usize,
+    origin: Option<Origin>,
+}
+
+/// What a pickle needs: where the model was, and what it was.
+struct Origin {
+    path: PathBuf,
+    digest: String,
+    threads: Option<usize>,
+    isa: Option<String>,
+}
+
+/// What is chosen when a model is laid out.
+struct Choices {
+    isa: Isa,
+    threads: usize,
+    requested_threads: Option<usize>,
+}
+
+impl Choices {
+    fn new(threads_argument: Option<&Bound<'_, PyAny>>, isa: Option<&str>) -> PyResult<Self> {
+        let requested_threads = threads(threads_argument)?;
+        Ok(Choices { isa: Isa::choose(isa)?, threads: choose_threads(requested_threads)?, requested_threads })
+    }
+}
+
+/// Opens a model and its ids, as one generation; with a `digest`, that very generation.
+pub(super) fn open(
+    py: Python<'_>,
+    path: &Path,
+    threads_argument: Option<&Bound<'_, PyAny>>,
+    isa: Option<&str>,
+    digest: Option<&str>,
+) -> PyResult<(Scorer, Option<Ids>, Option<Ids>)> {
+    let choices = Choices::new(threads_argument, isa)?;
+    let path = std::path::absolute(path)?;
+    let (engine, users, items, found) = interruptible(py, |interrupted| {
+        let mut check = || if interrupted() { Err(Error::Interrupted) } else { Ok(()) };
+        let Opened { model, seen, users, items, digest: found, .. } = format::open(&path, &mut check)?;
+        if let Some(expected) = digest
+            && expected != found
+        {
+            let path = path.display();
+            return Err(Error::Format(format!(
+                "{path}: the model is another one than was pickled: expected digest {expected}, got {found}"
+            )));
+        }
+        let engine = Engine::new(model, seen, choices.isa, Call { threads: choices.threads, interrupted })?;
+        Ok((engine, users, items, found))
+    })?;
+    let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
+    let scorer = Scorer { engine, threads: choices.threads, origin: Some(origin) };
+    Ok((scorer, users.map(Ids::new), items.map(Ids::new)))
+}
+
+fn scale(logits: bool) -> Scale {
+    if logits { Scale::Logit } else { Scale::Probability }
+}
+
+impl Scorer {
+    /// Runs `query` of `pairs` scores: small ones at once, larger ones detached from the interpreter and on more threads.
+    fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        pairs: usize,
+        threads_argument: Option<&Bound<'_, PyAny>>,
+        query: impl FnOnce(Call<'_>) -> crate::Result<T> + Send,
+    ) -> PyResult<T> {
+        let threads = threads(threads_argument)?.unwrap_or(self.threads);
+        if pairs.saturating_mul(self.engine.network.multiply_adds()) < WORTH_DETACHING {
+            return Ok(query(Call::ALONE)?);
+        }
+        interruptible(py, |interrupted| query(Call { threads, interrupted }))
+    }
+
+    fn catalogue(&self, rows: usize) -> usize {
+        rows.saturating_mul(self.engine.num_items())
+    }
+}
+
+#[pymethods]
+impl Scorer {
+    #[staticmethod]
+    #[pyo3(signature = (path, *, threads=None, isa=None))]
+    fn load(py: Python<'_>, path: PathBuf, threads: Option<&Bound<'_, PyAny>>, isa: Option<&str>) -> PyResult<Self> {
+        no_panic(|| open(py, &path, threads, isa, None).map(|opened| opened.0))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (tensors, *, kind=None, seen=None, threads=None, isa=None))]
+    fn from_tensors(
+        py: Python<'_>,
+        tensors: &Bound<'_, PyDict>,
+        kind: Option<&str>,
+        seen: Option<&Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+    ) -> PyResult<Self> {
+        no_panic(|| {
+            let choices = Choices::new(threads, isa)?;
+            let kind = kind.map(str::parse::<Kind>).transpose()?;
+            let mut infos = Vec::new();
+            let mut arrays = Vec::new();
+            for (name, array) in tensors {
+                let Ok(name) = name.extract::<String>() else {
+                    return Err(PyTypeError::new_err(format!("tensors: expected names as keys, got {name}")));
+                };
+                let floats = Floats::new(&array, &name, false)?;
+                if !(1..=2).contains(&floats.shape().len()) {
+                    return Err(model_format_error(format!(
+                        "{name}: expected one or two dimensions, got shape {:?}",
+                        floats.shape()
+                    )));
+                }
+                infos.push(TensorInfo { name, shape: floats.shape().to_vec() });
+                arrays.push(floats);
+            }
+            let model = Model::assemble(kind, Default::default(), &infos, &mut |tensor, first, to| {
+                arrays[tensor].read(first, to);
+                Ok(())
+            })?;
+            let seen = match seen {
+                None => None,
+                Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {
+                    PyTypeError::new_err("seen: expected scipy CSR or (indptr, indices), a row for each user")
+                })?),
+            };
+            let (isa, threads) = (choices.isa, choices.threads);
+            let engine = interruptible(py, |interrupted| Engine::new(model, seen, isa, Call { threads, interrupted }))?;
+            Ok(Scorer { engine, threads, origin: None })
+        })
+    }
+
+    #[getter]
+    fn num_users(&self) -> usize {
+        self.engine.num_users()
+    }
+
+    #[getter]
+    fn num_items(&self) -> usize {
+        self.engine.num_items()
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.engine.kind().as_str()
+    }
+
+    #[getter]
+    fn isa(&self) -> &'static str {
+        self.engine.isa().name()
+    }
+
+    #[getter]
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        self.engine.metadata().iter().try_for_each(|(key, value)| dict.set_item(key, value))?;
+        Ok(dict)
+    }
+
+    #[getter]
+    fn nbytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        self.engine.nbytes().into_iter().try_for_each(|(part, bytes)| dict.set_item(part, bytes))?;
+        Ok(dict)
+    }
+
+    #[pyo3(signature = (users, items, *, logits=false, out=None, threads=None))]
+    fn score_batch<'py>(
+        &self,
+        py: Python<'py>,
+        users: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+        logits: bool,
+        out: Option<&Bound<'py, PyAny>>,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let users = UsersArgument::new(users, &self.engine)?;
+            let items = indices(items, "items", self.engine.num_items(), "item")?;
+            let out = out.map(|out| Out::new(out, items.len())).transpose()?;
+            let scores = self.run(py, items.len(), threads, |call| {
+                users.with(&self.engine, items.len(), call, |users| {
+                    self.engine.score_batch(users, &items, scale(logits), call)
+                })
+            })?;
+            Ok(match out {
+                Some(out) => out.write(&scores).into_any(),
+                None => scores.into_pyarray(py).into_any(),
+            })
+        })
+    }
+
+    #[pyo3(signature = (users, k=None, *, exclude=None, allow=None, deny=None, search="exact", logits=false, threads=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
+    fn top_k<'py>(
+        &self,
+        py: Python<'py>,
+        users: &Bound<'py, PyAny>,
+        k: Option<&Bound<'py, PyAny>>,
+        exclude: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        search: &str,
+        logits: bool,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            match search {
+                "exact" => (),
+                "approximate" => {
+                    let text = "search: \"approximate\" needs an index, and this model has none; use \"exact\"";
+                    return Err(argument_error(text.into()));
+                }
+                other => {
+                    let text = format!("search: expected \"exact\" or \"approximate\", got {other:?}");
+                    return Err(argument_error(text));
+                }
+            }
+            let k = k.map_or(Ok(10), |k| count(k, "k"))?;
+            let users = UsersArgument::new(users, &self.engine)?;
+            let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
+            let rows = users.len();
+            let top = self.run(py, self.catalogue(rows), threads, |call| {
+                users.with(&self.engine, rows, call, |users| {
+                    self.engine.top_k(users, k, &filters.filter(&self.engine), scale(logits), call)
+                })
+            })?;
+            let (ids, scores) = (top.ids.into_pyarray(py), top.scores.into_pyarray(py));
+            if matches!(users, UsersArgument::One(_)) {
+                return top_k_class(py)?.call1((ids, scores));
+            }
+            top_k_class(py)?.call1((ids.reshape([rows, k])?, scores.reshape([rows, k])?))
+        })
+    }
+
+    #[pyo3(signature = (users, items, *, exclude=None, allow=None, deny=None, threads=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
+    fn rank_of<'py>(
+        &self,
+        py: Python<'py>,
+        users: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+        exclude: Option<&Bound<'py, PyAny>>,
+        allow: Option<&Bound<'py, PyAny>>,
+        deny: Option<&Bound<'py, PyAny>>,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let users = UsersArgument::new(users, &self.engine)?;
+            let items = indices(items, "items", self.engine.num_items(), "item")?;
+            let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
+            let ranks = self.run(py, self.catalogue(items.len()), threads, |call| {
+                users.with(&self.engine, items.len(), call, |users| {
+                    self.engine.rank_of(users, &items, &filters.filter(&self.engine), call)
+                })
+            })?;
+            Ok(ranks.into_pyarray(py).into_any())
+        })
+    }
+
+    fn user_vectors<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let vectors = match UsersArgument::new(users, &self.engine)? {
+                UsersArgument::One(user) => self.engine.user_vectors(&[user])?,
+                UsersArgument::Many(users) => self.engine.user_vectors(&users)?,
+                UsersArgument::Vectors(_) => {
+                    return Err(PyTypeError::new_err("users: expected user indices, got UserVectors"));
+                }
+            };
+            let rows = vectors.rows;
+            let matrix = |values: Option<(Vec<f32>, usize)>| {
+                values.map(|(values, width)| values.into_pyarray(py).reshape([rows, width])).transpose()
+            };
+            let (g, mu) = self.engine.user_widths();
+            let gmf = matrix(vectors.gmf.map(|values| (values, g)))?;
+            let mlp = matrix(vectors.mlp.map(|values| (values, mu)))?;
+            user_vectors_class(py)?.call1((gmf, mlp))
+        })
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(origin) = &self.origin else {
+            return Err(PyTypeError::new_err(
+                "a Scorer made from tensors cannot be pickled: it has no file; save the tensors and load them",
+            ));
+        };
+        let reopen = py.import("neuralcf._core")?.getattr("reopen")?;
+        let arguments = (origin.path.as_path(), &origin.digest, origin.threads, origin.isa.as_deref());
+        Ok((reopen, arguments).into_pyobject(py)?.into_any())
+    }
+
+    fn __copy__(self_: Py<Self>) -> Py<Self> {
+        self_
+    }
+
+    fn __deepcopy__(self_: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        self_
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Scorer(kind={:?}, num_users={}, num_items={}, isa={:?}, threads={})",
+            self.kind(),
+            self.num_users(),
+            self.num_items(),
+            self.isa(),
+            self.threads
+        )
+    }
+}
+
+fn top_k_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "neuralcf.results", "TopK")
+}
