@@ -32,17 +32,7 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
         return Err(Error::Argument(format!("{staging} cannot be published to {target}: one lies in the other")));
     }
     sync(staging)?;
-    let replaced = loop {
-        let moved = match occupant(target)? {
-            Occupant::Nothing => fs::rename(staging, target).map(|()| false),
-            Occupant::Model => exchange(staging, target).map(|()| true),
-        };
-        match moved {
-            // Another publication came first: replace it.
-            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
-            moved => break moved.map_err(|source| failed("cannot publish to", target, source))?,
-        }
-    };
+    let replaced = replace(staging, target)?;
     for parent in [target, staging].into_iter().filter_map(|path| path.parent()) {
         sync_one(parent).map_err(|source| failed("published, but cannot sync", parent, source))?;
     }
@@ -53,7 +43,25 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Moves `staging` to `target`; returns whether `staging` now holds a model that was replaced.
+fn replace(staging: &Path, target: &Path) -> Result<bool> {
+    loop {
+        let occupant = occupant(target)?;
+        let moved = match occupant {
+            Occupant::Nothing => fs::rename(staging, target),
+            Occupant::Model => exchange(staging, target),
+        };
+        match (moved, occupant) {
+            (Ok(()), _) => return Ok(occupant == Occupant::Model),
+            // Filled meanwhile by another publication: replace that one.
+            (Err(error), Occupant::Nothing) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            (Err(source), _) => return Err(failed("cannot publish to", target, source)),
+        }
+    }
+}
+
 /// What stands at the path to publish to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Occupant {
     /// Nothing, or an empty directory.
     Nothing,

@@ -3,6 +3,8 @@
 //! `I` items, `G` GMF width, `H` width of a hidden layer; a tile is sixteen items, feature by feature, `H0` first-layer features and
 //! then `G` GMF features; a row is one item (or user), `H0` features and then `G`, each padded with zeros to whole [`Lanes`].
 
+#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
+
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
@@ -107,9 +109,13 @@ impl Scratch {
     }
 }
 
-/// Where a layer reads its inputs: one vector for each input feature, in ascending order.
+/// Where a layer reads its inputs: one vector for each input feature.
+///
+/// (Loops over positions, not iterators with closures: a closure is compiled without the instruction set's features, and whether
+/// it is then inlined is the compiler's mood. See `README.md`, what did not help.)
 trait Input<S: Simd>: Copy {
-    fn values(self, s: S) -> impl Iterator<Item = S::V>;
+    fn len(self) -> usize;
+    fn at(self, s: S, k: usize) -> S::V;
 }
 
 /// Features as they lie in memory.
@@ -118,8 +124,13 @@ struct Stored<'a>(&'a [Lanes]);
 
 impl<S: Simd> Input<S> for Stored<'_> {
     #[inline(always)]
-    fn values(self, s: S) -> impl Iterator<Item = S::V> {
-        self.0.iter().map(move |x| s.load(x))
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn at(self, s: S, k: usize) -> S::V {
+        s.load(&self.0[k])
     }
 }
 
@@ -132,8 +143,13 @@ struct FirstLayer<'a> {
 
 impl<S: Simd> Input<S> for FirstLayer<'_> {
     #[inline(always)]
-    fn values(self, s: S) -> impl Iterator<Item = S::V> {
-        self.items.iter().zip(self.user).map(move |(a, &b)| s.relu(s.add(s.load(a), s.splat(b))))
+    fn len(self) -> usize {
+        self.items.len().min(self.user.len())
+    }
+
+    #[inline(always)]
+    fn at(self, s: S, k: usize) -> S::V {
+        s.relu(s.add(s.load(&self.items[k]), s.splat(self.user[k])))
     }
 }
 
@@ -148,8 +164,9 @@ struct Sums<'a>(&'a mut [Lanes]);
 impl<S: Simd> Sink<S> for Sums<'_> {
     #[inline(always)]
     fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
-        for (to, sum) in self.0[first..first + N].iter_mut().zip(sums) {
-            s.store(sum, to);
+        let to = &mut self.0[first..first + N];
+        for n in 0..N {
+            s.store(sums[n], &mut to[n]);
         }
     }
 }
@@ -160,8 +177,9 @@ struct Activations<'a>(&'a mut [Lanes]);
 impl<S: Simd> Sink<S> for Activations<'_> {
     #[inline(always)]
     fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
-        for (to, sum) in self.0[first..first + N].iter_mut().zip(sums) {
-            s.store(s.relu(sum), to);
+        let to = &mut self.0[first..first + N];
+        for n in 0..N {
+            s.store(s.relu(sums[n]), &mut to[n]);
         }
     }
 }
@@ -175,8 +193,9 @@ struct Output<'a, S: Simd> {
 impl<S: Simd> Sink<S> for Output<'_, S> {
     #[inline(always)]
     fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]) {
-        for (&weight, sum) in self.weight[first..first + N].iter().zip(sums) {
-            self.logits = s.fma(s.splat(weight), s.relu(sum), self.logits);
+        let weight = &self.weight[first..first + N];
+        for n in 0..N {
+            self.logits = s.fma(s.splat(weight[n]), s.relu(sums[n]), self.logits);
         }
     }
 }
@@ -217,11 +236,16 @@ fn block_of<S: Simd, const N: usize>(
         unreachable!("packed for other registers"); // and so not compiled
     }
     let bias: &[f32; N] = bias.try_into().expect("one bias for each output of the block");
-    let mut sums = bias.map(|b| s.splat(b));
+    let mut sums = [s.splat(0.0); N];
+    for n in 0..N {
+        sums[n] = s.splat(bias[n]);
+    }
     let (weight, _) = weight.as_chunks::<N>();
-    for (w, x) in weight.iter().zip(input.values(s)) {
+    assert!(weight.len() == input.len(), "one input for each column of weights");
+    for k in 0..weight.len() {
+        let x = input.at(s, k);
         for n in 0..N {
-            sums[n] = s.fma(s.splat(w[n]), x, sums[n]);
+            sums[n] = s.fma(s.splat(weight[k][n]), x, sums[n]);
         }
     }
     sink.take(s, first, sums);
@@ -255,7 +279,11 @@ fn hidden<S: Simd>(s: S, network: &Network, first: impl Input<S>, logits: S::V, 
 /// `sums + weight . input`, ascending.
 #[inline(always)]
 fn chain<S: Simd>(s: S, weight: &[f32], input: impl Input<S>, sums: S::V) -> S::V {
-    weight.iter().zip(input.values(s)).fold(sums, |sum, (&w, x)| s.fma(s.splat(w), x, sum))
+    let mut sums = sums;
+    for k in 0..weight.len().min(input.len()) {
+        sums = s.fma(s.splat(weight[k]), input.at(s, k), sums);
+    }
+    sums
 }
 
 /// The logits of one user and the items of some tiles, and which of them reach a threshold.
@@ -300,38 +328,39 @@ impl Scan<'_> {
         let Scan { network, scratch, .. } = self;
         let (h0, tile_len) = (network.h0, network.tile_len());
         let (b, g) = network.split_row(self.user);
-        let tiles: [&[Lanes]; T] = std::array::from_fn(|t| &self.tiles[(first + t) * tile_len..][..tile_len]);
+        let mut tiles = [self.tiles; T];
+        for t in 0..T {
+            tiles[t] = &self.tiles[(first + t) * tile_len..][..tile_len];
+        }
         let ahead = self.ahead.get(first * tile_len..).unwrap_or_default();
         for line in ahead.iter().take(T * tile_len) {
             s.prefetch(line);
         }
 
         let mut logits = [s.splat(network.output_bias); T];
-        for (j, &g) in g.iter().enumerate() {
-            let g = s.splat(g);
+        for j in 0..g.len() {
+            let g = s.splat(g[j]);
             for t in 0..T {
                 logits[t] = s.fma(g, s.load(&tiles[t][h0 + j]), logits[t]);
             }
         }
-        if h0 > 0 {
-            if network.layers.is_empty() {
-                for (k, (&b, &w)) in b.iter().zip(&network.output_weight).enumerate() {
-                    let (b, w) = (s.splat(b), s.splat(w));
-                    for t in 0..T {
-                        let x = s.relu(s.add(s.load(&tiles[t][k]), b));
-                        logits[t] = s.fma(w, x, logits[t]);
-                    }
-                }
-            } else {
+        if network.layers.is_empty() {
+            for k in 0..b.len() {
+                let (b, w) = (s.splat(b[k]), s.splat(network.output_weight[k]));
                 for t in 0..T {
-                    let first_layer = FirstLayer { items: &tiles[t][..h0], user: b };
-                    logits[t] = hidden(s, network, first_layer, logits[t], scratch);
+                    let x = s.relu(s.add(s.load(&tiles[t][k]), b));
+                    logits[t] = s.fma(w, x, logits[t]);
                 }
+            }
+        } else {
+            for t in 0..T {
+                let first_layer = FirstLayer { items: &tiles[t][..h0], user: b };
+                logits[t] = hidden(s, network, first_layer, logits[t], scratch);
             }
         }
         let threshold = s.splat(self.threshold);
-        for (t, logits) in logits.into_iter().enumerate() {
-            let logits = s.add(logits, s.splat(0.0));
+        for t in 0..T {
+            let logits = s.add(logits[t], s.splat(0.0));
             s.store(logits, &mut self.logits[first + t]);
             self.hits[first + t] = s.at_least(logits, threshold);
         }
@@ -354,26 +383,37 @@ impl Kernel for Pairs<'_> {
         let Pairs { network, users, items, scratch } = self;
         let first_len = network.h0.div_ceil(LANES);
         let mut logits = s.splat(network.output_bias);
+        let zeros = [s.splat(0.0); LANES];
         for block in 0..network.g.div_ceil(LANES) {
             let at = first_len + block;
-            let q = s.transpose(items.map(|row| s.load(&row[at])));
-            let mut q_by_feature = [[0.0; LANES]; LANES];
-            for (to, q) in q_by_feature.iter_mut().zip(q) {
-                s.store(q, to);
+            let (mut q, mut g) = (zeros, zeros);
+            for l in 0..LANES {
+                q[l] = s.load(&items[l][at]);
             }
-            let g = s.transpose(users.map(|row| s.load(&row[at])));
-            let features = LANES.min(network.g - block * LANES);
-            for (g, q) in g.into_iter().zip(&q_by_feature).take(features) {
-                logits = s.fma(g, s.load(q), logits);
+            let mut q_by_feature = [[0.0; LANES]; LANES];
+            let q = s.transpose(q);
+            for j in 0..LANES {
+                s.store(q[j], &mut q_by_feature[j]);
+            }
+            for l in 0..LANES {
+                g[l] = s.load(&users[l][at]);
+            }
+            let g = s.transpose(g);
+            for j in 0..LANES.min(network.g - block * LANES) {
+                logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
             }
         }
         if network.h0 > 0 {
             let mut first_layer = std::mem::take(&mut scratch.first);
-            for (block, to) in first_layer.chunks_exact_mut(LANES).take(first_len).enumerate() {
-                let sums: [S::V; LANES] =
-                    std::array::from_fn(|l| s.relu(s.add(s.load(&items[l][block]), s.load(&users[l][block]))));
-                for (to, x) in to.iter_mut().zip(s.transpose(sums)) {
-                    s.store(x, to);
+            for block in 0..first_len {
+                let mut x = zeros;
+                for l in 0..LANES {
+                    x[l] = s.relu(s.add(s.load(&items[l][block]), s.load(&users[l][block])));
+                }
+                let x = s.transpose(x);
+                let to = &mut first_layer[block * LANES..][..LANES];
+                for k in 0..LANES {
+                    s.store(x[k], &mut to[k]);
                 }
             }
             logits = hidden(s, network, Stored(&first_layer[..network.h0]), logits, scratch);
