@@ -51,17 +51,22 @@ pub struct Opened {
 /// [`Error::Io`] where the path does not exist or cannot be read, [`Error::Format`] for what is not a valid model,
 /// [`Error::Memory`], or `check`'s own error.
 pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
-    loop {
+    // Each further attempt takes a publication within the microseconds of the one before.
+    const ATTEMPTS: usize = 1000;
+    for _ in 0..ATTEMPTS {
         check()?;
-        let opened = open_entry(path).map_err(|error| error.within(path.display()))?;
-        match opened {
+        let entry = open_entry(path).map_err(|error| error.within(path.display()))?;
+        match entry {
             Entry::File(model) => return read_single(model, check),
-            Entry::Directory(directory) => match Files::open(&directory, path)? {
-                Some(files) => return files.read(check),
-                None => continue,
-            },
+            Entry::Directory(directory) => {
+                if let Some(files) = Files::open(&directory, path)? {
+                    return files.read(check);
+                }
+            }
         }
     }
+    let doing = format!("{}: exchanged for another directory each of {ATTEMPTS} times it was opened", path.display());
+    Err(Error::Io { doing, source: io::ErrorKind::ResourceBusy.into() })
 }
 
 /// An open file or directory.

@@ -208,23 +208,21 @@ impl Model {
         let missing = |slot: Slot| Error::Internal(format!("{slot} was planned but not read"));
         let mut table = |slot| tables.remove(&slot).ok_or_else(|| missing(slot));
         let mut vector = |slot| vectors.remove(&slot).ok_or_else(|| missing(slot));
-        let gmf = match plan.kind.has_gmf() {
-            true => Some(Gmf { users: table(Slot::GmfUsers)?, items: table(Slot::GmfItems)? }),
-            false => None,
-        };
-        let mlp = match plan.kind.has_mlp() {
-            true => {
-                let (users, items) = (table(Slot::MlpUsers)?, table(Slot::MlpItems)?);
-                let mut layers = reserve("layers", plan.layers)?;
-                for n in 0..plan.layers {
-                    let (weight, bias) = (vector(Slot::LayerWeight(n))?, vector(Slot::LayerBias(n))?);
-                    let outputs = bias.len();
-                    layers.push(Layer { inputs: weight.len() / outputs, outputs, weight, bias });
-                }
-                Some(Mlp { users, items, layers })
+        let mut gmf = None;
+        if plan.kind.has_gmf() {
+            gmf = Some(Gmf { users: table(Slot::GmfUsers)?, items: table(Slot::GmfItems)? });
+        }
+        let mut mlp = None;
+        if plan.kind.has_mlp() {
+            let (users, items) = (table(Slot::MlpUsers)?, table(Slot::MlpItems)?);
+            let mut layers = reserve("layers", plan.layers)?;
+            for n in 0..plan.layers {
+                let (weight, bias) = (vector(Slot::LayerWeight(n))?, vector(Slot::LayerBias(n))?);
+                let outputs = bias.len();
+                layers.push(Layer { inputs: weight.len() / outputs, outputs, weight, bias });
             }
-            false => None,
-        };
+            mlp = Some(Mlp { users, items, layers });
+        }
         let (output_weight, output_bias) = (vector(Slot::OutputWeight)?, vector(Slot::OutputBias)?[0]);
 
         let range = Range::new(gmf.as_ref(), mlp.as_ref(), &output_weight, output_bias);

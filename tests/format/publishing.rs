@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -84,20 +83,12 @@ fn a_reader_sees_one_generation_or_the_other_while_they_are_exchanged() {
     b.remove("ids.safetensors");
     publish_files(&a, &target).unwrap();
 
-    let done = AtomicBool::new(false);
+    const CHANGES: usize = 200;
     let deadline = Instant::now() + Duration::from_secs(60);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for files in [&b, &a].into_iter().cycle() {
-                publish_files(files, &target).unwrap();
-                if done.load(Ordering::Relaxed) || Instant::now() > deadline {
-                    break;
-                }
-            }
-        });
+    let read = || {
         let (mut changes, mut last) = (0, None);
-        while changes < 40 && Instant::now() < deadline {
-            let opened = open(&target).inspect_err(|_| done.store(true, Ordering::Relaxed)).unwrap();
+        while changes < CHANGES && Instant::now() < deadline {
+            let opened = open(&target).unwrap();
             let whole = opened.seen.is_some() && opened.users.is_some() && opened.items.is_some();
             let empty = opened.seen.is_none() && opened.users.is_none() && opened.items.is_none();
             match opened.model_id.as_deref() {
@@ -107,7 +98,13 @@ fn a_reader_sees_one_generation_or_the_other_while_they_are_exchanged() {
             }
             changes += usize::from(last.replace(empty) != Some(empty));
         }
-        done.store(true, Ordering::Relaxed);
-        assert!(changes >= 40, "only {changes} changes seen");
+        assert_eq!(changes, CHANGES, "changes seen");
+    };
+    thread::scope(|scope| {
+        let readers = [(); 3].map(|()| scope.spawn(read));
+        let mut generations = [&b, &a].into_iter().cycle();
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            publish_files(generations.next().unwrap(), &target).unwrap();
+        }
     });
 }
