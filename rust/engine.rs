@@ -116,14 +116,23 @@ impl<'a> Users<'a> {
         }
     }
 
+    /// Which row of [`Users::rows`] row `row`'s user has.
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
-        let at = match self.which {
+    pub(crate) fn position(&self, row: usize) -> usize {
+        match self.which {
             Which::Each(users) => users[row] as usize,
             Which::Same(user) => user as usize,
             Which::Given => row,
-        };
-        &self.rows[at * self.row_len..][..self.row_len]
+        }
+    }
+
+    pub(crate) fn rows(&self) -> &'a [Lanes] {
+        self.rows
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
+        &self.rows[self.position(row) * self.row_len..][..self.row_len]
     }
 }
 
@@ -344,6 +353,10 @@ impl Engine {
     /// [`Error::OutOfRange`].
     pub(crate) fn check_items(&self, what: &str, items: &[u32]) -> Result<()> {
         check(what, items, self.num_items, "item")
+    }
+
+    pub(crate) fn item_rows(&self) -> &[Lanes] {
+        &self.item_rows
     }
 
     #[inline(always)]

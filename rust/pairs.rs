@@ -87,19 +87,27 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
                 return;
             }
             let first = group * LANES;
-            for (at, &item) in items.iter().enumerate().skip(first + AHEAD).take(LANES) {
-                for line in engine.item_row(item).iter().chain(users.row(user_of(at))) {
-                    s.prefetch(line);
+            let soon = (first + AHEAD).min(items.len())..(first + AHEAD + LANES).min(items.len());
+            for at in soon {
+                let (item, user) = (engine.item_row(items[at]), users.row(user_of(at)));
+                for line in 0..network.row_len() {
+                    s.prefetch(&item[line]);
+                    s.prefetch(&user[line]);
                 }
             }
-            // The lanes behind the end repeat the last pair.
-            let pair = |lane: usize| (first + lane).min(last);
-            let sixteen = Pairs {
+            let mut sixteen = Pairs {
                 network,
-                users: std::array::from_fn(|lane| users.row(user_of(pair(lane)))),
-                items: std::array::from_fn(|lane| engine.item_row(items[pair(lane)])),
+                user_rows: users.rows(),
+                item_rows: engine.item_rows(),
+                users: [0; LANES],
+                items: [0; LANES],
                 scratch,
             };
+            for lane in 0..LANES {
+                let pair = (first + lane).min(last); // the lanes behind the end repeat the last pair
+                sixteen.users[lane] = users.position(user_of(pair));
+                sixteen.items[lane] = items[pair] as usize;
+            }
             logits.copy_from_slice(&sixteen.run(s)[..logits.len()]);
         }
     }

@@ -367,11 +367,25 @@ impl Scan<'_> {
     }
 }
 
+/// An array of an expression's values for each lane: written out, so that the values stay in registers.
+macro_rules! each_lane {
+    ($lane:ident => $value:expr) => {
+        each_lane!(@ $lane, $value, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $lane:ident, $value:expr, $($n:literal)*) => {
+        [$({ let $lane: usize = $n; $value }),*]
+    };
+}
+
 /// The logits of sixteen pairs, from the rows of their users and items.
 pub(crate) struct Pairs<'a> {
     pub(crate) network: &'a Network,
-    pub(crate) users: [&'a [Lanes]; LANES],
-    pub(crate) items: [&'a [Lanes]; LANES],
+    pub(crate) user_rows: &'a [Lanes],
+    pub(crate) item_rows: &'a [Lanes],
+    /// Which row of `user_rows` each lane's user has.
+    pub(crate) users: [usize; LANES],
+    /// Which row of `item_rows` each lane's item has.
+    pub(crate) items: [usize; LANES],
     pub(crate) scratch: &'a mut Scratch,
 }
 
@@ -380,38 +394,30 @@ impl Kernel for Pairs<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Lanes {
-        let Pairs { network, users, items, scratch } = self;
-        let first_len = network.h0.div_ceil(LANES);
+        let Pairs { network, user_rows, item_rows, users, items, scratch } = self;
+        let (first_len, row_len) = (network.h0.div_ceil(LANES), network.row_len());
+        let user = each_lane!(l => users[l] * row_len);
+        let item = each_lane!(l => items[l] * row_len);
+
         let mut logits = s.splat(network.output_bias);
-        let zeros = [s.splat(0.0); LANES];
         for block in 0..network.g.div_ceil(LANES) {
             let at = first_len + block;
-            let (mut q, mut g) = (zeros, zeros);
-            for l in 0..LANES {
-                q[l] = s.load(&items[l][at]);
-            }
+            let q = s.transpose(each_lane!(l => s.load(&item_rows[item[l] + at])));
             let mut q_by_feature = [[0.0; LANES]; LANES];
-            let q = s.transpose(q);
             for j in 0..LANES {
                 s.store(q[j], &mut q_by_feature[j]);
             }
-            for l in 0..LANES {
-                g[l] = s.load(&users[l][at]);
-            }
-            let g = s.transpose(g);
+            let g = s.transpose(each_lane!(l => s.load(&user_rows[user[l] + at])));
             for j in 0..LANES.min(network.g - block * LANES) {
                 logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
             }
         }
         if network.h0 > 0 {
             let mut first_layer = std::mem::take(&mut scratch.first);
-            for block in 0..first_len {
-                let mut x = zeros;
-                for l in 0..LANES {
-                    x[l] = s.relu(s.add(s.load(&items[l][block]), s.load(&users[l][block])));
-                }
-                let x = s.transpose(x);
-                let to = &mut first_layer[block * LANES..][..LANES];
+            for (at, to) in first_layer.as_chunks_mut::<LANES>().0[..first_len].iter_mut().enumerate() {
+                let x = s.transpose(each_lane!(l => {
+                    s.relu(s.add(s.load(&item_rows[item[l] + at]), s.load(&user_rows[user[l] + at])))
+                }));
                 for k in 0..LANES {
                     s.store(x[k], &mut to[k]);
                 }
