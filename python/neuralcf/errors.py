@@ -1,6 +1,16 @@
-"""The exceptions that NeuralCF raises; `TypeError`, `MemoryError`, `OSError` and `KeyboardInterrupt` stay Python's own."""
+"""The exceptions that NeuralCF raises. `TypeError`, `MemoryError`, `OSError`, `KeyboardInterrupt` stay Python's own."""
 
-__all__ = ["ArgumentError", "InternalError", "ModelFormatError", "NeuralCFError", "OutOfRangeError"]
+from collections.abc import Sequence
+
+__all__ = [
+    "ArgumentError",
+    "InternalError",
+    "ModelFormatError",
+    "NeuralCFError",
+    "OutOfRangeError",
+    "UnknownItemError",
+    "UnknownUserError",
+]
 
 
 class NeuralCFError(Exception):
@@ -21,3 +31,21 @@ class OutOfRangeError(NeuralCFError, IndexError):
 
 class InternalError(NeuralCFError, RuntimeError):
     """A bug of NeuralCF. Please report it with its message."""
+
+
+class _UnknownIdError(NeuralCFError, KeyError):
+    def __init__(self, message: str, ids: Sequence[int] | Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ids = list(ids)
+        """The unknown ids, each once, in the order in which they were given."""
+
+    def __str__(self) -> str:  # a KeyError shows the repr of its message
+        return str(self.args[0])
+
+
+class UnknownUserError(_UnknownIdError):
+    """User ids that the model was not trained with; `ids` lists them."""
+
+
+class UnknownItemError(_UnknownIdError):
+    """Item ids that the model was not trained with; `ids` lists them."""

@@ -1,0 +1,73 @@
+"""Neural collaborative filtering: train in PyTorch, serve exactly and fast from Rust.
+
+`Scorer` answers in dense indices, `Recommender` in your own ids; these and `save` need numpy alone. `GMF`, `MLP`,
+`NeuMF` and the module `train` need torch and are imported on first use; `export` takes modules of torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from neuralcf._core import Scorer, __version__
+from neuralcf.errors import (
+    ArgumentError,
+    InternalError,
+    ModelFormatError,
+    NeuralCFError,
+    OutOfRangeError,
+    UnknownItemError,
+    UnknownUserError,
+)
+from neuralcf.export import export, save
+from neuralcf.recommender import Recommendations, Recommender
+from neuralcf.results import TopK, UserVectors
+
+if TYPE_CHECKING:
+    from neuralcf import train as train
+    from neuralcf.models import GMF as GMF
+    from neuralcf.models import MLP as MLP
+    from neuralcf.models import NeuMF as NeuMF
+
+__all__ = [
+    "GMF",
+    "MLP",
+    "ArgumentError",
+    "InternalError",
+    "ModelFormatError",
+    "NeuMF",
+    "NeuralCFError",
+    "OutOfRangeError",
+    "Recommendations",
+    "Recommender",
+    "Scorer",
+    "TopK",
+    "UnknownItemError",
+    "UnknownUserError",
+    "UserVectors",
+    "__version__",
+    "export",
+    "save",
+    "train",
+]
+
+_NEEDS_TORCH = {
+    "GMF": "neuralcf.models",
+    "MLP": "neuralcf.models",
+    "NeuMF": "neuralcf.models",
+    "train": "neuralcf.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module 'neuralcf' has no attribute {name!r}")
+    try:
+        module = import_module(_NEEDS_TORCH[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"neuralcf.{name} needs torch: pip install 'neuralcf[train]'") from error
+    return module if name == "train" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,231 @@
+"""Recommendations in your own ids: what a service holds."""
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf._core import Ids, Scorer, open_model
+from neuralcf.errors import ArgumentError, UnknownItemError, UnknownUserError
+
+__all__ = ["Recommendations", "Recommender"]
+
+_IdArray: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
+_ManyIds: TypeAlias = Sequence[int] | Sequence[str] | NDArray[Any]
+_OneOrManyIds: TypeAlias = SupportsIndex | str | _ManyIds
+
+
+class Recommendations(NamedTuple):
+    """The best items: `B` users and `k` items each, or one dimension less for a single user."""
+
+    ids: _IdArray
+    """`[B, k]`: item ids, best first; int64, or an object array of str. Beyond a row's count: -1, or None."""
+    scores: NDArray[np.float32]
+    """float32 `[B, k]`: probabilities (or logits); negative infinity beyond a row's count."""
+    counts: NDArray[np.int64]
+    """int64 `[B]`: how many of each row are real."""
+    known: NDArray[np.bool_]
+    """bool `[B]`: whether the model knows the user."""
+
+
+class Recommender:
+    """A model with its external ids, which are int64 or str and never coerced: "7" is not 7.
+
+    Immutable: any number of threads may share one. It needs NumPy alone.
+    """
+
+    def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids) -> None:
+        self._scorer = scorer
+        self._user_ids = user_ids
+        self._item_ids = item_ids
+        self._has_seen = scorer.nbytes["seen"] > 0
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> "Recommender":
+        """Open a model directory that was saved with ids.
+
+        Args:
+            path: where the model is.
+            threads: as for `Scorer.load`.
+            isa: as for `Scorer.load`.
+
+        Raises:
+            ArgumentError: the model was saved without ids.
+            ModelFormatError: the files are not a valid model.
+            OSError: they cannot be read (FileNotFoundError where there is nothing).
+        """
+        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa)
+        if user_ids is None or item_ids is None:
+            raise ArgumentError(
+                f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
+                "or use neuralcf.Scorer with dense indices"
+            )
+        return cls(scorer, user_ids, item_ids)
+
+    @property
+    def scorer(self) -> Scorer:
+        """The same model in dense indices."""
+        return self._scorer
+
+    @property
+    def user_ids(self) -> Ids:
+        """The users' ids: `len`, `find(ids)` gives indices, `take(indices)` gives ids."""
+        return self._user_ids
+
+    @property
+    def item_ids(self) -> Ids:
+        """The items' ids, likewise."""
+        return self._item_ids
+
+    @property
+    def num_users(self) -> int:
+        """Users in the model."""
+        return self._scorer.num_users
+
+    @property
+    def num_items(self) -> int:
+        """Items in the model."""
+        return self._scorer.num_items
+
+    def __repr__(self) -> str:
+        return f"<Recommender: {self._scorer.kind}, {self.num_users} users, {self.num_items} items>"
+
+    def recommend(
+        self,
+        users: _OneOrManyIds,
+        k: SupportsIndex = 10,
+        *,
+        exclude_seen: bool = True,
+        allow: _ManyIds | None = None,
+        deny: _ManyIds | None = None,
+        on_unknown: Literal["raise", "skip"] = "raise",
+        logits: bool = False,
+        threads: int | None = None,
+    ) -> Recommendations:
+        """Find the best items of each user.
+
+        Args:
+            users: `[B]` user ids, or one id (then the result has one dimension less).
+            k: how many items, at least 1.
+            exclude_seen: leave out the interactions stored with the model.
+            allow: ids of the items that may be returned.
+            deny: ids of the items that must not be returned.
+            on_unknown: "raise", or "skip": an unknown user keeps its row, empty and marked in `known`; an unknown item
+                in `allow` or `deny` is passed over.
+            logits: give logits instead of probabilities.
+            threads: for this call.
+
+        Raises:
+            UnknownUserError, UnknownItemError: ids that the model does not know, under `on_unknown="raise"`.
+            ArgumentError: `k` below 1; `exclude_seen` where the model has no stored interactions.
+            TypeError: ids of a type other than the model's.
+        """
+        if on_unknown not in ("raise", "skip"):
+            raise ArgumentError(f'on_unknown: expected "raise" or "skip", got {on_unknown!r}')
+        if exclude_seen and not self._has_seen:
+            raise ArgumentError(
+                "exclude_seen: the model was saved without interactions; save it with seen=..., "
+                "or pass exclude_seen=False to let known items come back"
+            )
+        single = _is_one(users)
+        given: Any = [users] if single else users
+        user_indices = _find(self._user_ids, given, "users")
+        known = user_indices >= 0
+        if on_unknown == "raise" and not known.all():
+            raise UnknownUserError(*_unknown("users", given, known))
+
+        items, scores = self._scorer.top_k(
+            user_indices[known],
+            k,
+            exclude="seen" if exclude_seen else None,
+            allow=self._filter(allow, "allow", on_unknown),
+            deny=self._filter(deny, "deny", on_unknown),
+            logits=logits,
+            threads=threads,
+        )
+        result = self._in_external_ids(known, items, scores)
+        return Recommendations(*(part[0] for part in result)) if single else result
+
+    def score_batch(
+        self,
+        users: _OneOrManyIds,
+        items: _ManyIds,
+        *,
+        logits: bool = False,
+        threads: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Score pairs.
+
+        Args:
+            users: `[B]` user ids, or one id for all items.
+            items: `[B]` item ids.
+            logits: give logits instead of probabilities.
+            threads: for this call.
+
+        Returns:
+            float32 `[B]`.
+
+        Raises:
+            UnknownUserError, UnknownItemError: ids that the model does not know.
+            ArgumentError: lengths that differ.
+            TypeError: ids of a type other than the model's.
+        """
+        single = _is_one(users)
+        given: Any = [users] if single else users
+        user_indices = _find(self._user_ids, given, "users")
+        if not (known := user_indices >= 0).all():
+            raise UnknownUserError(*_unknown("users", given, known))
+        item_indices = _find(self._item_ids, items, "items")
+        if not (known := item_indices >= 0).all():
+            raise UnknownItemError(*_unknown("items", items, known))
+        return self._scorer.score_batch(
+            int(user_indices[0]) if single else user_indices, item_indices, logits=logits, threads=threads
+        )
+
+    def _filter(self, ids: _ManyIds | None, what: str, on_unknown: str) -> NDArray[np.int64] | None:
+        """The indices of a list of allowed or denied items."""
+        if ids is None:
+            return None
+        indices = _find(self._item_ids, ids, what)
+        known = indices >= 0
+        if on_unknown == "raise" and not known.all():
+            raise UnknownItemError(*_unknown(what, ids, known))
+        return indices[known]
+
+    def _in_external_ids(
+        self, known: NDArray[np.bool_], items: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> Recommendations:
+        """Translate the rows of the known users, and put empty rows between them where users are unknown."""
+        rows, k = len(known), items.shape[1]
+        indices = np.full((rows, k), -1, np.int64)
+        indices[known] = items
+        all_scores = np.full((rows, k), -np.inf, np.float32)
+        all_scores[known] = scores
+        real = indices >= 0
+        strings = self._item_ids.kind == "str"
+        ids: _IdArray = np.full((rows, k), None, object) if strings else np.full((rows, k), -1, np.int64)
+        ids[real] = self._item_ids.take(indices[real])
+        return Recommendations(ids, all_scores, real.sum(axis=1), known)
+
+
+def _is_one(users: object) -> bool:
+    return isinstance(users, (str, int, np.integer, np.bool_)) or (isinstance(users, np.ndarray) and users.ndim == 0)
+
+
+def _find(table: Ids, ids: Any, what: str) -> NDArray[np.int64]:
+    """The indices of ids, -1 where unknown; TypeError for ids of another type."""
+    try:
+        return table.find(ids)
+    except TypeError as error:
+        raise TypeError(f"{what}: this model's ids are {table.kind}: {error}") from None
+
+
+def _unknown(what: str, ids: Any, known: NDArray[np.bool_]) -> tuple[str, list[Any]]:
+    """The message about unknown ids, and the ids."""
+    given = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    unknown = list(dict.fromkeys(given[at] for at in np.flatnonzero(~known)))
+    shown = ", ".join(repr(one) for one in unknown[:5])
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    return f"{what}: not in the model: {shown}{more}", unknown
