@@ -1,0 +1,52 @@
+"""What several tests share."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from neuralcf import Scorer
+from neuralcf._core import machine
+from reference import Shape, Tensors, random_tensors, ruler
+
+ISAS: tuple[str, ...] = tuple(machine()["supported"])
+
+
+def pytest_report_header() -> str:
+    return f"instruction sets: {', '.join(ISAS)}; threads: {machine()['threads']}"
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    """Every instruction set of this CPU."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def small() -> Scorer:
+    """A NeuMF in which no size is a multiple of sixteen, with stored interactions."""
+    shape = Shape(users=9, items=101, g=5, mlp=(3, 6), layers=(7, 4))
+    return Scorer.from_tensors(random_tensors(shape), seen=random_rows(shape.users, shape.items, 0.3))
+
+
+@pytest.fixture(scope="session")
+def large_tensors() -> Tensors:
+    """A NeuMF on which any call for a few users is worth a second thread."""
+    return random_tensors(Shape(users=64, items=200_000, g=8, mlp=(8, 8), layers=(32, 16, 8)))
+
+
+@pytest.fixture(scope="session")
+def large(large_tensors: Tensors) -> Scorer:
+    return Scorer.from_tensors(large_tensors, threads=2)
+
+
+@pytest.fixture(scope="session")
+def scorer_of() -> Callable[..., Scorer]:
+    """A scorer whose logits are exactly the given ones, `[I]` of one user or `[U, I]`."""
+    return lambda logits, **options: Scorer.from_tensors(ruler(logits), **options)
+
+
+def random_rows(rows: int, items: int, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Compressed sparse rows `(indptr, indices)` that hold about `share` of the items."""
+    cells = np.random.default_rng(seed).random((rows, items)) < share
+    return np.concatenate([[0], cells.sum(axis=1).cumsum()]), np.nonzero(cells)[1]

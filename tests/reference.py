@@ -1,0 +1,171 @@
+"""An independent implementation of the model format and of the arithmetic, in NumPy and in exact rational numbers.
+
+Letters: `B` pairs or users, `I` items, `U` users, `G` GMF width.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+Tensors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model; `g` or `layers` empty for a part that it lacks."""
+
+    users: int
+    items: int
+    g: int = 0
+    mlp: tuple[int, int] = (0, 0)
+    layers: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "neumf" if self.g and self.layers else "gmf" if self.g else "mlp"
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.users}x{self.items}-{self.g}-{'-'.join(map(str, self.mlp + self.layers))}"
+
+
+def random_tensors(shape: Shape, seed: int = 0) -> Tensors:
+    """Weights scaled so that activations keep their size from layer to layer."""
+    random = np.random.default_rng(seed)
+
+    def uniform(*dims: int, scale: float = 1.0) -> np.ndarray:
+        return random.uniform(-scale, scale, dims).astype(np.float32)
+
+    tensors = {}
+    if shape.g:
+        tensors["gmf.user_embedding.weight"] = uniform(shape.users, shape.g)
+        tensors["gmf.item_embedding.weight"] = uniform(shape.items, shape.g)
+    if shape.layers:
+        tensors["mlp.user_embedding.weight"] = uniform(shape.users, shape.mlp[0])
+        tensors["mlp.item_embedding.weight"] = uniform(shape.items, shape.mlp[1])
+        inputs = sum(shape.mlp)
+        for n, outputs in enumerate(shape.layers):
+            tensors[f"mlp.layers.{n}.weight"] = uniform(outputs, inputs, scale=math.sqrt(6 / inputs))
+            tensors[f"mlp.layers.{n}.bias"] = uniform(outputs, scale=0.1)
+            inputs = outputs
+    width = shape.g + (shape.layers[-1] if shape.layers else 0)
+    tensors["output.weight"] = uniform(1, width, scale=math.sqrt(3 / width))
+    tensors["output.bias"] = uniform(1, scale=0.1)
+    return tensors
+
+
+def ruler(logits: np.ndarray) -> Tensors:
+    """A GMF model whose logits are exactly `logits[U, I]`: one-hot users."""
+    logits = np.atleast_2d(np.asarray(logits, np.float32))
+    return {
+        "gmf.user_embedding.weight": np.eye(len(logits), dtype=np.float32),
+        "gmf.item_embedding.weight": np.ascontiguousarray(logits.T),
+        "output.weight": np.ones((1, len(logits)), np.float32),
+        "output.bias": np.zeros(1, np.float32),
+    }
+
+
+def logits64(tensors: Tensors, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The logits of pairs `[B]` by the textbook formula in float64."""
+    wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    blocks = []
+    if "gmf.user_embedding.weight" in wide:
+        blocks.append(wide["gmf.user_embedding.weight"][users] * wide["gmf.item_embedding.weight"][items])
+    if "mlp.user_embedding.weight" in wide:
+        x = np.hstack([wide["mlp.user_embedding.weight"][users], wide["mlp.item_embedding.weight"][items]])
+        for n in range(sum(name.endswith(".bias") for name in wide) - 1):
+            x = np.maximum(x @ wide[f"mlp.layers.{n}.weight"].T + wide[f"mlp.layers.{n}.bias"], 0)
+        blocks.append(x)
+    return np.hstack(blocks) @ wide["output.weight"][0] + wide["output.bias"][0]
+
+
+def sigmoid64(logits: np.ndarray) -> np.ndarray:
+    logits = np.asarray(logits, np.float64)
+    small = np.exp(-np.abs(logits))
+    return np.where(logits < 0, small, 1.0) / (1.0 + small)
+
+
+def round32(x: Fraction) -> Fraction:
+    """The float32 nearest to `x`, ties to even, subnormals kept; `x` does not overflow."""
+    _, exponent = math.frexp(float(x))
+    quantum = Fraction(2) ** max(exponent - 24, -149)
+    return round(x / quantum) * quantum
+
+
+def logit_to_the_bit(tensors: Tensors, user: int, item: int) -> np.float32:
+    """The logit of a pair as `rust/kernel/README.md` prescribes it: each step rational, then rounded."""
+    exact = {name: np.vectorize(Fraction, otypes=[object])(tensor) for name, tensor in tensors.items()}
+
+    def chain(start: Fraction, *pairs: tuple[np.ndarray, np.ndarray]) -> Fraction:
+        for a, b in pairs:
+            for left, right in zip(a, b, strict=True):
+                start = round32(left * right + start)
+        return start
+
+    output = exact["output.weight"][0]
+    terms = []
+    if "gmf.user_embedding.weight" in exact:
+        p, q = exact["gmf.user_embedding.weight"][user], exact["gmf.item_embedding.weight"][item]
+        g = np.array([round32(w * x) for w, x in zip(output, p, strict=False)])
+        terms.append((g, q))
+        output = output[len(p) :]
+    if "mlp.user_embedding.weight" in exact:
+        p, q = exact["mlp.user_embedding.weight"][user], exact["mlp.item_embedding.weight"][item]
+        weight, bias = exact["mlp.layers.0.weight"], exact["mlp.layers.0.bias"]
+        item_half = [chain(Fraction(0), (w[len(p) :], q)) for w in weight]
+        user_half = [chain(b, (w[: len(p)], p)) for w, b in zip(weight, bias, strict=True)]
+        x = np.array([max(round32(a + b), Fraction(0)) for a, b in zip(item_half, user_half, strict=True)])
+        n = 1
+        while f"mlp.layers.{n}.weight" in exact:
+            weight, bias = exact[f"mlp.layers.{n}.weight"], exact[f"mlp.layers.{n}.bias"]
+            x = np.array([max(chain(b, (w, x)), Fraction(0)) for w, b in zip(weight, bias, strict=True)])
+            n += 1
+        terms.append((output, x))
+    return np.float32(float(chain(exact["output.bias"][0], *terms)))
+
+
+def best(logits: np.ndarray, kept: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and logits `[B, k]` of the best of `logits[B, I]` that are `kept[B, I]`: best first, ties by index."""
+    ids = np.full((len(logits), k), -1, np.int64)
+    scores = np.full((len(logits), k), -np.inf, np.float32)
+    for row, (line, keep) in enumerate(zip(logits, kept, strict=True)):
+        order = np.lexsort((np.arange(len(line)), -line.astype(np.float64)))
+        order = order[keep[order]][:k]
+        ids[row, : len(order)], scores[row, : len(order)] = order, line[order]
+    return ids, scores
+
+
+def ranks(logits: np.ndarray, kept: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """For each row, how many other kept items score at least as high as its item. `logits`, `kept`: `[B, I]`."""
+    rows = np.arange(len(logits))
+    rivals = (logits >= logits[rows, items][:, None]) & kept
+    rivals[rows, items] = False
+    return rivals.sum(axis=1)
+
+
+def safetensors(tensors: Tensors, metadata: dict[str, str]) -> bytes:
+    """A safetensors file: length of the header, header, data."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    data = b""
+    for name, tensor in tensors.items():
+        dtype = f"{tensor.dtype.kind.upper()}{8 * tensor.itemsize}"
+        span = [len(data), len(data) + tensor.nbytes]
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": span}
+        data += tensor.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def kind_of(tensors: Tensors) -> str:
+    has = {name.split(".")[0] for name in tensors}
+    return "neumf" if {"gmf", "mlp"} <= has else "gmf" if "gmf" in has else "mlp"
+
+
+def write_file(path: Path, tensors: Tensors, **metadata: str) -> Path:
+    """A single model file."""
+    fixed = {"format": "neuralcf", "format_version": "1", "kind": kind_of(tensors), "activation": "relu"}
+    path.write_bytes(safetensors(tensors, fixed | metadata))
+    return path
