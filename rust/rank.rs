@@ -17,7 +17,7 @@ use crate::pool::{Call, Watch};
 const USERS_PER_BLOCK: usize = 64;
 
 /// A panel of tiles takes about half of a first-level cache.
-const PANEL_BYTES: usize = 16 << 10;
+const PANEL_BYTES: usize = 24 << 10;
 
 /// The most tiles in a panel.
 const MOST_TILES: usize = 64;
