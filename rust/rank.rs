@@ -16,7 +16,7 @@ use crate::pool::{Call, Watch};
 /// Users that share a pass over the catalogue.
 const USERS_PER_BLOCK: usize = 64;
 
-/// A panel of tiles takes about half of a first-level cache.
+/// A panel of tiles takes about three quarters of a first-level cache.
 const PANEL_BYTES: usize = 24 << 10;
 
 /// The most tiles in a panel.
