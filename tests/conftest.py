@@ -1,6 +1,9 @@
 """What several tests share."""
 
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -50,3 +53,21 @@ def random_rows(rows: int, items: int, share: float, seed: int = 0) -> tuple[np.
     """Compressed sparse rows `(indptr, indices)` that hold about `share` of the items."""
     cells = np.random.default_rng(seed).random((rows, items)) < share
     return np.concatenate([[0], cells.sum(axis=1).cumsum()]), np.nonzero(cells)[1]
+
+
+@contextmanager
+def after(seconds: float, action: Callable[[], object], every: float = 0) -> Iterator[list[float]]:
+    """Runs `action` in a signal handler of the main thread, once or repeatedly; gives the times at which it did."""
+    times: list[float] = []
+
+    def handler(*_: object) -> None:
+        times.append(time.monotonic())
+        action()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds, every)
+    try:
+        yield times
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -53,7 +53,7 @@ class Scorer:
         """Make a scorer from arrays in memory.
 
         Args:
-            tensors: a dict of float32 (or float16) arrays under the names of the model format.
+            tensors: float32 (or float16) arrays under the names of the model format.
             kind: checked against the names; inferred from them when None.
             seen: known interactions, one row for each user: scipy CSR or `(indptr, indices)`.
             threads: as for `load`.

@@ -23,6 +23,7 @@ pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
     };
     match isize::try_from(value) {
         Ok(count @ 1..) => Ok(count as usize),
+        Err(_) if value > 0 => Err(argument_error(format!("{what}: expected at most {}, got {value}", isize::MAX))),
         _ => Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}"))),
     }
 }
@@ -109,7 +110,7 @@ fn matrix(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<(usize, Vec<
         return Err(argument_error(format!("{what}: expected two dimensions, got shape {:?}", floats.shape())));
     };
     let mut values = crate::error::filled(what, rows.saturating_mul(width), 0.0)?;
-    floats.read(0, &mut values);
+    floats.read(0, &mut values)?;
     Ok(Some((rows, values)))
 }
 

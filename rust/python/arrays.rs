@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple, PyType};
 
 use super::errors::{argument_error, out_of_range_error};
-use crate::error::reserve;
+use crate::error::{Error, Result, reserve};
 
 /// An array, or what NumPy makes of an object that offers itself as one (a pandas Series, a torch tensor).
 pub(super) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
@@ -45,14 +45,13 @@ pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i
     if object.is_exact_instance_of::<PyInt>() {
         return integer(object, what).map(Some);
     }
-    if let Ok(array) = object.cast::<PyUntypedArray>() {
-        if array.ndim() > 0 {
-            return Ok(None);
-        }
-        return integer(&object.call_method0("item")?, what).map(Some);
+    if let Some(array) = as_array(object)? {
+        return match array.ndim() {
+            0 => integer(&array.call_method0("item")?, what).map(Some),
+            _ => Ok(None),
+        };
     }
-    let has_a_length = object.len().is_ok() || object.hasattr("__array__")?;
-    if has_a_length && !is_numpy_scalar(object)? {
+    if !is_numpy_scalar(object)? && object.len().is_ok() {
         return Ok(None);
     }
     integer(object, what).map(Some)
@@ -60,20 +59,21 @@ pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i
 
 /// `object` as an integer: an int or something with `__index__`, but no bool.
 fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<i128> {
-    let refuse = || PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object)));
     if !object.is_exact_instance_of::<PyInt>() {
         let name = object.get_type().name()?;
         if object.is_instance_of::<PyBool>() || name == "bool" || name == "bool_" || !object.hasattr("__index__")? {
-            return Err(refuse());
+            return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
         }
     }
-    object.extract::<i128>().map_err(|error| {
-        if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) {
-            out_of_range_error(format!("{what}: {object} is out of range"))
-        } else {
-            refuse()
-        }
-    })
+    if let Ok(value) = object.extract::<i64>() {
+        return Ok(value.into());
+    }
+    // Larger, or no integer after all; a slower way.
+    let index = object.py().import("operator")?.getattr("index")?;
+    let number = index
+        .call1((object,))
+        .map_err(|_| PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))))?;
+    number.extract::<i128>().map_err(|_| out_of_range_error(format!("{what}: {number} is out of range")))
 }
 
 /// The integers of a one-dimensional array, or of a list, tuple or range of ints, each through `convert(position, value)`.
@@ -177,8 +177,29 @@ fn elements<T: Number, U>(
 /// A float array of one or two dimensions, to be read piece by piece as float32.
 pub(super) struct Floats<'py> {
     array: Bound<'py, PyUntypedArray>,
+    what: String,
+    layout: FloatLayout,
+}
+
+/// How the elements lie in memory; the address and the strides are asked for at each reading.
+#[derive(PartialEq)]
+struct FloatLayout {
+    shape: Vec<usize>,
     size: usize,
     swap: bool,
+}
+
+impl FloatLayout {
+    /// None for a dtype that is no float of 2, 4 or 8 bytes.
+    fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
+        let dtype = array.dtype();
+        let layout = FloatLayout {
+            shape: array.shape().to_vec(),
+            size: dtype.itemsize(),
+            swap: dtype.is_native_byteorder() == Some(false),
+        };
+        (dtype.kind() == b'f' && matches!(layout.size, 2 | 4 | 8)).then_some(layout)
+    }
 }
 
 impl<'py> Floats<'py> {
@@ -189,26 +210,31 @@ impl<'py> Floats<'py> {
         let refuse =
             || PyTypeError::new_err(format!("{what}: expected an array of {expected}, got {}", describe(object)));
         let array = as_array(object)?.ok_or_else(refuse)?;
-        let dtype = array.dtype();
-        let size = dtype.itemsize();
-        if dtype.kind() != b'f' || !(size == 2 || size == 4 || wide && size == 8) {
-            return Err(PyTypeError::new_err(format!("{what}: expected dtype {expected}, got {dtype}")));
+        match FloatLayout::of(&array) {
+            Some(layout) if wide || layout.size < 8 => Ok(Floats { array, what: what.to_owned(), layout }),
+            _ => Err(PyTypeError::new_err(format!("{what}: expected dtype {expected}, got {}", array.dtype()))),
         }
-        Ok(Floats { swap: dtype.is_native_byteorder() == Some(false), array, size })
     }
 
     pub(super) fn shape(&self) -> &[usize] {
-        self.array.shape()
+        &self.layout.shape
     }
 
     /// Elements `first..first + to.len()`, in row-major order, of an array of one or two dimensions.
-    pub(super) fn read(&self, first: usize, to: &mut [f32]) {
-        let (shape, strides) = (self.array.shape(), self.array.strides());
-        let (width, row_stride, stride) = match strides {
-            [stride] => (shape[0], 0, *stride),
-            [row_stride, stride] => (shape[1], *row_stride, *stride),
-            _ => unreachable!("the shape was checked against the format"),
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Floats::new`].
+    pub(super) fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
+        if FloatLayout::of(&self.array).as_ref() != Some(&self.layout) {
+            return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
+        }
+        let strides = self.array.strides();
+        let (width, row_stride, stride) = match (&self.layout.shape[..], strides) {
+            (&[len], &[stride]) => (len, 0, stride),
+            (&[_, width], &[row_stride, stride]) => (width, row_stride, stride),
+            _ => unreachable!("the number of dimensions was checked"),
         };
+        assert!(first + to.len() <= self.layout.shape.iter().product(), "elements of the array");
         let start = start(&self.array);
         let (mut row, mut column) = (first / width.max(1), first % width.max(1));
         for to in to {
@@ -219,13 +245,14 @@ impl<'py> Floats<'py> {
                 (row, column) = (row + 1, 0);
             }
         }
+        Ok(())
     }
 
     #[inline(always)]
     fn element(&self, at: *mut u8) -> f32 {
-        // SAFETY (of the three reads): `at` is the address of an element of `self.size` bytes, see `read`; the interpreter is
-        // attached and the array referenced; no alignment is asked for.
-        match self.size {
+        // SAFETY (of the three reads): `at` is the address of an element of `size` bytes, see `read`; the interpreter is attached
+        // and the array referenced; no alignment is asked for.
+        match self.layout.size {
             // SAFETY: as above.
             2 => half::f16::from_bits(self.order(unsafe { at.cast::<u16>().read_unaligned() })).to_f32(),
             // SAFETY: as above.
@@ -236,7 +263,7 @@ impl<'py> Floats<'py> {
     }
 
     fn order<T: Number>(&self, value: T) -> T {
-        if self.swap { value.swapped() } else { value }
+        if self.layout.swap { value.swapped() } else { value }
     }
 }
 
@@ -251,6 +278,10 @@ impl<'py> Out<'py> {
         let Ok(array) = object.cast::<PyUntypedArray>() else {
             return Err(PyTypeError::new_err(format!("out: expected an array of float32, got {}", got())));
         };
+        if !array.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
+            return Err(argument_error("out: expected a writable array, got a read-only one".into()));
+        }
+        // What decides which memory is written is looked at last: no Python code runs after it.
         let dtype = array.dtype();
         if dtype.kind() != b'f' || dtype.itemsize() != 4 || dtype.is_native_byteorder() == Some(false) {
             return Err(PyTypeError::new_err(format!("out: expected dtype float32, got {dtype}")));
@@ -258,21 +289,22 @@ impl<'py> Out<'py> {
         if array.shape() != [len] {
             return Err(argument_error(format!("out: expected shape [{len}], got {:?}", array.shape())));
         }
-        if !array.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
-            return Err(argument_error("out: expected a writable array, got a read-only one".into()));
-        }
         Ok(Out(array.clone()))
     }
 
     /// Writes `values`, of the length that `new` was told.
-    pub(super) fn write(self, values: &[f32]) -> Bound<'py, PyUntypedArray> {
-        let (start, stride) = (start(&self.0), self.0.strides()[0]);
-        for (at, &value) in values.iter().enumerate().take(self.0.len()) {
+    ///
+    /// # Errors
+    /// As [`Out::new`]: Python code may have run since, in another thread or a signal handler, and changed the array.
+    pub(super) fn write(self, values: &[f32]) -> PyResult<Bound<'py, PyUntypedArray>> {
+        let Out(array) = Out::new(&self.0, values.len())?;
+        let (start, stride) = (start(&array), array.strides()[0]);
+        for (at, &value) in values.iter().enumerate() {
             let element = start.wrapping_offset(at as isize * stride).cast::<f32>();
-            // SAFETY: NumPy keeps element `at < len` at this address, and said that it is writable; the interpreter is attached
-            // and the array referenced; no alignment is asked for.
+            // SAFETY: `Out::new` has just seen a writable array of `values.len()` such elements, and NumPy keeps element `at` at
+            // this address; the interpreter is attached and the array referenced; no alignment is asked for.
             unsafe { element.write_unaligned(value) };
         }
-        self.0
+        Ok(array)
     }
 }

@@ -1,6 +1,7 @@
 //! The one mapping from this crate's errors to Python's exceptions. The classes themselves are in `neuralcf/errors.py`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
@@ -74,5 +75,30 @@ pub(super) fn interruptible<T: Send>(
     match raised.into_inner().expect("nothing panics while holding it") {
         Some(error) => Err(error),
         None => Ok(outcome?),
+    }
+}
+
+/// Lets other threads and Python's signal handlers have their turn, where the last one is `TURN` ago.
+pub(super) struct Turns {
+    last: Instant,
+}
+
+impl Turns {
+    const TURN: Duration = Duration::from_millis(20);
+
+    pub(super) fn new() -> Self {
+        Turns { last: Instant::now() }
+    }
+
+    /// # Errors
+    /// What a signal handler raised.
+    pub(super) fn give(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.last.elapsed() < Self::TURN {
+            return Ok(());
+        }
+        py.check_signals()?;
+        py.detach(|| ());
+        self.last = Instant::now();
+        Ok(())
     }
 }

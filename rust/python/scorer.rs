@@ -6,11 +6,11 @@ use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyMapping, PyType};
 
 use super::arguments::{FilterArguments, UsersArgument, count, csr, indices, threads, user_vectors_class};
 use super::arrays::{Floats, Out};
-use super::errors::{argument_error, interruptible, model_format_error, no_panic};
+use super::errors::{Turns, argument_error, interruptible, model_format_error, no_panic};
 use super::ids::Ids;
 use crate::engine::{Engine, Scale};
 use crate::error::Error;
@@ -117,7 +117,7 @@ impl Scorer {
     #[pyo3(signature = (tensors, *, kind=None, seen=None, threads=None, isa=None))]
     fn from_tensors(
         py: Python<'_>,
-        tensors: &Bound<'_, PyDict>,
+        tensors: &Bound<'_, PyMapping>,
         kind: Option<&str>,
         seen: Option<&Bound<'_, PyAny>>,
         threads: Option<&Bound<'_, PyAny>>,
@@ -128,7 +128,8 @@ impl Scorer {
             let kind = kind.map(str::parse::<Kind>).transpose()?;
             let mut infos = Vec::new();
             let mut arrays = Vec::new();
-            for (name, array) in tensors {
+            for tensor in tensors.items()? {
+                let (name, array) = tensor.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
                 let Ok(name) = name.extract::<String>() else {
                     return Err(PyTypeError::new_err(format!("tensors: expected names as keys, got {name}")));
                 };
@@ -142,10 +143,19 @@ impl Scorer {
                 infos.push(TensorInfo { name, shape: floats.shape().to_vec() });
                 arrays.push(floats);
             }
+            let mut turns = Turns::new();
+            let mut raised = None;
             let model = Model::assemble(kind, Default::default(), &infos, &mut |tensor, first, to| {
-                arrays[tensor].read(first, to);
-                Ok(())
-            })?;
+                turns.give(py).map_err(|error| {
+                    raised = Some(error);
+                    Error::Interrupted
+                })?;
+                arrays[tensor].read(first, to)
+            });
+            if let Some(error) = raised {
+                return Err(error);
+            }
+            let model = model?;
             let seen = match seen {
                 None => None,
                 Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {
@@ -217,7 +227,7 @@ impl Scorer {
                 })
             })?;
             Ok(match out {
-                Some(out) => out.write(&scores).into_any(),
+                Some(out) => out.write(&scores)?.into_any(),
                 None => scores.into_pyarray(py).into_any(),
             })
         })
