@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from common import A, B, TorchNeuMF, random_tensors
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from common import A, B, TorchNeuMF, random_tensors
 from neuralcf import Scorer
 
 Models = tuple[str, Scorer, TorchNeuMF, torch.Tensor]
