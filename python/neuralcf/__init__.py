@@ -63,9 +63,9 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(_NEEDS_TORCH[name])
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "tqdm"):
             raise
-        raise ImportError(f"neuralcf.{name} needs torch: pip install 'neuralcf[train]'") from error
+        raise ImportError(f"neuralcf.{name} needs {error.name}: pip install 'neuralcf[train]'") from error
     return module if name == "train" else getattr(module, name)
 
 

@@ -1,0 +1,290 @@
+"""The command line: `neuralcf train`, `recommend`, `inspect`, `doctor`, `demo`.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An expected error is one sentence on stderr.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from neuralcf import doctor
+from neuralcf._core import __version__, open_model
+from neuralcf.errors import InternalError, NeuralCFError
+from neuralcf.export import check_target
+from neuralcf.recommender import Recommender
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  neuralcf demo
+  neuralcf train ratings.csv --user-column userId --item-column movieId --min-rating 4 --out model
+  neuralcf recommend model --user 42 -k 5
+  neuralcf inspect model
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("neuralcf: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except InternalError:
+        raise  # a bug of ours deserves its traceback
+    except (NeuralCFError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        return _fail(error, 1 if isinstance(error, ArithmeticError) else 2)  # a loss that diverged is no bad input
+    except (OSError, ImportError, MemoryError) as error:
+        return _fail(error, 1)
+    return 0
+
+
+def _fail(error: BaseException, code: int) -> int:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    print(f"neuralcf: {text}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="neuralcf",
+        description="Train neural collaborative filtering, and recommend from it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"neuralcf {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], summary: str, example: str) -> Any:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    train = command(
+        "train",
+        _train,
+        "train a model on a file of interactions, measure it on held-out ones, write a model directory",
+        "neuralcf train ratings.csv --user-column userId --item-column movieId --out model",
+    )
+    _add_train_options(train)
+
+    recommend = command("recommend", _recommend, "print the best items of a user", "neuralcf recommend model --user 42")
+    recommend.add_argument("model", metavar="DIR", help="a model directory that holds ids")
+    recommend.add_argument("--user", required=True, metavar="ID", help="the user's id, of the model's type")
+    recommend.add_argument("-k", type=_positive, default=10, help="how many items (default 10)")
+    recommend.add_argument("--include-seen", action="store_true", help="let items come back that the user knows")
+    _add_json(recommend)
+
+    inspect = command("inspect", _inspect, "tell what a model is", "neuralcf inspect model")
+    inspect.add_argument("model", metavar="DIR", help="a model directory, or a .safetensors file")
+    _add_json(inspect)
+
+    examine = command("doctor", _doctor, "tell what this machine offers and what is made of it", "neuralcf doctor")
+    _add_json(examine)
+
+    demo = command(
+        "demo",
+        _demo,
+        "train on data made on the spot, serve from Rust, compare with torch, write a report",
+        "neuralcf demo --out demo",
+    )
+    demo.add_argument("--out", type=Path, default=Path("neuralcf-demo"), metavar="DIR", help="default neuralcf-demo")
+    return parser
+
+
+def _add_train_options(train: Any) -> None:
+    train.add_argument("ratings", metavar="RATINGS", help="a delimited text file, one interaction a line (.gz too)")
+    train.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="the model directory to write, or to replace"
+    )
+    data = train.add_argument_group("data")
+    data.add_argument("--user-column", type=_column, metavar="COL", help="name, or 0-based number without a header")
+    data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--delimiter", metavar="CHAR", help="recognised when not given")
+    data.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line names the columns; recognised when not given",
+    )
+    data.add_argument("--min-rating", type=float, metavar="X", help="count only ratings of at least X as interactions")
+    model = train.add_argument_group("model")
+    model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="default neumf")
+    model.add_argument("--factors", type=_positive, metavar="N", help="width of the GMF embeddings (default 8)")
+    model.add_argument(
+        "--layers",
+        type=_sizes,
+        metavar="N,N,...",
+        help="width of both MLP embeddings together, then of each layer (default 64,32,16,8)",
+    )
+    run = train.add_argument_group("training")
+    run.add_argument("--epochs", type=_positive, metavar="N")
+    run.add_argument("--batch-size", type=_positive, metavar="N")
+    run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate of Adam")
+    run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction")
+    run.add_argument("--seed", type=int, metavar="N")
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_positive(size.strip()) for size in text.split(","))
+
+
+def _column(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    recommender = Recommender.load(options.model)
+    user = _parse_id(options.user, recommender)
+    best = recommender.recommend(user, options.k, exclude_seen=not options.include_seen)
+    ids, scores = best.ids[: best.counts].tolist(), best.scores[: best.counts].tolist()
+    if options.json:
+        items = [{"item": item, "score": score} for item, score in zip(ids, scores, strict=True)]
+        print(json.dumps({"user": user, "items": items}))
+        return
+    width = max((len(str(item)) for item in ids), default=0)
+    for rank, (item, score) in enumerate(zip(ids, scores, strict=True), start=1):
+        print(f"{rank:>4}  {item!s:<{width}}  {score:.4f}")
+    if len(ids) < options.k:
+        print(f"neuralcf: {len(ids)} items are left for this user", file=sys.stderr)
+
+
+def _parse_id(text: str, recommender: Recommender) -> int | str:
+    """Read a user id as the model's type has it."""
+    if recommender.user_ids.kind == "str":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise _UsageError(f"--user: this model's ids are integers, got {text!r}") from None
+
+
+class _UsageError(NeuralCFError):
+    pass
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    scorer, user_ids, item_ids = open_model(options.model)
+    path = Path(options.model)
+    stored = json.loads((path / "config.json").read_text(encoding="utf-8")) if path.is_dir() else {}
+    facts = {
+        "path": str(path),
+        "kind": scorer.kind,
+        "num_users": scorer.num_users,
+        "num_items": scorer.num_items,
+        "user_ids": user_ids.kind if user_ids is not None else None,
+        "item_ids": item_ids.kind if item_ids is not None else None,
+        "seen": scorer.nbytes["seen"] > 0,
+        "metadata": scorer.metadata,
+        "nbytes": scorer.nbytes,
+        "config": stored,
+    }
+    if options.json:
+        print(json.dumps(facts))
+        return
+    print(f"{path}: {scorer.kind}, {scorer.num_users:,} users, {scorer.num_items:,} items")
+    rows = {
+        "model id": scorer.metadata.get("model_id", "none"),
+        "sizes": ", ".join(f"{key} {value}" for key, value in stored.get("sizes", {}).items()),
+        "user ids": facts["user_ids"] or "none stored",
+        "item ids": facts["item_ids"] or "none stored",
+        "interactions": "stored" if facts["seen"] else "none stored",
+        "memory": ", ".join(f"{part} {size:,} B" for part, size in scorer.nbytes.items() if size),
+    }
+    for name, value in rows.items():
+        if value:
+            print(f"  {name:<14}{value}")
+    for metric in stored.get("metrics", []) if isinstance(stored.get("metrics"), list) else []:
+        if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
+            print(f"  {metric['name']:<14}{metric['value']:.4f}  {metric.get('model', '')}  {metric['protocol']}")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    facts = doctor.examine()
+    print(json.dumps(facts) if options.json else doctor.render(facts))
+
+
+def _train(options: argparse.Namespace) -> None:
+    if options.out.suffix == ".safetensors":
+        raise _UsageError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
+    pipeline = _import("pipeline")
+    from neuralcf.config import TrainConfig
+    from neuralcf.data import read_delimited
+
+    names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed")
+    config = TrainConfig(**{name: getattr(options, name) for name in names if getattr(options, name) is not None})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(options.out)
+
+    dataset, read = read_delimited(
+        options.ratings,
+        user=options.user_column,
+        item=options.item_column,
+        rating=options.rating_column,
+        timestamp=options.timestamp_column,
+        min_rating=options.min_rating,
+        delimiter=options.delimiter,
+        header=options.header,
+    )
+    print(f"{options.ratings}: {read.rows:,} rows, columns {', '.join(read.columns)}, separated by {read.delimiter!r}")
+    print(f"  left out: {read.below_threshold:,} below the least rating, {read.duplicates:,} repeated")
+    print(f"  {len(dataset):,} interactions of {dataset.num_users:,} users with {dataset.num_items:,} items")
+    trained = pipeline.run(dataset, config)
+    last = "last" if dataset.timestamps is not None else "random"
+    print(f"{config.model}: epoch {trained.result.best_epoch} of {config.epochs} kept, best on validation interactions")
+    print(f"  the {last} interaction of {trained.metrics[0].users:,} users was held out of training:")
+    print(f"  {'':8} {config.model:>8} {'popularity':>11}   ranked among")
+    for metric in trained.metrics:
+        print(f"  {metric.name:8} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
+    trained.write(options.out)
+    print(f"model written to {options.out}; next: neuralcf recommend {options.out} --user {dataset.user_ids[0]}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    _import("demo").demo(options.out)
+
+
+def _import(name: str) -> Any:
+    """Import a module of the training side, with an error that tells what to install."""
+    try:
+        return import_module(f"neuralcf.{name}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "tqdm"):
+            raise
+        raise ImportError(f"this command needs {error.name}: pip install 'neuralcf[train]'") from error

@@ -1,0 +1,185 @@
+"""`neuralcf demo`: the whole way on data made on the spot, from interactions to recommendations and a report."""
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neuralcf._core import Scorer
+from neuralcf.config import TrainConfig
+from neuralcf.data import PlantedTaste, planted_taste
+from neuralcf.errors import InternalError
+from neuralcf.export import check_target
+from neuralcf.models import NeuMF
+from neuralcf.pipeline import Run, run
+from neuralcf.recommender import Recommender
+from neuralcf.report import Comparison, Report, TasteList, Timing, require_matplotlib
+
+__all__ = ["demo"]
+
+_SEED = 7
+_TOLERANCE = 1e-5
+"""What is promised against torch's float64 logits, relative to max(1, |logit|)."""
+
+
+def demo(
+    out: Path,
+    *,
+    num_users: int = 2000,
+    num_items: int = 1000,
+    epochs: int = 12,
+    large: int = 100_000,
+    repeats: int = 15,
+) -> Report:
+    """Train, export, serve, compare; print what comes out, and write `out/model` and `out/report.html`.
+
+    Args:
+        out: a directory, made where absent.
+        num_users: users of the data set.
+        num_items: items of the data set.
+        epochs: of training.
+        large: items of the random model that is timed besides.
+        repeats: of each timing.
+
+    Raises:
+        ImportError: matplotlib is absent.
+        OSError, ArgumentError: `out` cannot be written to.
+    """
+    require_matplotlib()
+    out.mkdir(parents=True, exist_ok=True)
+    model_path = out / "model"
+    check_target(model_path)
+
+    planted = planted_taste(num_users, num_items, seed=_SEED)
+    data = f"{num_users:,} users, {num_items:,} items, {len(planted.dataset):,} interactions with a planted taste."
+    print(f"data       {data}")
+    config = TrainConfig(model="neumf", epochs=epochs, seed=_SEED)
+    started = time.perf_counter()
+    trained = run(planted.dataset, config)
+    print(
+        f"training   {epochs} epochs in {time.perf_counter() - started:.1f} s, epoch {trained.result.best_epoch} kept\n"
+    )
+    _print_metrics(trained)
+
+    trained.write(model_path, ids=(planted.user_titles, planted.item_titles))
+    recommender = Recommender.load(model_path)
+    difference, pairs = _compare(trained, recommender.scorer)
+    print(f"\nagainst torch in float64: largest difference {difference:.1e} over {pairs:,} pairs\n")
+
+    timings = _time_both(trained, recommender.scorer, large, repeats)
+    machine = (
+        f"Rust: {recommender.scorer.isa}, {recommender.scorer.threads} threads. "
+        f"torch {torch.__version__}, eager, {torch.get_num_threads()} threads. "
+        f"The least of {repeats} interleaved repeats each, the same answer checked first."
+    )
+    for timing in timings:
+        ratio = timing.torch_ms / timing.scorer_ms
+        print(
+            f"top 10 of {timing.num_items:>7,} items   Rust {timing.scorer_ms:8.3f} ms   torch {timing.torch_ms:8.3f} ms   {ratio:4.0f}x"
+        )
+    print(machine + "\n")
+
+    lists = [_taste_list(planted, trained, recommender, user) for user in range(4)]
+    for taste in lists:
+        _print_list(taste)
+
+    report = Report(
+        data=data,
+        epochs=[(record.loss, record.validation_hr) for record in trained.result.history],
+        best_epoch=trained.result.best_epoch,
+        comparisons=[Comparison(m.name, m.protocol, m.value, m.popularity) for m in trained.metrics],
+        timings=timings,
+        lists=lists,
+        largest_difference=difference,
+        pairs_compared=pairs,
+        machine=machine,
+        config=trained.stored_config(),
+    )
+    (out / "report.html").write_text(report.html(), encoding="utf-8")
+    print(f"model      {model_path}\nreport     {out / 'report.html'}")
+    print(f'more       neuralcf recommend {model_path} --user "{planted.user_titles[4]}"')
+    return report
+
+
+def _print_metrics(trained: Run) -> None:
+    print(f"{'':10} {'NeuMF':>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
+    for metric in trained.metrics:
+        print(f"{metric.name:10} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
+
+
+def _compare(trained: Run, scorer: Scorer, pairs: int = 200_000) -> tuple[float, int]:
+    """Measure the largest |difference| / max(1, |logit|) from torch's float64 logits over random pairs."""
+    random = np.random.default_rng(_SEED)
+    users = random.integers(0, scorer.num_users, pairs)
+    items = random.integers(0, scorer.num_items, pairs)
+    exact_model = copy.deepcopy(trained.result.model).double()
+    with torch.inference_mode():
+        exact = exact_model(torch.from_numpy(users), torch.from_numpy(items)).numpy()
+    difference = np.abs(scorer.score_batch(users, items, logits=True) - exact) / np.maximum(1, np.abs(exact))
+    largest = float(difference.max())
+    if largest > _TOLERANCE:
+        raise InternalError(f"logits differ from torch by {largest:.1e}, expected at most {_TOLERANCE:.0e}")
+    return largest, pairs
+
+
+def _time_both(trained: Run, scorer: Scorer, large: int, repeats: int) -> list[Timing]:
+    """Time the demo's model, and a random one of the paper's shape (8 factors) with a large catalogue."""
+    torch.manual_seed(_SEED)
+    random_model = NeuMF(100, large, factors=8, layers=(64, 32, 16, 8)).eval()
+    for table in (parameter for name, parameter in random_model.named_parameters() if "embedding" in name):
+        torch.nn.init.normal_(table, std=0.3)  # as far apart as trained ones
+    random_scorer = Scorer.from_tensors({name: tensor.numpy() for name, tensor in random_model.state_dict().items()})
+    return [
+        _time(f"this model,\n{scorer.num_items:,} items", trained.result.model, scorer, repeats),
+        _time(f"8 factors,\n{large:,} items", random_model, random_scorer, repeats),
+    ]
+
+
+def _time(what: str, model: torch.nn.Module, scorer: Scorer, repeats: int, user: int = 0, k: int = 10) -> Timing:
+    """Time the top `k` of a user, nothing excluded, by the scorer and as one does it in torch."""
+    all_items = torch.arange(scorer.num_items)
+
+    def by_torch() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            best = torch.topk(model(torch.full_like(all_items, user), all_items), k)
+            return best.indices, best.values
+
+    ours, theirs = scorer.top_k(user, k, logits=True), by_torch()[1].numpy()
+    if not np.allclose(ours.scores, theirs, rtol=1e-4, atol=1e-4):
+        raise InternalError(f"the top {k} differ: {ours.scores.tolist()} here, {theirs.tolist()} by torch")
+    scorer_ms, torch_ms = _least(repeats, lambda: scorer.top_k(user, k), by_torch)
+    return Timing(what, scorer.num_items, scorer_ms, torch_ms)
+
+
+def _least(repeats: int, *functions: Callable[[], object]) -> list[float]:
+    """Milliseconds of each function, the least of the repeats, taken in turns."""
+    least = [float("inf")] * len(functions)
+    for _ in range(repeats):
+        for n, function in enumerate(functions):
+            started = time.perf_counter()
+            function()
+            least[n] = min(least[n], 1000 * (time.perf_counter() - started))
+    return least
+
+
+def _taste_list(planted: PlantedTaste, trained: Run, recommender: Recommender, user: int) -> TasteList:
+    taste = planted.user_titles[user]
+    train = trained.split.train
+    mine = np.flatnonzero(train.users == user)
+    assert train.timestamps is not None  # planted data have them
+    latest = mine[np.argsort(-train.timestamps[mine])][:6]
+    best = recommender.recommend(taste, 10)
+    recommended = [
+        (title, score, title.rsplit(" ", 1)[0] in taste)
+        for title, score in zip(best.ids.tolist(), best.scores.tolist(), strict=True)
+    ]
+    return TasteList(taste, [planted.item_titles[item] for item in train.items[latest]], recommended)
+
+
+def _print_list(taste: TasteList) -> None:
+    print(f"{taste.taste}\n    lately       {', '.join(taste.history)}")
+    titles = [f"{title}{'' if liked else ' (?)'}" for title, _, liked in taste.recommended]
+    print(f"    recommended  {', '.join(titles)}\n")

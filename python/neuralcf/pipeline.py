@@ -1,0 +1,97 @@
+"""From interactions to a model directory: hold out, train, measure, write. What `neuralcf train` and the demo share."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any
+
+from neuralcf._core import Scorer
+from neuralcf.config import TrainConfig
+from neuralcf.data import Dataset, Split, draw_candidates, leave_last_out, leave_one_out
+from neuralcf.evaluate import Evaluation, evaluate_candidates, evaluate_full, popularity_ranks
+from neuralcf.export import export
+from neuralcf.train import TrainResult, train
+
+__all__ = ["Metric", "Run", "hold_out", "measure", "run"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric on the held-out items, beside that of ranking by popularity."""
+
+    name: str
+    value: float
+    popularity: float
+    users: int
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with what it was trained on and how it did."""
+
+    config: TrainConfig
+    split: Split
+    result: TrainResult
+    metrics: list[Metric]
+    fingerprint: str
+    """Of the whole data set, before the split."""
+
+    def stored_config(self) -> dict[str, Any]:
+        """Give what config.json is to hold of this run."""
+        return {
+            "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch},
+            "history": [asdict(record) for record in self.result.history],
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "data": {"fingerprint": self.fingerprint, "held_out": self.split.guarantee},
+        }
+
+    def write(
+        self,
+        path: str | PathLike[str],
+        *,
+        ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
+    ) -> None:
+        """Write the model directory, with the training interactions and with `ids`, or those of the data set when None."""
+        train_part = self.split.train
+        export(
+            self.result.model,
+            path,
+            ids=ids or (train_part.user_ids, train_part.item_ids),
+            seen=train_part.known(),
+            config=self.stored_config(),
+        )
+
+
+def run(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None) -> Run:
+    """Hold out one interaction of each user, train on the rest, measure on what was held out.
+
+    Raises:
+        ArgumentError: data that cannot be trained on.
+        DivergedError: the loss is NaN or infinite.
+    """
+    split = hold_out(dataset, config.seed)
+    result = train(split.train, config, progress=progress)
+    scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
+    return Run(config, split, result, measure(scorer, split, config.seed), dataset.fingerprint())
+
+
+def hold_out(dataset: Dataset, seed: int) -> Split:
+    """Hold out each user's latest interaction, or one at random where the data have no timestamps."""
+    return leave_one_out(dataset, seed) if dataset.timestamps is None else leave_last_out(dataset)
+
+
+def measure(scorer: Scorer, split: Split, seed: int, k: int = 10) -> list[Metric]:
+    """Compute HR@k and NDCG@k among 1 + 99 candidates and in the full catalogue, of the model and of popularity."""
+    users, items = split.users, split.items
+    candidates = draw_candidates(split.train.known(), split.train.num_items, users, items, seed=seed)
+    metrics = []
+    for ours, rows in (
+        (evaluate_candidates(scorer, users, items, *candidates, k), candidates),
+        (evaluate_full(scorer, split, k), None),
+    ):
+        ranks = popularity_ranks(split.train, users, items, candidates=rows)
+        popular = Evaluation.from_ranks(ranks, k, ours.protocol)
+        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, ours.users, ours.protocol))
+        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, ours.users, ours.protocol))
+    return metrics
