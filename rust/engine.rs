@@ -10,7 +10,7 @@ use crate::filter::Csr;
 use crate::format::{Kind, Model, Range, Table};
 use crate::kernel::network::{Network, Packed, Project, Scratch};
 use crate::kernel::sigmoid::Sigmoid;
-use crate::kernel::{Aligned, Isa, LANES, Lanes};
+use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::{self, Call};
 
 /// Tiles that one task of loading handles.
@@ -493,6 +493,7 @@ impl Layout<'_> {
                 let sixteen = first..users.min(first + LANES);
                 if let Some(gmf) = &gmf {
                     into_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
+                    let _settings = StandardFloats::enter();
                     for (p, weight) in tile[h0..].iter_mut().zip(&projection.output_gmf) {
                         *p = p.map(|p| weight * p);
                     }

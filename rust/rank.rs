@@ -9,7 +9,7 @@ use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result, filled};
 use crate::filter::{Cursor, Exclude, Filter, Shared};
 use crate::kernel::network::{Scan, Scratch};
-use crate::kernel::{LANES, Lanes};
+use crate::kernel::{LANES, Lanes, StandardFloats};
 use crate::order::{Key, Selection};
 use crate::pool::{Call, Watch};
 
@@ -268,6 +268,7 @@ impl<'a> Query<'a> {
             left.extend(items.iter().copied().filter(|&item| !excluded.contains(item)));
             let logits = &mut logits[..left.len()];
             self.engine.score_candidates(self.users, row, &left, logits, watch);
+            let _settings = StandardFloats::enter(); // else subnormal logits may compare as equal
             for (&item, &mut logit) in left.iter().zip(logits) {
                 if logit >= into.threshold() {
                     into.take(item, logit);

@@ -16,6 +16,7 @@ mod portable;
 pub(crate) mod sigmoid;
 
 pub(crate) use aligned::Aligned;
+pub(crate) use float_env::StandardFloats;
 pub use isa::Isa;
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.

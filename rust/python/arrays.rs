@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple, PyType};
 
 use super::errors::{argument_error, out_of_range_error};
 use crate::error::{Error, Result, reserve};
+use crate::kernel::StandardFloats;
 
 /// An array, or what NumPy makes of an object that offers itself as one (a pandas Series, a torch tensor).
 pub(super) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
@@ -235,6 +236,7 @@ impl<'py> Floats<'py> {
             _ => unreachable!("the number of dimensions was checked"),
         };
         assert!(first + to.len() <= self.layout.shape.iter().product(), "elements of the array");
+        let _settings = StandardFloats::enter(); // float64 is rounded to nearest, whatever the host program chose
         let start = start(&self.array);
         let (mut row, mut column) = (first / width.max(1), first % width.max(1));
         for to in to {
