@@ -1,0 +1,202 @@
+"""The interactions of users with items, by dense indices, with the ids they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neuralcf.data.rows import Rows, rows_from_pairs
+from neuralcf.errors import ArgumentError
+
+__all__ = ["Dataset", "ExternalIds"]
+
+ExternalIds: TypeAlias = NDArray[np.int64] | list[str]
+"""The ids of all users or all items, unique; the position of an id is its dense index."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Interactions in the order in which they were given: user `users[n]` with item `items[n]` at `timestamps[n]`.
+
+    The ids tell how many users and items there are; some may have no interaction here (after a split).
+    The arrays are read-only copies.
+
+    Raises:
+        ArgumentError: lengths that differ, an index without an id, an id given twice, a timestamp that is no number.
+    """
+
+    users: NDArray[np.int64]
+    """int64 [n]: dense user indices."""
+
+    items: NDArray[np.int64]
+    """int64 [n]: dense item indices."""
+
+    timestamps: NDArray[np.int64] | NDArray[np.float64] | None
+    """int64 or float64 [n], any unit; None where the order of events is unknown."""
+
+    user_ids: ExternalIds
+    """int64 [U], or U strings."""
+
+    item_ids: ExternalIds
+    """int64 [I], or I strings."""
+
+    def __post_init__(self) -> None:
+        for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
+            object.__setattr__(self, name, _checked_ids(name, ids))
+        for name, size in (("users", self.num_users), ("items", self.num_items)):
+            object.__setattr__(self, name, _checked_indices(name, getattr(self, name), size))
+        if self.timestamps is not None:
+            object.__setattr__(self, "timestamps", _checked_timestamps(self.timestamps))
+        lengths = {name: len(getattr(self, name)) for name in ("users", "items")}
+        if self.timestamps is not None:
+            lengths["timestamps"] = len(self.timestamps)
+        if len(set(lengths.values())) > 1:
+            raise ArgumentError(f"users, items, timestamps: expected one length, got {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __repr__(self) -> str:
+        timed = "without timestamps" if self.timestamps is None else "with timestamps"
+        return f"Dataset({len(self)} interactions of {self.num_users} users with {self.num_items} items, {timed})"
+
+    @property
+    def num_users(self) -> int:
+        """U: users with an id."""
+        return len(self.user_ids)
+
+    @property
+    def num_items(self) -> int:
+        """I: items with an id."""
+        return len(self.item_ids)
+
+    @classmethod
+    def from_ids(
+        cls,
+        user_ids: Sequence[int] | Sequence[str] | NDArray[Any],
+        item_ids: Sequence[int] | Sequence[str] | NDArray[Any],
+        timestamps: ArrayLike | None = None,
+    ) -> Dataset:
+        """Make a data set from the ids of n interactions.
+
+        Dense indices follow the sorted ids, so that they do not depend on the order of the interactions. Nothing is
+        coerced: the users' ids are all integers or all strings, and so are the items'.
+
+        Args:
+            user_ids: n ids.
+            item_ids: n ids.
+            timestamps: n numbers, or None.
+
+        Raises:
+            TypeError: ids that are neither all integers nor all strings.
+            ArgumentError: as for the class.
+        """
+        unique_users, users = _dense(user_ids, "user_ids")
+        unique_items, items = _dense(item_ids, "item_ids")
+        return cls(users, items, None if timestamps is None else np.asarray(timestamps), unique_users, unique_items)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
+        """Give some of the interactions, a mask [n] or positions; users, items and their ids stay as they are."""
+        timestamps = None if self.timestamps is None else self.timestamps[which]
+        return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps)
+
+    def known(self) -> Rows:
+        """Give each user's items as sorted, unique compressed sparse rows: `(indptr int64 [U + 1], indices int32)`."""
+        return rows_from_pairs(self.users, self.items, self.num_users, self.num_items)
+
+    def fingerprint(self) -> str:
+        """Compute the SHA-256 of the content, in hexadecimal: equal for equal data sets, on every machine."""
+        digest = hashlib.sha256(b"neuralcf dataset 1")
+        for ids in (self.user_ids, self.item_ids):
+            if isinstance(ids, list):
+                encoded = [text.encode() for text in ids]
+                _update(digest, b"str", np.array([len(text) for text in encoded], dtype=np.int64))
+                digest.update(b"".join(encoded))
+            else:
+                _update(digest, b"int64", ids)
+        for part in (self.users, self.items):
+            _update(digest, b"index", part)
+        if self.timestamps is not None:
+            _update(digest, self.timestamps.dtype.name.encode(), self.timestamps)
+        return digest.hexdigest()
+
+
+def _update(digest: Any, kind: bytes, array: NDArray[Any]) -> None:
+    digest.update(b"%s %d\n" % (kind, array.size))
+    digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _dense(ids: Sequence[int] | Sequence[str] | NDArray[Any], name: str) -> tuple[ExternalIds, NDArray[np.int64]]:
+    """Give the sorted unique ids, and the position among them of each id given."""
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+        if ids.dtype == np.uint64 and ids.size and ids.max() > np.iinfo(np.int64).max:
+            raise ArgumentError(f"{name}: expected integers that fit int64, got {ids.max()}")
+        unique, dense = np.unique(ids.astype(np.int64, copy=False), return_inverse=True)
+        return unique, dense.astype(np.int64, copy=False)
+    values: list[Any] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if all(isinstance(value, str) for value in values):
+        distinct = sorted(set(values))
+        index = {value: position for position, value in enumerate(distinct)}
+        return distinct, np.fromiter((index[value] for value in values), dtype=np.int64, count=len(values))
+    for position, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"{name}[{position}]: expected all integers or all strings, got {value!r}")
+    try:
+        return _dense(np.array(values, dtype=np.int64), name)
+    except OverflowError as error:
+        raise ArgumentError(f"{name}: expected integers that fit int64: {error}") from error
+
+
+def _checked_ids(name: str, ids: ExternalIds) -> ExternalIds:
+    if not isinstance(ids, np.ndarray):
+        texts = list(ids)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{name}: expected an integer array or strings, got {type(ids).__name__} with other values")
+        if len(set(texts)) < len(texts):
+            raise ArgumentError(
+                f"{name}: expected each id once, got {len(texts)} ids of which {len(set(texts))} differ"
+            )
+        return texts
+    array = _frozen_integers(name, ids)
+    if np.unique(array).size < array.size:
+        raise ArgumentError(
+            f"{name}: expected each id once, got {array.size} ids of which {np.unique(array).size} differ"
+        )
+    return array
+
+
+def _checked_indices(name: str, indices: NDArray[Any], size: int) -> NDArray[np.int64]:
+    array = _frozen_integers(name, np.asarray(indices))
+    if array.size and (array.min() < 0 or array.max() >= size):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise ArgumentError(f"{name}: expected indices from 0 to {size - 1}, got {worst}")
+    return array
+
+
+def _frozen_integers(name: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise ArgumentError(f"{name}: expected integers [n], got {array.dtype} {list(array.shape)}")
+    return _frozen(array, np.int64)
+
+
+def _checked_timestamps(timestamps: NDArray[Any]) -> NDArray[Any]:
+    if timestamps.ndim != 1 or timestamps.dtype.kind not in "iuf":
+        raise ArgumentError(f"timestamps: expected numbers [n], got {timestamps.dtype} {list(timestamps.shape)}")
+    if timestamps.dtype.kind != "f":
+        return _frozen(timestamps, np.int64)
+    if not np.isfinite(timestamps).all():
+        raise ArgumentError(f"timestamps: expected finite numbers, got {timestamps[~np.isfinite(timestamps)][0]}")
+    return _frozen(timestamps, np.float64)
+
+
+def _frozen(array: NDArray[Any], dtype: type[np.int64] | type[np.float64]) -> NDArray[Any]:
+    if array.dtype == dtype and not array.flags.writeable and array.flags.owndata:
+        return array  # one of ours already
+    copy = array.astype(dtype)
+    copy.flags.writeable = False
+    return copy

@@ -1,0 +1,119 @@
+"""Drawing items that a user has no interaction with.
+
+Let a user's known items be k_0 < k_1 < ... < k_(d-1) of I. The r-th unknown item, r = 0 .. I - d - 1, is
+
+    r + #{j : k_j - j <= r}
+
+since k_j - j unknown items lie before k_j. So a uniform draw among the unknown items is a uniform r and one binary
+search: no draw is ever rejected, however many items a user knows. Keys `row * (I + 1) + k_j - j` ascend over all rows
+together and make it one search for all draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
+from neuralcf.errors import ArgumentError
+
+__all__ = ["UnknownItems", "draw_candidates", "draw_negatives"]
+
+
+class UnknownItems:
+    """The items that are not in each row of `known`, ready to be drawn from.
+
+    Args:
+        known: `(indptr int64 [R + 1], indices int32)`, rows sorted and unique.
+        num_items: I.
+    """
+
+    def __init__(self, known: Rows, num_items: int) -> None:
+        indptr, indices = known
+        degrees = np.diff(indptr)
+        rows = np.repeat(np.arange(degrees.size), degrees)
+        position = np.arange(indices.size) - indptr[rows]  # j
+        self.counts = num_items - degrees
+        """int64 [R]: how many items are unknown, I - d."""
+        self._stride = num_items + 1
+        self._keys = rows * self._stride + indices - position
+        self._starts = indptr
+
+    def at(self, rows: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the `ranks[n]`-th unknown item of row `rows[n]`, ascending from 0; int64 [n]."""
+        before = np.searchsorted(self._keys, rows * self._stride + ranks, side="right") - self._starts[rows]
+        return ranks + before
+
+    def draw(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Draw one item for each of `rows`, int64 [n], uniformly and independently.
+
+        Faster where `rows` ascend.
+
+        Raises:
+            ArgumentError: a row that knows every item.
+        """
+        if rows.size and self.counts[rows].min() < 1:
+            full = rows[np.argmin(self.counts[rows])]
+            raise ArgumentError(
+                f"negatives: expected an item without an interaction for each user, user {full} knows all"
+            )
+        return self.at(rows, rng.integers(0, self.counts[rows]))
+
+
+def draw_negatives(
+    known: Rows, num_items: int, users: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw, for each of `users`, int64 [n], an item that the user does not know; uniform, independent, int64 [n]."""
+    return UnknownItems(known, num_items).draw(rng, users)
+
+
+def draw_candidates(
+    known: Rows, num_items: int, users: NDArray[np.int64], items: NDArray[np.int64], *, count: int = 99, seed: int = 0
+) -> Rows:
+    """Draw the candidates that held-out items are ranked against: distinct, unknown to the user, never the item itself.
+
+    Args:
+        known: each user's items, `Dataset.known()` of the training part.
+        num_items: I.
+        users: int64 [m].
+        items: int64 [m], the held-out items.
+        count: how many; a user with fewer unknown items gets all of them.
+        seed: decides the draw.
+
+    Returns:
+        `(indptr int64 [m + 1], indices int32)`: a row for each pair, sorted.
+
+    Raises:
+        ArgumentError: `count` below 1, or lengths that differ.
+    """
+    if count < 1:
+        raise ArgumentError(f"count: expected at least 1 candidate, got {count}")
+    if users.shape != items.shape:
+        raise ArgumentError(f"users, items: expected one length, got {list(users.shape)} and {list(items.shape)}")
+    indptr, indices = take_rows(known, users)
+    pairs = np.arange(users.size)
+    rows = np.concatenate([np.repeat(pairs, np.diff(indptr)), pairs])
+    columns = np.concatenate([indices.astype(np.int64), items])
+    unknown = UnknownItems(rows_from_pairs(rows, columns, users.size, num_items), num_items)
+
+    ranks = _distinct_ranks(np.random.default_rng(seed), unknown.counts, count)
+    drawn = np.sort(ranks, axis=1)
+    real = drawn >= 0
+    rows = np.broadcast_to(pairs[:, None], drawn.shape)[real]
+    return rows_from_pairs(rows, unknown.at(rows, drawn[real]), users.size, num_items)
+
+
+def _distinct_ranks(rng: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Draw a uniform subset of `count` numbers below each of `sizes`: int64 [n, count], -1 throughout where too few.
+
+    Floyd's algorithm (Bentley, "Programming pearls: a sample of brilliance", 1987), all rows in step: for each t of the
+    last `count` numbers draw one of 0 .. t, and take t itself where that one was taken already.
+    """
+    ranks = np.full((sizes.size, count), -1, dtype=np.int64)
+    for step in range(count):
+        last = sizes - count + step  # t
+        enough = last >= 0
+        drawn = rng.integers(0, np.maximum(last, 0) + 1)
+        taken = (ranks[:, :step] == drawn[:, None]).any(axis=1)
+        ranks[:, step] = np.where(enough, np.where(taken, last, drawn), -1)
+    return ranks

@@ -1,0 +1,31 @@
+"""Compressed sparse rows: row r, the items of one user or one pair, is `indices[indptr[r]:indptr[r + 1]]`, sorted."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Rows", "rows_from_pairs", "take_rows"]
+
+Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
+"""`(indptr int64 [R + 1], indices int32 [nnz])`."""
+
+
+def rows_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows: int, num_items: int) -> Rows:
+    """Collect pairs, int64 [n] each and within range, into rows; a pair given twice is kept once."""
+    keys = np.unique(rows * num_items + items)  # ascending: by row, then by item
+    indptr = np.zeros(num_rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(keys // num_items, minlength=num_rows), out=indptr[1:])
+    return indptr, (keys % num_items).astype(np.int32)
+
+
+def take_rows(rows: Rows, which: NDArray[np.int64]) -> Rows:
+    """Give the rows `which`, int64 [m], in that order, as rows of their own."""
+    indptr, indices = rows
+    lengths = indptr[which + 1] - indptr[which]
+    taken = np.zeros(which.size + 1, dtype=np.int64)
+    np.cumsum(lengths, out=taken[1:])
+    positions = np.arange(taken[-1]) + np.repeat(indptr[which] - taken[:-1], lengths)
+    return taken, indices[positions]

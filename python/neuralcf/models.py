@@ -1,0 +1,226 @@
+"""The three models of Neural Collaborative Filtering, as PyTorch modules.
+
+He et al., "Neural Collaborative Filtering", WWW 2017. With user embeddings p, item embeddings q, and `*` element by
+element:
+
+    GMF    logit(u, i) = w . (p_u * q_i) + b                                     (eq. 9)
+    MLP    logit(u, i) = w . x_N + b,   x_0 = [p_u ; q_i],  x_n = relu(W_n x_(n-1) + b_n)     (eq. 10)
+    NeuMF  logit(u, i) = w . [p_u * q_i ; x_N] + b,  the two parts with embeddings of their own     (eq. 12)
+
+and the probability of an interaction is sigmoid(logit). The modules return logits: that is what a stable loss and a
+ranking need. Their `state_dict` has the tensor names of the model format, so that exporting renames nothing.
+
+Letters in the shapes: B batch, U users, I items, G width of the GMF embeddings, Mu and Mi widths of the MLP embeddings
+of users and items, H width of the last hidden layer.
+
+Initialisation follows the authors' code where it matters: embeddings from N(0, 0.01^2), so that every logit starts near
+0 and the gradient decides the signs; the output layer LeCun uniform; hidden layers He uniform, which keeps the variance
+through ReLU; biases zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from neuralcf.config import TrainConfig
+from neuralcf.errors import ArgumentError
+
+__all__ = ["GMF", "MLP", "Model", "NeuMF", "build"]
+
+EMBEDDING_STD: Final = 0.01
+
+
+class _GMFPart(nn.Module):
+    """The element-wise product of a user and an item embedding."""
+
+    def __init__(self, num_users: int, num_items: int, factors: int) -> None:
+        super().__init__()
+        self.user_embedding = _embedding(num_users, factors)  # [U, G]
+        self.item_embedding = _embedding(num_items, factors)  # [I, G]
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        product: Tensor = self.user_embedding(users) * self.item_embedding(items)
+        return product  # [B, G]
+
+
+class _MLPPart(nn.Module):
+    """A tower of ReLU layers over the concatenated embeddings."""
+
+    def __init__(self, num_users: int, num_items: int, user_width: int, item_width: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.user_embedding = _embedding(num_users, user_width)  # [U, Mu]
+        self.item_embedding = _embedding(num_items, item_width)  # [I, Mi]
+        sizes = [user_width + item_width, *hidden]
+        self.layers = nn.ModuleList(_hidden(inputs, outputs) for inputs, outputs in zip(sizes, hidden, strict=False))
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        x = torch.cat([self.user_embedding(users), self.item_embedding(items)], dim=1)  # [B, Mu + Mi]
+        for layer in self.layers:
+            x = torch.relu(layer(x))  # [B, out]
+        return x  # [B, H]
+
+
+class GMF(nn.Module):
+    """Generalised matrix factorisation: a dot product with learned weights.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        factors: G, the width of the embeddings.
+
+    Raises:
+        ArgumentError: a size below 1.
+    """
+
+    kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "gmf"
+
+    def __init__(self, num_users: int, num_items: int, factors: int = 8) -> None:
+        super().__init__()
+        _at_least_one(num_users=num_users, num_items=num_items, factors=factors)
+        self.gmf = _GMFPart(num_users, num_items, factors)
+        self.output = _output(factors)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        logits: Tensor = self.output(self.gmf(users, items))  # [B, 1]
+        return logits.squeeze(1)
+
+
+class MLP(nn.Module):
+    """A multi-layer perceptron over the concatenation of a user and an item embedding.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        layers: Mu + Mi, then the output width of each hidden layer; at least one hidden layer.
+        user_width: Mu; half of `layers[0]` when None.
+        item_width: Mi; the rest of `layers[0]` when None.
+
+    Raises:
+        ArgumentError: a size below 1, or widths that do not add up.
+    """
+
+    kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "mlp"
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        layers: Sequence[int] = (64, 32, 16, 8),
+        *,
+        user_width: int | None = None,
+        item_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        _at_least_one(num_users=num_users, num_items=num_items)
+        widths = _widths(layers, user_width, item_width)
+        self.mlp = _MLPPart(num_users, num_items, *widths, layers[1:])
+        self.output = _output(layers[-1])
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        logits: Tensor = self.output(self.mlp(users, items))  # [B, 1]
+        return logits.squeeze(1)
+
+
+class NeuMF(nn.Module):
+    """GMF and MLP side by side, each with its own embeddings, joined by the output layer.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        factors: G, the width of the GMF embeddings.
+        layers: as for `MLP`.
+        user_width: as for `MLP`.
+        item_width: as for `MLP`.
+
+    Raises:
+        ArgumentError: a size below 1, or widths that do not add up.
+    """
+
+    kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "neumf"
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        factors: int = 8,
+        layers: Sequence[int] = (64, 32, 16, 8),
+        *,
+        user_width: int | None = None,
+        item_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        _at_least_one(num_users=num_users, num_items=num_items, factors=factors)
+        widths = _widths(layers, user_width, item_width)
+        self.gmf = _GMFPart(num_users, num_items, factors)
+        self.mlp = _MLPPart(num_users, num_items, *widths, layers[1:])
+        self.output = _output(factors + layers[-1])
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        both = torch.cat([self.gmf(users, items), self.mlp(users, items)], dim=1)  # [B, G + H], GMF first
+        logits: Tensor = self.output(both)  # [B, 1]
+        return logits.squeeze(1)
+
+
+Model: TypeAlias = GMF | MLP | NeuMF
+
+
+def build(config: TrainConfig, num_users: int, num_items: int) -> Model:
+    """Make the untrained model that `config` describes; torch's random generator decides its weights."""
+    if config.model == "gmf":
+        return GMF(num_users, num_items, config.factors)
+    if config.model == "mlp":
+        return MLP(num_users, num_items, config.layers)
+    return NeuMF(num_users, num_items, config.factors, config.layers)
+
+
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    embedding = nn.Embedding(rows, width)
+    nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
+    return embedding
+
+
+def _hidden(inputs: int, outputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, outputs)
+    nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _output(inputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, 1)
+    bound = math.sqrt(3 / inputs)  # LeCun uniform: variance 1 / inputs
+    nn.init.uniform_(linear.weight, -bound, bound)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _widths(layers: Sequence[int], user_width: int | None, item_width: int | None) -> tuple[int, int]:
+    """Resolve (Mu, Mi) so that they add up to `layers[0]`."""
+    if len(layers) < 2 or any(size < 1 for size in layers):
+        raise ArgumentError(
+            f"layers: expected both embeddings' width and at least one hidden layer, each >= 1, got {tuple(layers)}"
+        )
+    if user_width is None:
+        user_width = layers[0] - item_width if item_width is not None else layers[0] // 2
+    if item_width is None:
+        item_width = layers[0] - user_width
+    if user_width < 1 or item_width < 1 or user_width + item_width != layers[0]:
+        raise ArgumentError(
+            f"user_width, item_width: expected widths >= 1 that add up to layers[0] = {layers[0]}, "
+            f"got {user_width} and {item_width}"
+        )
+    return user_width, item_width
+
+
+def _at_least_one(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ArgumentError(f"{name}: expected a size >= 1, got {size!r}")
