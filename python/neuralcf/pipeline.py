@@ -23,6 +23,9 @@ class Metric:
     value: float
     popularity: float
     users: int
+    """How many held-out items were ranked, one a user."""
+    among: str
+    """Among what, in two words; `protocol` tells it whole."""
     protocol: str
 
 
@@ -52,7 +55,7 @@ class Run:
         *,
         ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
     ) -> None:
-        """Write the model directory, with the training interactions and with `ids`, or those of the data set when None."""
+        """Write the model directory, with the training interactions and `ids` (those of the data set when None)."""
         train_part = self.split.train
         export(
             self.result.model,
@@ -86,12 +89,12 @@ def measure(scorer: Scorer, split: Split, seed: int, k: int = 10) -> list[Metric
     users, items = split.users, split.items
     candidates = draw_candidates(split.train.known(), split.train.num_items, users, items, seed=seed)
     metrics = []
-    for ours, rows in (
-        (evaluate_candidates(scorer, users, items, *candidates, k), candidates),
-        (evaluate_full(scorer, split, k), None),
+    for among, ours, rows in (
+        ("1 + 99", evaluate_candidates(scorer, users, items, *candidates, k), candidates),
+        ("all items", evaluate_full(scorer, split, k), None),
     ):
         ranks = popularity_ranks(split.train, users, items, candidates=rows)
         popular = Evaluation.from_ranks(ranks, k, ours.protocol)
-        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, ours.users, ours.protocol))
-        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, ours.users, ours.protocol))
+        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, ours.users, among, ours.protocol))
+        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, ours.users, among, ours.protocol))
     return metrics

@@ -20,6 +20,8 @@ class Comparison:
     """A metric of the model beside that of popularity."""
 
     name: str
+    among: str
+    """What held-out items are ranked among, in two words."""
     protocol: str
     model: float
     popularity: float
@@ -69,14 +71,15 @@ class Report:
         """Render the page."""
         best, slow = self.comparisons[0], self.timings[-1]
         tiles = [
-            (f"{best.model:.2f}", f"{best.name}, popularity {best.popularity:.2f}"),
+            (f"{best.model:.2f}", f"{best.name} among {best.among}, popularity {best.popularity:.2f}"),
             (f"{slow.scorer_ms:.2f} ms", f"a top ten of {slow.num_items:,} items, torch {slow.torch_ms:.1f} ms"),
             (f"{slow.torch_ms / slow.scorer_ms:.0f}x", "faster than torch in the same process"),
             (f"{self.largest_difference:.0e}", f"largest difference from torch, {self.pairs_compared:,} pairs"),
         ]
         body = [
             "<header><h1>NeuralCF demo</h1>",
-            f"<p>{escape(self.data)} A NeuMF trained in PyTorch, written as safetensors, served from Rust.</p></header>",
+            f"<p>{escape(self.data)} A NeuMF trained in PyTorch, written as safetensors, served from Rust.</p>",
+            "</header>",
             '<section class="tiles">',
             *(f"<div><b>{value}</b><span>{escape(text)}</span></div>" for value, text in tiles),
             "</section>",
@@ -109,13 +112,15 @@ class Report:
         return f'<div class="scroll"><table>{head}{rows}</table></div>'
 
     def _training_chart(self, figure: "Figure") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes = _axes(figure)
         numbers = range(1, len(self.epochs) + 1)
         axes.plot(numbers, [loss for loss, _ in self.epochs], color=_ACCENT, linewidth=2, label="training loss")
         axes.axvline(self.best_epoch, color=_INK, linewidth=1, linestyle=(0, (1, 2)))
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         lines = axes.get_lines()[:1]
         ratios = [ratio for _, ratio in self.epochs if ratio is not None]
         if len(ratios) == len(self.epochs):
@@ -134,8 +139,8 @@ class Report:
             at = [n + offset for n in range(len(self.comparisons))]
             bars = axes.bar(at, values, width=0.34, color=colour, label=label)
             axes.bar_label(bars, fmt="%.2f", color=_INK, padding=2)
-        labels = [f"{c.name}\n{c.protocol.split(' candidates')[0].split(' without')[0]}" for c in self.comparisons]
-        axes.set_xticks(range(len(labels)), [label.replace("the whole", "whole") for label in labels])
+        labels = [f"{c.name}\n{c.among}" for c in self.comparisons]
+        axes.set_xticks(range(len(labels)), labels)
         axes.set_ylim(0, 1.15 * max(max(c.model, c.popularity) for c in self.comparisons))
         axes.grid(visible=False, axis="x")
         _legend(axes)
@@ -268,6 +273,7 @@ figure { margin: 0; }
 figure.narrow { display: none; }
 figure svg { display: block; width: 100%; max-width: 46rem; height: auto; margin: 0 auto; }
 .scroll { overflow-x: auto; }
+.scroll table { min-width: 34rem; }
 table { width: 100%; border-collapse: collapse; font-size: .875rem; }
 th, td { padding: .35rem .6rem .35rem 0; text-align: left; vertical-align: top; border-top: 1px solid var(--faint); }
 th { border: 0; color: var(--soft); font-weight: 600; }

@@ -1,0 +1,207 @@
+"""The command line from a file to a recommendation: what is printed, exit codes, one sentence for an expected error."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import neuralcf
+from neuralcf.cli import main
+from neuralcf.doctor import cgroup_quota
+
+TRAIN = ["--epochs", "2", "--factors", "4", "--layers", "8,4", "--batch-size", "64"]
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    """Forty users `u0`.. of two tastes: even users rate even items, odd users odd ones, each five of ten."""
+    random = np.random.default_rng(0)
+    lines = ["who,what,stars,time"]
+    for user in range(40):
+        for at, item in enumerate(random.permutation(10)[:5]):
+            lines.append(f"u{user},{2 * item + user % 2},{4 + at % 2},{1000 + at}")
+        lines.append(f"u{user},99,1,2000")  # rated low
+    path = tmp_path_factory.mktemp("data") / "ratings.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+COLUMNS = ["--user-column", "who", "--item-column", "what", "--rating-column", "stars", "--timestamp-column", "time"]
+
+
+@pytest.fixture(scope="module")
+def model(ratings, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "deep" / "model"
+    assert main(["train", str(ratings), "--out", str(path), "--min-rating", "3", *COLUMNS, *TRAIN]) == 0
+    return path
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_train_tells_what_it_did(ratings, tmp_path, capsys):
+    code, out, err = run(
+        capsys, "train", ratings, "--out", tmp_path / "model", "--min-rating", 3, "--model", "mlp", *COLUMNS, *TRAIN
+    )
+    assert code == 0
+    assert err == ""  # no progress where there is no terminal
+    assert "240 rows, columns user=who, item=what, rating=stars, timestamp=time" in out
+    assert "left out: 40 below the least rating, 0 repeated" in out
+    assert re.search(r"200 interactions of 40 users with \d+ items", out)
+    assert len(re.findall(r"(HR|NDCG)@10 +0\.\d{4} +0\.\d{4}", out)) == 4
+
+
+def test_what_train_wrote(model):
+    config = json.loads((model / "config.json").read_text())
+    assert config["training"]["layers"] == [8, 4]
+    assert [metric["name"] for metric in config["metrics"]] == ["HR@10", "NDCG@10"] * 2
+    assert all(metric["protocol"] for metric in config["metrics"])
+    assert len(config["data"]["fingerprint"]) == 64
+    assert "| HR@10 |" in (model / "README.md").read_text()
+    recommender = neuralcf.Recommender.load(model)
+    everything = recommender.recommend("u0", 99)
+    assert everything.counts == recommender.num_items - 4  # five interactions, the last one held out
+
+
+def test_recommend(model, capsys):
+    code, out, _ = run(capsys, "recommend", model, "--user", "u3", "-k", 4)
+    assert code == 0
+    best = neuralcf.Recommender.load(model).recommend("u3", 4)
+    assert [line.split()[1] for line in out.splitlines()] == [str(item) for item in best.ids]
+    code, out, _ = run(capsys, "recommend", model, "--user", "u3", "-k", 4, "--json")
+    assert json.loads(out) == {
+        "user": "u3",
+        "items": [{"item": int(i), "score": float(s)} for i, s in zip(best.ids, best.scores, strict=True)],
+    }
+    code, out, err = run(capsys, "recommend", model, "--user", "u3", "-k", 50, "--include-seen")
+    assert len(out.splitlines()) == neuralcf.Scorer.load(model).num_items
+    assert "items are left" in err
+
+
+def test_ids_are_parsed_by_the_models_type(tmp_path, capsys):
+    (tmp_path / "pairs.tsv").write_text("".join(f"{user}\t{item}\n" for user in (7, 8) for item in range(5 + user)))
+    code, out, err = run(capsys, "train", tmp_path / "pairs.tsv", "--out", tmp_path / "model", *TRAIN)
+    assert (code, err) == (0, "")
+    code, out, _ = run(capsys, "recommend", tmp_path / "model", "--user", "7", "--json")
+    assert json.loads(out)["user"] == 7
+    code, _, err = run(capsys, "recommend", tmp_path / "model", "--user", "seven")
+    assert (code, err) == (2, "neuralcf: --user: this model's ids are integers, got 'seven'\n")
+
+
+def test_inspect_and_doctor(model, capsys):
+    code, out, _ = run(capsys, "inspect", model, "--json")
+    facts = json.loads(out)
+    assert (code, facts["kind"], facts["user_ids"], facts["item_ids"], facts["seen"]) == (
+        0,
+        "neumf",
+        "str",
+        "int64",
+        True,
+    )
+    assert facts["config"]["model_id"] == facts["metadata"]["model_id"]
+    code, out, _ = run(capsys, "inspect", model / "model.safetensors")
+    assert code == 0
+    assert "neumf, 40 users" in out
+    code, out, _ = run(capsys, "doctor", "--json")
+    facts = json.loads(out)
+    assert facts["instruction_set"]["chosen"] in facts["instruction_set"]["supported"]
+    assert facts["threads"]["chosen"] >= 1
+    assert run(capsys, "doctor")[1].startswith("instruction set")
+
+
+def test_cgroup_quotas(tmp_path):
+    def host(files):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    assert cgroup_quota(tmp_path) is None
+    host({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})
+    assert cgroup_quota(tmp_path) is None
+    host({"sys/fs/cgroup/a/cpu.max": "150000 100000\n"})  # the parent limits
+    assert cgroup_quota(tmp_path) == 1.5
+    host({"proc/self/cgroup": "4:cpu,cpuacct:/c\n3:memory:/c\n"})
+    host({f"sys/fs/cgroup/cpu/c/cpu.cfs_{name}_us": f"{n}\n" for name, n in (("quota", 50000), ("period", 100000))})
+    assert cgroup_quota(tmp_path) == 0.5
+
+
+def test_expected_errors_are_one_sentence(model, ratings, tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text("1,2,x\n")
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "letter").write_text("keep")
+    neuralcf.save(dict(EMPTY), tmp_path / "bare", kind="gmf")
+    for arguments, message in [
+        (["recommend", tmp_path / "absent", "--user", "u1"], "absent"),
+        (["recommend", model, "--user", "nobody"], "users: not in the model: 'nobody'"),
+        (["recommend", tmp_path / "bare", "--user", "1"], "saved without ids"),
+        (["inspect", ratings], "ratings.csv"),
+        (["train", tmp_path / "absent.csv", "--out", tmp_path / "m"], "absent.csv"),
+        (["train", tmp_path / "bad.csv", "--out", tmp_path / "m"], "bad.csv:1: rating: expected a number, got 'x'"),
+        (["train", ratings, "--out", tmp_path / "things", *COLUMNS], "holds other things"),
+        (["train", ratings, "--out", tmp_path / "m.safetensors"], "--out: expected a directory"),
+        (["train", ratings, "--out", tmp_path / "m", "--user-column", "nobody"], "nobody"),
+        (["train", ratings, "--out", tmp_path / "m", "--lr", "-1"], "learning_rate: expected"),
+    ]:
+        code, out, err = run(capsys, *arguments)
+        assert code == 2, (arguments, err)
+        assert out == ""
+        assert re.fullmatch(r"neuralcf: [^\n]+\n", err)
+        assert message in err
+    assert not (tmp_path / "m").exists()
+
+
+EMPTY = {
+    "gmf.user_embedding.weight": np.ones((1, 1), np.float32),
+    "gmf.item_embedding.weight": np.ones((1, 1), np.float32),
+    "output.weight": np.ones((1, 1), np.float32),
+    "output.bias": np.ones(1, np.float32),
+}
+
+
+def test_usage_errors_and_help(capsys):
+    for arguments in ([], ["paint"], ["recommend", "m"], ["recommend", "m", "--user", "1", "-k", "0"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+    capsys.readouterr()
+    for command in ("train", "recommend", "inspect", "doctor", "demo"):
+        with pytest.raises(SystemExit) as left:
+            main([command, "--help"])
+        assert left.value.code == 0
+        assert f"example:\n  neuralcf {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"neuralcf {neuralcf.__version__}\n"
+
+
+def test_an_absent_extra_is_a_sentence(ratings, tmp_path):
+    program = "import sys; sys.modules['torch'] = None; from neuralcf.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "train", ratings, "--out", tmp_path / "model"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "neuralcf: this command needs torch: pip install 'neuralcf[train]'\n",
+    )
+
+
+def test_ctrl_c(ratings, tmp_path):
+    program = "import sys; from neuralcf.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["train", ratings, "--out", tmp_path / "model", "--epochs", "100000", *COLUMNS]
+    command = [sys.executable, "-u", "-c", program, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert "rows" in training.stdout.readline()
+        time.sleep(0.5)
+        os.kill(training.pid, signal.SIGINT)
+        _, err = training.communicate(timeout=20)
+    assert training.returncode == 130
+    assert err == "neuralcf: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
