@@ -137,9 +137,9 @@ BAD = {
         r"output\.weight: expected shape \[1, 5\], got \[1, 4\]",
     ),
     "empty": (
-        {"tensors": changed(**{"mlp.item_embedding.weight": np.ones((0, MI), f32)})},
+        {"tensors": changed(**{"mlp.layers.1.weight": np.ones((0, 6), f32), "mlp.layers.1.bias": np.ones(0, f32)})},
         neuralcf.ModelFormatError,
-        "gmf.item_embedding.weight: expected",
+        r"mlp\.layers\.1\.weight: expected every dimension to be at least 1, got shape \[0, 6\]",
     ),
     "float64": (
         {"tensors": changed(**{"output.bias": np.ones(1)})},

@@ -11,8 +11,8 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -89,14 +89,14 @@ def save(
                 f"{target}: a single .safetensors file cannot hold {', '.join(extras)}; save to a directory"
             )
         staged_file = staging.with_suffix(".safetensors")
-        with _removing(staged_file.unlink):
+        with _removing_on_failure(staged_file.unlink):
             _write_safetensors(staged_file, arrays, weights_metadata)
             Scorer.load(staged_file)
             staged_file.replace(target)
             _sync(target.parent)
         return
 
-    with _removing(lambda: shutil.rmtree(staging)):
+    with _removing_on_failure(lambda: shutil.rmtree(staging)):
         staging.mkdir()
         _write_safetensors(staging / "model.safetensors", arrays, weights_metadata)
         if id_tensors is not None:
@@ -157,19 +157,14 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-class _removing:  # noqa: N801 - used as a verb
-    """Calls `remove` when the body fails, and lets the error through."""
-
-    def __init__(self, remove: Callable[[], None]) -> None:
-        self.remove = remove
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            with suppress(OSError):  # it is the first error that tells what happened
-                self.remove()
+@contextmanager
+def _removing_on_failure(remove: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is the first error that tells what happened
+            remove()
+        raise
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -188,54 +183,56 @@ def _check_tensors(tensors: Mapping[str, ArrayLike], kind: Kind) -> tuple[dict[s
     if kind not in get_args(Kind):
         raise ArgumentError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}")
     given = {name: _float_array(name, tensor) for name, tensor in tensors.items()}
-    shapes: dict[str, tuple[int | None, ...]] = {}  # None: any size
-
-    if kind != "mlp":
-        width = _shape(given, "gmf.user_embedding.weight", 2)[1]
-        shapes |= {"gmf.user_embedding.weight": (None, width), "gmf.item_embedding.weight": (None, width)}
-    layer_sizes = []
-    if kind != "gmf":
-        inputs = 0
-        for side in ("user", "item"):
-            name = f"mlp.{side}_embedding.weight"
-            inputs += _shape(given, name, 2)[1]
-            shapes[name] = (None, None)
-        num_layers = sum(re.fullmatch(r"mlp\.layers\.\d+\.weight", name) is not None for name in given)
-        for n in range(max(num_layers, 1)):
-            outputs = _shape(given, f"mlp.layers.{n}.weight", 2)[0]
-            shapes |= {f"mlp.layers.{n}.weight": (outputs, inputs), f"mlp.layers.{n}.bias": (outputs,)}
-            layer_sizes.append(outputs)
-            inputs = outputs
-
-    side_of = "gmf" if kind == "gmf" else "mlp"
-    num_users, num_items = (_shape(given, f"{side_of}.{side}_embedding.weight", 2)[0] for side in ("user", "item"))
-    for name in shapes:
-        if "embedding" in name:
-            shapes[name] = (num_users if "user" in name else num_items, *shapes[name][1:])
-    sizes: _Sizes = {"num_users": num_users, "num_items": num_items}
-    blocks = 0
-    if kind != "mlp":
-        sizes["gmf_width"] = given["gmf.user_embedding.weight"].shape[1]
-        blocks += sizes["gmf_width"]
-    if kind != "gmf":
-        sizes["mlp_user_width"] = given["mlp.user_embedding.weight"].shape[1]
-        sizes["mlp_item_width"] = given["mlp.item_embedding.weight"].shape[1]
-        sizes["mlp_layers"] = layer_sizes
-        blocks += layer_sizes[-1]
-    shapes |= {"output.weight": (1, blocks), "output.bias": (1,)}
-
-    if unknown := sorted(given.keys() - shapes.keys()):
+    sizes = _sizes(given, kind)
+    expected = _expected_shapes(sizes)
+    if unknown := sorted(given.keys() - expected.keys()):
         raise ModelFormatError(f"tensors: unknown in a {kind} model: {', '.join(unknown)}")
-    for name, expected in shapes.items():
-        got = _shape(given, name, len(expected))
-        if any(e is not None and e != g for e, g in zip(expected, got, strict=True)):
-            text = "[" + ", ".join("any" if e is None else str(e) for e in expected) + "]"
-            raise ModelFormatError(f"{name}: expected shape {text}, got {list(got)}")
-        if 0 in got:
-            raise ModelFormatError(f"{name}: expected every dimension to be at least 1, got shape {list(got)}")
-    for name in shapes:
+    for name, shape in expected.items():
+        if _shape(given, name, len(shape)) != shape:
+            raise ModelFormatError(f"{name}: expected shape {list(shape)}, got {list(given[name].shape)}")
+        if 0 in shape:
+            raise ModelFormatError(f"{name}: expected every dimension to be at least 1, got shape {list(shape)}")
+    for name in expected:
         _check_finite(name, given[name])
-    return {name: given[name] for name in shapes}, sizes
+    return {name: given[name] for name in expected}, sizes
+
+
+def _sizes(given: Mapping[str, _Array], kind: Kind) -> _Sizes:
+    """Read each size off the first tensor that has it."""
+    first = "mlp" if kind == "mlp" else "gmf"
+    sizes: _Sizes = {
+        "num_users": _shape(given, f"{first}.user_embedding.weight", 2)[0],
+        "num_items": _shape(given, f"{first}.item_embedding.weight", 2)[0],
+    }
+    if kind != "mlp":
+        sizes["gmf_width"] = _shape(given, "gmf.user_embedding.weight", 2)[1]
+    if kind != "gmf":
+        num_layers = sum(re.fullmatch(r"mlp\.layers\.\d+\.weight", name) is not None for name in given)
+        sizes["mlp_user_width"] = _shape(given, "mlp.user_embedding.weight", 2)[1]
+        sizes["mlp_item_width"] = _shape(given, "mlp.item_embedding.weight", 2)[1]
+        sizes["mlp_layers"] = [_shape(given, f"mlp.layers.{n}.weight", 2)[0] for n in range(max(num_layers, 1))]
+    return sizes
+
+
+def _expected_shapes(sizes: _Sizes) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a model of these sizes."""
+    users, items = sizes["num_users"], sizes["num_items"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    blocks = 0  # G + H
+    if "gmf_width" in sizes:
+        blocks += sizes["gmf_width"]
+        shapes["gmf.user_embedding.weight"] = (users, sizes["gmf_width"])
+        shapes["gmf.item_embedding.weight"] = (items, sizes["gmf_width"])
+    if "mlp_layers" in sizes:
+        blocks += sizes["mlp_layers"][-1]
+        shapes["mlp.user_embedding.weight"] = (users, sizes["mlp_user_width"])
+        shapes["mlp.item_embedding.weight"] = (items, sizes["mlp_item_width"])
+        inputs = sizes["mlp_user_width"] + sizes["mlp_item_width"]
+        for n, outputs in enumerate(sizes["mlp_layers"]):
+            shapes[f"mlp.layers.{n}.weight"] = (outputs, inputs)
+            shapes[f"mlp.layers.{n}.bias"] = (outputs,)
+            inputs = outputs
+    return {**shapes, "output.weight": (1, blocks), "output.bias": (1,)}
 
 
 def _float_array(name: object, tensor: ArrayLike) -> _Array:
