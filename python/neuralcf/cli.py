@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An exp
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -273,7 +274,8 @@ def _train(options: argparse.Namespace) -> None:
     for metric in trained.metrics:
         print(f"  {metric.name:8} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
     trained.write(options.out)
-    print(f"model written to {options.out}; next: neuralcf recommend {options.out} --user {dataset.user_ids[0]}")
+    example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(dataset.user_ids[0])])
+    print(f"model written to {options.out}; next: {example}")
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -19,7 +19,11 @@ def examine() -> dict[str, Any]:
     """Gather facts as plain JSON values; nothing is measured."""
     core = machine()
     return {
-        "instruction_set": {"chosen": core["isa"], "supported": core["supported"], "cpu_features": core["cpu_features"]},
+        "instruction_set": {
+            "chosen": core["isa"],
+            "supported": core["supported"],
+            "cpu_features": core["cpu_features"],
+        },
         "threads": {
             "chosen": core["threads"],
             "cpus": os.cpu_count(),
