@@ -44,8 +44,8 @@ class TrainConfig:
     """Decides all chance: weights, negatives, order, validation. Equal seeds give equal models on one machine."""
 
     threads: int = 1
-    """Threads of torch while training: layers as narrow as the usual ones gain nothing from more, and wait for each other
-    on a busy machine. Another number may round differently."""
+    """Threads of torch while training: layers as narrow as the usual ones gain nothing from more, and wait for
+    each other on a busy machine. Another number may round differently."""
 
     validation: bool = True
     """Whether to hold one interaction of each user out of training and keep the epoch that ranks them best; otherwise

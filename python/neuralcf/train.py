@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -83,8 +85,8 @@ class TrainResult:
 def train(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None) -> TrainResult:
     """Train a model on the interactions of `dataset`.
 
-    Equal data, configuration, machine and number of torch threads give equal weights. The global random state of torch
-    and NumPy is neither used nor changed.
+    Equal data and configuration give equal weights on one machine. The global random state of torch and NumPy is neither
+    used nor changed; torch's number of threads is that of the configuration meanwhile.
 
     Args:
         dataset: what may be learned from; a test split is already out of it.
@@ -108,7 +110,8 @@ def train(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None
     history: list[EpochRecord] = []
     best_epoch, best_hr, best_weights = config.epochs, -1.0, model.state_dict()
     steps = config.epochs * math.ceil(sampler.pairs / config.batch_size)
-    with tqdm(total=steps, unit="batch", disable=None if progress is None else not progress) as bar:
+    show = tqdm(total=steps, unit="batch", disable=None if progress is None else not progress)
+    with _torch_threads(config.threads), show as bar:
         for epoch in range(1, config.epochs + 1):
             started = time.perf_counter()
             loss = _train_epoch(model, optimiser, sampler.draw(), config.batch_size, epoch, bar)
@@ -121,6 +124,16 @@ def train(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None
                 best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     model.load_state_dict(best_weights)
     return TrainResult(model.eval(), history, best_epoch)
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
