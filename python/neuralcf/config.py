@@ -37,8 +37,8 @@ class TrainConfig:
     batch_size: int = 1024
     """Pairs, positive and negative together, in one step of the optimiser."""
 
-    learning_rate: float = 0.001
-    """Step size of Adam."""
+    learning_rate: float = 0.004
+    """Step size of Adam. The paper's 0.001 goes with its batches of 256; four times both ranks as well, and faster."""
 
     seed: int = 0
     """Decides all chance: weights, negatives, order, validation. Equal seeds give equal models on one machine."""

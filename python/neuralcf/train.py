@@ -85,8 +85,8 @@ class TrainResult:
 def train(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None) -> TrainResult:
     """Train a model on the interactions of `dataset`.
 
-    Equal data and configuration give equal weights on one machine. The global random state of torch and NumPy is neither
-    used nor changed; torch's number of threads is that of the configuration meanwhile.
+    Equal data and configuration give equal weights on one machine. The global random state of torch and NumPy is not
+    touched; the number of torch threads is that of the configuration meanwhile.
 
     Args:
         dataset: what may be learned from; a test split is already out of it.

@@ -1,0 +1,115 @@
+"""The torch modules against the formulas, computed by NumPy in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from neuralcf import ArgumentError, Scorer
+from neuralcf.config import TrainConfig
+from neuralcf.losses import bce_with_logits
+from neuralcf.models import GMF, MLP, NeuMF, build
+
+GMF_NAMES = ["gmf.user_embedding.weight", "gmf.item_embedding.weight"]
+MLP_NAMES = [
+    "mlp.user_embedding.weight",
+    "mlp.item_embedding.weight",
+    "mlp.layers.0.weight",
+    "mlp.layers.0.bias",
+    "mlp.layers.1.weight",
+    "mlp.layers.1.bias",
+]
+OUTPUT_NAMES = ["output.weight", "output.bias"]
+
+
+def loud(model):
+    """The model with weights large enough that every term, biases too, moves the logit."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_()
+    return model
+
+
+def reference_logits(model, users, items):
+    w = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
+    blocks = []
+    if "gmf.user_embedding.weight" in w:
+        blocks.append(w["gmf.user_embedding.weight"][users] * w["gmf.item_embedding.weight"][items])
+    if "mlp.user_embedding.weight" in w:
+        x = np.hstack([w["mlp.user_embedding.weight"][users], w["mlp.item_embedding.weight"][items]])
+        for n in range(sum(name.endswith(".bias") for name in w) - 1):
+            x = np.maximum(x @ w[f"mlp.layers.{n}.weight"].T + w[f"mlp.layers.{n}.bias"], 0)
+        blocks.append(x)
+    return (np.hstack(blocks) @ w["output.weight"].T + w["output.bias"])[:, 0]
+
+
+MODELS = [
+    (GMF(5, 7, 3), "gmf", GMF_NAMES + OUTPUT_NAMES),
+    (MLP(5, 7, (6, 4, 2)), "mlp", MLP_NAMES + OUTPUT_NAMES),
+    (MLP(5, 7, (7, 4, 2), user_width=2), "mlp", MLP_NAMES + OUTPUT_NAMES),
+    (NeuMF(5, 7, 3, (6, 4, 2), item_width=1), "neumf", GMF_NAMES + MLP_NAMES + OUTPUT_NAMES),
+]
+
+
+@pytest.mark.parametrize(("model", "kind", "names"), MODELS)
+def test_logits_are_those_of_the_formula_and_of_the_scorer(model, kind, names):
+    model = loud(model)
+    users, items = np.divmod(np.arange(35), 7)
+    expected = reference_logits(model, users, items)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(users), torch.from_numpy(items))
+    assert logits.shape == (35,)
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+    assert list(model.state_dict()) == names
+    scorer = Scorer.from_tensors({name: value.numpy() for name, value in model.state_dict().items()})
+    assert scorer.kind == model.kind == kind
+    np.testing.assert_allclose(scorer.score_batch(users, items, logits=True), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_widths_are_halves_or_as_told():
+    assert MLP(2, 3, (64, 8)).mlp.user_embedding.weight.shape == (2, 32)
+    assert MLP(2, 3, (7, 4)).mlp.item_embedding.weight.shape == (3, 4)
+    assert NeuMF(2, 3, 5, (7, 4), user_width=6).mlp.item_embedding.weight.shape == (3, 1)
+    assert NeuMF(2, 3, 5, (7, 4)).output.weight.shape == (1, 9)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: GMF(0, 3, 2), "num_users"),
+        (lambda: GMF(2, 3, 0), "factors"),
+        (lambda: MLP(2, 3, (64,)), "layers"),
+        (lambda: MLP(2, 3, (64, 0)), "layers"),
+        (lambda: NeuMF(2, 3, 8, (8, 4), user_width=8), "user_width"),
+        (lambda: MLP(2, 3, (8, 4), user_width=3, item_width=4), "add up"),
+    ],
+)
+def test_impossible_sizes_are_refused(make, named):
+    with pytest.raises(ArgumentError, match=named):
+        make()
+
+
+def test_build_follows_the_configuration():
+    assert isinstance(build(TrainConfig(model="gmf", factors=3), 4, 5), GMF)
+    assert isinstance(build(TrainConfig(model="mlp"), 4, 5), MLP)
+    model = build(TrainConfig(model="neumf", factors=3, layers=(10, 6, 2)), 4, 5)
+    assert isinstance(model, NeuMF)
+    assert model.output.weight.shape == (1, 5)
+    assert model.mlp.user_embedding.weight.shape == (4, 5)
+
+
+def test_embeddings_start_small_and_logits_near_zero():
+    torch.manual_seed(0)
+    model = NeuMF(2000, 1000)
+    for part in (model.gmf, model.mlp):
+        assert part.user_embedding.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert model(torch.arange(1000), torch.arange(1000)).abs().max() < 0.2
+
+
+def test_loss_is_cross_entropy_also_where_sigmoid_saturates():
+    logits = np.array([0.0, 2.0, -3.0, 90.0, -90.0])
+    labels = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
+    expected = np.mean(np.logaddexp(0, logits) - logits * labels)
+    got = bce_with_logits(torch.tensor(logits, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32))
+    assert got.item() == pytest.approx(expected, rel=1e-6)
