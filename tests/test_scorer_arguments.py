@@ -156,6 +156,7 @@ def test_everything_else_is_refused_by_name(small: Scorer, users: object, error:
         (lambda s: s.top_k(0, -5), ArgumentError, "k: expected an integer of at least 1, got -5"),
         (lambda s: s.top_k(0, True), TypeError, "k: expected an integer, got bool"),
         (lambda s: s.top_k(0, 2.0), TypeError, "k: expected an integer, got float"),
+        (lambda s: s.top_k(0, None), TypeError, "k: expected an integer, got NoneType"),
         (lambda s: s.top_k(0, "2"), TypeError, "k: expected an integer, got str"),
         (lambda s: s.top_k(0, [2]), TypeError, "k: expected an integer, got list"),
         (lambda s: s.top_k(0, 10**30), ArgumentError, f"k: expected .*, got {10**30}"),

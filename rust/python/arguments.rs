@@ -28,6 +28,17 @@ pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
     }
 }
 
+/// The argument `k`.
+pub(super) struct K(pub(super) usize);
+
+impl<'py> FromPyObject<'_, 'py> for K {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        count(&object, "k").map(K)
+    }
+}
+
 /// `threads=` of a call or a scorer.
 pub(super) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(object) = object else { return Ok(None) };

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
-use super::arguments::{FilterArguments, UsersArgument, count, csr, indices, threads, user_vectors_class};
+use super::arguments::{FilterArguments, K, UsersArgument, csr, indices, threads, user_vectors_class};
 use super::arrays::{Floats, Out};
 use super::errors::{Turns, argument_error, interruptible, model_format_error, no_panic};
 use super::ids::Ids;
@@ -233,13 +233,16 @@ impl Scorer {
         })
     }
 
-    #[pyo3(signature = (users, k=None, *, exclude=None, allow=None, deny=None, search="exact", logits=false, threads=None))]
+    #[pyo3(signature = (users, k=K(10), *, exclude=None, allow=None, deny=None, search="exact", logits=false, threads=None))]
+    #[pyo3(
+        text_signature = "($self, users, k=10, *, exclude=None, allow=None, deny=None, search='exact', logits=False, threads=None)"
+    )]
     #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
     fn top_k<'py>(
         &self,
         py: Python<'py>,
         users: &Bound<'py, PyAny>,
-        k: Option<&Bound<'py, PyAny>>,
+        k: K,
         exclude: Option<&Bound<'py, PyAny>>,
         allow: Option<&Bound<'py, PyAny>>,
         deny: Option<&Bound<'py, PyAny>>,
@@ -259,7 +262,7 @@ impl Scorer {
                     return Err(argument_error(text));
                 }
             }
-            let k = k.map_or(Ok(10), |k| count(k, "k"))?;
+            let K(k) = k;
             let users = UsersArgument::new(users, &self.engine)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
             let rows = users.len();

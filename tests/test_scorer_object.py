@@ -1,0 +1,144 @@
+"""A Scorer as a Python object: what it tells, that it cannot be changed, and how it travels to another process."""
+
+import copy
+import hashlib
+import inspect
+import multiprocessing
+import operator
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neuralcf
+from neuralcf import ModelFormatError, Scorer
+from reference import Shape, random_tensors, write_file
+
+SHAPE = Shape(6, 30, g=3, mlp=(4, 5), layers=(8, 7))
+SEEN = (np.arange(0, 14, 2), np.arange(12))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    neuralcf.save(random_tensors(SHAPE), tmp_path / "model", kind="neumf", seen=SEEN)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_file(tmp_path / "model.safetensors", random_tensors(SHAPE), note="kept")
+
+
+def results(scorer: Scorer) -> list[object]:
+    top = scorer.top_k(range(6), 30, logits=True)
+    return [top.ids.tolist(), top.scores.tolist(), scorer.kind, scorer.metadata]
+
+
+def test_it_tells_what_it_is(file: Path, directory: Path) -> None:
+    for path in (file, str(file), directory, str(directory)):
+        scorer = Scorer.load(path, threads=3, isa="portable")
+        assert (scorer.num_users, scorer.num_items, scorer.kind) == (6, 30, "neumf")
+        assert (scorer.threads, scorer.isa) == (3, "portable")
+        assert repr(scorer) == 'Scorer(kind="neumf", num_users=6, num_items=30, isa="portable", threads=3)'
+    fixed = {"format": "neuralcf", "format_version": "1", "kind": "neumf", "activation": "relu"}
+    assert Scorer.load(file).metadata == fixed | {"note": "kept"}
+    assert Scorer.load(directory).metadata.items() > fixed.items()
+
+
+@pytest.mark.parametrize("shape", [Shape(2, 3, g=1), Shape(2, 3, mlp=(1, 1), layers=(1,)), SHAPE], ids=str)
+def test_the_kind_is_inferred_or_checked(shape: Shape) -> None:
+    tensors = random_tensors(shape)
+    assert Scorer.from_tensors(tensors).kind == Scorer.from_tensors(tensors, kind=shape.kind).kind == shape.kind
+    for other in {"gmf", "mlp", "neumf"} - {shape.kind}:
+        with pytest.raises(ModelFormatError):
+            Scorer.from_tensors(tensors, kind=other)
+
+
+def test_nbytes_counts_every_part() -> None:
+    tensors = random_tensors(Shape(100, 1000, g=16, mlp=(16, 16), layers=(32, 16)))
+    nbytes = Scorer.from_tensors(tensors, seen=(np.arange(101), np.arange(100))).nbytes
+    assert all(isinstance(size, int) and size > 0 for size in nbytes.values()), nbytes
+    assert nbytes["item_tiles"] >= 1000 * (16 + 32) * 4
+    assert nbytes["seen"] >= 100 * 4
+    assert Scorer.from_tensors(tensors).nbytes["seen"] == 0
+
+
+def test_it_is_frozen(small: Scorer) -> None:
+    for name in ("kind", "num_users", "num_items", "isa", "threads", "metadata", "nbytes", "score_batch", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(small, name, 1)
+        with pytest.raises(AttributeError):
+            delattr(small, name)
+    for held in (small.metadata, small.nbytes):
+        held["more"] = 1
+    assert "more" not in {**small.metadata, **small.nbytes}
+    with pytest.raises(TypeError):
+        Scorer()
+    with pytest.raises(TypeError):
+        type("Scorer2", (Scorer,), {})
+
+
+def test_signatures_are_those_of_the_contract() -> None:
+    filters = "exclude=None, allow=None, deny=None"
+    expected = {
+        "load": "(path, *, threads=None, isa=None)",
+        "from_tensors": "(tensors, *, kind=None, seen=None, threads=None, isa=None)",
+        "score_batch": "(self, /, users, items, *, logits=False, out=None, threads=None)",
+        "top_k": f"(self, /, users, k=10, *, {filters}, search='exact', logits=False, threads=None)",
+        "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
+        "user_vectors": "(self, /, users)",
+    }
+    assert {name: str(inspect.signature(getattr(Scorer, name))) for name in expected} == expected
+
+
+def test_copies_are_the_object_itself(file: Path) -> None:
+    for scorer in (Scorer.load(file), Scorer.from_tensors(random_tensors(SHAPE))):
+        assert copy.copy(scorer) is scorer
+        assert copy.deepcopy([scorer])[0] is scorer
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_path_and_digest(file: Path, directory: Path, protocol: int) -> None:
+    for path in (file, directory):
+        scorer = Scorer.load(path, threads=3, isa="portable")
+        pickled = pickle.dumps(scorer, protocol)
+        assert len(pickled) < 500 + len(os.fsencode(path))
+        again = pickle.loads(pickled)
+        assert results(again) == results(scorer)
+        assert (again.threads, again.isa) == (3, "portable")
+    digest = hashlib.sha256((directory / "model.safetensors").read_bytes())
+    digest.update((directory / "seen.safetensors").read_bytes())
+    assert digest.hexdigest().encode() in pickled
+    assert again.top_k(0, 30, exclude="seen").ids.tolist()[-2:] == [-1, -1]
+
+
+def test_a_pickle_holds_the_whole_path(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    pickled = pickle.dumps(Scorer.load(file.name))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickled).num_items == 30
+
+
+def test_a_pickle_of_a_changed_model_is_refused(file: Path) -> None:
+    pickled = pickle.dumps(Scorer.load(file))
+    write_file(file, random_tensors(SHAPE, seed=1), note="kept")
+    with pytest.raises(ModelFormatError, match="the model is another one than was pickled"):
+        pickle.loads(pickled)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(pickled)
+
+
+def test_a_scorer_without_a_file_cannot_be_pickled(small: Scorer) -> None:
+    with pytest.raises(TypeError, match="made from tensors cannot be pickled: it has no file; save"):
+        pickle.dumps(small)
+
+
+def test_it_travels_to_a_spawned_process(directory: Path) -> None:
+    scorer = Scorer.load(directory)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        top = pool.apply_async(operator.methodcaller("top_k", range(6), 30, logits=True), (scorer,)).get(timeout=60)
+    assert [top.ids.tolist(), top.scores.tolist()] == results(scorer)[:2]
+    assert type(top) is neuralcf.TopK
