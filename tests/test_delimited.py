@@ -95,6 +95,8 @@ def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
         ('1,"2\n', {}, "data.txt:1: "),
         (b"1,\xff\n", {}, "expected UTF-8"),
         (gzip.compress(b"1,2\n" * 1000)[:-12], {}, "damaged gzip"),
+        (gzip.compress(b"1,2\n" * 1000)[:10] + b"\xff" * 40, {}, "damaged gzip"),
+        ("1,2\n", {"delimiter": ""}, "delimiter: expected at least one character"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_with_its_line(tmp_path, text, options, message):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from neuralcf import ArgumentError, Scorer
+from neuralcf import ArgumentError, DivergedError, Scorer
 from neuralcf.config import TrainConfig
 from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.evaluate import Evaluation, evaluate_full, popularity_ranks
-from neuralcf.train import DivergedError, _EpochSampler, _Validation, train
+from neuralcf.train import _EpochSampler, _Validation, train
 
 SMALL = TrainConfig(epochs=8, batch_size=256)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from neuralcf._core import Scorer, __version__
 from neuralcf.errors import (
     ArgumentError,
+    DivergedError,
     InternalError,
     ModelFormatError,
     NeuralCFError,
@@ -31,6 +32,7 @@ __all__ = [
     "GMF",
     "MLP",
     "ArgumentError",
+    "DivergedError",
     "InternalError",
     "ModelFormatError",
     "NeuMF",

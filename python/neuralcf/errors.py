@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "ArgumentError",
+    "DivergedError",
     "InternalError",
     "ModelFormatError",
     "NeuralCFError",
@@ -31,6 +32,10 @@ class OutOfRangeError(NeuralCFError, IndexError):
 
 class InternalError(NeuralCFError, RuntimeError):
     """A bug of NeuralCF. Please report it with its message."""
+
+
+class DivergedError(NeuralCFError, ArithmeticError):
+    """Training's loss is no longer a finite number; the message names the epoch and the batch."""
 
 
 class _UnknownIdError(NeuralCFError, KeyError):

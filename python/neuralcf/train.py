@@ -2,17 +2,14 @@
 
 Model       yhat(u, i) = sigmoid(f(u, i)), f the logit of GMF, MLP or NeuMF (`neuralcf.models`).
 Loss        L = -sum over (u, i) of y log yhat + (1 - y) log(1 - yhat): binary cross-entropy; y = 1 for the known
-interactions,
-            y = 0 for drawn negatives (He et al., WWW 2017, eq. 7). No regularisation.
+            interactions, y = 0 for drawn negatives (He et al., WWW 2017, eq. 7). No regularisation.
 Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
-know,
-            drawn anew in each epoch (section 3.4 of the paper; 4 negatives in its experiments).
+            know, drawn anew in each epoch (section 3.4 of the paper; 4 negatives in its experiments).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together.
 Protocol    With validation, one interaction of each user (the latest, or a random one where there are no timestamps) is
-kept
-            out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best HR@10
-            is kept, the earlier one of equals. A test split is the caller's: what this module gets is all it ever looks
-            at. The validation item may be drawn as a negative, as a test item may: the model knows neither.
+            kept out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best
+            HR@10 is kept, the earlier one of equals. A test split is the caller's: what this module gets is all it ever
+            looks at. The validation item may be drawn as a negative, as a test item may: the model knows neither.
 
 Dense Adam, also for the embeddings: one step costs a pass over all tables, so with large catalogues large batches pay.
 Its sparse variant updates only the rows of the batch, but then the moments of the others stand still, which is another
@@ -39,16 +36,12 @@ from neuralcf.data.interactions import Dataset
 from neuralcf.data.negatives import UnknownItems, draw_candidates
 from neuralcf.data.rows import Rows
 from neuralcf.data.split import Split, leave_last_out, leave_one_out
-from neuralcf.errors import ArgumentError, NeuralCFError
+from neuralcf.errors import ArgumentError, DivergedError
 from neuralcf.evaluate import evaluate_candidates
 from neuralcf.losses import bce_with_logits
 from neuralcf.models import Model, build
 
-__all__ = ["DivergedError", "EpochRecord", "TrainConfig", "TrainResult", "train"]
-
-
-class DivergedError(NeuralCFError, ArithmeticError):
-    """The loss is no longer a finite number; the message names the epoch and the batch."""
+__all__ = ["EpochRecord", "TrainConfig", "TrainResult", "train"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,8 @@ def train(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None
 
     Raises:
         ArgumentError: no interactions; a user who knows every item, so that no negative can be drawn; nothing to
-        validate on. DivergedError: the loss is NaN or infinite.
+            validate on.
+        DivergedError: the loss is NaN or infinite.
     """
     if len(dataset) == 0:
         raise ArgumentError("dataset: expected interactions, got none")

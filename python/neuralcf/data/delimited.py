@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,8 @@ def read_delimited(
         OSError: the file cannot be read.
     """
     path = Path(path)
+    if delimiter == "":
+        raise ArgumentError("delimiter: expected at least one character, got an empty string")
     with _open_text(path) as file:
         lines = enumerate(file, start=1)
         first = next((line for _, line in lines if line.strip()), None)
@@ -292,7 +295,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
             yield file
         except UnicodeDecodeError as error:
             raise ArgumentError(f"{path}: expected UTF-8 text: {error}") from error
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
 
 
