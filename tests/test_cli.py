@@ -93,8 +93,27 @@ def test_ids_are_parsed_by_the_models_type(tmp_path, capsys):
     assert (code, err) == (0, "")
     code, out, _ = run(capsys, "recommend", tmp_path / "model", "--user", "7", "--json")
     assert json.loads(out)["user"] == 7
-    code, _, err = run(capsys, "recommend", tmp_path / "model", "--user", "seven")
-    assert (code, err) == (2, "neuralcf: --user: this model's ids are integers, got 'seven'\n")
+    for text in ("seven", "1_000", " 7", "٧"):
+        code, _, err = run(capsys, "recommend", tmp_path / "model", "--user", text)
+        assert (code, err) == (2, f"neuralcf: --user: this model's ids are integers, got {text!r}\n")
+
+
+def test_what_others_saved_is_shown_too(tmp_path):
+    """A metric that is no number, ids that the terminal cannot show, no known interactions."""
+    metric = {"name": "HR@10", "value": "n/a", "protocol": "none"}
+    neuralcf.save(dict(EMPTY), tmp_path / "m", kind="gmf", ids=(["ü"], ["日本"]), config={"metrics": [metric]})
+
+    def command(*arguments):
+        command = [sys.executable, "-m", "neuralcf", *map(str, arguments)]
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    assert re.search(r"HR@10 +n/a +none", command("inspect", tmp_path / "m").stdout)
+    refused = command("recommend", tmp_path / "m", "--user", "ü")
+    assert (refused.returncode, "pass --include-seen" in refused.stderr) == (2, True)
+    shown = command("recommend", tmp_path / "m", "--user", "ü", "--include-seen")
+    assert (shown.returncode, shown.stderr) == (0, "neuralcf: 1 items are left for this user\n")
+    assert r"\u65e5\u672c" in shown.stdout
 
 
 def test_inspect_and_doctor(model, capsys):

@@ -4,8 +4,10 @@ Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An exp
 """
 
 import argparse
+import io
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an id that the terminal cannot show is no failure
     try:
         options.run(options)
         sys.stdout.flush()
@@ -173,6 +177,8 @@ def _column(text: str) -> str | int:
 def _recommend(options: argparse.Namespace) -> None:
     recommender = Recommender.load(options.model)
     user = _parse_id(options.user, recommender)
+    if not options.include_seen and not recommender.scorer.nbytes["seen"]:
+        raise _UsageError(f"{options.model}: the model holds no known interactions to leave out; pass --include-seen")
     best = recommender.recommend(user, options.k, exclude_seen=not options.include_seen)
     ids, scores = best.ids[: best.counts].tolist(), best.scores[: best.counts].tolist()
     if options.json:
@@ -190,10 +196,9 @@ def _parse_id(text: str, recommender: Recommender) -> int | str:
     """Read a user id as the model's type has it."""
     if recommender.user_ids.kind == "str":
         return text
-    try:
-        return int(text)
-    except ValueError:
-        raise _UsageError(f"--user: this model's ids are integers, got {text!r}") from None
+    if not re.fullmatch("-?[0-9]+", text):
+        raise _UsageError(f"--user: this model's ids are integers, got {text!r}")
+    return int(text)
 
 
 class _UsageError(NeuralCFError):
@@ -233,7 +238,9 @@ def _inspect(options: argparse.Namespace) -> None:
             print(f"  {name:<14}{value}")
     for metric in stored.get("metrics", []) if isinstance(stored.get("metrics"), list) else []:
         if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
-            print(f"  {metric['name']:<14}{metric['value']:.4f}  {metric.get('model', '')}  {metric['protocol']}")
+            value = metric["value"]
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            print(f"  {metric['name']!s:<14}{shown}  {metric.get('model', '')}  {metric['protocol']}")
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -1,0 +1,8 @@
+"""`python -m neuralcf` is the command `neuralcf`."""
+
+import sys
+
+from neuralcf.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
