@@ -93,7 +93,7 @@ def test_ids_are_parsed_by_the_models_type(tmp_path, capsys):
     assert (code, err) == (0, "")
     code, out, _ = run(capsys, "recommend", tmp_path / "model", "--user", "7", "--json")
     assert json.loads(out)["user"] == 7
-    for text in ("seven", "1_000", " 7", "٧"):
+    for text in ("seven", "1_000", " 7", "\u0667"):
         code, _, err = run(capsys, "recommend", tmp_path / "model", "--user", text)
         assert (code, err) == (2, f"neuralcf: --user: this model's ids are integers, got {text!r}\n")
 
