@@ -2,33 +2,14 @@
 
 mod common;
 
-use common::{Random, Shape, engine, logit, tensors};
+use common::{Random, Shape, bits, engine, logit, shapes, tensors};
 use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
 use neuralcf::{Call, Engine, Isa, Scale, UserVectors, Users};
-
-/// Nothing a multiple of sixteen; one of everything; more than a block, a panel, a task.
-fn shapes() -> Vec<Shape> {
-    vec![
-        Shape::new(1, 1, 1, (1, 1), &[1]),
-        Shape::new(1, 1, 1, (0, 0), &[]),
-        Shape::new(3, 17, 0, (1, 2), &[1, 1]),
-        Shape::new(5, 100, 8, (32, 32), &[32, 16, 8]),
-        Shape::new(7, 333, 17, (33, 20), &[50, 27, 13, 5]),
-        Shape::new(4, 130, 40, (0, 0), &[]),
-        Shape::new(4, 64, 0, (3, 5), &[200]),
-        Shape::new(2, 2100, 3, (7, 9), &[19, 23]),
-        Shape::new(70, 45, 20, (16, 16), &[64, 48, 32, 16, 16]),
-    ]
-}
 
 fn isas() -> Vec<Isa> {
     let isas = Isa::supported();
     println!("instruction sets tested: {isas:?}");
     isas
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
 }
 
 const TWO: Call<'static> = Call { threads: 2, ..Call::ALONE };

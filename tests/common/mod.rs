@@ -54,6 +54,21 @@ impl Shape {
     }
 }
 
+/// Nothing a multiple of sixteen; one of everything; more than a block, a panel, a task.
+pub fn shapes() -> Vec<Shape> {
+    vec![
+        Shape::new(1, 1, 1, (1, 1), &[1]),
+        Shape::new(1, 1, 1, (0, 0), &[]),
+        Shape::new(3, 17, 0, (1, 2), &[1, 1]),
+        Shape::new(5, 100, 8, (32, 32), &[32, 16, 8]),
+        Shape::new(7, 333, 17, (33, 20), &[50, 27, 13, 5]),
+        Shape::new(4, 130, 40, (0, 0), &[]),
+        Shape::new(4, 64, 0, (3, 5), &[200]),
+        Shape::new(2, 2100, 3, (7, 9), &[19, 23]),
+        Shape::new(70, 45, 20, (16, 16), &[64, 48, 32, 16, 16]),
+    ]
+}
+
 /// A tensor: name, shape, values.
 pub type Tensor = (String, Vec<usize>, Vec<f32>);
 
@@ -135,4 +150,8 @@ pub fn logit(tensors: &[Tensor], user: usize, item: usize) -> f32 {
         sum = w.mul_add(x, sum);
     }
     sum + 0.0
+}
+
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
 }

@@ -1,0 +1,89 @@
+//! Digests of every bit of many results, written down once: each CPU and each instruction set has to give them.
+//!
+//! `tests/engine.rs` proves the bits on the machine that runs it; the constants here carry them to all others. `make
+//! test-aarch64` and `make test-old-cpu` run this program on emulated ones.
+
+mod common;
+
+use common::{Random, Shape, bits, engine, shapes, tensors};
+use neuralcf::filter::{Filter, ItemSet};
+use neuralcf::{Call, Isa, Scale};
+use sha2::{Digest, Sha256};
+
+/// They change when `common::shapes`, `common::tensors` or [`results`] change, and for no other reason.
+const EXPECTED: [(&str, &str); 5] = [
+    ("weights", "d2655433eec180d19eaf947d3fd795df1890b027f46fb7bef1350395f3113ce3"),
+    ("logits", "26dc0d60977ed2ceb0b8d1b8d3cf46f973f3c23bd060b15a5ba49616e87b991b"),
+    ("probabilities", "882478ff510c8c1b52e2379482a22e27e6a06b7343d4e90ef3f5181c0ee65657"),
+    ("top-k ids", "31695f177504d67e78c4c352a9ab6cddbefc82d5a8dd11c8e9e47a024a8101c1"),
+    ("ranks", "f8bcf1cf832c9368f96c02d768508689f7332fbeefc2b396a65ace31e82ee0a4"),
+];
+
+/// The bytes of what a model of each shape gives, part by part as in [`EXPECTED`].
+fn results(isa: Isa) -> [Vec<u8>; 5] {
+    let mut parts: [Vec<u8>; 5] = Default::default();
+    for (shape, seed) in shapes().iter().zip(1000..) {
+        for (part, bytes) in parts.iter_mut().zip(results_of(shape, seed, isa)) {
+            part.extend(bytes);
+        }
+    }
+    parts
+}
+
+fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 5] {
+    let tensors = tensors(shape, seed);
+    let engine = engine(&tensors, isa);
+    let mut random = Random(seed);
+    let (users, items): (Vec<u32>, Vec<u32>) =
+        (0..500).map(|_| (random.below(shape.users) as u32, random.below(shape.items) as u32)).unzip();
+    let users = engine.users(&users).unwrap();
+    let score = |scale| engine.score_batch(&users, &items, scale, Call::ALONE).unwrap();
+
+    let all: Vec<u32> = (0..shape.users as u32).collect();
+    let (all, first) = (engine.users(&all).unwrap(), vec![0; shape.users]);
+    let every_seventh: Vec<u32> = (0..shape.items as u32).step_by(7).collect();
+    let few = Some(ItemSet::from_indices("items", &every_seventh, shape.items).unwrap());
+    let (mut ids, mut ranks) = (Vec::new(), Vec::new());
+    for filter in [Filter::default(), Filter { allow: few, ..Filter::default() }] {
+        ids.extend(engine.top_k(&all, 20, &filter, Scale::Logit, Call::ALONE).unwrap().ids);
+        ranks.extend(engine.rank_of(&all, &first, &filter, Call::ALONE).unwrap());
+    }
+    let of_floats = |values: &[f32]| bits(values).into_iter().flat_map(u32::to_le_bytes).collect();
+    let of_integers = |values: Vec<i64>| values.into_iter().flat_map(i64::to_le_bytes).collect();
+    [
+        tensors.iter().flat_map(|(_, _, values)| -> Vec<u8> { of_floats(values) }).collect(),
+        of_floats(&score(Scale::Logit)),
+        of_floats(&score(Scale::Probability)),
+        of_integers(ids),
+        of_integers(ranks),
+    ]
+}
+
+#[test]
+fn every_instruction_set_gives_the_digests_written_here() {
+    for isa in Isa::supported() {
+        let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digests: [String; 5] = results(isa).map(|part| hex(&part));
+        let got: Vec<_> = EXPECTED.iter().zip(&digests).map(|((part, _), digest)| (*part, digest.as_str())).collect();
+        assert_eq!(got, EXPECTED, "{isa}");
+        println!("{isa}: the expected digests");
+    }
+}
+
+/// An emulated machine is told which instruction sets it has to have, lest its run test others unnoticed.
+#[test]
+fn the_best_instruction_set_comes_first() {
+    let names: Vec<_> = Isa::supported().into_iter().map(Isa::name).collect();
+    let best_first: &[&str] = match std::env::consts::ARCH {
+        "x86_64" => &["avx512", "avx2", "portable"],
+        "aarch64" => &["neon", "portable"],
+        _ => &["portable"],
+    };
+    assert!(!names.is_empty() && best_first.ends_with(&names), "{names:?}");
+    if let Ok(expected) = std::env::var("NEURALCF_TEST_ISAS") {
+        assert_eq!(names.join(" "), expected);
+    }
+    if std::env::var_os("NEURALCF_ISA").is_none() {
+        assert_eq!(Isa::choose(None).unwrap().name(), names[0]);
+    }
+}
