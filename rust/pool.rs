@@ -86,8 +86,9 @@ impl Watch<'_> {
             self.work.set(work);
             return false;
         }
-        self.work.set(0);
-        self.ask()
+        let stopped = self.ask();
+        self.work.set(if stopped { LOOK_EVERY } else { 0 }); // once stopped, every further question is answered at once
+        stopped
     }
 
     #[cold]

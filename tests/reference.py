@@ -146,17 +146,21 @@ def ranks(logits: np.ndarray, kept: np.ndarray, items: np.ndarray) -> np.ndarray
     return rivals.sum(axis=1)
 
 
-def safetensors(tensors: Tensors, metadata: dict[str, str]) -> bytes:
-    """A safetensors file: length of the header, header, data."""
+def safetensors_header(tensors: Tensors, metadata: dict[str, str]) -> bytes:
+    """What precedes the data of a safetensors file: the length of the header, the header."""
     header: dict[str, object] = {"__metadata__": metadata}
-    data = b""
+    end = 0
     for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
         dtype = f"{tensor.dtype.kind.upper()}{8 * tensor.itemsize}"
-        span = [len(data), len(data) + tensor.nbytes]
-        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": span}
-        data += tensor.tobytes()
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + data
+    return len(text).to_bytes(8, "little") + text
+
+
+def safetensors(tensors: Tensors, metadata: dict[str, str]) -> bytes:
+    """A safetensors file."""
+    return safetensors_header(tensors, metadata) + b"".join(tensor.tobytes() for tensor in tensors.values())
 
 
 def kind_of(tensors: Tensors) -> str:
@@ -164,8 +168,11 @@ def kind_of(tensors: Tensors) -> str:
     return "neumf" if {"gmf", "mlp"} <= has else "gmf" if "gmf" in has else "mlp"
 
 
+def metadata_of(tensors: Tensors) -> dict[str, str]:
+    return {"format": "neuralcf", "format_version": "1", "kind": kind_of(tensors), "activation": "relu"}
+
+
 def write_file(path: Path, tensors: Tensors, **metadata: str) -> Path:
     """A single model file."""
-    fixed = {"format": "neuralcf", "format_version": "1", "kind": kind_of(tensors), "activation": "relu"}
-    path.write_bytes(safetensors(tensors, fixed | metadata))
+    path.write_bytes(safetensors(tensors, metadata_of(tensors) | metadata))
     return path

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.results import TopK, UserVectors
 
+__all__ = ["Ids", "Scorer", "__version__", "machine", "open_model", "publish", "reopen"]
+
 __version__: Final[str]
 
 _Users: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]] | UserVectors

@@ -5,16 +5,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 
-use super::arrays::{Floats, as_array, describe, integers, mask, scalar};
+use super::arrays::{Floats, as_array, describe};
 use super::errors::argument_error;
+use super::integers::{indices, integers, mask, scalar};
 use crate::engine::{Engine, ProjectedUsers, UserVectors, Users, index};
 use crate::filter::{Csr, Exclude, Filter, ItemSet};
 use crate::pool::{Call, MAX_THREADS};
-
-/// Indices of a table with `bound` rows.
-pub(super) fn indices(object: &Bound<'_, PyAny>, what: &str, bound: usize, noun: &str) -> PyResult<Vec<u32>> {
-    integers(object, what, |at, value| Ok(index(what, at, value, bound, noun)?))
-}
 
 /// An integer of at least 1.
 pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {

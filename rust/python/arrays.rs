@@ -1,17 +1,17 @@
-//! Reading and writing NumPy arrays: any integer dtype, stride, byte order and alignment, read-only ones too.
+//! Reading and writing NumPy arrays: any stride, byte order and alignment, read-only ones too.
 //!
-//! Everything is copied out, element by element, and only the copy is looked at: another thread that changes the array meanwhile
-//! can cause a wrong score, never a wrong address.
+//! Everything is copied out, and only the copy is looked at: another thread that changes the array meanwhile can cause a wrong
+//! score, never a wrong address. What decides which memory is read or written is looked at again whenever Python code may have run.
 #![allow(unsafe_code, reason = "reads and writes the memory of NumPy arrays")]
 
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple, PyType};
+use pyo3::types::PyType;
 
-use super::errors::{argument_error, out_of_range_error};
-use crate::error::{Error, Result, reserve};
+use super::errors::argument_error;
+use crate::error::{Error, Result};
 use crate::kernel::StandardFloats;
 
 /// An array, or what NumPy makes of an object that offers itself as one (a pandas Series, a torch tensor).
@@ -27,7 +27,7 @@ pub(super) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound
     Ok(Some(array.cast_into::<PyUntypedArray>().map_err(PyErr::from)?))
 }
 
-fn is_numpy_scalar(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(super) fn is_numpy_scalar(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     object.is_instance(CLASS.import(object.py(), "numpy", "generic")?)
 }
@@ -40,91 +40,9 @@ pub(super) fn describe(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "an object".into(), |name| name.to_string())
 }
 
-/// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length. `bool` and
-/// `float` are refused.
-pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i128>> {
-    if object.is_exact_instance_of::<PyInt>() {
-        return integer(object, what).map(Some);
-    }
-    if let Some(array) = as_array(object)? {
-        return match array.ndim() {
-            0 => integer(&array.call_method0("item")?, what).map(Some),
-            _ => Ok(None),
-        };
-    }
-    if !is_numpy_scalar(object)? && object.len().is_ok() {
-        return Ok(None);
-    }
-    integer(object, what).map(Some)
-}
-
-/// `object` as an integer: an int or something with `__index__`, but no bool.
-fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<i128> {
-    if !object.is_exact_instance_of::<PyInt>() {
-        let name = object.get_type().name()?;
-        if object.is_instance_of::<PyBool>() || name == "bool" || name == "bool_" || !object.hasattr("__index__")? {
-            return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
-        }
-    }
-    if let Ok(value) = object.extract::<i64>() {
-        return Ok(value.into());
-    }
-    // Larger, or no integer after all; a slower way.
-    let index = object.py().import("operator")?.getattr("index")?;
-    let number = index
-        .call1((object,))
-        .map_err(|_| PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))))?;
-    number.extract::<i128>().map_err(|_| out_of_range_error(format!("{what}: {number} is out of range")))
-}
-
-/// The integers of a one-dimensional array, or of a list, tuple or range of ints, each through `convert(position, value)`.
-pub(super) fn integers<T>(
-    object: &Bound<'_, PyAny>,
-    what: &str,
-    convert: impl Fn(usize, i128) -> PyResult<T>,
-) -> PyResult<Vec<T>> {
-    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyRange>() {
-        let mut out = reserve(what, object.len()?)?;
-        for (at, item) in object.try_iter()?.enumerate() {
-            let value = integer(&item?, &format!("{what}[{at}]"))?;
-            out.push(convert(at, value)?);
-        }
-        return Ok(out);
-    }
-    let Some(array) = as_array(object)? else {
-        let got = describe(object);
-        return Err(PyTypeError::new_err(format!("{what}: expected an array or a list of integers, got {got}")));
-    };
-    if array.ndim() != 1 {
-        return Err(argument_error(format!("{what}: expected one dimension, got shape {:?}", array.shape())));
-    }
-    let dtype = array.dtype();
-    let swap = dtype.is_native_byteorder() == Some(false);
-    match (dtype.kind(), dtype.itemsize()) {
-        (b'i', 1) => elements::<i8, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'i', 2) => elements::<i16, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'i', 4) => elements::<i32, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'i', 8) => elements::<i64, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'u', 1) => elements::<u8, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'u', 2) => elements::<u16, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'u', 4) => elements::<u32, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        (b'u', 8) => elements::<u64, _>(&array, what, swap, |at, x| convert(at, x.into())),
-        _ => Err(PyTypeError::new_err(format!("{what}: expected an integer dtype, got {dtype}"))),
-    }
-}
-
-/// A boolean array, as it is; None for anything else.
-pub(super) fn mask(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<Vec<bool>>> {
-    match as_array(object)? {
-        Some(array) if array.dtype().kind() == b'b' && array.ndim() == 1 => {
-            elements::<u8, _>(&array, what, false, |_, x| Ok(x != 0)).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// A number whose bytes can be turned round.
-trait Number: Copy {
+/// A number as it lies in an array.
+pub(super) trait Number: Copy + Default {
+    /// The number that has the same bytes in the other order.
     fn swapped(self) -> Self;
 }
 
@@ -138,7 +56,7 @@ macro_rules! numbers {
         })*
     };
 }
-numbers!(i8 i16 i32 i64 u8 u16 u32 u64);
+numbers!(i8 i16 i32 i64 i128 u8 u16 u32 u64);
 
 /// The address of the first element. (The type parameter says nothing: elements are read byte-wise.)
 fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
@@ -147,61 +65,89 @@ fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     bytes.data()
 }
 
-/// Each element of a one-dimensional array of elements of `T`'s size through `take(position, value)`.
-fn elements<T: Number, U>(
-    array: &Bound<'_, PyUntypedArray>,
-    what: &str,
-    swap: bool,
-    take: impl Fn(usize, T) -> PyResult<U>,
-) -> PyResult<Vec<U>> {
-    let (start, stride, len) = (start(array), array.strides()[0], array.len());
-    let mut out = reserve(what, len)?;
-    let read = |at: usize, stride: isize| {
-        let element = start.wrapping_offset(at as isize * stride).cast::<T>();
-        // SAFETY: NumPy keeps element `at < len` at this address; the interpreter is attached and the array referenced, so its
-        // memory stays; no alignment is asked for, and every bit pattern is a number.
-        let value = unsafe { element.read_unaligned() };
-        if swap { value.swapped() } else { value }
-    };
-    if stride == size_of::<T>() as isize {
-        for at in 0..len {
-            out.push(take(at, read(at, size_of::<T>() as isize))?); // a constant stride: the loop can be vectorised
-        }
-    } else {
-        for at in 0..len {
-            out.push(take(at, read(at, stride))?);
-        }
-    }
-    Ok(out)
-}
-
-/// A float array of one or two dimensions, to be read piece by piece as float32.
-pub(super) struct Floats<'py> {
+/// An array of one or two dimensions, to be copied out piece by piece.
+pub(super) struct Source<'py> {
     array: Bound<'py, PyUntypedArray>,
     what: String,
-    layout: FloatLayout,
-}
-
-/// How the elements lie in memory; the address and the strides are asked for at each reading.
-#[derive(PartialEq)]
-struct FloatLayout {
     shape: Vec<usize>,
+    kind: u8,
     size: usize,
     swap: bool,
 }
 
-impl FloatLayout {
-    /// None for a dtype that is no float of 2, 4 or 8 bytes.
-    fn of(array: &Bound<'_, PyUntypedArray>) -> Option<Self> {
+impl<'py> Source<'py> {
+    pub(super) fn new(array: Bound<'py, PyUntypedArray>, what: &str) -> Self {
         let dtype = array.dtype();
-        let layout = FloatLayout {
-            shape: array.shape().to_vec(),
-            size: dtype.itemsize(),
-            swap: dtype.is_native_byteorder() == Some(false),
+        let (kind, size, swap) = (dtype.kind(), dtype.itemsize(), dtype.is_native_byteorder() == Some(false));
+        Source { what: what.to_owned(), shape: array.shape().to_vec(), kind, size, swap, array }
+    }
+
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The dtype as NumPy writes it.
+    pub(super) fn dtype_name(&self) -> String {
+        self.array.dtype().to_string()
+    }
+
+    /// NumPy's letter for the kind of dtype, and the bytes of an element.
+    pub(super) fn dtype(&self) -> (u8, usize) {
+        (self.kind, self.size)
+    }
+
+    /// Elements `first..first + to.len()`, in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
+    pub(super) fn read<T: Number>(&self, first: usize, to: &mut [T]) -> Result<()> {
+        let dtype = self.array.dtype();
+        let swap = dtype.is_native_byteorder() == Some(false);
+        let now = (self.array.shape(), dtype.kind(), dtype.itemsize(), swap);
+        if now != (&self.shape[..], self.kind, self.size, self.swap) {
+            return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
+        }
+        assert!(size_of::<T>() == self.size && first + to.len() <= self.shape.iter().product());
+        let (width, row_stride, stride) = match (&self.shape[..], self.array.strides()) {
+            (&[len], &[stride]) => (len, 0, stride),
+            (&[_, width], &[row_stride, stride]) => (width, row_stride, stride),
+            _ => unreachable!("arrays of other dimensions are refused before"),
         };
-        (dtype.kind() == b'f' && matches!(layout.size, 2 | 4 | 8)).then_some(layout)
+        let (start, mut at, mut left) = (start(&self.array), first, to);
+        while !left.is_empty() {
+            let (row, column) = (at / width, at % width);
+            let (to, rest) = left.split_at_mut(left.len().min(width - column));
+            let from = start.wrapping_offset(row as isize * row_stride + column as isize * stride);
+            at += to.len();
+            left = rest;
+            // A constant stride is a simpler loop.
+            if stride == size_of::<T>() as isize {
+                copy(from, size_of::<T>() as isize, to);
+            } else {
+                copy(from, stride, to);
+            }
+            if swap {
+                to.iter_mut().for_each(|x| *x = x.swapped());
+            }
+        }
+        Ok(())
     }
 }
+
+/// Copies elements that lie `stride` bytes apart. Called by [`Source::read`] alone, with addresses within the array.
+#[inline(always)]
+fn copy<T: Number>(from: *const u8, stride: isize, to: &mut [T]) {
+    for (n, to) in to.iter_mut().enumerate() {
+        let element = from.wrapping_offset(n as isize * stride).cast::<T>();
+        // SAFETY: `Source::read` has just compared shape and dtype, so NumPy keeps an element of this size at this address; the
+        // interpreter is attached and the array referenced, so its memory stays; no alignment is asked for, and every bit
+        // pattern is a number.
+        *to = unsafe { element.read_unaligned() };
+    }
+}
+
+/// A float array of one or two dimensions, to be read piece by piece as float32.
+pub(super) struct Floats<'py>(Source<'py>);
 
 impl<'py> Floats<'py> {
     /// # Errors
@@ -210,62 +156,42 @@ impl<'py> Floats<'py> {
         let expected = if wide { "float32, float16 or float64" } else { "float32 or float16" };
         let refuse =
             || PyTypeError::new_err(format!("{what}: expected an array of {expected}, got {}", describe(object)));
-        let array = as_array(object)?.ok_or_else(refuse)?;
-        match FloatLayout::of(&array) {
-            Some(layout) if wide || layout.size < 8 => Ok(Floats { array, what: what.to_owned(), layout }),
-            _ => Err(PyTypeError::new_err(format!("{what}: expected dtype {expected}, got {}", array.dtype()))),
+        let source = Source::new(as_array(object)?.ok_or_else(refuse)?, what);
+        match source.dtype() {
+            (b'f', 2 | 4) => Ok(Floats(source)),
+            (b'f', 8) if wide => Ok(Floats(source)),
+            _ => {
+                let got = source.dtype_name();
+                Err(PyTypeError::new_err(format!("{what}: expected dtype {expected}, got {got}")))
+            }
         }
     }
 
     pub(super) fn shape(&self) -> &[usize] {
-        &self.layout.shape
+        self.0.shape()
     }
 
-    /// Elements `first..first + to.len()`, in row-major order, of an array of one or two dimensions.
+    /// Elements `first..first + to.len()`, in row-major order.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Floats::new`].
+    /// As [`Source::read`].
     pub(super) fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
-        if FloatLayout::of(&self.array).as_ref() != Some(&self.layout) {
-            return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
-        }
-        let strides = self.array.strides();
-        let (width, row_stride, stride) = match (&self.layout.shape[..], strides) {
-            (&[len], &[stride]) => (len, 0, stride),
-            (&[_, width], &[row_stride, stride]) => (width, row_stride, stride),
-            _ => unreachable!("the number of dimensions was checked"),
-        };
-        assert!(first + to.len() <= self.layout.shape.iter().product(), "elements of the array");
         let _settings = StandardFloats::enter(); // float64 is rounded to nearest, whatever the host program chose
-        let start = start(&self.array);
-        let (mut row, mut column) = (first / width.max(1), first % width.max(1));
-        for to in to {
-            let at = start.wrapping_offset(row as isize * row_stride + column as isize * stride);
-            *to = self.element(at);
-            column += 1;
-            if column == width {
-                (row, column) = (row + 1, 0);
-            }
+        match self.0.size {
+            2 => self.convert(first, to, |bits| half::f16::from_bits(bits).to_f32()),
+            4 => self.convert(first, to, f32::from_bits),
+            _ => self.convert(first, to, |bits| f64::from_bits(bits) as f32),
+        }
+    }
+
+    fn convert<T: Number>(&self, first: usize, to: &mut [f32], float: impl Fn(T) -> f32) -> Result<()> {
+        let mut piece = [T::default(); 1024];
+        for (n, to) in to.chunks_mut(piece.len()).enumerate() {
+            let bits = &mut piece[..to.len()];
+            self.0.read(first + n * 1024, bits)?;
+            to.iter_mut().zip(bits).for_each(|(to, bits)| *to = float(*bits));
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    fn element(&self, at: *mut u8) -> f32 {
-        // SAFETY (of the three reads): `at` is the address of an element of `size` bytes, see `read`; the interpreter is attached
-        // and the array referenced; no alignment is asked for.
-        match self.layout.size {
-            // SAFETY: as above.
-            2 => half::f16::from_bits(self.order(unsafe { at.cast::<u16>().read_unaligned() })).to_f32(),
-            // SAFETY: as above.
-            4 => f32::from_bits(self.order(unsafe { at.cast::<u32>().read_unaligned() })),
-            // SAFETY: as above.
-            _ => f64::from_bits(self.order(unsafe { at.cast::<u64>().read_unaligned() })) as f32,
-        }
-    }
-
-    fn order<T: Number>(&self, value: T) -> T {
-        if self.layout.swap { value.swapped() } else { value }
     }
 }
 

@@ -5,9 +5,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::arguments::indices;
-use super::arrays::{describe, integers};
+use super::arrays::describe;
 use super::errors::no_panic;
+use super::integers;
 use crate::ids::{self, Id};
 
 /// The external ids of a table's rows, int64 or str.
@@ -52,7 +52,7 @@ impl Ids {
                 }
                 ids.try_iter()?.map(|id| position(id?)).collect::<PyResult<_>>()?
             } else {
-                integers(ids, "ids", |_, id| {
+                integers::integers(ids, "ids", |_, id| {
                     Ok(i64::try_from(id).ok().and_then(|id| self.ids.find_int(id)).map_or(-1, |at| at as i64))
                 })?
             };
@@ -60,9 +60,9 @@ impl Ids {
         })
     }
 
-    fn take<'py>(&self, py: Python<'py>, indices_argument: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn take<'py>(&self, py: Python<'py>, indices: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let positions = indices(indices_argument, "indices", self.ids.len(), "id")?;
+            let positions = integers::indices(indices, "indices", self.ids.len(), "id")?;
             let mut ints = Vec::new();
             let mut strings = Vec::new();
             for position in positions {

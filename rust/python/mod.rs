@@ -4,6 +4,7 @@ mod arguments;
 mod arrays;
 mod errors;
 mod ids;
+mod integers;
 mod scorer;
 
 use pyo3::prelude::*;

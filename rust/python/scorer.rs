@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
-use super::arguments::{FilterArguments, K, UsersArgument, csr, indices, threads, user_vectors_class};
+use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
 use super::arrays::{Floats, Out};
 use super::errors::{Turns, argument_error, interruptible, model_format_error, no_panic};
 use super::ids::Ids;
+use super::integers::indices;
 use crate::engine::{Engine, Scale};
 use crate::error::Error;
 use crate::format::{self, Kind, Model, Opened, TensorInfo};
