@@ -20,6 +20,18 @@ test: $(VENV)/built ## run every test, Rust and Python
 	cargo test --quiet
 	$(BIN)/python -m pytest --quiet
 
+.PHONY: test-aarch64
+test-aarch64: ## run the Rust tests on an emulated 64-bit ARM processor (needs cross-setup)
+	tools/emulate.sh aarch64
+
+.PHONY: test-old-cpu
+test-old-cpu: $(VENV)/built ## run the tests of the core on an emulated x86 processor without AVX (needs cross-setup)
+	tools/emulate.sh old-cpu $(BIN)/python
+
+.PHONY: cross-setup
+cross-setup: ## install, as root, the emulators and the ARM tools, from Debian's packages
+	tools/emulate.sh setup
+
 .PHONY: lint
 lint: $(VENV)/built ## check format, types, docs and the stub
 	cargo fmt --check
