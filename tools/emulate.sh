@@ -43,7 +43,7 @@ setup() {
     local commands=(
         "dpkg --add-architecture arm64"
         "apt-get update"
-        "apt-get install --yes --no-install-recommends ${packages[*]}"
+        "apt-get install --yes --no-remove --no-install-recommends ${packages[*]}"
     )
     command -v apt-get >/dev/null || fail "knows Debian's packages alone, and finds no apt-get; needed: ${packages[*]}"
     if [ "$(id -u)" != 0 ]; then
