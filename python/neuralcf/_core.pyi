@@ -22,9 +22,9 @@ _Rows: TypeAlias = Any  # scipy.sparse CSR, or (indptr, indices)
 class Scorer:
     """Scores pairs and ranks the catalogue with a trained model.
 
-    Users and items are dense integer indices. Scores are probabilities, or logits with `logits=True`; ranking is always by
-    logit, descending, equal logits by ascending item index. A pair has the same bits from every method, batch size, thread
-    count and instruction set. Frozen: any number of threads may share one. Pickles as path and digest.
+    Users and items are dense integer indices. Scores are probabilities, or logits with `logits=True`; ranking is always
+    by logit, descending, equal logits by ascending item index. A pair has the same bits from every method, batch size,
+    thread count and instruction set. Frozen: any number of threads may share one. Pickles as path and digest.
 
     Errors are those of `neuralcf.errors`, and Python's own TypeError, MemoryError, OSError and KeyboardInterrupt.
     """
@@ -129,22 +129,23 @@ class Scorer:
         Args:
             users: `[B]` user indices, one index (then the result has one dimension), or `UserVectors`.
             k: how many items, at least 1.
-            exclude: items that a row must not get: scipy CSR or `(indptr, indices)`, one row for each given user, or "seen" for
-                the interactions stored with the model.
-            allow: items that may be returned: indices or a boolean mask `[num_items]`; or CSR rows, a candidate list for each
-                given user.
+            exclude: items that a row must not get: scipy CSR or `(indptr, indices)`, one row for each given user, or
+                "seen" for the interactions stored with the model.
+            allow: items that may be returned: indices or a boolean mask `[num_items]`; or CSR rows, a candidate list
+                for each given user.
             deny: items that must not be returned: indices or a boolean mask `[num_items]`.
-            search: "exact" is what scoring every item and sorting would give, bit for bit; "approximate" uses the index.
+            search: "exact" is what scoring every item and sorting would give, bit for bit; "approximate" uses the
+                index.
             logits: give logits instead of probabilities.
             threads: for this call.
 
         Returns:
-            `TopK(ids int64 [B, k], scores float32 [B, k])`. Where fewer than `k` items are left, the rest of the row is id -1,
-            score negative infinity.
+            `TopK(ids int64 [B, k], scores float32 [B, k])`. Where fewer than `k` items are left, the rest of the row is
+            id -1, score negative infinity.
 
         Raises:
-            OutOfRangeError, ArgumentError, TypeError: as for `score_batch`; also where "seen" or an index is asked for and the
-                model has none.
+            OutOfRangeError, ArgumentError, TypeError: as for `score_batch`; also where "seen" or an index is asked for
+                and the model has none.
         """
     def rank_of(
         self,
@@ -158,8 +159,8 @@ class Scorer:
     ) -> NDArray[np.int64]:
         """Count, for each pair, the other unfiltered items that score at least as high as the pair's item.
 
-        Rank 0 is the best; ties count against the item. The filters are those of `top_k`, with one row for each pair; an item
-        that is itself filtered is ranked among the others all the same.
+        Rank 0 is the best; ties count against the item. The filters are those of `top_k`, with one row for each pair;
+        an item that is itself filtered is ranked among the others all the same.
 
         Args:
             users: `[B]` user indices, one index for all items, or `UserVectors` of `B` users.
@@ -189,7 +190,7 @@ class Ids:
         """The type of every id."""
     def __len__(self) -> int: ...
     def find(self, ids: Sequence[int] | Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
-        """Look up the dense indices of ids, int64 `[n]`; -1 where unknown. Nothing is coerced: TypeError for another type."""
+        """Look up the dense indices of ids, int64 `[n]`; -1 where unknown. Another type is refused, not coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
         """Look up the ids at dense indices."""
 
@@ -205,4 +206,4 @@ def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:
     """Put the complete directory `staging` in place of `target` at once, on disk, and remove the old one."""
 
 def machine() -> dict[str, Any]:
-    """Tell what this machine offers: `isa` (chosen), `supported` (list), `threads` (usable), `cpu_features` (name: bool)."""
+    """Tell what this machine offers: `isa` (chosen), `supported` (list), `threads`, `cpu_features` (a dict)."""
