@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuralcf import ArgumentError
-from neuralcf.data import read_delimited
+from neuralcf.data import read_interactions
 
 
 def write(tmp_path, text, name="data.txt"):
@@ -27,7 +27,7 @@ def write(tmp_path, text, name="data.txt"):
 @pytest.mark.parametrize("compressed", [False, True])
 def test_the_usual_files_are_recognised(tmp_path, text, compressed):
     path = write(tmp_path, gzip.compress(text.encode()) if compressed else text)
-    dataset, report = read_delimited(path)
+    dataset, report = read_interactions(path)
     assert dataset.user_ids.tolist() == [7, 9]
     assert dataset.item_ids.tolist() == [10, 20]
     assert dataset.users.tolist() == [1, 1, 0]
@@ -39,8 +39,8 @@ def test_the_usual_files_are_recognised(tmp_path, text, compressed):
 
 def test_columns_are_chosen_by_name_or_position(tmp_path):
     text = "book,who,day\n5,ann,2.5\n6,bob,1.5\n"
-    by_name, report = read_delimited(write(tmp_path, text), user="who", item="book", timestamp="day")
-    by_position, _ = read_delimited(write(tmp_path, text), user=1, item=0, timestamp=2, header=True)
+    by_name, report = read_interactions(write(tmp_path, text), user="who", item="book", timestamp="day")
+    by_position, _ = read_interactions(write(tmp_path, text), user=1, item=0, timestamp=2, header=True)
     assert by_name.fingerprint() == by_position.fingerprint()
     assert by_name.user_ids == ["ann", "bob"]
     assert by_name.timestamps.tolist() == [2.5, 1.5]
@@ -49,14 +49,14 @@ def test_columns_are_chosen_by_name_or_position(tmp_path):
 
 @pytest.mark.parametrize("odd", ["007", "+7", "1.0", "x", "9223372036854775808", "٣"])
 def test_one_id_that_is_no_plain_integer_makes_all_of_them_strings(tmp_path, odd):
-    dataset, _ = read_delimited(write(tmp_path, f"7,1\n8,2\n{odd},3\n"))
+    dataset, _ = read_interactions(write(tmp_path, f"7,1\n8,2\n{odd},3\n"))
     assert sorted(dataset.user_ids) == sorted(["7", "8", odd])
     assert dataset.item_ids.tolist() == [1, 2, 3]
 
 
 def test_threshold_then_first_by_time(tmp_path):
     text = "1,5,4,300\n1,5,2,50\n1,5,5,100\n1,6,3,10\n1,5,4,100\n2,6,1,1\n"
-    dataset, report = read_delimited(write(tmp_path, text), min_rating=3)
+    dataset, report = read_interactions(write(tmp_path, text), min_rating=3)
     assert (report.rows, report.below_threshold, report.duplicates) == (6, 2, 2)
     assert dataset.user_ids.tolist() == [1]  # user 2 has nothing left
     assert dataset.items.tolist() == [0, 1]
@@ -64,7 +64,7 @@ def test_threshold_then_first_by_time(tmp_path):
 
 
 def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
-    dataset, report = read_delimited(write(tmp_path, "a,x\nb,x\na,y\na,x\n"))
+    dataset, report = read_interactions(write(tmp_path, "a,x\nb,x\na,y\na,x\n"))
     assert dataset.timestamps is None
     assert (dataset.users.tolist(), dataset.items.tolist()) == ([0, 1, 0], [0, 0, 1])
     assert report.duplicates == 1
@@ -101,4 +101,4 @@ def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
 )
 def test_what_cannot_be_understood_is_refused_with_its_line(tmp_path, text, options, message):
     with pytest.raises(ArgumentError, match=message):
-        read_delimited(write(tmp_path, text), **options)
+        read_interactions(write(tmp_path, text), **options)

@@ -1,4 +1,4 @@
-"""The command line: `neuralcf train`, `recommend`, `inspect`, `doctor`, `demo`.
+"""The command line: `neuralcf train`, `describe`, `recommend`, `inspect`, `doctor`, `demo`.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An expected error is one sentence on stderr.
 """
@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_train_options(train)
 
+    describe = command("describe", _describe, "tell what is in a file of interactions", "neuralcf describe ratings.csv")
+    describe.add_argument("data", metavar="DATA", help=f"{_DATA}; or X, for X.train.rating and the two beside it")
+    _add_data_options(describe)
+    _add_json(describe)
+
     recommend = command("recommend", _recommend, "print the best items of a user", "neuralcf recommend model --user 42")
     recommend.add_argument("model", metavar="DIR", help="a model directory that holds ids")
     recommend.add_argument("--user", required=True, metavar="ID", help="the user's id, of the model's type")
@@ -119,23 +124,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_DATA = "a text file, one interaction a line (.gz too), or a Parquet file"
+
+
 def _add_train_options(train: Any) -> None:
-    train.add_argument("ratings", metavar="RATINGS", help="a delimited text file, one interaction a line (.gz too)")
+    train.add_argument("ratings", metavar="RATINGS", help=_DATA)
     train.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="the model directory to write, or to replace"
     )
-    data = train.add_argument_group("data")
-    data.add_argument("--user-column", type=_column, metavar="COL", help="name, or 0-based number without a header")
-    data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--delimiter", metavar="CHAR", help="recognised when not given")
-    data.add_argument(
-        "--header",
-        action=argparse.BooleanOptionalAction,
-        help="whether the first line names the columns; recognised when not given",
-    )
-    data.add_argument("--min-rating", type=float, metavar="X", help="count only ratings of at least X as interactions")
+    _add_data_options(train)
     model = train.add_argument_group("model")
     model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="default neumf")
     model.add_argument("--factors", type=_positive, metavar="N", help="width of the GMF embeddings (default 8)")
@@ -151,6 +148,26 @@ def _add_train_options(train: Any) -> None:
     run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate of Adam")
     run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction")
     run.add_argument("--seed", type=int, metavar="N")
+
+
+def _add_data_options(parser: Any) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--user-column", type=_column, metavar="COL", help="name, or 0-based number without a header")
+    data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--delimiter", metavar="CHAR", help="recognised when not given")
+    data.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line names the columns; recognised when not given",
+    )
+    data.add_argument("--min-rating", type=float, metavar="X", help="count only ratings of at least X as interactions")
+    data.add_argument(
+        "--on-bad-rows",
+        choices=("raise", "report"),
+        help="stop at a row that cannot be understood, or leave such rows out, counted and listed",
+    )
 
 
 def _add_json(parser: Any) -> None:
@@ -248,30 +265,45 @@ def _doctor(options: argparse.Namespace) -> None:
     print(json.dumps(facts) if options.json else doctor.render(facts))
 
 
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Give the arguments of `read_interactions`."""
+    return {
+        "user": options.user_column,
+        "item": options.item_column,
+        "rating": options.rating_column,
+        "timestamp": options.timestamp_column,
+        "min_rating": options.min_rating,
+        "delimiter": options.delimiter,
+        "header": options.header,
+        "on_bad_rows": options.on_bad_rows or "raise",
+    }
+
+
+def _describe(options: argparse.Namespace) -> None:
+    describe = _import("describe")
+    if options.on_bad_rows is None:
+        options.on_bad_rows = "report"  # bad rows are part of what there is to tell
+    facts = describe.describe(options.data, **_reading(options))
+    print(json.dumps(facts) if options.json else describe.render(facts))
+
+
 def _train(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
         raise _UsageError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
     pipeline = _import("pipeline")
     from neuralcf.config import TrainConfig
-    from neuralcf.data import read_delimited
+    from neuralcf.data import read_interactions
 
     names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed")
     config = TrainConfig(**{name: getattr(options, name) for name in names if getattr(options, name) is not None})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     check_target(options.out)
 
-    dataset, read = read_delimited(
-        options.ratings,
-        user=options.user_column,
-        item=options.item_column,
-        rating=options.rating_column,
-        timestamp=options.timestamp_column,
-        min_rating=options.min_rating,
-        delimiter=options.delimiter,
-        header=options.header,
-    )
-    print(f"{options.ratings}: {read.rows:,} rows, columns {', '.join(read.columns)}, separated by {read.delimiter!r}")
-    print(f"  left out: {read.below_threshold:,} below the least rating, {read.duplicates:,} repeated")
+    dataset, read = read_interactions(options.ratings, **_reading(options))
+    separated = f", separated by {read.delimiter!r}" if read.delimiter else ""
+    print(f"{options.ratings}: {read.rows:,} rows, columns {', '.join(read.columns)}{separated}")
+    bad = f", {read.bad:,} bad ones, such as {read.problems[0]}" if read.bad else ""
+    print(f"  left out: {read.below_threshold:,} below the least rating, {read.duplicates:,} repeated{bad}")
     print(f"  {len(dataset):,} interactions of {dataset.num_users:,} users with {dataset.num_items:,} items")
     trained = pipeline.run(dataset, config)
     last = "last" if dataset.timestamps is not None else "random"
@@ -294,6 +326,6 @@ def _import(name: str) -> Any:
     try:
         return import_module(f"neuralcf.{name}")
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "tqdm"):
+        if error.name not in ("torch", "tqdm", "pyarrow"):
             raise
         raise ImportError(f"this command needs {error.name}: pip install 'neuralcf[train]'") from error

@@ -1,20 +1,51 @@
-"""Interactions: read, held, split, drawn against and made up; NumPy only."""
+"""Interactions: read, held, split, drawn against and made up.
 
-from neuralcf.data.delimited import ReadReport, read_delimited
+Reading needs pyarrow, the extra `data`, and is imported on first use; all else needs NumPy alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from neuralcf.data.interactions import Dataset
 from neuralcf.data.negatives import draw_candidates, draw_negatives
-from neuralcf.data.split import Split, leave_last_out, leave_one_out
+from neuralcf.data.split import GivenSplit, Split, given, leave_last_out, leave_one_out, split_by_time
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
+
+if TYPE_CHECKING:
+    from neuralcf.data.ncf import read_ncf as read_ncf
+    from neuralcf.data.read import ReadReport as ReadReport
+    from neuralcf.data.read import read_interactions as read_interactions
 
 __all__ = [
     "Dataset",
+    "GivenSplit",
     "PlantedTaste",
     "ReadReport",
     "Split",
     "draw_candidates",
     "draw_negatives",
+    "given",
     "leave_last_out",
     "leave_one_out",
     "planted_taste",
-    "read_delimited",
+    "read_interactions",
+    "read_ncf",
+    "split_by_time",
 ]
+
+_NEEDS_PYARROW = {
+    "ReadReport": "neuralcf.data.read",
+    "read_interactions": "neuralcf.data.read",
+    "read_ncf": "neuralcf.data.ncf",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_PYARROW:
+        raise AttributeError(f"module 'neuralcf.data' has no attribute {name!r}")
+    try:
+        return getattr(import_module(_NEEDS_PYARROW[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "pyarrow":
+            raise
+        raise ImportError(f"neuralcf.data.{name} needs pyarrow: pip install 'neuralcf[data]'") from error

@@ -1,9 +1,13 @@
-"""Interactions from text files: one line an interaction, its columns separated by a tab, `,`, `;` or `::`.
+"""Interactions from text files: one row an interaction, its columns separated by a tab, `,`, `;` or `::`.
 
 Recognised without being told: MovieLens' `u.data` and `ratings.dat` (no header: user, item, rating, timestamp),
 `ratings.csv` (a header), files of two or three columns (user, item, rating), all of them compressed with gzip or not.
-UTF-8, with or without a byte order mark. What cannot be understood is an error that tells the line; nothing is skipped
-in silence but empty lines.
+UTF-8, with or without a byte order mark. Timestamps are numbers, or dates and times of ISO 8601. Only blank lines are
+skipped.
+
+The file is read in blocks of whole rows. Arrow parses a block; where it cannot, or where anything is amiss, the same
+block is read again by Python's csv, row by row, which knows the line of each row and says what is wrong with it. So a
+sound file costs no more than Arrow does, and a bad row costs a second look at one block.
 """
 
 from __future__ import annotations
@@ -11,253 +15,338 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
+import re
 import zlib
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from os import PathLike
+from datetime import datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
-from typing import Final, TextIO
+from typing import IO, Final, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 from numpy.typing import NDArray
 
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.layout import Layout, Wanted
+from neuralcf.data.raw import BadRows, OnBadRows, Places, RawTable
 from neuralcf.errors import ArgumentError
 
-__all__ = ["ReadReport", "read_delimited"]
+__all__ = ["read_text"]
 
 DELIMITERS: Final = ("::", "\t", ";", ",")
-FIELDS: Final = ("user", "item", "rating", "timestamp")
-HEADER_NAMES: Final = {
-    "user": {"user", "userid", "uid", "user_idx"},
-    "item": {"item", "itemid", "iid", "movieid", "movie", "productid", "trackid", "bookid", "asin"},
-    "rating": {"rating", "ratings", "score", "stars"},
-    "timestamp": {"timestamp", "time", "ts", "unixtime", "datetime"},
-}
-"""Names of columns in a header, in lower case and without `_`, `-` and spaces."""
+BLOCK: Final = 16 << 20
+"""Bytes read at a time."""
+LONGEST_ROW: Final = 4 * BLOCK
+"""Bytes; what has no end of line for so long is not text."""
+STAND_IN: Final = b"\x1f"
+"""Arrow's separator is one byte: this one stands in for a longer one."""
+
+_IDS: Final = pa.dictionary(pa.int32(), pa.string())
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_Columns: TypeAlias = dict[str, pa.ChunkedArray]
+"""The columns of a block by field; ids are dictionaries of strings."""
 
 
-@dataclass(frozen=True)
-class ReadReport:
-    """What became of the lines of a file."""
-
-    rows: int
-    """Interactions in the file."""
-
-    below_threshold: int
-    """... of which this many were rated below `min_rating` and left out."""
-
-    duplicates: int
-    """... and this many of the rest repeat an earlier interaction of the same user and item and were left out."""
-
-    delimiter: str
-    """The separator in use."""
-
-    columns: tuple[str, ...]
-    """What was read, by name (in a file with a header) or by position from 0, such as `user=userId`."""
-
-
-def read_delimited(
-    path: str | PathLike[str],
-    *,
-    user: str | int | None = None,
-    item: str | int | None = None,
-    rating: str | int | None = None,
-    timestamp: str | int | None = None,
-    min_rating: float | None = None,
-    delimiter: str | None = None,
-    header: bool | None = None,
-) -> tuple[Dataset, ReadReport]:
-    """Read interactions.
-
-    Each line counts as an interaction; with `min_rating` only those rated at least so high. A user and an item count
-    once: the first by time is kept, or the first in the file where there are no timestamps. Ids that are all integers,
-    written plainly (`7`, not `007`), become int64; others stay strings.
-
-    Args:
-        path: the file; gzip is recognised by its first bytes.
-        user: the column of the users, by name in the header or by position from 0; recognised when None.
-        item: the column of the items, likewise.
-        rating: the column of the ratings, likewise; it need not exist.
-        timestamp: the column of the timestamps, numbers, likewise; it need not exist.
-        min_rating: the least rating that counts as an interaction.
-        delimiter: the separator; recognised in the first line when None.
-        header: whether the first line names the columns; recognised when None.
+def read_text(
+    path: Path, wanted: Wanted, *, delimiter: str | None, header: bool | None, on_bad_rows: OnBadRows
+) -> RawTable:
+    """Read a delimited text file, its ids as int64 where all of them are plain integers.
 
     Raises:
-        ArgumentError: no such column, a bad line, or nothing left; the message names the file and the line.
+        ArgumentError: no such column, a bad row that is to be raised, or a file that is empty or no text.
         OSError: the file cannot be read.
     """
-    path = Path(path)
-    if delimiter == "":
-        raise ArgumentError("delimiter: expected at least one character, got an empty string")
-    with _open_text(path) as file:
-        lines = enumerate(file, start=1)
-        first = next((line for _, line in lines if line.strip()), None)
-        if first is None:
+    if delimiter is not None and (not delimiter or set(delimiter) & set('"\r\n\0')):
+        raise ArgumentError(
+            f"delimiter: expected at least one character, no quote and no end of line, got {delimiter!r}"
+        )
+    with _open(path) as file:
+        blocks = _blocks(path, file)
+        line, block = 1, next(blocks, b"")
+        while block and not block.strip():
+            line, block = line + block.count(b"\n"), next(blocks, b"")
+        if not block:
             raise ArgumentError(f"{path}: expected interactions, got an empty file")
-        if delimiter is None:
-            delimiter = _recognise_delimiter(path, first)
-        file.seek(0)
-        rows = _rows(path, file, delimiter)
-        first_line, first_row = next(rows)
-        layout = _Layout.recognise(
-            path, first_row, {"user": user, "item": item, "rating": rating, "timestamp": timestamp}, header
-        )
-        if min_rating is not None and layout.rating is None:
-            raise ArgumentError(f"{path}: min_rating: expected a column of ratings, got columns {layout.described()}")
-        columns = _Columns(path, layout, min_rating)
-        if not layout.header:
-            columns.append(first_line, first_row)
-        for line, row in rows:
-            columns.append(line, row)
-    return columns.finish(delimiter)
+        reader = _Reader(path, delimiter or _recognise_delimiter(path, block, line), on_bad_rows)
+        first_row, rest = reader.first_row(block, line)
+        reader.layout = Layout.recognise(str(path), first_row, wanted, header)
+        if reader.layout.header:
+            line, block = line + block.count(b"\n") - rest.count(b"\n"), rest
+        for part in chain([block], blocks):
+            reader.read(part, line)
+            line += part.count(b"\n")
+    return reader.finish()
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Which column holds what, by position."""
-
-    header: bool
-    names: tuple[str, ...]
-    """The columns' names, or their positions in a file without a header."""
-    user: int
-    item: int
-    rating: int | None
-    timestamp: int | None
-
-    @property
-    def width(self) -> int:
-        return len(self.names)
-
-    def described(self) -> tuple[str, ...]:
-        places = ((field, getattr(self, field)) for field in FIELDS)
-        return tuple(f"{field}={self.names[place]}" for field, place in places if place is not None)
-
-    @classmethod
-    def recognise(
-        cls, path: Path, first: Sequence[str], wanted: dict[str, str | int | None], header: bool | None
-    ) -> _Layout:
-        recognised = {field: _find_name(first, field) for field in FIELDS}
-        if header is None:
-            named = any(isinstance(column, str) for column in wanted.values())
-            header = named or any(place is not None for place in recognised.values())
-        if not header:
-            # Without names, the usual order; of more than four columns the caller must say which.
-            usual = len(first) <= len(FIELDS) and all(column is None for column in wanted.values())
-            recognised = {field: n if usual and n < len(first) else None for n, field in enumerate(FIELDS)}
-        names = tuple(first) if header else tuple(str(n) for n in range(len(first)))
-        places = {
-            field: recognised[field] if column is None else _place(path, field, column, names, header)
-            for field, column in wanted.items()
-        }
-        for field in ("user", "item"):
-            if places[field] is None:
-                raise ArgumentError(
-                    f"{path}: expected a column of {field}s, recognised none among {list(first)}; "
-                    f"pass {field}= with its {'name or ' if header else ''}position"
-                )
-        used = [place for place in places.values() if place is not None]
-        if len(set(used)) < len(used):
-            raise ArgumentError(f"{path}: expected a column of its own for each field, got {places}")
-        user, item = places["user"], places["item"]
-        assert user is not None
-        assert item is not None
-        return cls(header, names, user, item, places["rating"], places["timestamp"])
+# -------------------------------------------------------------------------------------------------------- from the disk
 
 
-def _find_name(first: Sequence[str], field: str) -> int | None:
-    for place, name in enumerate(first):
-        if name.strip().lower().replace("_", "").replace("-", "").replace(" ", "") in HEADER_NAMES[field]:
-            return place
-    return None
-
-
-def _place(path: Path, field: str, column: str | int, names: tuple[str, ...], header: bool) -> int:
-    if isinstance(column, str):
-        if not header or column not in names:
-            raise ArgumentError(f"{path}: {field}: expected one of the columns {list(names)}, got {column!r}")
-        return names.index(column)
-    if not 0 <= column < len(names):
-        raise ArgumentError(f"{path}: {field}: expected a position from 0 to {len(names) - 1}, got {column}")
-    return column
-
-
-class _Columns:
-    """The columns as they are read: compact, each value checked as it comes."""
-
-    def __init__(self, path: Path, layout: _Layout, min_rating: float | None) -> None:
-        self.path = path
-        self.layout = layout
-        self.min_rating = min_rating
-        self.rows = 0
-        self.below = 0
-        self.user_index: dict[str, int] = {}
-        self.item_index: dict[str, int] = {}
-        self.users = array("q")
-        self.items = array("q")
-        self.timestamps = array("d")
-
-    def append(self, line: int, row: Sequence[str]) -> None:
-        layout = self.layout
-        if len(row) != layout.width:
-            raise ArgumentError(f"{self.path}:{line}: expected {layout.width} columns, got {len(row)}: {list(row)}")
-        user, item = row[layout.user].strip(), row[layout.item].strip()
-        if not user or not item:
-            raise ArgumentError(f"{self.path}:{line}: {'item' if user else 'user'}: expected an id, got nothing")
-        self.rows += 1
-        rating = None if layout.rating is None else self._number(line, "rating", row[layout.rating])
-        time = None if layout.timestamp is None else self._number(line, "timestamp", row[layout.timestamp])
-        if self.min_rating is not None and rating is not None and rating < self.min_rating:
-            self.below += 1
-            return
-        self.users.append(self.user_index.setdefault(user, len(self.user_index)))
-        self.items.append(self.item_index.setdefault(item, len(self.item_index)))
-        if time is not None:
-            self.timestamps.append(time)
-
-    def _number(self, line: int, field: str, text: str) -> float:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file behind its byte order mark, and behind gzip's compression, recognised by its first bytes."""
+    with path.open("rb") as probe:
+        compressed = probe.read(2) == b"\x1f\x8b"
+    file: IO[bytes]
+    with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]  # it reads like one
         try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            hint = " (if this line names the columns, pass header=True)" if self.rows == 1 else ""
-            raise ArgumentError(f"{self.path}:{line}: {field}: expected a number, got {text!r}{hint}")
-        return value
+            mark = file.read(3)
+            if mark.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ArgumentError(f"{path}:1: expected UTF-8 text, got UTF-16")
+            if mark != b"\xef\xbb\xbf":
+                file.seek(0)
+            yield file
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
 
-    def finish(self, delimiter: str) -> tuple[Dataset, ReadReport]:
-        if not self.users:
-            raise ArgumentError(
-                f"{self.path}: expected interactions, got {self.rows} rows, {self.below} of them rated below min_rating"
-            )
-        users = np.frombuffer(self.users, dtype=np.int64)
-        items = np.frombuffer(self.items, dtype=np.int64)
-        times = None if self.layout.timestamp is None else np.frombuffer(self.timestamps, dtype=np.float64)
-        kept = _first_of_each_pair(users, items, times)
-        dataset = Dataset.from_ids(
-            self._ids("user", self.user_index)[users[kept]],
-            self._ids("item", self.item_index)[items[kept]],
-            None if times is None else _as_integers(times[kept]),
+
+def _blocks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
+    """Cut a file into blocks of whole rows."""
+    block = b""
+    while read := file.read(BLOCK):
+        block += read
+        cut = _end_of_rows(block)
+        if cut == 0 and len(block) > LONGEST_ROW:
+            cut = block.rfind(b"\n") + 1  # its quotes have another meaning than ours
+            if cut == 0:
+                raise ArgumentError(f"{path}: expected lines of text, got one of more than {LONGEST_ROW >> 20} MiB")
+        if cut:
+            yield block[:cut]
+        block = block[cut:]
+    if block:
+        yield block
+
+
+def _end_of_rows(block: bytes) -> int:
+    """Give the position behind the last end of line that is not within quotes: an even number of them lies before."""
+    end = block.rfind(b"\n") + 1
+    odd = block.count(b'"', 0, end) % 2
+    while end and odd:
+        before = block.rfind(b"\n", 0, block.rfind(b'"', 0, end)) + 1
+        odd = (odd + block.count(b'"', before, end)) % 2
+        end = before
+    return end
+
+
+def _text(block: bytes) -> io.StringIO:
+    """Give a block as lines; bytes that are not UTF-8 become lone surrogates."""
+    return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="")
+
+
+def _recognise_delimiter(path: Path, block: bytes, line: int) -> str:
+    at, first = next((n, text) for n, text in enumerate(_text(block[:LONGEST_ROW]), start=line) if text.strip())
+    for delimiter in DELIMITERS:
+        if delimiter in first:
+            return delimiter
+    raise ArgumentError(
+        f"{path}:{at}: expected columns separated by a tab, ',', ';' or '::', got {_shown(first.strip())}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- blocks to columns
+
+
+class _Problem(NamedTuple):
+    """What is wrong with a row."""
+
+    text: str
+    missing: bool = False
+
+
+class _Reader:
+    """Turns blocks into columns."""
+
+    layout: Layout
+
+    def __init__(self, path: Path, delimiter: str, on_bad_rows: OnBadRows) -> None:
+        self.path = path
+        self.delimiter = delimiter
+        self.bad = BadRows(on_bad_rows, lambda line: f"{path}:{line}")
+        self.places = Places()
+        self._blocks: list[_Columns] = []
+        self._dates: bool | None = None  # whether timestamps are dates; the first row decides
+        code = delimiter.encode()
+        self._one_byte = len(code) == 1
+        ordinary = b'[^"\r\n%s]' % re.escape(code)
+        self._stray_quote = re.compile(ordinary + b'"' + ordinary)
+
+    def first_row(self, block: bytes, line: int) -> tuple[list[str], bytes]:
+        """Give the first row that is not blank, and what follows it."""
+        text = _text(block)
+        _, row = next(self._split(text, line), (line, []))
+        return row, text.read().encode("utf-8", "surrogateescape")
+
+    def read(self, block: bytes, line: int) -> None:
+        """Take the rows of a block that begins at a line."""
+        if self._dates is None:
+            self._dates = self._begins_with_a_date(block, line)
+        places: int | NDArray[np.int64] = line
+        columns = self._by_arrow(block)
+        if columns is None:
+            columns, places = self._by_row(block, line)
+        self.places.append(places, len(columns["user"]))
+        self._blocks.append(columns)
+
+    def finish(self) -> RawTable:
+        """Join the blocks."""
+        columns = {field: _join([block.pop(field) for block in self._blocks]) for field in self.layout.places()}
+        for field in ("user", "item"):
+            columns[field] = self._integers_if_plain(field, columns[field])
+        return RawTable(
+            str(self.path), pa.table(columns), self.places, self.bad, self.layout.described(), self.delimiter
         )
-        duplicates = len(users) - len(kept)
-        return dataset, ReadReport(self.rows, self.below, duplicates, delimiter, self.layout.described())
 
-    def _ids(self, field: str, index: dict[str, int]) -> NDArray[np.int64] | NDArray[np.object_]:
-        """Give the distinct ids as int64 where all of them are integers, as strings otherwise."""
-        texts = list(index)
-        integers = [_is_integer(text) for text in texts]
-        if all(integers):
-            return np.array(texts, dtype=np.int64)
-        if not self.layout.header and len(texts) > 2 and not integers[0] and all(integers[1:]):
+    def _integers_if_plain(self, field: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Give the ids as int64 where all of them are plain integers, as strings otherwise."""
+        ids = ids.unify_dictionaries()
+        texts = ids.chunk(0).dictionary.to_pylist() if ids.num_chunks else []
+        plain = [_is_integer(text) for text in texts]
+        if all(plain):
+            integers = pa.array([int(text) for text in texts], type=pa.int64())
+            arrays = [pa.DictionaryArray.from_arrays(chunk.indices, integers) for chunk in ids.chunks]
+            return pa.chunked_array(arrays, type=pa.dictionary(pa.int32(), pa.int64()))
+        if not self.layout.header and len(texts) > 2 and not plain[0] and all(plain[1:]):
             raise ArgumentError(
                 f"{self.path}: {field}: the first line has {texts[0]!r} where all others have an integer; "
                 "pass header=True if it names the columns, header=False if it is an interaction"
             )
-        return np.array(texts, dtype=object)
+        return ids
+
+    # ---- at Arrow's speed
+
+    def _by_arrow(self, block: bytes) -> _Columns | None:
+        """Parse a block in which each line is a sound row; None for any other."""
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        quoted = self._one_byte and b'"' in block
+        if b"\0" in block or (quoted and (block.count(b'"') % 2 == 1 or self._stray_quote.search(block))):
+            return None
+        if not self._one_byte:
+            if STAND_IN in block:
+                return None
+            block = block.replace(self.delimiter.encode(), STAND_IN)
+        names = [str(place) for place in range(self.layout.width)]
+        places = {field: str(place) for field, place in self.layout.places().items()}
+        types = {name: _IDS if field in ("user", "item") else pa.string() for field, name in places.items()}
+        try:
+            table = pa.csv.read_csv(
+                pa.py_buffer(block),
+                read_options=pa.csv.ReadOptions(column_names=names, block_size=len(block) + 1),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=self.delimiter if self._one_byte else STAND_IN.decode(),
+                    quote_char='"' if self._one_byte else False,
+                    newlines_in_values=quoted,
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=list(types), column_types=types, strings_can_be_null=False
+                ),
+            )
+            if table.num_rows != lines:
+                return None  # blank lines, or ends of line within quotes
+            columns = {field: table[name] for field, name in places.items()}
+            for field in ("user", "item"):
+                columns[field] = _trimmed(columns[field])
+            if "rating" in columns:
+                columns["rating"] = _numbers(columns["rating"])
+            if "timestamp" in columns:
+                columns["timestamp"] = (_microseconds if self._dates else _times)(columns["timestamp"])
+        except pa.ArrowInvalid:
+            return None
+        return columns
+
+    # ---- row by row
+
+    def _by_row(self, block: bytes, line: int) -> tuple[_Columns, NDArray[np.int64]]:
+        """Parse a block, say what is wrong with its bad rows, and give the good ones with their lines, int64 [n]."""
+        places = self.layout.places()
+        texts: dict[str, list[str]] = {field: [] for field in places}
+        lines: list[int] = []
+        for at, row in self._split(_text(block), line):
+            problem = self._problem(row)
+            if problem is not None:
+                first = not (self.layout.header or self._blocks or lines or self.bad.places)
+                hint = " (if this line names the columns, pass header=True)" if first else ""
+                self.bad.add(at, problem.text + hint, missing=problem.missing)
+                continue
+            lines.append(at)
+            for field, place in places.items():
+                texts[field].append(row[place].strip())
+        columns: _Columns = {
+            field: pa.chunked_array([pa.array(texts[field], type=pa.string())]) for field in ("user", "item")
+        }
+        columns = {field: column.dictionary_encode() for field, column in columns.items()}
+        if "rating" in texts:
+            columns["rating"] = pa.chunked_array(
+                [np.array([float(text) for text in texts["rating"]], dtype=np.float64)]
+            )
+        if "timestamp" in texts:
+            values = [self._time(text) for text in texts["timestamp"]]
+            whole = all(isinstance(value, int) for value in values)
+            columns["timestamp"] = pa.chunked_array([pa.array(values, type=pa.int64() if whole else pa.float64())])
+        return columns, np.array(lines, dtype=np.int64)
+
+    def _split(self, text: io.StringIO, line: int) -> Iterator[tuple[int, list[str]]]:
+        """Give the rows that are not blank, each with the line on which it begins; `text` begins at `line`."""
+        if not self._one_byte:
+            for at, one_line in enumerate(text, start=line):
+                if one_line.strip():
+                    yield at, one_line.rstrip("\r\n").split(self.delimiter)
+            return
+        reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+        while True:
+            at = line + reader.line_num
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end" in str(error):  # which rows the quote has swallowed nobody knows
+                    raise ArgumentError(f"{self.path}:{at}: expected a closing quote, got none to the end") from error
+                self.bad.add(at, f"expected columns separated by {self.delimiter!r}: {error}")
+                continue
+            if len(row) > 1 or (row and row[0].strip()):
+                yield at, row
+
+    def _problem(self, row: list[str]) -> _Problem | None:
+        if len(row) != self.layout.width:
+            return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {_shown(row)}")
+        for field, place in self.layout.places().items():
+            text = row[place].strip()
+            if not text.isascii() and not _is_unicode(text):
+                return _Problem(f"{field}: expected UTF-8 text, got {_shown(text)}")
+            if "\0" in text:
+                return _Problem(f"{field}: expected text, got {_shown(text)} with a NUL byte")
+            if field in ("user", "item"):
+                if not text:
+                    return _Problem(f"{field}: expected an id, got nothing", missing=True)
+            elif field == "timestamp" and self._dates:
+                if _date(text) is None:
+                    return _Problem(f"timestamp: expected a date, got {_shown(text)}", missing=not text)
+            elif not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
+                return _Problem(f"{field}: expected a number, got {_shown(text)}", missing=not text)
+        return None
+
+    def _time(self, text: str) -> int | float:
+        if self._dates:
+            moment = _date(text)
+            assert moment is not None
+            return moment
+        value = float(text)
+        if not value.is_integer() or not -(2**63) <= value < 2**63:
+            return value
+        return int(text) if _is_integer(text) else int(value)
+
+    def _begins_with_a_date(self, block: bytes, line: int) -> bool | None:
+        place = self.layout.timestamp
+        if place is None or not block.strip():
+            return None
+        start = block[: 1 << 16]  # some rows at least
+        for _, row in self._split(_text(start[: _end_of_rows(start)] or block), line):
+            if len(row) == self.layout.width and row[place].strip():
+                return _date(row[place].strip()) is not None
+        return None
 
 
 def _is_integer(text: str) -> bool:
@@ -268,55 +357,80 @@ def _is_integer(text: str) -> bool:
     return str(int(text)) == text and -(2**63) <= int(text) < 2**63
 
 
-def _first_of_each_pair(
-    users: NDArray[np.int64], items: NDArray[np.int64], times: NDArray[np.float64] | None
-) -> NDArray[np.int64]:
-    """Give the positions, ascending, of the first interaction by time of each user and item; ties by position."""
-    keys = users * (items.max() + 1) + items
-    order = np.arange(keys.size) if times is None else np.argsort(times, kind="stable")
-    _, first = np.unique(keys[order], return_index=True)  # the first occurrence
-    return np.sort(order[first])
-
-
-def _as_integers(times: NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
-    whole = np.abs(times) < 2**53
-    if whole.all() and (times == np.floor(times)).all():
-        return times.astype(np.int64)
-    return times
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if compressed else path.open("rb") as raw:
-        file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-        try:
-            yield file
-        except UnicodeDecodeError as error:
-            raise ArgumentError(f"{path}: expected UTF-8 text: {error}") from error
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
-
-
-def _recognise_delimiter(path: Path, line: str) -> str:
-    for delimiter in DELIMITERS:
-        if delimiter in line:
-            return delimiter
-    raise ArgumentError(f"{path}:1: expected columns separated by a tab, ',', ';' or '::', got {line.strip()[:80]!r}")
-
-
-def _rows(path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
-    """Give the lines that are not empty, split, each with its number from 1."""
-    if len(delimiter) > 1:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n").split(delimiter)
-        return
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
+def _is_unicode(text: str) -> bool:
     try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise ArgumentError(f"{path}:{reader.line_num}: {error}") from error
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: str | list[str]) -> str:
+    """Show what is wrong, one line of it."""
+    shown = repr(value)
+    return shown if len(shown) <= 120 else f"{shown[:117]}..."
+
+
+def _date(text: str) -> int | None:
+    """Read a date and time of ISO 8601 as microseconds since 1970, in UTC where no zone is given."""
+    if _NUMBER.fullmatch(text):  # such as 20150309
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) - _EPOCH) // timedelta(microseconds=1)
+
+
+# ------------------------------------------------------------------------------------------------------ Arrow's columns
+
+
+def _trimmed(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give ids without white space around them; ArrowInvalid where one is empty."""
+    chunks = []
+    for chunk in ids.chunks:
+        values = pc.utf8_trim_whitespace(chunk.dictionary)
+        if pc.any(pc.equal(values, "")).as_py():
+            raise pa.ArrowInvalid("an empty id")
+        if not values.equals(chunk.dictionary):
+            chunk = values.take(chunk.indices).dictionary_encode()
+        chunks.append(chunk)
+    return pa.chunked_array(chunks, type=_IDS)
+
+
+def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read finite numbers as float64; ArrowInvalid where one is not."""
+    try:
+        numbers = texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        numbers = pc.utf8_trim_whitespace(texts).cast(pa.float64())
+    if not pc.all(pc.is_finite(numbers)).as_py():
+        raise pa.ArrowInvalid("not finite")
+    return numbers
+
+
+def _times(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read finite numbers, as int64 where all of them are whole."""
+    numbers = _numbers(texts)
+    values = numbers.to_numpy()
+    if not (values == np.floor(values)).all():
+        return numbers
+    if (np.abs(values) < 2**53).all():
+        return pa.chunked_array([values.astype(np.int64)])
+    return texts.cast(pa.int64())  # float64 would not hold all digits
+
+
+def _microseconds(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read dates and times of ISO 8601 as microseconds since 1970, in UTC where no zone is given."""
+    try:
+        moments = texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        moments = texts.cast(pa.timestamp("us", "UTC"))
+    return moments.cast(pa.int64())
+
+
+def _join(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Put the blocks' parts of a column after one another; where some are float64 and some int64, as float64."""
+    if any(part.type == pa.float64() for part in parts):
+        parts = [part.cast(pa.float64()) for part in parts]
+    return pa.chunked_array(list(chain.from_iterable(part.chunks for part in parts)), type=parts[0].type)

@@ -1,0 +1,121 @@
+"""The files of He et al., WWW 2017: `X.train.rating`, `X.test.rating`, `X.test.negative`, plain or `.gz`.
+
+    X.train.rating     user <tab> item <tab> rating [<tab> timestamp]       one training interaction a line
+    X.test.rating      the same                                             one held-out pair a line
+    X.test.negative    (user,item) <tab> item <tab> item ...                a held-out pair, and what it is ranked among
+
+Together they are a split with candidates. A held-out item among its own candidates counts once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from neuralcf.data.interactions import Dataset, ExternalIds
+from neuralcf.data.read import ReadReport, read_interactions
+from neuralcf.data.split import GivenSplit, given
+from neuralcf.errors import ArgumentError
+
+__all__ = ["find_ncf", "read_ncf", "read_ncf_parts"]
+
+_PAIR = re.compile(r"\(([^,()]+),([^,()]+)\)")
+
+
+def read_ncf(prefix: str | PathLike[str]) -> GivenSplit:
+    """Read the three files that begin with `prefix`, such as `Data/ml-1m`.
+
+    Raises:
+        ArgumentError: a bad line, with its file and number, or parts that do not fit one another.
+        FileNotFoundError: one of the files is absent.
+    """
+    return read_ncf_parts(prefix)[0]
+
+
+def read_ncf_parts(prefix: str | PathLike[str]) -> tuple[GivenSplit, ReadReport, ReadReport]:
+    """Read the split, with the reports on its training part and its test part."""
+    train, train_report = read_interactions(find_ncf(prefix, "train.rating"), delimiter="\t", header=False)
+    test, test_report = read_interactions(find_ncf(prefix, "test.rating"), delimiter="\t", header=False)
+    return given(train, test, _read_negatives(find_ncf(prefix, "test.negative"), test)), train_report, test_report
+
+
+def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
+    """Give the path of a part, plain or `.gz`.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    plain = Path(f"{prefix}.{part}")
+    paths = (plain, Path(f"{plain}.gz"))
+    for path in paths:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{paths[0]}: expected this file, or the same with .gz, got neither")
+
+
+def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds, ExternalIds]:
+    """Give the ids of the user and the item of the held-out pair, and of the candidate, for each candidate."""
+    integers = {"user": not isinstance(test.user_ids, list), "item": not isinstance(test.item_ids, list)}
+    users: list[int | str] = []
+    items: list[int | str] = []
+    candidates: list[int | str] = []
+    held_out = {(test.user_ids[user], test.item_ids[item]) for user, item in zip(test.users, test.items, strict=True)}
+    seen: dict[tuple[int | str, int | str], int] = {}
+
+    def parse(line: int, field: str, text: str) -> int | str:
+        if not text:
+            raise ArgumentError(f"{path}:{line}: {field}: expected an id, got nothing")
+        if not integers[field]:
+            return text
+        if not re.fullmatch("-?[0-9]{1,18}", text):
+            raise ArgumentError(f"{path}:{line}: {field}: expected an integer, as in the test file, got {text!r}")
+        return int(text)
+
+    for line, row in enumerate(_lines(path), start=1):
+        if not row.strip():
+            continue
+        first, *others = row.split("\t")
+        match = _PAIR.fullmatch(first.strip())
+        if match is None:
+            raise ArgumentError(f"{path}:{line}: expected (user,item) and candidates, got {first[:80]!r}")
+        pair = parse(line, "user", match[1].strip()), parse(line, "item", match[2].strip())
+        if pair not in held_out:
+            raise ArgumentError(f"{path}:{line}: expected a pair of the test file, got {first.strip()}")
+        if pair in seen:
+            raise ArgumentError(f"{path}:{line}: expected each pair once, got {first.strip()} as in line {seen[pair]}")
+        seen[pair] = line
+        candidates.extend(parse(line, "item", text.strip()) for text in others)
+        users.extend([pair[0]] * len(others))
+        items.extend([pair[1]] * len(others))
+    without = held_out - seen.keys()
+    if without:
+        user, item = min(without)
+        raise ArgumentError(
+            f"{path}: expected a line for each pair of the test file, got none for {len(without)} of "
+            f"{len(held_out)}, such as ({user},{item})"
+        )
+    return _as_ids(users, integers["user"]), _as_ids(items, integers["item"]), _as_ids(candidates, integers["item"])
+
+
+def _lines(path: Path) -> list[str]:
+    with path.open("rb") as probe:
+        compressed = probe.read(2) == b"\x1f\x8b"
+    try:
+        data = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
+        return data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ArgumentError(
+            f"{path}:{line}: expected UTF-8 text, got {error.object[error.start : error.end]!r}"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
+
+
+def _as_ids(values: list[int | str], integers: bool) -> ExternalIds:
+    return np.array(values, dtype=np.int64) if integers else [str(value) for value in values]

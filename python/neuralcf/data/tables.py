@@ -1,0 +1,144 @@
+"""Interactions from tables with named columns: Parquet files, and pandas, polars or Arrow tables in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from neuralcf.data.layout import Layout, Wanted
+from neuralcf.data.raw import BadRows, OnBadRows, Places, RawTable
+from neuralcf.errors import ArgumentError
+
+__all__ = ["is_parquet", "read_parquet", "read_table"]
+
+
+def is_parquet(path: Path) -> bool:
+    """Tell by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
+    """Read a Parquet file; as `read_table`.
+
+    Raises:
+        ArgumentError: besides, a damaged file.
+    """
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            layout = Layout.recognise(str(path), file.schema_arrow.names, wanted, header=True)
+            return _take(
+                str(path), file.read(columns=[layout.names[n] for n in layout.places().values()]), layout, on_bad_rows
+            )
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ArgumentError(f"{path}: damaged Parquet file: {error}") from error
+
+
+def read_table(data: Any, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
+    """Read a table in memory: anything that Arrow takes or that offers Arrow's C stream.
+
+    Ids are integers or strings (or categories of them); ratings are numbers; timestamps are numbers, dates or times.
+
+    Raises:
+        TypeError: no table.
+        ArgumentError: no such column, a column of another type, or a bad row that is to be raised.
+    """
+    if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__") or isinstance(data, dict)):
+        raise TypeError(f"expected a path, or a table of pandas, polars or Arrow, got {type(data).__name__}")
+    try:
+        table = pa.table(data)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ArgumentError(f"table: expected columns of one type each: {error}") from error
+    return _take("table", table, Layout.recognise("table", table.column_names, wanted, header=True), on_bad_rows)
+
+
+def _take(source: str, table: pa.Table, layout: Layout, on_bad_rows: OnBadRows) -> RawTable:
+    """Check the columns, and leave out the bad rows."""
+    columns: dict[str, pa.ChunkedArray] = {}
+    problems: dict[str, pa.ChunkedArray] = {}  # of each field: which rows have none, or none that can be used
+    for field, place in layout.places().items():
+        convert = {"rating": _ratings, "timestamp": _times}.get(field, _ids)
+        try:
+            columns[field] = convert(table[layout.names[place]])
+        except (_WrongTypeError, pa.ArrowInvalid) as error:
+            raise ArgumentError(f"{source}: {field}: {error}") from error
+        problems[field] = _unusable(columns[field])
+    bad = BadRows(on_bad_rows, lambda row: f"{source}[{row}]")
+    good = np.ones(table.num_rows, dtype=np.bool_)
+    for mask in problems.values():
+        good &= ~mask.to_numpy()
+    for row in np.flatnonzero(~good).tolist():
+        field = next(field for field, mask in problems.items() if mask[row].as_py())
+        value = table[layout.names[layout.places()[field]]][row].as_py()
+        expected = "an id" if field in ("user", "item") else "a number"
+        missing = value is None or value == "" or value != value
+        bad.add(row, f"{field}: expected {expected}, got {'nothing' if missing else repr(value)}", missing=missing)
+    places = Places()
+    if good.all():
+        places.append(0, table.num_rows)
+    else:
+        keep = np.flatnonzero(good)
+        places.append(keep, keep.size)
+        columns = {field: column.take(pa.array(keep)) for field, column in columns.items()}
+    for field in ("user", "item"):
+        columns[field] = columns[field].dictionary_encode()
+    if "timestamp" in columns:
+        columns["timestamp"] = _whole_if_possible(columns["timestamp"])
+    return RawTable(source, pa.table(columns), places, bad, layout.described(), None)
+
+
+class _WrongTypeError(Exception):
+    def __init__(self, expected: str, got: pa.DataType) -> None:
+        hint = " (pandas makes integers with missing values float64; Int64 keeps them)" if got == pa.float64() else ""
+        super().__init__(f"expected {expected}, got a column of {got}{hint if 'integers' in expected else ''}")
+
+
+def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return column.cast(pa.large_string())
+    raise _WrongTypeError("integers or strings", column.type)
+
+
+def _ratings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if _is_number(column.type) or pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    raise _WrongTypeError("numbers", column.type)
+
+
+def _times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_date32(column.type):
+        return column.cast(pa.int32()).cast(pa.int64())
+    if _is_number(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date64(column.type):
+        return column.cast(pa.float64() if pa.types.is_floating(column.type) else pa.int64())
+    raise _WrongTypeError("numbers, dates or times", column.type)
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
+
+
+def _unusable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Tell of each value whether it is null, NaN, infinite or an empty string."""
+    if pa.types.is_floating(column.type):
+        return pc.invert(pc.fill_null(pc.is_finite(column), False))
+    if pa.types.is_large_string(column.type):
+        return pc.fill_null(pc.equal(column, ""), True)
+    return pc.is_null(column)
+
+
+def _whole_if_possible(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return times.cast(pa.int64())  # safe: refuses fractions and what does not fit
+    except pa.ArrowInvalid:
+        return times
