@@ -1,16 +1,20 @@
-"""Metrics and protocols against brute force."""
+"""Protocols against brute force: known items masked, ties against, duplicates dropped, one or several held out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neuralcf import ArgumentError, Scorer
-from neuralcf.data import Dataset, draw_candidates, leave_last_out, planted_taste
-from neuralcf.evaluate import Evaluation, evaluate_candidates, evaluate_full, popularity_ranks
-from neuralcf.metrics import hit_ratio, ndcg
+from neuralcf.data import Dataset, leave_last_out, planted_taste
+from neuralcf.data.split import Split
+from neuralcf.evaluate import Evaluation, candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.metrics import hit_ratio, ndcg, recall, reciprocal_rank
+from neuralcf.references import Popularity
 
-ML_1M = Path(__file__).parent.parent.parent / "shared" / "data" / "ml-1m"
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+METRICS = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_rank}
 
 
 def coarse_scorer(num_users, num_items):
@@ -27,9 +31,25 @@ def coarse_scorer(num_users, num_items):
     return Scorer.from_tensors(tensors), logits
 
 
-@pytest.fixture(scope="module")
-def split():
-    return leave_last_out(planted_taste(60, 50, interactions_per_user=8).dataset)
+def split_of(held_out):
+    """Some users' last interactions held out, `held_out` of them of each."""
+    dataset = planted_taste(60, 50, interactions_per_user=8).dataset
+    users, items = [], []
+    train = dataset
+    for _ in range(held_out):
+        last = leave_last_out(train)
+        some = last.users % 5 > 0
+        train = last.train
+        users.append(last.users[some])
+        items.append(last.items[some])
+    users, items = np.concatenate(users), np.concatenate(items)
+    order = np.argsort(users, kind="stable")
+    return Split(train, users[order], items[order], "test")
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def split(request):
+    return split_of(request.param)
 
 
 def brute_force(scores, split, candidates=None):
@@ -51,58 +71,136 @@ def with_repetitions(candidates, items):
     return np.cumsum([0, *map(len, rows)]), np.concatenate(rows).astype(np.int32)
 
 
-def test_metrics_of_ranks_known_by_thought():
-    ranks = np.array([0, 1, 9, 10])
-    assert hit_ratio(ranks, 10) == 0.75
-    assert ndcg(ranks, 10) == pytest.approx((1 + 1 / np.log2(3) + 1 / np.log2(11)) / 4)
-    assert (hit_ratio(ranks, 1), ndcg(ranks, 1)) == (0.25, 0.25)
-
-
-@pytest.mark.parametrize("ranks", [np.array([], dtype=int), np.array([-1]), np.array([1.0]), np.array([[1]])])
-def test_metrics_refuse_what_is_no_rank(ranks):
-    for metric in (hit_ratio, ndcg):
-        with pytest.raises(ArgumentError, match="rank"):
-            metric(ranks, 10)
-        with pytest.raises(ArgumentError, match="k:"):
-            metric(np.array([1]), 0)
-
-
-def test_full_protocol_against_brute_force(split):
+def test_full_protocol(split):
     scorer, logits = coarse_scorer(split.train.num_users, split.train.num_items)
-    ranks = brute_force(logits, split)
-    got = evaluate_full(scorer, split, k=20)
-    assert got == Evaluation(hit_ratio(ranks, 20), ndcg(ranks, 20), 20, len(split.users), got.protocol)
-    assert 0 < got.hr < 1
+    ranks, users = brute_force(logits, split), np.unique(split.users)
+    got = evaluate_full(scorer, split, k=(20, 5), lists=True)
+    assert got.users.tolist() == users.tolist()
+    assert got.held_out == len(split.items)
+    assert "whole catalogue without the user's training items" in got.protocol
+    for name, metric in METRICS.items():
+        for k in (5, 20):
+            expected = [
+                metric(ranks[split.users == user], k, np.zeros((split.users == user).sum(), int)) for user in users
+            ]
+            assert got.per_user[f"{name}@{k}"].tolist() == pytest.approx(np.concatenate(expected).tolist())
+    assert 0 < got.means["HR@20"] < 1
+    assert got.means["HR@5"] == got.hr
+
+    known = np.zeros(logits.shape, bool)
+    known[split.train.users, split.train.items] = True
+    best = np.argsort(np.where(known, np.inf, -logits)[users], axis=1, kind="stable")[:, :20]
+    surprise = np.log2(split.train.num_users / np.maximum(known.sum(axis=0), 1))
+    assert got.per_user["Novelty@20"] == pytest.approx(surprise[best].mean(axis=1))
+    assert got.overall == {f"Coverage@{k}": len(np.unique(best[:, :k])) / logits.shape[1] for k in (5, 20)}
 
 
-def test_candidates_protocol_against_brute_force(split):
+def test_candidates_protocol(split):
+    """Each held-out item has a list of its own; a user's value is the mean of them."""
     scorer, logits = coarse_scorer(split.train.num_users, split.train.num_items)
-    drawn = draw_candidates(split.train.known(), split.train.num_items, split.users, split.items, count=20)
+    drawn = candidates_for(split, count=20)
     ranks = brute_force(logits, split, drawn)
-    for candidates in (drawn, with_repetitions(drawn, split.items)):
-        got = evaluate_candidates(scorer, split.users, split.items, *candidates, k=5)
-        assert (got.hr, got.ndcg) == (hit_ratio(ranks, 5), ndcg(ranks, 5))
+    users = np.unique(split.users)
+    evaluations = [
+        evaluate_candidates(ranker, split.users, split.items, *candidates, (5, 7))
+        for ranker in (scorer,)
+        for candidates in (drawn, with_repetitions(drawn, split.items))
+    ]
+    for got in evaluations:
+        for name, metric in METRICS.items():
+            values = metric(ranks, 5)
+            expected = [values[split.users == user].mean() for user in users]
+            assert got.per_user[f"{name}@5"].tolist() == pytest.approx(expected)
         assert 0 < got.hr < 1
-    assert "1 + 20" in evaluate_candidates(scorer, split.users, split.items, *drawn).protocol
+        assert got.protocol == "1 + 20 candidates for each held-out item, given; ties count against"
+    assert evaluations[0].fingerprint == evaluations[1].fingerprint  # the same questions
 
 
-def test_popularity_follows_the_same_rule(split):
-    counts = np.bincount(split.train.items, minlength=split.train.num_items)
-    scores = np.broadcast_to(counts, (split.train.num_users, counts.size))
-    assert popularity_ranks(split.train, split.users, split.items).tolist() == brute_force(scores, split).tolist()
-    drawn = draw_candidates(split.train.known(), split.train.num_items, split.users, split.items, count=20)
-    for candidates in (drawn, with_repetitions(drawn, split.items)):
-        ranks = popularity_ranks(split.train, split.users, split.items, candidates=candidates)
-        assert ranks.tolist() == brute_force(scores, split, drawn).tolist()
+def test_candidates_are_neither_known_nor_held_out(split):
+    indptr, indices = candidates_for(split, count=45)
+    for n, user in enumerate(split.users):
+        row = indices[indptr[n] : indptr[n + 1]].tolist()
+        known = split.train.items[split.train.users == user]
+        assert not set(row) & {*known.tolist(), *split.items[split.users == user].tolist()}
+        assert len(row) == min(45, 50 - len(set(known.tolist())) - (split.users == user).sum())
 
 
-@pytest.mark.skipif(not ML_1M.is_dir(), reason=f"no MovieLens-1M at {ML_1M}")
-def test_popularity_on_the_papers_own_candidates():
-    pairs = np.loadtxt(ML_1M / "ml-1m.train.rating.gz", dtype=np.int64, usecols=(0, 1))
-    held = np.loadtxt(ML_1M / "ml-1m.test.rating", dtype=np.int64, usecols=(0, 1))
-    negatives = np.loadtxt(ML_1M / "ml-1m.test.negative.gz", dtype=np.int32, usecols=range(1, 100))
-    train = Dataset(pairs[:, 0], pairs[:, 1], None, np.arange(6040), np.arange(3706))
+def test_a_model_that_scores_all_alike_gains_nothing():
+    split = split_of(1)
+    scorer = Scorer.from_tensors(
+        {
+            "gmf.user_embedding.weight": np.zeros((60, 1), np.float32),
+            "gmf.item_embedding.weight": np.zeros((50, 1), np.float32),
+            "output.weight": np.ones((1, 1), np.float32),
+            "output.bias": np.zeros(1, np.float32),
+        }
+    )
+    assert set(evaluate_full(scorer, split).means.values()) == {0.0}
+    assert evaluate_candidates(scorer, split.users, split.items, *candidates_for(split, count=20)).hr == 0
+
+
+def test_the_fingerprint_tells_questions_apart():
+    split = split_of(1)
+    scorer, _ = coarse_scorer(60, 50)
+    other_items = replace(split, items=np.roll(split.items, 1))
+    less_train = replace(split, train=split.train.take(np.arange(1, len(split.train))))
+    prints = [evaluate_full(scorer, each).fingerprint for each in (split, other_items, less_train)]
+    for seed in (0, 1):
+        rows = candidates_for(split, count=20, seed=seed)
+        prints.append(evaluate_candidates(scorer, split.users, split.items, *rows).fingerprint)
+    assert len(set(prints)) == len(prints)
+    assert evaluate_full(Popularity(split.train), split, 3).fingerprint == prints[0]
+
+
+def test_refusals():
+    split = split_of(1)
+    scorer, _ = coarse_scorer(60, 50)
+    for k in (0, [], [5, -1]):
+        with pytest.raises(ArgumentError, match="k: expected"):
+            evaluate_full(scorer, split, k)
+    with pytest.raises(ArgumentError, match="expected held-out items to rank, got none"):
+        evaluate_full(scorer, replace(split, users=split.users[:0], items=split.items[:0]))
+    indptr, indices = candidates_for(split, count=20)
+    for ranker in (scorer, Popularity(split.train)):
+        with pytest.raises(ArgumentError, match="one more than users and items"):
+            evaluate_candidates(ranker, split.users, split.items, indptr[:-1], indices)
+
+
+@pytest.mark.parametrize("ids", [np.array([9, -4, 7]), ["u", "ü", ""]])
+def test_per_user_values_come_back(tmp_path, ids):
+    values = {"HR@5": np.array([1.0, 0, 1]), "NDCG@5": np.array([0.5, 0, 1])}
+    saved = Evaluation(ids, values, {"Coverage@5": 0.25}, 4, "the protocol", "f" * 64)
+    saved.save(tmp_path / "values")
+    back = Evaluation.load(tmp_path / "values")
+    assert list(back.users) == list(ids)
+    assert back.means == saved.means
+    assert (back.held_out, back.protocol, back.fingerprint) == (4, "the protocol", "f" * 64)
+
+
+def test_what_is_no_evaluation_is_refused(tmp_path):
+    path = tmp_path / "values.npz"
+    for content in (b"", b"HR@5", b"PK\x03\x04 torn"):
+        path.write_bytes(content)
+        with pytest.raises(ArgumentError, match=r"values.npz: expected what `Evaluation.save` writes"):
+            Evaluation.load(path)
+    for arrays in ({"x": np.ones(1)}, {"users": np.arange(2), "per_user/HR@5": np.ones(3)}):
+        np.savez(path, **arrays)
+        with pytest.raises(ArgumentError, match=r"values.npz: expected"):
+            Evaluation.load(path)
+
+
+@pytest.mark.skipif(not (DATA / "ml-1m").is_dir(), reason=f"no MovieLens-1M at {DATA}")
+def test_the_papers_own_candidates():
+    """The authors' weights and popularity; 156 users have the held-out item among their 99."""
+    train = np.loadtxt(DATA / "ml-1m/ml-1m.train.rating.gz", dtype=np.int64, usecols=(0, 1))
+    held = np.loadtxt(DATA / "ml-1m/ml-1m.test.rating", dtype=np.int64, usecols=(0, 1))
+    negatives = np.loadtxt(DATA / "ml-1m/ml-1m.test.negative.gz", dtype=np.int32, usecols=range(1, 100))
     candidates = (np.arange(6041, dtype=np.int64) * 99, negatives.ravel())
-    ranks = popularity_ranks(train, held[:, 0], held[:, 1], candidates=candidates)
-    assert hit_ratio(ranks, 10) == pytest.approx(0.4531, abs=0.002)
-    assert ndcg(ranks, 10) == pytest.approx(0.2541, abs=0.002)
+    dataset = Dataset(train[:, 0], train[:, 1], None, np.arange(6040), np.arange(3706))
+    scorer = Scorer.load(DATA / "ncf-weights/neumf8_init.safetensors")
+    ours, popular = (
+        evaluate_candidates(ranker, held[:, 0], held[:, 1], *candidates) for ranker in (scorer, Popularity(dataset))
+    )
+    assert (ours.hr, ours.ndcg) == pytest.approx((0.671026, 0.396939), abs=2e-6)
+    assert (popular.hr, popular.ndcg) == pytest.approx((0.4531, 0.2541), abs=0.002)
+    assert ours.protocol.startswith("1 + 95 to 99 candidates") or ours.protocol.startswith("1 + 98 to 99 candidates")

@@ -11,7 +11,8 @@ import torch
 from neuralcf import ArgumentError, DivergedError, Scorer
 from neuralcf.config import TrainConfig
 from neuralcf.data import Dataset, leave_last_out, planted_taste
-from neuralcf.evaluate import Evaluation, evaluate_full, popularity_ranks
+from neuralcf.evaluate import evaluate_full
+from neuralcf.references import Popularity
 from neuralcf.train import _EpochSampler, _Validation, train
 
 SMALL = TrainConfig(epochs=8, batch_size=256)
@@ -33,7 +34,7 @@ def assert_same_weights(one, other):
 
 def test_training_finds_the_planted_taste(split):
     result = train(split.train, SMALL)
-    popularity = Evaluation.from_ranks(popularity_ranks(split.train, split.users, split.items), 10, "popularity")
+    popularity = evaluate_full(Popularity(split.train), split)
     assert evaluate_full(scorer_of(result.model), split).hr > 0.5 > 3 * popularity.hr
     assert [record.epoch for record in result.history] == list(range(1, 9))
     losses = [record.loss for record in result.history]

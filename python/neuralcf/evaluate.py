@@ -1,132 +1,263 @@
 """How well a model ranks held-out items, by two protocols.
 
 Candidates: each held-out item among some items its user does not know, 99 of them drawn at random in He et al., WWW
-2017, section 4.1. Cheap and common, and dependent on the draw. Full: among the whole catalogue but the user's training
-items. Krichene and Rendle, "On sampled metrics for item recommendation", KDD 2020, show that the two may order models
-differently.
+2017, section 4.1. Cheap and common, and dependent on the draw. Each held-out item has a list of its own, and a user's
+value is the mean over them. Full: among the whole catalogue but the user's training items, all held-out items of a user
+in one list. Krichene and Rendle, "On sampled metrics for item recommendation", KDD 2020, show that the two may order
+models differently.
 
 A rank counts the other items that score at least as high: ties count against the held-out item, so that a model that
-scores everything alike gains nothing. Popularity is ranked by the same rule.
+scores everything alike gains nothing. The references of `neuralcf.references` are ranked by the same rule.
 """
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from os import PathLike
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf._core import Scorer
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.interactions import ExternalIds
 from neuralcf.data.negatives import draw_candidates
-from neuralcf.data.rows import Rows, take_rows
+from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
 from neuralcf.data.split import Split
-from neuralcf.metrics import hit_ratio, ndcg
+from neuralcf.errors import ArgumentError
+from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.results import TopK
 
-__all__ = ["Evaluation", "draw_candidates", "evaluate_candidates", "evaluate_full", "popularity_ranks"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics, and how they were measured."""
-
-    hr: float
-    """HR@k."""
-
-    ndcg: float
-    """NDCG@k."""
-
-    k: int
-    """The cut-off."""
-
-    users: int
-    """How many held-out pairs were ranked, one a user."""
-
-    protocol: str
-    """What each of them was ranked against, in words."""
-
-    @classmethod
-    def from_ranks(cls, ranks: NDArray[np.int64], k: int, protocol: str) -> Evaluation:
-        """Compute the metrics of 0-based ranks, int64 [m]."""
-        return cls(hit_ratio(ranks, k), ndcg(ranks, k), k, len(ranks), protocol)
-
-
-def evaluate_candidates(
-    scorer: Scorer,
-    users: NDArray[np.int64],
-    items: NDArray[np.int64],
-    candidates_indptr: NDArray[np.int64],
-    candidates_indices: NDArray[np.integer[Any]],
-    k: int = 10,
-) -> Evaluation:
-    """Rank each held-out item among the candidates of its row.
-
-    Args:
-        scorer: the model.
-        users: int64 [m].
-        items: int64 [m], the held-out items.
-        candidates_indptr: int64 [m + 1].
-        candidates_indices: int [nnz], items in any order; an item twice in a row counts once, and the held-out item
-        itself,
-            should it be there, does not count.
-        k: the cut-off.
-
-    Raises:
-        OutOfRangeError, ArgumentError, TypeError: indices that do not fit the model or one another.
-    """
-    ranks = scorer.rank_of(users, items, allow=(candidates_indptr, candidates_indices))
-    return Evaluation.from_ranks(ranks, k, _candidates_protocol(candidates_indptr))
-
-
-def evaluate_full(scorer: Scorer, split: Split, k: int = 10) -> Evaluation:
-    """Rank each held-out item among the whole catalogue without the user's training items.
-
-    Raises:
-        OutOfRangeError: a split with users or items outside the model.
-    """
-    ranks = scorer.rank_of(split.users, split.items, exclude=take_rows(split.train.known(), split.users))
-    return Evaluation.from_ranks(ranks, k, FULL_PROTOCOL)
-
+__all__ = [
+    "Evaluation",
+    "Ranker",
+    "candidates_for",
+    "draw_candidates",
+    "evaluate_candidates",
+    "evaluate_full",
+]
 
 FULL_PROTOCOL = "the whole catalogue without the user's training items; ties count against"
 
 
-def popularity_ranks(
-    train: Dataset, users: NDArray[np.int64], items: NDArray[np.int64], *, candidates: Rows | None = None
-) -> NDArray[np.int64]:
-    """Rank held-out items by how many training users have them, the same for everybody: the least a model must beat.
+class Ranker(Protocol):
+    """What can be evaluated: a `Scorer`, a `Reference`, anything that ranks as they do."""
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+
+    def rank_of(
+        self,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        *,
+        exclude: Rows | None = None,
+        allow: tuple[NDArray[np.int64], NDArray[np.integer[Any]]] | None = None,
+    ) -> NDArray[np.int64]:
+        """As `Scorer.rank_of`."""
+
+    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: Rows | None = None) -> TopK:
+        """As `Scorer.top_k`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Metrics of every evaluated user, and how they were measured."""
+
+    users: ExternalIds
+    """The m evaluated users, each once: dense indices, or the ids that were put in their place."""
+
+    per_user: dict[str, NDArray[np.float64]]
+    """Values float64 [m] by name, such as `NDCG@10`."""
+
+    overall: dict[str, float]
+    """What no single user has: `Coverage@k`."""
+
+    held_out: int
+    """How many held-out items were ranked, of all users together."""
+
+    protocol: str
+    """What each of them was ranked against, in words."""
+
+    fingerprint: str
+    """SHA-256 of what was ranked against what: equal only where two evaluations answer the same questions."""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Each metric over all users, in the order of their names' introduction."""
+        return {name: float(values.mean()) for name, values in self.per_user.items()} | self.overall
+
+    @property
+    def hr(self) -> float:
+        """HR at the first cut-off."""
+        return self._first("HR@")
+
+    @property
+    def ndcg(self) -> float:
+        """NDCG at the first cut-off."""
+        return self._first("NDCG@")
+
+    def _first(self, prefix: str) -> float:
+        return next(value for name, value in self.means.items() if name.startswith(prefix))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything to an .npz file, for a paired comparison later."""
+        arrays: dict[str, Any] = {
+            "users": np.asarray(self.users),
+            "held_out": np.array(self.held_out),
+            "protocol": np.array(self.protocol),
+            "fingerprint": np.array(self.fingerprint),
+        }
+        arrays |= {f"per_user/{name}": values for name, values in self.per_user.items()}
+        arrays |= {f"overall/{name}": np.array(value) for name, value in self.overall.items()}
+        with open(path, "wb") as file:  # noqa: PTH123 - np.savez would add a suffix to a path
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            ArgumentError: the file is something else.
+            OSError: it cannot be read.
+        """
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # noqa: PTH123
+                arrays: dict[str, NDArray[Any]] = dict(stored)
+            users = arrays["users"]
+            per_user = {name[9:]: arrays[name] for name in arrays if name.startswith("per_user/")}
+            for name, values in per_user.items():
+                if values.shape != users.shape or values.dtype != np.float64:
+                    raise ValueError(f"{name}: {values.dtype} {list(values.shape)} for {users.size} users")
+            return cls(
+                users=users.tolist() if users.dtype.kind == "U" else users,
+                per_user=per_user,
+                overall={name[8:]: float(arrays[name]) for name in arrays if name.startswith("overall/")},
+                held_out=int(arrays["held_out"]),
+                protocol=str(arrays["protocol"]),
+                fingerprint=str(arrays["fingerprint"]),
+            )
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ArgumentError(f"{path}: expected what `Evaluation.save` writes: {error}") from error
+
+
+def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, lists: bool = False) -> Evaluation:
+    """Rank each held-out item among the whole catalogue without the user's training items.
 
     Args:
-        train: the training part.
+        ranker: the model, or a reference.
+        split: what was trained on, and what was held out: any number of items a user.
+        k: the cut-off, or several.
+        lists: whether to compute coverage and novelty too, which takes the users' lists: a `top_k` more.
+
+    Raises:
+        ArgumentError: nothing held out, or k below 1.
+        OutOfRangeError: a split with users or items outside the model.
+    """
+    cutoffs = _cutoffs(k)
+    users, list_of = _distinct(split.users)
+    known = split.train.known()
+    ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(known, split.users))
+    per_user = _rank_metrics(ranks, cutoffs, list_of)
+    overall: dict[str, float] = {}
+    if lists:
+        best = ranker.top_k(users, max(cutoffs), exclude=take_rows(known, users)).ids
+        popularity = np.bincount(known[1], minlength=split.train.num_items)
+        present = int(np.count_nonzero(np.diff(known[0])))
+        for cutoff in cutoffs:
+            per_user[f"Novelty@{cutoff}"] = novelty(best[:, :cutoff], popularity, present)
+            overall[f"Coverage@{cutoff}"] = coverage(best[:, :cutoff], ranker.num_items)
+    fingerprint = _fingerprint(FULL_PROTOCOL, split.users, split.items, *known)
+    return Evaluation(users, per_user, overall, split.users.size, FULL_PROTOCOL, fingerprint)
+
+
+def evaluate_candidates(
+    ranker: Ranker,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    candidates_indptr: NDArray[np.int64],
+    candidates_indices: NDArray[np.integer[Any]],
+    k: int | Sequence[int] = 10,
+    *,
+    origin: str = "given",
+) -> Evaluation:
+    """Rank each held-out item among the candidates of its row.
+
+    Args:
+        ranker: the model, or a reference.
         users: int64 [m].
         items: int64 [m], the held-out items.
-        candidates: rows [m] as for `evaluate_candidates`; None for the full protocol.
+        candidates_indptr: int64 [m + 1].
+        candidates_indices: int [nnz], items in any order; an item twice in a row counts once, and the held-out item
+            itself, should it be there, does not count.
+        k: the cut-off, or several.
+        origin: where the candidates come from, a word or two for the protocol.
 
-    Returns:
-        int64 [m], 0-based: other items that are at least as popular.
+    Raises:
+        OutOfRangeError, ArgumentError, TypeError: indices that do not fit the model or one another.
     """
-    indptr, indices = train.known()
-    popularity = np.bincount(indices, minlength=train.num_items)  # [I]
-    own = popularity[items]
-    if candidates is not None:
-        return _count_at_least(popularity, candidates, items)
-    everywhere = train.num_items - np.searchsorted(np.sort(popularity), own)  # itself among them
-    return everywhere - 1 - _count_at_least(popularity, take_rows((indptr, indices), users), items)
+    cutoffs = _cutoffs(k)
+    distinct, list_of = _distinct(users)
+    if users.shape != items.shape or candidates_indptr.shape != (users.size + 1,):
+        raise ArgumentError(
+            "candidates_indptr: expected one more than users and items, got lengths "
+            f"{candidates_indptr.size}, {users.size} and {items.size}"
+        )
+    ranks = ranker.rank_of(users, items, allow=(candidates_indptr, candidates_indices))
+    each = _rank_metrics(ranks, cutoffs, np.arange(users.size))
+    of_user = np.bincount(list_of)
+    per_user = {name: np.bincount(list_of, weights=values) / of_user for name, values in each.items()}
+    row = np.repeat(np.arange(users.size), np.diff(candidates_indptr))
+    indices = np.asarray(candidates_indices, dtype=np.int64)
+    others = indices != items[row]
+    counted = rows_from_pairs(row[others], indices[others], users.size, ranker.num_items)
+    protocol = _candidates_protocol(counted[0], origin)
+    fingerprint = _fingerprint(protocol, users, items, *counted)
+    return Evaluation(distinct, per_user, {}, users.size, protocol, fingerprint)
 
 
-def _count_at_least(popularity: NDArray[np.int64], rows: Rows, items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count in each row the distinct items, other than `items[row]`, that are at least as popular as that."""
-    indptr, indices = rows
-    row = np.repeat(np.arange(items.size), np.diff(indptr))
-    keys = np.unique(row * popularity.size + indices)
-    row, other = keys // popularity.size, keys % popularity.size
-    counts = (popularity[other] >= popularity[items[row]]) & (other != items[row])
-    return np.bincount(row[counts], minlength=items.size)
+def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> Rows:
+    """Draw candidates for each held-out item, none of them known to the user or held out; as `draw_candidates`."""
+    train = split.train
+    users, items = np.concatenate([train.users, split.users]), np.concatenate([train.items, split.items])
+    interactions = rows_from_pairs(users, items, train.num_users, train.num_items)
+    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=seed)
 
 
-def _candidates_protocol(indptr: NDArray[np.int64]) -> str:
+def _cutoffs(k: int | Sequence[int]) -> list[int]:
+    cutoffs = sorted({k} if isinstance(k, int) else set(k))
+    if not cutoffs or cutoffs[0] < 1:
+        raise ArgumentError(f"k: expected integers >= 1, got {k!r}")
+    return cutoffs
+
+
+def _distinct(users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if users.size == 0:
+        raise ArgumentError("users: expected held-out items to rank, got none")
+    distinct, position = np.unique(users, return_inverse=True)
+    return distinct, position.reshape(-1)
+
+
+def _rank_metrics(
+    ranks: NDArray[np.int64], cutoffs: Sequence[int], lists: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    metrics = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_rank}
+    return {f"{name}@{k}": metric(ranks, k, lists) for name, metric in metrics.items() for k in cutoffs}
+
+
+def _candidates_protocol(indptr: NDArray[np.int64], origin: str) -> str:
     lengths = np.diff(indptr)
     least, most = int(lengths.min()), int(lengths.max())
     count = str(most) if least == most else f"{least} to {most}"
-    return f"1 + {count} candidates a user; ties count against"
+    return f"1 + {count} candidates for each held-out item, {origin}; ties count against"
+
+
+def _fingerprint(protocol: str, *arrays: NDArray[np.integer[Any]]) -> str:
+    digest = hashlib.sha256(protocol.encode())
+    for array in arrays:
+        digest.update(b" %d " % array.size)
+        digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -1,12 +1,24 @@
-"""Ranking metrics for one held-out item a user.
+"""Metrics of ranked lists; each gives one value a list, so that means, intervals and paired comparisons can follow.
 
-A rank counts the items that come before the held-out one: 0 is the best. With n ranks r:
+A list is one ranking, of one user mostly, with a set R of held-out items in it. The rank r(i) of a held-out item counts
+the items before it: 0 is the best. At a cut-off k:
 
-    HR@k   = (1 / n) sum [r < k]                         the held-out item is among the first k
-    NDCG@k = (1 / n) sum [r < k] / log2(r + 2)           ... and early ones count more
+    HR@k      [min r(i) < k]                             any held-out item among the first k
+    Recall@k  |{i in R : r(i) < k}| / |R|                which share of them
+    MRR@k     [min r(i) < k] / (min r(i) + 1)            how early the first of them
+    NDCG@k    DCG / ideal DCG,  DCG   = sum over i in R with r(i) < k of 1 / log2(r(i) + 2)
+                                ideal = sum over j < min(|R|, k)     of 1 / log2(j + 2)
 
-He et al., WWW 2017, section 4.1; NDCG is that of Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR
-techniques", 2002, whose ideal is 1 where a single item is relevant.
+With a single held-out item the ideal is 1, and HR and NDCG are those of He et al., WWW 2017, section 4.1. NDCG is that
+of Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with gains of 0 and 1; MRR
+that of Voorhees, "The TREC-8 question answering track report", 1999, cut off at k.
+
+Of the first k items as recommended, whatever was held out:
+
+    Coverage@k  share of the catalogue that is recommended to anybody (Ge et al., "Beyond accuracy", RecSys 2010)
+    Novelty@k   mean of log2(U / n(i)) over a list's items, n(i) of U training users have i: bits of surprise
+                (Zhou et al., "Solving the apparent diversity-accuracy dilemma", PNAS 2010); an item that nobody has
+                counts as if one had it
 """
 
 from __future__ import annotations
@@ -18,30 +30,80 @@ from numpy.typing import NDArray
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["hit_ratio", "ndcg"]
+__all__ = ["coverage", "hit_ratio", "ndcg", "novelty", "recall", "reciprocal_rank"]
+
+Ranks = NDArray[np.integer[Any]]
+Values = NDArray[np.float64]
 
 
-def hit_ratio(ranks: NDArray[np.integer[Any]], k: int = 10) -> float:
-    """Compute HR@k of 0-based ranks, int [n].
+def hit_ratio(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute HR@k of each list.
+
+    Args:
+        ranks: int [n], 0-based ranks of held-out items.
+        k: the cut-off.
+        lists: int [n], which list each stands in, every one of 0 .. L - 1 at least once; None when each has its own.
+
+    Returns:
+        float64 [L].
 
     Raises:
-        ArgumentError: no ranks, a negative rank, or k below 1.
+        ArgumentError: no ranks, a negative rank, a list without any, lengths that differ, or k below 1.
     """
-    ranks = _checked(ranks, k)
-    return float(np.mean(ranks < k))
+    return (_first(*_checked(ranks, k, lists)) < k).astype(np.float64)
 
 
-def ndcg(ranks: NDArray[np.integer[Any]], k: int = 10) -> float:
-    """Compute NDCG@k of 0-based ranks, int [n].
+def recall(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute Recall@k of each list; arguments, result and errors as for `hit_ratio`."""
+    ranks, lists = _checked(ranks, k, lists)
+    return np.bincount(lists, weights=ranks < k) / np.bincount(lists)
 
-    Raises:
-        ArgumentError: no ranks, a negative rank, or k below 1.
+
+def reciprocal_rank(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute MRR@k of each list; arguments, result and errors as for `hit_ratio`."""
+    first = _first(*_checked(ranks, k, lists))
+    return np.where(first < k, 1 / (first + 1.0), 0.0)
+
+
+def ndcg(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute NDCG@k of each list; arguments, result and errors as for `hit_ratio`."""
+    ranks, lists = _checked(ranks, k, lists)
+    gains = np.bincount(lists, weights=np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0))
+    held_out = np.minimum(np.bincount(lists), k)
+    ideal = np.cumsum(1 / np.log2(np.arange(held_out.max()) + 2.0))
+    return np.asarray(gains / ideal[held_out - 1], dtype=np.float64)
+
+
+def coverage(recommended: NDArray[np.integer[Any]], num_items: int) -> float:
+    """Compute the share of the catalogue among the recommended items, int [m, k]; -1 stands for no item."""
+    return float(np.unique(recommended[recommended >= 0]).size / num_items)
+
+
+def novelty(recommended: NDArray[np.integer[Any]], popularity: NDArray[np.integer[Any]], num_users: int) -> Values:
+    """Compute the novelty of each list in bits.
+
+    Args:
+        recommended: int [m, k] items; -1 stands for no item, and a list without any has novelty 0.
+        popularity: int [I], how many training users have each item.
+        num_users: U, training users.
+
+    Returns:
+        float64 [m].
     """
-    ranks = _checked(ranks, k)
-    return float(np.mean(np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0)))
+    surprise = np.log2(num_users / np.maximum(popularity, 1))
+    real = recommended >= 0
+    total = np.where(real, surprise[recommended], 0.0).sum(axis=1)
+    return np.asarray(total / np.maximum(real.sum(axis=1), 1), dtype=np.float64)
 
 
-def _checked(ranks: NDArray[np.integer[Any]], k: int) -> NDArray[np.integer[Any]]:
+def _first(ranks: Ranks, lists: Ranks) -> NDArray[np.int64]:
+    """Give the best rank of each list."""
+    first = np.full(lists.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, lists, ranks)
+    return first
+
+
+def _checked(ranks: Ranks, k: int, lists: Ranks | None) -> tuple[Ranks, Ranks]:
     ranks = np.asarray(ranks)
     if k < 1:
         raise ArgumentError(f"k: expected an integer >= 1, got {k!r}")
@@ -49,4 +111,11 @@ def _checked(ranks: NDArray[np.integer[Any]], k: int) -> NDArray[np.integer[Any]
         raise ArgumentError(f"ranks: expected integers [n], n >= 1, got {ranks.dtype} {list(ranks.shape)}")
     if ranks.min() < 0:
         raise ArgumentError(f"ranks: expected 0-based ranks, got {ranks.min()}")
-    return ranks
+    if lists is None:
+        return ranks, np.arange(ranks.size)
+    lists = np.asarray(lists)
+    if lists.shape != ranks.shape or lists.dtype.kind not in "iu":
+        raise ArgumentError(f"lists: expected integers {list(ranks.shape)}, got {lists.dtype} {list(lists.shape)}")
+    if lists.min() < 0 or np.bincount(lists).min() == 0:
+        raise ArgumentError("lists: expected each of 0 .. L - 1 at least once, got a gap or a negative number")
+    return ranks, lists

@@ -7,9 +7,10 @@ from typing import Any
 
 from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
-from neuralcf.data import Dataset, Split, draw_candidates, leave_last_out, leave_one_out
-from neuralcf.evaluate import Evaluation, evaluate_candidates, evaluate_full, popularity_ranks
+from neuralcf.data import Dataset, Split, leave_last_out, leave_one_out
+from neuralcf.evaluate import Evaluation, Ranker, candidates_for, evaluate_candidates, evaluate_full
 from neuralcf.export import export
+from neuralcf.references import Popularity
 from neuralcf.train import TrainResult, train
 
 __all__ = ["Metric", "Run", "hold_out", "measure", "run"]
@@ -86,15 +87,15 @@ def hold_out(dataset: Dataset, seed: int) -> Split:
 
 def measure(scorer: Scorer, split: Split, seed: int, k: int = 10) -> list[Metric]:
     """Compute HR@k and NDCG@k among 1 + 99 candidates and in the full catalogue, of the model and of popularity."""
-    users, items = split.users, split.items
-    candidates = draw_candidates(split.train.known(), split.train.num_items, users, items, seed=seed)
+    candidates = candidates_for(split, seed=seed)
+
+    def both(ranker: Ranker) -> tuple[Evaluation, Evaluation]:
+        drawn = evaluate_candidates(ranker, split.users, split.items, *candidates, k, origin=f"drawn with seed {seed}")
+        return drawn, evaluate_full(ranker, split, k)
+
     metrics = []
-    for among, ours, rows in (
-        ("1 + 99", evaluate_candidates(scorer, users, items, *candidates, k), candidates),
-        ("all items", evaluate_full(scorer, split, k), None),
-    ):
-        ranks = popularity_ranks(split.train, users, items, candidates=rows)
-        popular = Evaluation.from_ranks(ranks, k, ours.protocol)
-        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, ours.users, among, ours.protocol))
-        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, ours.users, among, ours.protocol))
+    names = ("1 + 99", "all items")
+    for among, ours, popular in zip(names, both(scorer), both(Popularity(split.train)), strict=True):
+        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, len(ours.users), among, ours.protocol))
+        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, len(ours.users), among, ours.protocol))
     return metrics
