@@ -132,8 +132,8 @@ def _end_of_rows(block: bytes) -> int:
 
 
 def _text(block: bytes) -> io.StringIO:
-    """Give a block as lines; bytes that are not UTF-8 become lone surrogates."""
-    return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="")
+    """Give a block as lines, which end in a line feed; bytes that are not UTF-8 become lone surrogates."""
+    return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="\n")
 
 
 def _recognise_delimiter(path: Path, block: bytes, line: int) -> str:
