@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,23 +85,34 @@ def read(format_: str, path: Path) -> dict[str, float]:
     }
 
 
+def in_its_own_process(*arguments: str) -> dict[str, Any]:
+    """Run this program; a child inherits its parent's peak of memory, so the parent stays small."""
+    command = [sys.executable, __file__, *arguments]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
+    parser.add_argument("--make", help=argparse.SUPPRESS)
     parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.make:
+        paths = make(options.rows, Path(options.make))
+        print(json.dumps({format_: str(path) for format_, path in paths.items()}))
+        return
     if options.read:
         print(json.dumps(read(options.read[0], Path(options.read[1]))))
         return
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rows:,} rows")
     checksums = set()
     with tempfile.TemporaryDirectory() as folder:
-        paths = make(options.rows, Path(folder))
+        paths = in_its_own_process("--make", folder, "--rows", str(options.rows))
         for format_ in options.formats:
-            path = paths[format_]
-            command = [sys.executable, __file__, "--read", format_, str(path)]
-            figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            path = Path(paths[format_])
+            figures = in_its_own_process("--read", format_, str(path))
             if figures["rows"] != options.rows or figures["kept"] != options.rows:
                 raise SystemExit(f"{format_}: expected {options.rows} rows, got {figures}")
             checksums.add((figures["users"], figures["items"], figures["checksum"]))

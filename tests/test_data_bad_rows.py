@@ -32,6 +32,7 @@ BAD_ROWS = {  # what stands between the header with a good row, lines 1 and 2, a
     "bytes that are not UTF-8": (b"\xe9,6,3,4\n", {3: r"user: expected UTF-8 text, got '\udce9'"}),
     "a NUL byte": ("5\0,6,3,4\n", {3: "NUL"}),
     "text behind a closing quote": ('"5"x,6,3,4\n', {3: "expected columns separated by ','"}),
+    "a carriage return alone": ("5,6,3,4\r7,8,3,4\n", {3: "expected lines that end in a line feed"}),
     "a second header": (HEADER, {3: "rating: expected a number, got 'rating'"}),
     "behind blank lines": ("\n \n5,6,x,4\n", {5: "rating: expected a number, got 'x'"}),
     "behind an end of line in quotes": ('"a\nb",6,3,4\n5,6,x,4\n', {5: "rating: expected a number, got 'x'"}),
@@ -100,6 +101,15 @@ def test_a_file_that_cannot_be_trusted_raises_in_any_case(tmp_path, data, messag
     path.write_bytes(data)
     with pytest.raises(ArgumentError, match=message):
         read_interactions(path, on_bad_rows=on_bad_rows)
+
+
+def test_a_bad_first_row_is_counted_once(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text(HEADER + '"5"x,6,3,4\n' + GOOD)
+    assert read_interactions(path, on_bad_rows="report")[1].bad_lines.tolist() == [2]
+    path.write_text('"5"x,6,3,4\n' + GOOD)
+    with pytest.raises(ArgumentError, match=r"ratings\.csv:1: expected columns separated by ','"):
+        read_interactions(path, on_bad_rows="report")  # the first row tells what the columns are
 
 
 def test_only_bad_rows_is_an_error_that_counts_them(tmp_path):

@@ -113,6 +113,8 @@ def test_numbers_alone_can_be_timestamps_of_either_type(tmp_path):
     dataset, report = read_interactions(path)
     assert dataset.timestamps.tolist() == [5.0, 5.5, 6.0]
     assert report.duplicates == 78
+    path.write_text(f"1,1,3,{2**62 + 1}\n\n2,2,3,5.5\n")
+    assert read_interactions(path)[0].timestamps.tolist() == [2.0**62, 5.5]
 
 
 # ---- blocks

@@ -119,7 +119,7 @@ def render(facts: dict[str, Any]) -> str:
         if file["below_threshold"]:
             lines.append(_row("left out", f"{file['below_threshold']:,} below the least rating"))
         if file["duplicates"]:
-            what = f"{file['duplicates']:,} repeat an earlier pair"
+            what = f"{file['duplicates']:,} of the same user and item as another row"
             listed = ", ".join(map(str, file["duplicate_lines"]))
             more = ", ..." if file["duplicates"] > len(file["duplicate_lines"]) else ""
             lines.append(_row("duplicates", f"{what}: {'line' if file['delimiter'] else 'row'} {listed}{more}"))

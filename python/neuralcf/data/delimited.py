@@ -176,7 +176,9 @@ class _Reader:
     def first_row(self, block: bytes, line: int) -> tuple[list[str], bytes]:
         """Give the first row that is not blank, and what follows it."""
         text = _text(block)
-        _, row = next(self._split(text, line), (line, []))
+        at, row = next(self._split(text, line), (line, []))
+        if isinstance(row, _Problem):
+            raise ArgumentError(f"{self.path}:{at}: {row.text}")
         return row, text.read().encode("utf-8", "surrogateescape")
 
     def read(self, block: bytes, line: int) -> None:
@@ -270,6 +272,7 @@ class _Reader:
                 hint = " (if this line names the columns, pass header=True)" if first else ""
                 self.bad.add(at, problem.text + hint, missing=problem.missing)
                 continue
+            assert isinstance(row, list)
             lines.append(at)
             for field, place in places.items():
                 texts[field].append(row[place].strip())
@@ -282,12 +285,12 @@ class _Reader:
                 [np.array([float(text) for text in texts["rating"]], dtype=np.float64)]
             )
         if "timestamp" in texts:
-            values = [self._time(text) for text in texts["timestamp"]]
-            whole = all(isinstance(value, int) for value in values)
-            columns["timestamp"] = pa.chunked_array([pa.array(values, type=pa.int64() if whole else pa.float64())])
+            times = [self._time(text) for text in texts["timestamp"]]
+            whole = all(isinstance(time, int) for time in times)
+            columns["timestamp"] = pa.chunked_array([np.array(times, dtype=np.int64 if whole else np.float64)])
         return columns, np.array(lines, dtype=np.int64)
 
-    def _split(self, text: io.StringIO, line: int) -> Iterator[tuple[int, list[str]]]:
+    def _split(self, text: io.StringIO, line: int) -> Iterator[tuple[int, list[str] | _Problem]]:
         """Give the rows that are not blank, each with the line on which it begins; `text` begins at `line`."""
         if not self._one_byte:
             for at, one_line in enumerate(text, start=line):
@@ -304,12 +307,17 @@ class _Reader:
             except csv.Error as error:
                 if "unexpected end" in str(error):  # which rows the quote has swallowed nobody knows
                     raise ArgumentError(f"{self.path}:{at}: expected a closing quote, got none to the end") from error
-                self.bad.add(at, f"expected columns separated by {self.delimiter!r}: {error}")
+                if "new-line" in str(error):
+                    yield at, _Problem("expected lines that end in a line feed, got a carriage return alone")
+                else:
+                    yield at, _Problem(f"expected columns separated by {self.delimiter!r}: {error}")
                 continue
             if len(row) > 1 or (row and row[0].strip()):
                 yield at, row
 
-    def _problem(self, row: list[str]) -> _Problem | None:
+    def _problem(self, row: list[str] | _Problem) -> _Problem | None:
+        if isinstance(row, _Problem):
+            return row
         if len(row) != self.layout.width:
             return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {_shown(row)}")
         for field, place in self.layout.places().items():
@@ -344,7 +352,7 @@ class _Reader:
             return None
         start = block[: 1 << 16]  # some rows at least
         for _, row in self._split(_text(start[: _end_of_rows(start)] or block), line):
-            if len(row) == self.layout.width and row[place].strip():
+            if not isinstance(row, _Problem) and len(row) == self.layout.width and row[place].strip():
                 return _date(row[place].strip()) is not None
         return None
 
@@ -432,5 +440,5 @@ def _microseconds(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def _join(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
     """Put the blocks' parts of a column after one another; where some are float64 and some int64, as float64."""
     if any(part.type == pa.float64() for part in parts):
-        parts = [part.cast(pa.float64()) for part in parts]
+        parts = [part.cast(pa.float64(), safe=False) for part in parts]
     return pa.chunked_array(list(chain.from_iterable(part.chunks for part in parts)), type=parts[0].type)
