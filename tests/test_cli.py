@@ -192,7 +192,7 @@ def test_usage_errors_and_help(capsys):
             main(arguments)
         assert left.value.code == 2
     capsys.readouterr()
-    for command in ("train", "recommend", "inspect", "doctor", "demo"):
+    for command in ("train", "evaluate", "compare", "recommend", "inspect", "doctor", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0

@@ -1,4 +1,4 @@
-"""The command line: `neuralcf train`, `describe`, `recommend`, `inspect`, `doctor`, `demo`.
+"""The command line: `neuralcf train`, `evaluate`, `compare`, `describe`, `recommend`, `inspect`, `doctor`, `demo`.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An expected error is one sentence on stderr.
 """
@@ -95,6 +95,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_train_options(train)
 
+    evaluate = command(
+        "evaluate", _evaluate, "measure a model on held-out interactions", "neuralcf evaluate model ratings.csv"
+    )
+    evaluate.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    evaluate.add_argument("data", metavar="DATA", help=_SPLIT_DATA)
+    _add_questions(evaluate)
+    evaluate.add_argument(
+        "--references",
+        nargs="+",
+        default=[],
+        choices=("popularity", "itemknn", "ease"),
+        help="to rank beside the model",
+    )
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
+    evaluate.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
+
+    compare = command(
+        "compare",
+        _compare,
+        "compare two models on the same held-out interactions, user by user",
+        "neuralcf compare model ease ratings.csv",
+    )
+    for name in "AB":
+        compare.add_argument(
+            name, help="a model, popularity, itemknn or ease; or an .npz file that evaluate --per-user wrote"
+        )
+    compare.add_argument("data", nargs="?", metavar="DATA", help=f"{_SPLIT_DATA}; not for .npz files")
+    _add_questions(compare)
+
     describe = command("describe", _describe, "tell what is in a file of interactions", "neuralcf describe ratings.csv")
     describe.add_argument("data", metavar="DATA", help=f"{_DATA}; or X, for X.train.rating and the two beside it")
     _add_data_options(describe)
@@ -127,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
 _DATA = "a text file, one interaction a line (.gz too), or a Parquet file"
 
 
+_SPLIT_DATA = (
+    "what the model was trained on, split again as it was; with --held-out the training part; or X, for X.train.rating "
+    "and the two beside it"
+)
+
+
 def _add_train_options(train: Any) -> None:
     train.add_argument("ratings", metavar="RATINGS", help=_DATA)
     train.add_argument(
@@ -148,6 +183,21 @@ def _add_train_options(train: Any) -> None:
     run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate of Adam")
     run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction")
     run.add_argument("--seed", type=int, metavar="N")
+
+
+def _add_questions(parser: Any) -> None:
+    _add_data_options(parser)
+    questions = parser.add_argument_group("evaluation")
+    questions.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
+    questions.add_argument(
+        "--protocol",
+        choices=("full", "1+99"),
+        default="full",
+        help="rank among the whole catalogue (default), or among 99 candidates: those of X, or drawn ones",
+    )
+    questions.add_argument("-k", type=_positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
+    questions.add_argument("--seed", type=int, default=0, metavar="N", help="decides the drawn candidates (default 0)")
+    _add_json(questions)
 
 
 def _add_data_options(parser: Any) -> None:
@@ -285,6 +335,38 @@ def _describe(options: argparse.Namespace) -> None:
         options.on_bad_rows = "report"  # bad rows are part of what there is to tell
     facts = describe.describe(options.data, **_reading(options))
     print(json.dumps(facts) if options.json else describe.render(facts))
+
+
+def _questions(options: argparse.Namespace) -> Any:
+    return _import("evaluate_command").Questions(
+        data=options.data,
+        reading=_reading(options),
+        held_out=options.held_out,
+        protocol=options.protocol,
+        cutoffs=options.k,
+        seed=options.seed,
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    command = _import("evaluate_command")
+    evaluations = command.evaluate_model(options.model, _questions(options), options.references)
+    facts = json.dumps(command.evaluation_json(evaluations))
+    print(facts if options.json else command.evaluation_text(evaluations))
+    if options.out is not None:
+        options.out.write_text(facts + "\n", encoding="utf-8")
+    if options.per_user is not None:
+        evaluations[options.model].save(options.per_user)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    command = _import("evaluate_command")
+    a, b = command.evaluate_or_load((options.A, options.B), _questions(options) if options.data else None)
+    differences = _import("compare").compare(a, b)
+    text = (
+        json.dumps(command.comparison_json(differences, a)) if options.json else command.comparison_text(differences, a)
+    )
+    print(text)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuralcf.data.interactions import Dataset
 from neuralcf.data.negatives import draw_candidates, draw_negatives
-from neuralcf.data.split import GivenSplit, Split, given, leave_last_out, leave_one_out, split_by_time
+from neuralcf.data.split import GivenSplit, Split, given, hold_out, leave_last_out, leave_one_out, split_by_time
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "draw_candidates",
     "draw_negatives",
     "given",
+    "hold_out",
     "leave_last_out",
     "leave_one_out",
     "planted_taste",

@@ -16,7 +16,7 @@ from neuralcf.data.interactions import Dataset, ExternalIds
 from neuralcf.data.rows import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
 
-__all__ = ["GivenSplit", "Split", "given", "leave_last_out", "leave_one_out", "split_by_time"]
+__all__ = ["GivenSplit", "Split", "given", "hold_out", "leave_last_out", "leave_one_out", "split_by_time"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,11 @@ def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
     drawn = _hold_out(distinct, order, f"the held-out item is drawn at random with seed {seed}; {_ALWAYS}")
     held = drawn.users * dataset.num_items + drawn.items
     return Split(_without(dataset, held), drawn.users, drawn.items, drawn.guarantee)
+
+
+def hold_out(dataset: Dataset, seed: int = 0) -> Split:
+    """Hold out each user's latest interaction, or one at random where the data have no timestamps."""
+    return leave_one_out(dataset, seed) if dataset.timestamps is None else leave_last_out(dataset)
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:

@@ -1,0 +1,244 @@
+"""What `neuralcf evaluate` and `neuralcf compare` do: make the split again, rank, print tables or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf._core import Ids, Scorer, open_model
+from neuralcf.compare import Difference, interval
+from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
+from neuralcf.data.interactions import ExternalIds
+from neuralcf.data.rows import Rows, rows_from_pairs
+from neuralcf.errors import ArgumentError
+from neuralcf.evaluate import Evaluation, Ranker, candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.references import REFERENCES
+
+__all__ = [
+    "Questions",
+    "comparison_json",
+    "comparison_text",
+    "evaluate_model",
+    "evaluate_or_load",
+    "evaluation_json",
+    "evaluation_text",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is to be evaluated on, and how."""
+
+    data: str
+    """A file of interactions, or X for the files X.train.rating and the two beside it."""
+    reading: dict[str, Any]
+    """Further arguments of `read_interactions`."""
+    held_out: str | None = None
+    """A file of held-out interactions; None makes the split again that the model was trained on."""
+    protocol: str = "full"
+    """`full` or `1+99`."""
+    cutoffs: Sequence[int] = (5, 10, 20)
+    """k."""
+    seed: int = 0
+    """Decides the drawn candidates."""
+
+    def ask(self, ranker: Ranker, split: Split) -> Evaluation:
+        """Evaluate a ranker on a split."""
+        if self.protocol == "full":
+            evaluation = evaluate_full(ranker, split, self.cutoffs, lists=True)
+        else:
+            rows = split.candidates if isinstance(split, GivenSplit) else None
+            origin = "given" if rows is not None else f"drawn with seed {self.seed}"
+            candidates = rows if rows is not None else candidates_for(split, seed=self.seed)
+            held = split.users, split.items
+            evaluation = evaluate_candidates(ranker, *held, *candidates, self.cutoffs, origin=origin)
+        ids, users = split.train.user_ids, np.asarray(evaluation.users)
+        return replace(evaluation, users=ids[users] if isinstance(ids, np.ndarray) else [ids[user] for user in users])
+
+
+def evaluate_model(path: str, questions: Questions, references: Sequence[str] = ()) -> dict[str, Evaluation]:
+    """Evaluate a model, under its path, and references fitted on the same training part, under their names.
+
+    Raises:
+        ArgumentError: data that are not those of the model, or nothing to rank.
+        ModelFormatError, OSError: files that cannot be read.
+    """
+    scorer, user_ids, item_ids = open_model(path)
+    split = _in_model_indices(_split(path, questions), scorer, user_ids, item_ids)
+    evaluations = {path: questions.ask(scorer, split)}
+    return evaluations | {name: questions.ask(REFERENCES[name](split.train), split) for name in references}
+
+
+def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tuple[Evaluation, Evaluation]:
+    """Get two evaluations to compare: per-user values from .npz files, or models and references to evaluate.
+
+    Raises:
+        ArgumentError: a model without data, or a reference without a model beside it.
+    """
+    models = [path for path in paths if path not in REFERENCES and not path.endswith(".npz")]
+    names = [path for path in paths if path in REFERENCES]
+    evaluations = {path: Evaluation.load(path) for path in paths if path.endswith(".npz")}
+    if (models or names) and questions is None:
+        raise ArgumentError(f"{(models + names)[0]}: expected DATA to evaluate it on, or per-user values in .npz files")
+    if names and not models:
+        raise ArgumentError(f"{names[0]}: expected a model beside a reference, whose split it takes")
+    for path in models:
+        assert questions is not None
+        evaluations |= evaluate_model(path, questions, names)
+    return evaluations[paths[0]], evaluations[paths[1]]
+
+
+def _split(path: str, questions: Questions) -> Split:
+    """Read the data and split them as the model was trained, or as the files are."""
+    from neuralcf.data.ncf import find_ncf, read_ncf
+    from neuralcf.data.read import read_interactions
+
+    if questions.held_out is not None:
+        train, _ = read_interactions(questions.data, **questions.reading)
+        return given(train, read_interactions(questions.held_out, **questions.reading)[0])
+    if not Path(questions.data).exists():
+        find_ncf(questions.data, "train.rating")
+        return read_ncf(questions.data)
+    stored = Path(path) / "config.json"
+    config = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    fingerprint, seed = config.get("data", {}).get("fingerprint"), config.get("training", {}).get("seed")
+    if fingerprint is None or seed is None:
+        raise ArgumentError(
+            f"{path}: the model does not tell what it was trained on; pass what is held out as --held-out"
+        )
+    dataset, _ = read_interactions(questions.data, **questions.reading)
+    if dataset.fingerprint() != fingerprint:
+        raise ArgumentError(
+            f"{questions.data}: expected the interactions that {path} was trained on, read with the same options, "
+            f"got others ({len(dataset):,}); pass what is held out as --held-out"
+        )
+    return hold_out(dataset, seed)
+
+
+def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None) -> Split:
+    """Give the split in the dense indices of the model, without what the model does not know.
+
+    The ids of a model that was saved without are 0, 1, ...
+    """
+    train = split.train
+    users, all_users = _places("user", train.user_ids, user_ids, scorer.num_users)
+    items, all_items = _places("item", train.item_ids, item_ids, scorer.num_items)
+    known = (users[train.users] >= 0) & (items[train.items] >= 0)
+    kept = train.take(known)
+    mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items)
+    held = (users[split.users] >= 0) & (items[split.items] >= 0)
+    guarantee = split.guarantee
+    if not held.all():
+        left_out = held.size - int(held.sum())
+        note = f"{left_out:,} held-out pairs of users or with items that the model does not know are left out"
+        print(f"neuralcf: {note}", file=sys.stderr)
+        guarantee += f"; {note}"
+    pairs = users[split.users[held]], items[split.items[held]]
+    if not isinstance(split, GivenSplit) or split.candidates is None:
+        return Split(mapped, *pairs, guarantee)
+    return GivenSplit(mapped, *pairs, guarantee, _candidates(split.candidates, held, items))
+
+
+def _candidates(rows: Rows, held: NDArray[np.bool_], items: NDArray[np.int64]) -> Rows:
+    indptr, indices = rows
+    row = np.repeat(np.arange(held.size), np.diff(indptr))
+    kept = held[row] & (items[indices] >= 0)
+    number = np.cumsum(held) - 1  # of the row among those that are kept
+    return rows_from_pairs(number[row[kept]], items[indices[kept]], int(held.sum()), int(items.max()) + 1)
+
+
+def _places(
+    what: str, ours: ExternalIds, stored: Ids | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | list[str]]:
+    """Give the model's index of each of our ids, -1 where it has none, and all ids of the model."""
+    kind = "int64" if isinstance(ours, np.ndarray) else "str"
+    expected = "int64" if stored is None else stored.kind
+    if kind != expected:
+        raise ArgumentError(f"{what}s: expected ids of the model's type, {expected}, got {kind}")
+    if stored is not None:
+        return stored.find(ours), stored.take(np.arange(count))
+    indices = np.asarray(ours)
+    return np.where((indices >= 0) & (indices < count), indices, -1), np.arange(count)
+
+
+def evaluation_json(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+    """Give every number with its protocol; an interval that is undefined is null."""
+    results = {}
+    for name, evaluation in evaluations.items():
+        means: dict[str, Any] = {
+            metric: {key: _finite(value) for key, value in asdict(interval(values)).items()}
+            for metric, values in evaluation.per_user.items()
+        }
+        means |= {metric: {"mean": value} for metric, value in evaluation.overall.items()}
+        results[name] = {metric: {**value, "protocol": evaluation.protocol} for metric, value in means.items()}
+    one = next(iter(evaluations.values()))
+    return {
+        "users": len(one.users),
+        "held_out": one.held_out,
+        "fingerprint": one.fingerprint,
+        "interval": "95%, normal approximation over users",
+        "results": results,
+    }
+
+
+def evaluation_text(evaluations: dict[str, Evaluation]) -> str:
+    """Make a table: a metric a line, a ranker a column, mean +- half the 95% interval, the protocol at the end."""
+    one = next(iter(evaluations.values()))
+    names = [Path(name).name or name for name in evaluations]
+    width = max(16, *(len(name) + 2 for name in names))
+    lines = [
+        f"{one.held_out:,} held-out items of {len(one.users):,} users; +- is the 95% interval of the mean over users",
+        f"{'':12}" + "".join(f"{name:>{width}}" for name in names) + "   ranked among",
+    ]
+    for metric in one.means:
+        cells = []
+        for evaluation in evaluations.values():
+            text = f"{evaluation.means[metric]:.4f}"
+            if metric in evaluation.per_user:
+                bounds = interval(evaluation.per_user[metric])
+                text += f" +-{bounds.high - bounds.mean:.4f}"
+            else:
+                text += " " * 8
+            cells.append(f"{text:>{width}}")
+        lines.append(f"{metric:12}{''.join(cells)}   {one.protocol}")
+    return "\n".join(lines)
+
+
+def comparison_text(differences: Sequence[Difference], a: Evaluation) -> str:
+    """Make a table of A, B and their difference with its interval and p."""
+    lines = [
+        f"{a.held_out:,} held-out items of the same {len(a.users):,} users",
+        f"{'':12}{'A':>9}{'B':>9}{'A - B':>10}{'95% interval':>22}{'p':>9}   ranked among",
+    ]
+    for each in differences:
+        text = f"{each.metric:12}{each.a:9.4f}{each.b:9.4f}{each.a - each.b:+10.4f}"
+        if each.difference is None or each.p is None:
+            text += " " * 31
+        else:
+            bounds = f"{each.difference.low:+.4f} to {each.difference.high:+.4f}"
+            text += f"{bounds:>22}{each.p:9.4f}"
+        lines.append(f"{text}   {a.protocol}")
+    return "\n".join([*lines, "p: two-sided sign-flip permutation test on per-user differences, 10,000 flips"])
+
+
+def comparison_json(differences: Sequence[Difference], a: Evaluation) -> dict[str, Any]:
+    """Give every difference with its protocol; an interval that is undefined is null."""
+    rows = []
+    for each in differences:
+        row = asdict(each)
+        if each.difference is not None:
+            row["difference"] = {key: _finite(value) for key, value in row["difference"].items()}
+        rows.append({**row, "protocol": a.protocol})
+    test = "sign-flip permutation, two-sided, 10,000 flips"
+    return {"users": len(a.users), "held_out": a.held_out, "fingerprint": a.fingerprint, "test": test, "metrics": rows}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,154 @@
+"""`neuralcf evaluate` and `neuralcf compare`: from files to numbers, and what is refused."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import neuralcf
+from neuralcf.cli import main
+from neuralcf.data import hold_out, read_interactions
+from neuralcf.evaluate import Evaluation, candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.references import EASE, REFERENCES, ItemKNN, Popularity
+
+USERS, ITEMS = 30, 25
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    """Ids that are strings and not in order."""
+    rng = np.random.default_rng(0)
+    rows = [(f"u{u}", f"i{i}", at) for u in range(USERS) for at, i in enumerate(rng.permutation(ITEMS)[:6])]
+    path = tmp_path_factory.mktemp("data") / "ratings.csv"
+    path.write_text("user,item,timestamp\n" + "".join(f"{u},{i},{at}\n" for u, i, at in rows))
+    return path
+
+
+def save(path, users, items, ids=None, config=None, seed=0):
+    rng = np.random.default_rng(seed)
+    tensors = {
+        "gmf.user_embedding.weight": rng.standard_normal((users, 4)),
+        "gmf.item_embedding.weight": rng.standard_normal((items, 4)),
+        "output.weight": np.ones((1, 4)),
+        "output.bias": np.zeros(1),
+    }
+    neuralcf.save({k: v.astype(np.float32) for k, v in tensors.items()}, path, kind="gmf", ids=ids, config=config)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(ratings):
+    return read_interactions(ratings)[0]
+
+
+@pytest.fixture(scope="module")
+def models(dataset, tmp_path_factory):
+    """Two models that were trained on the ratings, as config.json tells."""
+    config = {"training": {"seed": 3}, "data": {"fingerprint": dataset.fingerprint()}}
+    ids, folder = (dataset.user_ids, dataset.item_ids), tmp_path_factory.mktemp("models")
+    return [save(folder / name, USERS, len(ids[1]), ids, config, seed) for seed, name in enumerate("ab")]
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_evaluate_full(models, dataset, ratings, tmp_path, capsys):
+    references = [kind(hold_out(dataset).train) for kind in (Popularity, ItemKNN, EASE)]
+    out, per_user = tmp_path / "out.json", tmp_path / "values.npz"
+    options = ["-k", 3, 8, "--references", *REFERENCES, "--out", out, "--per-user", per_user]
+    code, text, err = run(capsys, "evaluate", models[0], ratings, *options)
+    assert (code, err) == (0, "")
+    facts = json.loads(out.read_text())
+    expected = [
+        evaluate_full(r, hold_out(dataset), (3, 8), lists=True) for r in (neuralcf.Scorer.load(models[0]), *references)
+    ]
+    for name, evaluation in zip((str(models[0]), *REFERENCES), expected, strict=True):
+        assert {metric: entry["mean"] for metric, entry in facts["results"][name].items()} == evaluation.means
+        assert all(entry["protocol"] == evaluation.protocol for entry in facts["results"][name].values())
+        for metric, mean in evaluation.means.items():
+            assert re.search(rf"^{metric} .*{mean:.4f}.* {evaluation.protocol}$", text, re.MULTILINE)
+    stored = Evaluation.load(per_user)
+    assert stored.users == dataset.user_ids
+    assert stored.per_user["NDCG@8"].tolist() == expected[0].per_user["NDCG@8"].tolist()
+
+
+def test_drawn_candidates(models, dataset, ratings, capsys):
+    code, text, _ = run(capsys, "evaluate", models[0], ratings, "--protocol", "1+99", "-k", 2, "--seed", 5, "--json")
+    split = hold_out(dataset)
+    rows = candidates_for(split, seed=5)
+    expected = evaluate_candidates(neuralcf.Scorer.load(models[0]), split.users, split.items, *rows, 2)
+    result = json.loads(text)["results"][str(models[0])]
+    assert (code, {metric: entry["mean"] for metric, entry in result.items()}) == (0, expected.means)
+    assert "drawn with seed 5" in result["HR@2"]["protocol"]
+
+
+def test_the_papers_files_and_a_model_without_ids(tmp_path, capsys):
+    """Users 0 and 1 of three items beside two of each; the held-out item is among its own candidates."""
+    model = save(tmp_path / "model", 2, 7)
+    (tmp_path / "x.train.rating").write_text("0\t0\t1\n0\t1\t1\n1\t2\t1\n1\t3\t1\n")
+    (tmp_path / "x.test.rating").write_text("0\t4\t1\n1\t6\t1\n")
+    (tmp_path / "x.test.negative").write_text("(0,4)\t5\t6\t4\n(1,6)\t4\t5\t0\n")
+    code, text, err = run(capsys, "evaluate", model, tmp_path / "x", "--protocol", "1+99", "-k", 1, 2, "--json")
+    assert (code, err) == (0, "")
+    scores = neuralcf.Scorer.load(model).score_batch([0, 0, 0, 1, 1, 1, 1], [4, 5, 6, 6, 4, 5, 0], logits=True)
+    ranks = np.array([(scores[1:3] >= scores[0]).sum(), (scores[4:] >= scores[3]).sum()])
+    result = json.loads(text)["results"][str(model)]
+    assert [result[f"HR@{k}"]["mean"] for k in (1, 2)] == [(ranks < k).mean() for k in (1, 2)]
+    assert "1 + 2 to 3 candidates for each held-out item, given" in result["HR@1"]["protocol"]
+
+
+def test_held_out_in_a_file_of_its_own(models, dataset, ratings, tmp_path, capsys):
+    """What the model does not know is left out; several held-out items a user."""
+    known = set(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
+    new = [(0, i) for i in range(len(dataset.item_ids)) if (0, i) not in known][:3]
+    lines = [f"{dataset.user_ids[u]},{dataset.item_ids[i]}" for u, i in new] + ["nobody,i1", "u1,nothing"]
+    (tmp_path / "test.csv").write_text("user,item\n" + "\n".join(lines) + "\n")
+    code, text, err = run(capsys, "evaluate", models[0], ratings, "--held-out", tmp_path / "test.csv", "--json")
+    facts = json.loads(text)
+    assert (code, facts["users"], facts["held_out"]) == (0, 1, 3)
+    assert "2 held-out pairs" in err
+
+
+def test_compare(models, ratings, tmp_path, capsys):
+    for model in models:
+        assert main(["evaluate", str(model), str(ratings), "--per-user", str(tmp_path / f"{model.name}.npz")]) == 0
+    capsys.readouterr()
+    code, stored, _ = run(capsys, "compare", tmp_path / "a.npz", tmp_path / "b.npz", "--json")
+    assert (code, stored) == run(capsys, "compare", *models, ratings, "--json")[:2]
+    assert (code, stored) == run(capsys, "compare", models[0], tmp_path / "b.npz", ratings, "--json")[:2]
+    a, b = (Evaluation.load(tmp_path / f"{name}.npz") for name in "ab")
+    row = next(row for row in json.loads(stored)["metrics"] if row["metric"] == "NDCG@10")
+    assert row["difference"]["mean"] == pytest.approx(a.means["NDCG@10"] - b.means["NDCG@10"])
+    assert 0 < row["p"] <= 1
+    code, text, _ = run(capsys, "compare", models[0], "ease", ratings)
+    assert code == 0
+    assert re.search(r"^NDCG@10 .* to .*whole catalogue", text, re.MULTILINE)
+
+
+def test_refusals(models, ratings, dataset, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    other.write_text("".join(ratings.read_text().splitlines(keepends=True)[:-1]))
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("user,item\n1,2\n1,3\n")
+    bare = save(tmp_path / "bare", 2, 3)
+    ids = (dataset.user_ids, dataset.item_ids)
+    untold = save(tmp_path / "untold", USERS, len(ids[1]), ids)
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    for arguments, message in [
+        (["evaluate", models[0], other], "other.csv: expected the interactions that"),
+        (["evaluate", untold, ratings], "does not tell what it was trained on; pass what is held out as --held-out"),
+        (["evaluate", models[0], tmp_path / "absent"], "absent.train.rating"),
+        (["evaluate", bare, ratings, "--held-out", ratings], "not in the training part"),
+        (["evaluate", models[0], numbers, "--held-out", other], "users"),
+        (["compare", models[0], models[1]], "expected DATA to evaluate it on"),
+        (["compare", "ease", "popularity", ratings], "ease: expected a model beside a reference"),
+        (["compare", tmp_path / "torn.npz", tmp_path / "torn.npz"], "torn.npz: expected"),
+    ]:
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, ""), (arguments, err)
+        assert re.fullmatch(r"neuralcf: [^\n]+\n", err)
+        assert message in err
