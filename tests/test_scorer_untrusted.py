@@ -127,7 +127,7 @@ def test_a_tensor_that_changes_its_shape_meanwhile_is_refused(new_shape: tuple[i
 
 
 def test_absurd_sizes_are_a_memory_error(small: Scorer) -> None:
-    for users, k in ((range(9), 10**17), (0, 2**61), (np.zeros(10**6, int), 10**11)):
+    for users, k in ((range(9), 10**17), (0, 2**59), (np.zeros(10**6, int), 10**11)):
         with pytest.raises(MemoryError, match=r"cannot reserve \d+ bytes"):
             small.top_k(users, k)
     assert small.top_k(0, 10**6).ids.shape == (10**6,)

@@ -12,14 +12,15 @@ use crate::engine::{Engine, ProjectedUsers, UserVectors, Users, index};
 use crate::filter::{Csr, Exclude, Filter, ItemSet};
 use crate::pool::{Call, MAX_THREADS};
 
-/// An integer of at least 1.
+/// An integer of at least 1, and no larger than what NumPy can have an array of.
 pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
     let Some(value) = scalar(object, what)? else {
         return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
     };
-    match isize::try_from(value) {
-        Ok(count @ 1..) => Ok(count as usize),
-        Err(_) if value > 0 => Err(argument_error(format!("{what}: expected at most {}, got {value}", isize::MAX))),
+    const MOST: i128 = (isize::MAX as usize / size_of::<i64>()) as i128;
+    match value {
+        1..=MOST => Ok(value as usize),
+        1.. => Err(argument_error(format!("{what}: expected at most {MOST}, got {value}"))),
         _ => Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}"))),
     }
 }
