@@ -155,8 +155,10 @@ def test_a_file_means_the_same_wherever_it_is_cut_and_whoever_parses_it(tmp_path
 
     whole = read()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delimited, "BLOCK", block)
+        patch.setattr(delimited, "BLOCK", 4 * block)
         patch.setattr(delimited, "LONGEST_ROW", 1 << 20)
+        assert read() == whole
+        patch.setattr(delimited, "ROW_BY_ROW", block)
         assert read() == whole
         patch.setattr(delimited._Reader, "_by_arrow", lambda *_: None)
         assert read() == whole

@@ -7,7 +7,7 @@ skipped.
 
 The file is read in blocks of whole rows. Arrow parses a block; where it cannot, or where anything is amiss, the same
 block is read again by Python's csv, row by row, which knows the line of each row and says what is wrong with it. So a
-sound file costs no more than Arrow does, and a bad row costs a second look at one block.
+sound file costs no more than Arrow does, and a bad row costs a second look at a small part of it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ __all__ = ["read_text"]
 DELIMITERS: Final = ("::", "\t", ";", ",")
 BLOCK: Final = 16 << 20
 """Bytes read at a time."""
+ROW_BY_ROW: Final = 1 << 16
+"""Bytes of a block that is not divided once more to find what is amiss with it."""
 LONGEST_ROW: Final = 4 * BLOCK
 """Bytes; what has no end of line for so long is not text."""
 STAND_IN: Final = b"\x1f"
@@ -65,7 +67,7 @@ def read_text(
             f"delimiter: expected at least one character, no quote and no end of line, got {delimiter!r}"
         )
     with _open(path) as file:
-        blocks = _blocks(path, file)
+        blocks = _blocks(path, file, BLOCK)
         line, block = 1, next(blocks, b"")
         while block and not block.strip():
             line, block = line + block.count(b"\n"), next(blocks, b"")
@@ -103,10 +105,10 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
 
 
-def _blocks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """Cut a file into blocks of whole rows."""
+def _blocks(path: Path, file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Cut a file into blocks of whole rows, of about `size` bytes."""
     block = b""
-    while read := file.read(BLOCK):
+    while read := file.read(size):
         block += read
         cut = _end_of_rows(block)
         if cut == 0 and len(block) > LONGEST_ROW:
@@ -187,6 +189,13 @@ class _Reader:
             self._dates = self._begins_with_a_date(block, line)
         places: int | NDArray[np.int64] = line
         columns = self._by_arrow(block)
+        if columns is None and len(block) > ROW_BY_ROW:  # narrow down where it is
+            parts = list(_blocks(self.path, io.BytesIO(block), len(block) // 16 + 1))
+            if len(parts) > 1:
+                for part in parts:
+                    self.read(part, line)
+                    line += part.count(b"\n")
+                return
         if columns is None:
             columns, places = self._by_row(block, line)
         self.places.append(places, len(columns["user"]))
@@ -194,7 +203,7 @@ class _Reader:
 
     def finish(self) -> RawTable:
         """Join the blocks."""
-        columns = {field: _join([block.pop(field) for block in self._blocks]) for field in self.layout.places()}
+        columns = {field: _join([block.pop(field) for block in self._blocks]) for field in self.layout.places}
         for field in ("user", "item"):
             columns[field] = self._integers_if_plain(field, columns[field])
         return RawTable(
@@ -230,7 +239,7 @@ class _Reader:
                 return None
             block = block.replace(self.delimiter.encode(), STAND_IN)
         names = [str(place) for place in range(self.layout.width)]
-        places = {field: str(place) for field, place in self.layout.places().items()}
+        places = {field: str(place) for field, place in self.layout.places.items()}
         types = {name: _IDS if field in ("user", "item") else pa.string() for field, name in places.items()}
         try:
             table = pa.csv.read_csv(
@@ -262,7 +271,7 @@ class _Reader:
 
     def _by_row(self, block: bytes, line: int) -> tuple[_Columns, NDArray[np.int64]]:
         """Parse a block, say what is wrong with its bad rows, and give the good ones with their lines, int64 [n]."""
-        places = self.layout.places()
+        places = self.layout.places
         texts: dict[str, list[str]] = {field: [] for field in places}
         lines: list[int] = []
         for at, row in self._split(_text(block), line):
@@ -320,7 +329,7 @@ class _Reader:
             return row
         if len(row) != self.layout.width:
             return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {_shown(row)}")
-        for field, place in self.layout.places().items():
+        for field, place in self.layout.places.items():
             text = row[place].strip()
             if not text.isascii() and not _is_unicode(text):
                 return _Problem(f"{field}: expected UTF-8 text, got {_shown(text)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from neuralcf.errors import ArgumentError
@@ -40,14 +41,15 @@ class Layout:
         """How many columns a row has."""
         return len(self.names)
 
+    @cached_property
     def places(self) -> dict[str, int]:
-        """Give the fields that exist, in the order of FIELDS, and the position of each."""
+        """The fields that exist, in the order of FIELDS, and the position of each."""
         places = {field: getattr(self, field) for field in FIELDS}
         return {field: place for field, place in places.items() if place is not None}
 
     def described(self) -> tuple[str, ...]:
         """Say what is read, such as `user=userId`."""
-        return tuple(f"{field}={self.names[place]}" for field, place in self.places().items())
+        return tuple(f"{field}={self.names[place]}" for field, place in self.places.items())
 
     @classmethod
     def recognise(cls, source: str, first: Sequence[str], wanted: Wanted, header: bool | None) -> Layout:

@@ -33,7 +33,7 @@ def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable
         with pa.parquet.ParquetFile(path) as file:
             layout = Layout.recognise(str(path), file.schema_arrow.names, wanted, header=True)
             return _take(
-                str(path), file.read(columns=[layout.names[n] for n in layout.places().values()]), layout, on_bad_rows
+                str(path), file.read(columns=[layout.names[n] for n in layout.places.values()]), layout, on_bad_rows
             )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -63,7 +63,7 @@ def _take(source: str, table: pa.Table, layout: Layout, on_bad_rows: OnBadRows) 
     """Check the columns, and leave out the bad rows."""
     columns: dict[str, pa.ChunkedArray] = {}
     problems: dict[str, pa.ChunkedArray] = {}  # of each field: which rows have none, or none that can be used
-    for field, place in layout.places().items():
+    for field, place in layout.places.items():
         convert = {"rating": _ratings, "timestamp": _times}.get(field, _ids)
         try:
             columns[field] = convert(table[layout.names[place]])
@@ -76,7 +76,7 @@ def _take(source: str, table: pa.Table, layout: Layout, on_bad_rows: OnBadRows) 
         good &= ~mask.to_numpy()
     for row in np.flatnonzero(~good).tolist():
         field = next(field for field, mask in problems.items() if mask[row].as_py())
-        value = table[layout.names[layout.places()[field]]][row].as_py()
+        value = table[layout.names[layout.places[field]]][row].as_py()
         expected = "an id" if field in ("user", "item") else "a number"
         missing = value is None or value == "" or value != value
         bad.add(row, f"{field}: expected {expected}, got {'nothing' if missing else repr(value)}", missing=missing)
