@@ -49,7 +49,7 @@ mod register {
     pub(super) fn write(value: u32) {
         // SAFETY: the value differs from one read from the register only in defined control bits, so no reserved bit is set; the
         // settings reach the standard ones that Rust assumes, or go back to those of the host.
-        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags, readonly)) };
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags)) };
     }
 }
 
