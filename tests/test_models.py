@@ -1,13 +1,15 @@
 """The torch modules against the formulas, computed by NumPy in float64."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from neuralcf import ArgumentError, Scorer
 from neuralcf.config import TrainConfig
-from neuralcf.losses import bce_with_logits
-from neuralcf.models import GMF, MLP, NeuMF, build
+from neuralcf.losses import bce_with_logits, l2_penalty
+from neuralcf.models import GMF, MLP, NeuMF, build, fuse
 
 GMF_NAMES = ["gmf.user_embedding.weight", "gmf.item_embedding.weight"]
 MLP_NAMES = [
@@ -83,6 +85,8 @@ def test_widths_are_halves_or_as_told():
         (lambda: MLP(2, 3, (64, 0)), "layers"),
         (lambda: NeuMF(2, 3, 8, (8, 4), user_width=8), "user_width"),
         (lambda: MLP(2, 3, (8, 4), user_width=3, item_width=4), "add up"),
+        (lambda: MLP(2, 3, (8, 4), dropout=1.0), "dropout"),
+        (lambda: NeuMF(2, 3, 8, (8, 4), dropout=-0.1), "dropout"),
     ],
 )
 def test_impossible_sizes_are_refused(make, named):
@@ -113,3 +117,49 @@ def test_loss_is_cross_entropy_also_where_sigmoid_saturates():
     expected = np.mean(np.logaddexp(0, logits) - logits * labels)
     got = bce_with_logits(torch.tensor(logits, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32))
     assert got.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_a_fused_models_logits_are_the_weighted_ones_of_its_parts(alpha):
+    gmf, mlp = loud(GMF(5, 7, 3)), loud(MLP(5, 7, (6, 4, 2)))
+    fused = NeuMF(5, 7, 3, (6, 4, 2))
+    fused.load_state_dict(fuse(gmf.state_dict(), mlp.state_dict(), alpha))
+    users, items = np.divmod(np.arange(35), 7)
+    expected = alpha * reference_logits(gmf, users, items) + (1 - alpha) * reference_logits(mlp, users, items)
+    np.testing.assert_allclose(reference_logits(fused, users, items), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_authors_weights_are_fused_as_the_authors_did():
+    folder = Path(__file__).parent.parent.parent / "shared" / "data" / "ncf-weights"
+    if not folder.is_dir():
+        pytest.skip(f"{folder.name} is absent")
+    safetensors = pytest.importorskip("safetensors.torch")
+    gmf, mlp, theirs = (
+        safetensors.load_file(next(folder.rglob(f"{name}*.safetensors"))) for name in ("gmf8", "mlp8", "neumf8_init")
+    )
+    ours = fuse(gmf, mlp)
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-6, atol=1e-7)
+
+
+def test_dropout_scales_what_it_leaves_and_is_for_training_alone():
+    model = MLP(1, 1, (4, 2), dropout=0.5)
+    users = torch.zeros(4000, dtype=torch.int64)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1.0)
+        logits = model(users, users)
+        assert model.eval()(users, users).tolist() == [11.0] * 4000  # 2 (4 + 1) + 1
+    assert set(logits.tolist()) == {3.0 + 4 * kept for kept in range(5)}  # an input left counts twice, in both units
+    assert logits.mean().item() == pytest.approx(11, abs=0.3)
+
+
+def test_the_penalty_is_on_tables_and_hidden_weights_alone():
+    model = loud(NeuMF(5, 7, 3, (6, 4, 2)))
+    squares = {name: (weight.detach().double() ** 2).sum().item() for name, weight in model.named_parameters()}
+    tables = sum(squares[name] for name in squares if "embedding" in name)
+    hidden = squares["mlp.layers.0.weight"] + squares["mlp.layers.1.weight"]
+    penalty = l2_penalty(model, embeddings=0.1, layers=0.3).item()
+    assert penalty == pytest.approx(0.1 * tables + 0.3 * hidden, rel=1e-5)
+    assert l2_penalty(model, embeddings=0.0, layers=0.0) == 0.0

@@ -1,21 +1,23 @@
 """Training: reproducible, better than popularity, and told off where it cannot work."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from neuralcf import ArgumentError, DivergedError, Scorer
+from neuralcf import ArgumentError, DivergedError, Scorer, export
 from neuralcf.config import TrainConfig
 from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.evaluate import evaluate_full
+from neuralcf.models import NeuMF
 from neuralcf.references import Popularity
-from neuralcf.train import _EpochSampler, _Validation, train
+from neuralcf.train import TRAINERS, train
+from neuralcf.trainers.sampling import EpochSampler
+from neuralcf.trainers.validation import Validation
 
-SMALL = TrainConfig(epochs=8, batch_size=256)
+SMALL = TrainConfig(epochs=8, batch_size=256, patience=0)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,12 @@ def assert_same_weights(one, other):
         assert torch.equal(weight, other.state_dict()[name]), name
 
 
+def ranking(monkeypatch, ratios):
+    """Let validation find these hit ratios, epoch by epoch."""
+    found = iter(ratios)
+    monkeypatch.setattr(Validation, "measure", lambda *_: (next(found), 0.0))
+
+
 def test_training_finds_the_planted_taste(split):
     result = train(split.train, SMALL)
     popularity = evaluate_full(Popularity(split.train), split)
@@ -46,8 +54,7 @@ def test_training_finds_the_planted_taste(split):
 
 
 def test_the_best_epochs_weights_are_the_result_and_the_earlier_of_equals(split, monkeypatch):
-    ratios = iter([0.2, 0.6, 0.6, 0.1])
-    monkeypatch.setattr(_Validation, "hit_ratio", lambda *_: next(ratios))
+    ranking(monkeypatch, [0.2, 0.6, 0.6, 0.1])
     result = train(split.train, dataclasses.replace(SMALL, epochs=4))
     assert result.best_epoch == 2
     monkeypatch.undo()
@@ -56,9 +63,15 @@ def test_the_best_epochs_weights_are_the_result_and_the_earlier_of_equals(split,
     assert_same_weights(result.model, ended.model)
 
 
+def test_patience_counts_epochs_without_a_better_one(split, monkeypatch):
+    ranking(monkeypatch, [0.2, 0.1, 0.3, 0.3, 0.2, 0.9])
+    result = train(split.train, dataclasses.replace(SMALL, epochs=6, patience=2))
+    assert ([record.epoch for record in result.history], result.best_epoch) == ([1, 2, 3, 4, 5], 3)
+
+
 @pytest.mark.parametrize("model", ["gmf", "mlp", "neumf"])
 def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
-    config = dataclasses.replace(SMALL, model=model, epochs=2)
+    config = dataclasses.replace(SMALL, model=model, epochs=2, dropout=0.2)
     torch.manual_seed(1)
     first = train(split.train, config)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -72,11 +85,11 @@ def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
 
 def test_an_epoch_has_each_positive_once_and_fresh_unknown_negatives():
     dataset = Dataset.from_ids([0, 0, 1, 1, 1], [0, 1, 1, 2, 3])
-    sampler = _EpochSampler(dataset, TrainConfig(negatives=3))
+    sampler = EpochSampler(dataset, 3, seed=0)
     known = set(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
     epochs = []
-    for _ in range(2):
-        users, items, labels = sampler.draw()
+    for place in [(0, 1), (0, 2), (1, 1)]:
+        users, items, labels = sampler.draw(*place)
         pairs = list(zip(users.tolist(), items.tolist(), strict=True))
         positive = [pair for pair, label in zip(pairs, labels.tolist(), strict=True) if label == 1]
         negative = [pair for pair, label in zip(pairs, labels.tolist(), strict=True) if label == 0]
@@ -84,56 +97,86 @@ def test_an_epoch_has_each_positive_once_and_fresh_unknown_negatives():
         assert len(negative) == 3 * len(known)
         assert not known & set(negative)
         assert np.bincount([user for user, _ in negative]).tolist() == [6, 9]
-        epochs.append(pairs)
-    assert sorted(epochs[0]) != sorted(epochs[1])
+        epochs.append(sorted(pairs))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
 def test_without_validation_everything_is_trained_on_and_the_last_epoch_kept(split):
-    result = train(split.train, dataclasses.replace(SMALL, epochs=2, validation=False))
+    result = train(split.train, dataclasses.replace(SMALL, epochs=2, validation=False, patience=1))
     assert result.best_epoch == 2
     assert [record.validation_hr for record in result.history] == [None, None]
+
+
+def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(split, monkeypatch):
+    config = dataclasses.replace(SMALL, epochs=2, pretrain=True, pretrain_epochs=2, alpha=0.3)
+    ranking(monkeypatch, [0.1, 0.2, 0.1, 0.2, 0.5, 0.4, 0.5])  # gmf twice, mlp twice, the fused one, neumf twice
+    result = train(split.train, config)
+    assert [(r.stage, r.epoch) for r in result.history] == [(s, e) for s in ("gmf", "mlp", "neumf") for e in (1, 2)]
+    assert result.best_epoch == 0
+    monkeypatch.undo()
+    gmf = train(split.train, dataclasses.replace(config, pretrain=False, model="gmf", epochs=2))
+    weights = result.model.state_dict()
+    assert gmf.best_epoch == 2
+    for name in ("gmf.user_embedding.weight", "gmf.item_embedding.weight"):
+        assert torch.equal(weights[name], gmf.model.state_dict()[name])
+    assert torch.equal(weights["output.weight"][:, :8], 0.3 * gmf.model.output.weight)
+    assert isinstance(result.model, NeuMF)
+
+
+def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
+    ranking(monkeypatch, [0.1, 0.1, 0.5, 0.6])
+    config = dataclasses.replace(SMALL, epochs=1, pretrain=True, pretrain_epochs=1)
+    tuned = train(split.train, config)
+    assert tuned.best_epoch == 1
+    ranking(monkeypatch, [0.1, 0.1, 0.5, 0.4])
+    start = train(split.train, config)
+    before, after = start.model.output.weight, tuned.model.output.weight
+    assert not torch.equal(before, after)
+    assert (before - after).abs().max() < 0.2, "fine-tuning starts from the fused weights"
+
+
+def test_l2_shrinks_what_it_is_laid_on(split):
+    norms = {}
+    for name, setting in {"free": {}, "tables": {"l2_embeddings": 1e-3}, "layers": {"l2_layers": 1e-2}}.items():
+        weights = train(split.train, dataclasses.replace(SMALL, epochs=2, **setting)).model.state_dict()
+        norms[name] = [weights[part].norm().item() for part in ("mlp.item_embedding.weight", "mlp.layers.0.weight")]
+    assert norms["tables"][0] < 0.5 * norms["free"][0]
+    assert norms["layers"][1] < 0.5 * norms["free"][1]
+
+
+def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
+    model = train(split.train, dataclasses.replace(SMALL, epochs=1, dropout=0.5)).model
+    plain = train(split.train, dataclasses.replace(SMALL, epochs=1)).model
+    assert not torch.equal(model.output.weight, plain.output.weight)  # it was there
+    export(model, tmp_path / "model")
+    users, items = np.arange(100), np.arange(100)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(users), torch.from_numpy(items)).numpy()
+    served = Scorer.load(tmp_path / "model").score_batch(users, items, logits=True)
+    np.testing.assert_allclose(served, logits, rtol=1e-5, atol=1e-5)
 
 
 def test_data_that_cannot_be_trained_on_is_refused():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
     with pytest.raises(ArgumentError, match="user 0 knows all"):
         train(full, TrainConfig(validation=False))
-    with pytest.raises(ArgumentError, match="validation=False"):
+    with pytest.raises(ArgumentError, match="--no-validation"):
         train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig())
     with pytest.raises(ArgumentError, match="got none"):
         train(full.take(np.array([], dtype=np.int64)), TrainConfig())
 
 
-def test_a_loss_that_is_no_number_stops_with_epoch_and_batch(split):
-    with pytest.raises(DivergedError, match=r"epoch 1, batch [2-9]\d*: expected a finite loss.*learning_rate"):
+def test_a_trainer_or_a_device_that_is_not_there_is_refused(split):
+    with pytest.raises(ArgumentError, match=rf"trainer: expected one of {', '.join(TRAINERS)}, got 'als'"):
+        train(split.train, TrainConfig(trainer="als"))
+    with pytest.raises(ArgumentError, match=r"device: expected one that torch .* sees here \(.*cpu\), got 'cuda:999'"):
+        train(split.train, TrainConfig(device="cuda:999"))
+    train(split.train, dataclasses.replace(SMALL, epochs=1, device="auto"))
+
+
+def test_a_loss_that_is_no_number_stops_and_tells_where(split):
+    with pytest.raises(DivergedError, match=r"stage neumf, epoch 1, batch [2-9]\d*: expected a finite loss.*learning_"):
         train(split.train, TrainConfig(learning_rate=1e30))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("model", "svd"),
-        ("factors", 0),
-        ("factors", 8.0),
-        ("layers", (64,)),
-        ("layers", (64, 0)),
-        ("layers", (1, 8)),
-        ("layers", 64),
-        ("negatives", 0),
-        ("epochs", 0),
-        ("batch_size", True),
-        ("learning_rate", 0.0),
-        ("learning_rate", math.nan),
-        ("seed", -1),
-        ("threads", 0),
-        ("validation", 1),
-    ],
-)
-def test_impossible_configurations_are_refused_at_birth(field, value):
-    with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
-        TrainConfig(**{field: value})
-
-
-def test_a_configuration_survives_json():
-    config = TrainConfig(layers=[32, 8], seed=5)
-    assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    one_step = dataclasses.replace(SMALL, learning_rate=1e38, epochs=1, batch_size=1 << 20)
+    with pytest.raises(DivergedError, match=r"stage neumf, after epoch 1: .*learning_rate"):
+        train(split.train, one_step)

@@ -13,13 +13,16 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuralcf import doctor
 from neuralcf._core import __version__, open_model
 from neuralcf.errors import InternalError, NeuralCFError
 from neuralcf.export import check_target
 from neuralcf.recommender import Recommender
+
+if TYPE_CHECKING:
+    from neuralcf.config import TrainConfig
 
 __all__ = ["main"]
 
@@ -178,11 +181,34 @@ def _add_train_options(train: Any) -> None:
         help="width of both MLP embeddings together, then of each layer (default 64,32,16,8)",
     )
     run = train.add_argument_group("training")
+    run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file whose keys are fields of TrainConfig")
+    run.add_argument("--preset", metavar="NAME", help="settings by name, such as paper-8, paper-64, fast")
+    run.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set any field of TrainConfig, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
+        "the preset",
+    )
     run.add_argument("--epochs", type=_positive, metavar="N")
     run.add_argument("--batch-size", type=_positive, metavar="N")
     run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate of Adam")
     run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction")
     run.add_argument("--seed", type=int, metavar="N")
+    run.add_argument(
+        "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto: a GPU where there is one"
+    )
+    run.add_argument(
+        "--no-validation",
+        dest="validation",
+        action="store_const",
+        const=False,
+        help="train on every interaction and keep the last epoch: for data too small to validate on",
+    )
+    run.add_argument("--run", dest="run_directory", type=Path, metavar="DIR", help="keep metrics and checkpoints there")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --run, if one stands there")
 
 
 def _add_questions(parser: Any) -> None:
@@ -373,23 +399,22 @@ def _train(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
         raise _UsageError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
     pipeline = _import("pipeline")
-    from neuralcf.config import TrainConfig
     from neuralcf.data import read_interactions
 
-    names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed")
-    config = TrainConfig(**{name: getattr(options, name) for name in names if getattr(options, name) is not None})
+    config = _configured(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     check_target(options.out)
 
     dataset, read = read_interactions(options.ratings, **_reading(options))
     separated = f", separated by {read.delimiter!r}" if read.delimiter else ""
     print(f"{options.ratings}: {read.rows:,} rows, columns {', '.join(read.columns)}{separated}")
-    bad = f", {read.bad:,} bad ones, such as {read.problems[0]}" if read.bad else ""
+    bad = f", {read.bad:,} bad, such as {read.problems[0]}" if read.bad else ""
     print(f"  left out: {read.below_threshold:,} below the least rating, {read.duplicates:,} repeated{bad}")
     print(f"  {len(dataset):,} interactions of {dataset.num_users:,} users with {dataset.num_items:,} items")
-    trained = pipeline.run(dataset, config)
+    trained = pipeline.run(dataset, config, directory=options.run_directory, resume=options.resume)
     last = "last" if dataset.timestamps is not None else "random"
-    print(f"{config.model}: epoch {trained.result.best_epoch} of {config.epochs} kept, best on validation interactions")
+    why = "best on validation interactions" if config.validation else "the last, without validation"
+    print(f"{config.model}: epoch {trained.result.best_epoch} kept, {why}")
     print(f"  the {last} interaction of {trained.metrics[0].users:,} users was held out of training:")
     print(f"  {'':8} {config.model:>8} {'popularity':>11}   ranked among")
     for metric in trained.metrics:
@@ -397,6 +422,18 @@ def _train(options: argparse.Namespace) -> None:
     trained.write(options.out)
     example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(dataset.user_ids[0])])
     print(f"model written to {options.out}; next: {example}")
+
+
+def _configured(options: argparse.Namespace) -> "TrainConfig":
+    """Put together what the run is told; a run that is resumed begins with what it was told before."""
+    from neuralcf.configure import configure
+
+    if options.resume and options.run_directory is None:
+        raise _UsageError("--resume: expected a run directory to resume from; pass --run")
+    start = _import("run_directory").RunDirectory.stored_config(options.run_directory) if options.resume else None
+    names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed", "device")
+    given = {name: getattr(options, name) for name in (*names, "validation") if getattr(options, name) is not None}
+    return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from neuralcf.data.split import Split
 from neuralcf.errors import ArgumentError
 from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
 from neuralcf.results import TopK
+from neuralcf.seeds import Stream, derive
 
 __all__ = [
     "Evaluation",
@@ -224,7 +225,8 @@ def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> Rows:
     train = split.train
     users, items = np.concatenate([train.users, split.users]), np.concatenate([train.items, split.items])
     interactions = rows_from_pairs(users, items, train.num_users, train.num_items)
-    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=seed)
+    drawn_by = derive(seed, Stream.TEST_CANDIDATES)
+    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=drawn_by)
 
 
 def _cutoffs(k: int | Sequence[int]) -> list[int]:

@@ -21,16 +21,17 @@ through ReLU; biases zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neuralcf.config import TrainConfig
 from neuralcf.errors import ArgumentError
 
-__all__ = ["GMF", "MLP", "Model", "NeuMF", "build"]
+__all__ = ["GMF", "MLP", "Model", "NeuMF", "build", "fuse"]
 
 EMBEDDING_STD: Final = 0.01
 
@@ -51,16 +52,22 @@ class _GMFPart(nn.Module):
 class _MLPPart(nn.Module):
     """A tower of ReLU layers over the concatenated embeddings."""
 
-    def __init__(self, num_users: int, num_items: int, user_width: int, item_width: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, num_users: int, num_items: int, widths: tuple[int, int], hidden: Sequence[int], dropout: float
+    ) -> None:
         super().__init__()
+        user_width, item_width = widths
         self.user_embedding = _embedding(num_users, user_width)  # [U, Mu]
         self.item_embedding = _embedding(num_items, item_width)  # [I, Mi]
         sizes = [user_width + item_width, *hidden]
         self.layers = nn.ModuleList(_hidden(inputs, outputs) for inputs, outputs in zip(sizes, hidden, strict=False))
+        self.dropout = dropout
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         x = torch.cat([self.user_embedding(users), self.item_embedding(items)], dim=1)  # [B, Mu + Mi]
         for layer in self.layers:
+            if self.training and self.dropout:
+                x = functional.dropout(x, self.dropout)
             x = torch.relu(layer(x))  # [B, out]
         return x  # [B, H]
 
@@ -100,9 +107,10 @@ class MLP(nn.Module):
         layers: Mu + Mi, then the output width of each hidden layer; at least one hidden layer.
         user_width: Mu; half of `layers[0]` when None.
         item_width: Mi; the rest of `layers[0]` when None.
+        dropout: the share of each hidden layer's inputs that is set to zero in training mode, the others scaled up.
 
     Raises:
-        ArgumentError: a size below 1, or widths that do not add up.
+        ArgumentError: a size below 1, widths that do not add up, or a dropout that is no share below 1.
     """
 
     kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "mlp"
@@ -115,11 +123,12 @@ class MLP(nn.Module):
         *,
         user_width: int | None = None,
         item_width: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         _at_least_one(num_users=num_users, num_items=num_items)
         widths = _widths(layers, user_width, item_width)
-        self.mlp = _MLPPart(num_users, num_items, *widths, layers[1:])
+        self.mlp = _MLPPart(num_users, num_items, widths, layers[1:], _share(dropout))
         self.output = _output(layers[-1])
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
@@ -138,9 +147,10 @@ class NeuMF(nn.Module):
         layers: as for `MLP`.
         user_width: as for `MLP`.
         item_width: as for `MLP`.
+        dropout: as for `MLP`; the GMF part has none.
 
     Raises:
-        ArgumentError: a size below 1, or widths that do not add up.
+        ArgumentError: a size below 1, widths that do not add up, or a dropout that is no share below 1.
     """
 
     kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "neumf"
@@ -154,12 +164,13 @@ class NeuMF(nn.Module):
         *,
         user_width: int | None = None,
         item_width: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         _at_least_one(num_users=num_users, num_items=num_items, factors=factors)
         widths = _widths(layers, user_width, item_width)
         self.gmf = _GMFPart(num_users, num_items, factors)
-        self.mlp = _MLPPart(num_users, num_items, *widths, layers[1:])
+        self.mlp = _MLPPart(num_users, num_items, widths, layers[1:], _share(dropout))
         self.output = _output(factors + layers[-1])
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
@@ -177,8 +188,28 @@ def build(config: TrainConfig, num_users: int, num_items: int) -> Model:
     if config.model == "gmf":
         return GMF(num_users, num_items, config.factors)
     if config.model == "mlp":
-        return MLP(num_users, num_items, config.layers)
-    return NeuMF(num_users, num_items, config.factors, config.layers)
+        return MLP(num_users, num_items, config.layers, dropout=config.dropout)
+    return NeuMF(num_users, num_items, config.factors, config.layers, dropout=config.dropout)
+
+
+def fuse(gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor], alpha: float = 0.5) -> dict[str, Tensor]:
+    """Give the weights of the NeuMF whose logits are `alpha` times a GMF's plus `1 - alpha` times an MLP's.
+
+    He et al., WWW 2017, section 3.4.1, eq. 13: the parts as they are, and [alpha h_GMF ; (1 - alpha) h_MLP] as output
+    layer. Its bias is weighted likewise, as in the authors' program.
+
+    Args:
+        gmf: a `state_dict` of `GMF`.
+        mlp: one of `MLP`.
+        alpha: from 0 to 1.
+
+    Returns:
+        A `state_dict` for `NeuMF`; tensors of the parts are shared with the arguments.
+    """
+    parts = {name: weight for name, weight in {**gmf, **mlp}.items() if not name.startswith("output.")}
+    weight = torch.cat([alpha * gmf["output.weight"], (1 - alpha) * mlp["output.weight"]], dim=1)  # [1, G + H]
+    bias = alpha * gmf["output.bias"] + (1 - alpha) * mlp["output.bias"]
+    return {**parts, "output.weight": weight, "output.bias": bias}
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
@@ -218,6 +249,12 @@ def _widths(layers: Sequence[int], user_width: int | None, item_width: int | Non
             f"got {user_width} and {item_width}"
         )
     return user_width, item_width
+
+
+def _share(dropout: float) -> float:
+    if not 0 <= dropout < 1:
+        raise ArgumentError(f"dropout: expected a number >= 0 and < 1, got {dropout!r}")
+    return dropout
 
 
 def _at_least_one(**sizes: Any) -> None:

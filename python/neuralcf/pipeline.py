@@ -7,13 +7,13 @@ from typing import Any
 
 from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
-from neuralcf.data import Dataset, Split, leave_last_out, leave_one_out
+from neuralcf.data import Dataset, Split, hold_out
 from neuralcf.evaluate import Evaluation, Ranker, candidates_for, evaluate_candidates, evaluate_full
 from neuralcf.export import export
 from neuralcf.references import Popularity
 from neuralcf.train import TrainResult, train
 
-__all__ = ["Metric", "Run", "hold_out", "measure", "run"]
+__all__ = ["Metric", "Run", "measure", "run"]
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,26 @@ class Run:
         )
 
 
-def run(dataset: Dataset, config: TrainConfig, *, progress: bool | None = None) -> Run:
+def run(
+    dataset: Dataset,
+    config: TrainConfig,
+    *,
+    directory: str | PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Run:
     """Hold out one interaction of each user, train on the rest, measure on what was held out.
 
+    `directory` and `resume` are `run` and `resume` of `neuralcf.train.train`.
+
     Raises:
-        ArgumentError: data that cannot be trained on.
+        ArgumentError: data that cannot be trained on; a run directory that cannot be used.
         DivergedError: the loss is NaN or infinite.
     """
     split = hold_out(dataset, config.seed)
-    result = train(split.train, config, progress=progress)
+    result = train(split.train, config, run=directory, resume=resume, progress=progress)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
     return Run(config, split, result, measure(scorer, split, config.seed), dataset.fingerprint())
-
-
-def hold_out(dataset: Dataset, seed: int) -> Split:
-    """Hold out each user's latest interaction, or one at random where the data have no timestamps."""
-    return leave_one_out(dataset, seed) if dataset.timestamps is None else leave_last_out(dataset)
 
 
 def measure(scorer: Scorer, split: Split, seed: int, k: int = 10) -> list[Metric]:

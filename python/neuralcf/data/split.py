@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neuralcf.data.interactions import Dataset, ExternalIds
 from neuralcf.data.rows import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
+from neuralcf.seeds import Stream, derive
 
 __all__ = ["GivenSplit", "Split", "given", "hold_out", "leave_last_out", "leave_one_out", "split_by_time"]
 
@@ -84,7 +85,9 @@ def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
 
 def hold_out(dataset: Dataset, seed: int = 0) -> Split:
     """Hold out each user's latest interaction, or one at random where the data have no timestamps."""
-    return leave_one_out(dataset, seed) if dataset.timestamps is None else leave_last_out(dataset)
+    if dataset.timestamps is not None:
+        return leave_last_out(dataset)
+    return leave_one_out(dataset, derive(seed, Stream.SPLIT))
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:

@@ -1,0 +1,72 @@
+"""What a trainer is: a function from interactions and a configuration to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from neuralcf.config import TrainConfig
+from neuralcf.data.interactions import Dataset
+from neuralcf.models import Model
+from neuralcf.run_directory import RunDirectory
+
+__all__ = ["EpochRecord", "TrainResult", "Trainer"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave."""
+
+    stage: str
+    """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`."""
+
+    epoch: int
+    """From 1, in its stage."""
+
+    loss: float
+    """Mean binary cross-entropy over the epoch's pairs, each measured before the step that it is part of."""
+
+    seconds: float
+    """Time for drawing and training, without validation."""
+
+    validation_hr: float | None
+    """HR@10 over the validation candidates; None without validation."""
+
+    validation_ndcg: float | None
+    """NDCG@10, likewise."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model and how it came about."""
+
+    model: Model
+    """With the weights of the best epoch, in evaluation mode, on the CPU."""
+
+    history: list[EpochRecord]
+    """One record an epoch, of all stages in turn."""
+
+    best_epoch: int
+    """The epoch of the weights in the last stage, from 1: the best by validation, or the last without. 0 where
+    fine-tuning never ranked better than the joined models that it started from."""
+
+
+class Trainer(Protocol):
+    """A way to get a model from interactions: one file, entered in `neuralcf.train.TRAINERS`."""
+
+    def __call__(
+        self, dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, progress: bool | None
+    ) -> TrainResult:
+        """Train a model.
+
+        Args:
+            dataset: at least one interaction; all that may be looked at.
+            config: how.
+            run: where to log, and to save what is needed to go on; what was saved there is to be gone on with. None
+                leaves no trace.
+            progress: whether to show a progress bar; None shows one on a terminal only.
+
+        Raises:
+            ArgumentError: data or a configuration that it cannot train with.
+            DivergedError: a loss or weights that are no finite numbers.
+        """

@@ -1,0 +1,272 @@
+"""The paper's training: gradient descent on binary cross-entropy with drawn negatives.
+
+Model       yhat(u, i) = sigmoid(f(u, i)), f the logit of GMF, MLP or NeuMF (`neuralcf.models`).
+Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: binary cross-entropy; y = 1 for the known
+            interactions, y = 0 for drawn negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
+            (`neuralcf.losses`).
+Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
+            know, drawn anew in each epoch (section 3.4 of the paper; 4 negatives in its experiments).
+Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
+Stages      One; with pre-training three: GMF, MLP, then NeuMF that starts from both, its output layer [alpha h_GMF ;
+            (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by SGD. All three see the same validation split.
+Protocol    With validation, one interaction of each user (the latest, or a random one where there are no timestamps) is
+            kept out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best
+            HR@10 is kept, the earlier one of equals, and a stage ends after `patience` epochs without a better one. A
+            test split is the caller's: what this module gets is all it ever looks at. The validation item may be drawn
+            as a negative, as a test item may: the model knows neither.
+Resuming    By the epoch. Chance is a function of (seed, purpose, stage, epoch), so a checkpoint holds weights, the
+            optimiser's moments and what was measured, and no generator's state.
+
+Dense Adam, also for the embeddings: one step costs a pass over all tables, so with large catalogues large batches pay.
+Its sparse variant updates only the rows of the batch, but then the moments of the others stand still, which is another
+optimiser, and on a CPU the sorting of indices costs more than the pass over tables of some ten thousand rows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from neuralcf.config import TrainConfig
+from neuralcf.data.interactions import Dataset
+from neuralcf.device import resolve
+from neuralcf.errors import DivergedError, ModelFormatError
+from neuralcf.losses import bce_with_logits, l2_penalty
+from neuralcf.models import Model, build, fuse
+from neuralcf.run_directory import RunDirectory
+from neuralcf.seeds import Stream, derive
+from neuralcf.trainers.base import EpochRecord, TrainResult
+from neuralcf.trainers.sampling import EpochSampler
+from neuralcf.trainers.validation import Validation
+
+__all__ = ["fit"]
+
+Weights: TypeAlias = dict[str, Tensor]
+
+
+def fit(dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, progress: bool | None) -> TrainResult:
+    """Train as this module says; see `Trainer` for the arguments."""
+    device = resolve(config.device)
+    validation = Validation.of(dataset, config.seed) if config.validation else None
+    sampler = EpochSampler(validation.split.train if validation else dataset, config.negatives, config.seed)
+    state = _State.of(run.checkpoint() if run else None)
+    with _torch_as(config.threads, device):
+        for stage in _stages(config)[len(state.finished) :]:
+            _Fitting(dataset, stage, sampler, validation, device, run, state).train(progress)
+        model = build(config, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
+    model.load_state_dict(state.finished[-1])
+    return TrainResult(model.eval(), state.history, state.best_epoch)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One model to train."""
+
+    number: int
+    """From 0; part of what decides chance."""
+
+    config: TrainConfig
+    """With this stage's model, epochs and optimiser."""
+
+    fused: bool = False
+    """Whether it starts from the two stages before it."""
+
+
+def _stages(config: TrainConfig) -> list[_Stage]:
+    if not config.pretrain:
+        return [_Stage(0, config)]
+    alone = replace(config, pretrain=False, epochs=config.pretrain_epochs)
+    fine = replace(config, optimizer=config.fine_tune_optimizer, learning_rate=config.fine_tune_learning_rate)
+    return [_Stage(0, replace(alone, model="gmf")), _Stage(1, replace(alone, model="mlp")), _Stage(2, fine, fused=True)]
+
+
+@dataclass
+class _State:
+    """Where training stands: what a checkpoint holds."""
+
+    finished: list[Weights] = field(default_factory=list)
+    """The best weights of each stage that is over."""
+
+    history: list[EpochRecord] = field(default_factory=list)
+
+    epoch: int = 0
+    """Epochs of the present stage that are complete; those of the last one when all is over."""
+
+    best_epoch: int = 0
+    best_hr: float = -1.0
+    best: Weights | None = None
+    model: Weights | None = None
+    optimiser: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, checkpoint: dict[str, Any] | None) -> _State:
+        if checkpoint is None:
+            return cls()
+        values = {name: value for name, value in checkpoint.items() if name != "metrics_bytes"}
+        return cls(**{**values, "history": [EpochRecord(**record) for record in values["history"]]})
+
+    def saved(self) -> dict[str, Any]:
+        """Give tensors and plain values alone."""
+        return {**vars(self), "history": [asdict(record) for record in self.history]}
+
+    def finish_stage(self) -> None:
+        """Keep the best weights; the next stage starts afresh."""
+        assert self.best is not None
+        self.finished.append(self.best)
+        self.epoch, self.best_hr, self.best, self.model, self.optimiser = 0, -1.0, None, None, None
+
+
+class _Fitting:
+    """One stage at work."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        stage: _Stage,
+        sampler: EpochSampler,
+        validation: Validation | None,
+        device: torch.device,
+        run: RunDirectory | None,
+        state: _State,
+    ) -> None:
+        self.stage, self.config, self.name = stage, stage.config, stage.config.model
+        self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
+        self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # of an epoch
+        torch.manual_seed(derive(self.config.seed, Stream.INITIALISATION, stage.number))
+        self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
+        if stage.fused:
+            gmf, mlp = state.finished
+            self.model.load_state_dict(fuse(gmf, mlp, self.config.alpha))
+        if state.model is not None:
+            self.model.load_state_dict(state.model)
+        self.model.to(device)
+        self.optimiser = _optimiser(self.config, self.model)
+        if state.optimiser is not None:
+            self.optimiser.load_state_dict(state.optimiser)
+
+    def train(self, progress: bool | None) -> None:
+        """Go through the epochs that are left; the state then holds the stage's best weights."""
+        state, epochs = self.state, self.config.epochs
+        if self.stage.fused and state.best is None:
+            self._measure_start()
+        bar = tqdm(
+            total=epochs * self.steps,
+            initial=state.epoch * self.steps,
+            desc=self.name,
+            unit="batch",
+            disable=None if progress is None else not progress,
+        )
+        with bar:
+            while state.epoch < epochs and not self._has_stalled():
+                self._train_epoch(state.epoch + 1, bar)
+        state.finish_stage()
+
+    def _has_stalled(self) -> bool:
+        waited = self.state.epoch - self.state.best_epoch
+        return self.validation is not None and 0 < self.config.patience <= waited
+
+    def _measure_start(self) -> None:
+        """Let the joined models stand as epoch 0, which fine-tuning has to beat."""
+        weights = self._weights()
+        hr, ndcg = self._validate(weights, 0)
+        self.state.best_epoch, self.state.best = 0, weights
+        if hr is not None:
+            self.state.best_hr = hr
+        self._log(stage=self.name, epoch=0, validation_hr=hr, validation_ndcg=ndcg)
+
+    def _train_epoch(self, epoch: int, bar: tqdm) -> None:
+        """Train an epoch, measure, keep the better weights, save where we stand."""
+        started = time.perf_counter()
+        loss = self._descend(epoch, bar)
+        seconds = time.perf_counter() - started
+        weights = self._weights()
+        hr, ndcg = self._validate(weights, epoch)
+        record = EpochRecord(self.name, epoch, loss, seconds, hr, ndcg)
+        self._log(**asdict(record))
+        bar.set_postfix(epoch=epoch, loss=f"{loss:.4f}", hr="-" if hr is None else f"{hr:.4f}")
+
+        state = self.state
+        state.history.append(record)
+        if hr is None or hr > state.best_hr:
+            state.best_epoch, state.best = epoch, weights
+            state.best_hr = -1.0 if hr is None else hr
+        state.epoch, state.model, state.optimiser = epoch, weights, self.optimiser.state_dict()
+        if self.run:
+            self.run.save(state.saved())
+
+    def _descend(self, epoch: int, bar: tqdm) -> float:
+        """Go through all pairs once, in order; give the mean cross-entropy."""
+        self.model.train()
+        torch.manual_seed(derive(self.config.seed, Stream.DROPOUT, self.stage.number, epoch))
+        pairs = self.sampler.draw(self.stage.number, epoch)
+        embeddings, layers = self.config.l2_embeddings, self.config.l2_layers
+        total = 0.0
+        batches = zip(*(torch.split(part, self.config.batch_size) for part in pairs), strict=True)
+        for step, batch in enumerate(batches, start=1):
+            users, items, labels = (part.to(self.device) for part in batch)
+            self.optimiser.zero_grad()
+            loss = bce_with_logits(self.model(users, items), labels)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"stage {self.name}, epoch {epoch}, batch {step}: expected a finite loss, got {value}; "
+                    "a smaller learning_rate may help"
+                )
+            objective = loss + l2_penalty(self.model, embeddings=embeddings, layers=layers)
+            objective.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            self._log(stage=self.name, epoch=epoch, step=step, loss=value)
+            total += value * len(labels)
+            bar.update()
+        return total / self.sampler.pairs
+
+    def _weights(self) -> Weights:
+        """Copy the model's weights to the CPU."""
+        return {name: weight.detach().cpu().clone() for name, weight in self.model.state_dict().items()}
+
+    def _validate(self, weights: Weights, epoch: int) -> tuple[float | None, float | None]:
+        for name, weight in weights.items():
+            if not weight.isfinite().all():
+                raise DivergedError(
+                    f"stage {self.name}, after epoch {epoch}: expected finite weights, {name} is not; "
+                    "a smaller learning_rate may help"
+                )
+        if self.validation is None:
+            return None, None
+        try:
+            return self.validation.measure(weights)
+        except ModelFormatError as error:
+            raise DivergedError(
+                f"stage {self.name}, after epoch {epoch}: {error}; a smaller learning_rate may help"
+            ) from error
+
+    def _log(self, **values: Any) -> None:
+        if self.run:
+            self.run.log(**values)
+
+
+def _optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=config.learning_rate)
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+
+
+@contextmanager
+def _torch_as(threads: int, device: torch.device) -> Iterator[None]:
+    """Set torch's threads, and leave them and its random state as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    gpu = device.type if device.type != "cpu" else "cuda"
+    try:
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device.index or 0], device_type=gpu):
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,52 @@
+"""The pairs of an epoch: every known interaction once, drawn negatives, shuffled."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralcf.data.interactions import Dataset
+from neuralcf.data.negatives import UnknownItems
+from neuralcf.seeds import Stream, derive
+
+__all__ = ["Batch", "EpochSampler"]
+
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""`(users int64 [B], items int64 [B], labels float32 [B])`."""
+
+
+class EpochSampler:
+    """Draws the pairs of an epoch, always the same ones for an epoch of a stage.
+
+    Args:
+        dataset: the interactions to train on.
+        negatives: how many items that the user does not know go with each interaction.
+        seed: the run's.
+    """
+
+    def __init__(self, dataset: Dataset, negatives: int, seed: int) -> None:
+        known = dataset.known()
+        self.pairs = known[1].size * (1 + negatives)
+        """How many an epoch has."""
+        self._unknown = UnknownItems(known, dataset.num_items)
+        self._users = np.repeat(np.arange(dataset.num_users), np.diff(known[0]))  # [n], ascending
+        self._items = known[1].astype(np.int64)  # [n]
+        self._negatives = negatives
+        self._seed = seed
+
+    def draw(self, stage: int, epoch: int) -> Batch:
+        """Give all pairs of an epoch, shuffled.
+
+        Raises:
+            ArgumentError: a user who knows every item.
+        """
+        rng = np.random.default_rng(derive(self._seed, Stream.NEGATIVES, stage, epoch))
+        negative_users = np.repeat(self._users, self._negatives)  # ascending, which makes drawing fast
+        users = np.concatenate([self._users, negative_users])
+        items = np.concatenate([self._items, self._unknown.draw(rng, negative_users)])
+        order = rng.permutation(self.pairs)
+        labels = (order < self._users.size).astype(np.float32)
+        return torch.from_numpy(users[order]), torch.from_numpy(items[order]), torch.from_numpy(labels)

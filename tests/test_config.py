@@ -1,0 +1,147 @@
+"""What a run is told: presets, TOML, single settings; refused with a sentence that says where and what."""
+
+import json
+import math
+
+import pytest
+
+from neuralcf import ArgumentError
+from neuralcf.config import TrainConfig
+from neuralcf.configure import PRESETS, configure, parse_setting
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "svd"),
+        ("trainer", None),
+        ("factors", 0),
+        ("factors", 8.0),
+        ("layers", (64,)),
+        ("layers", (64, 0)),
+        ("layers", (1, 8)),
+        ("layers", 64),
+        ("negatives", 0),
+        ("epochs", 0),
+        ("batch_size", True),
+        ("optimizer", "lion"),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", "0.1"),
+        ("l2_embeddings", -1e-9),
+        ("l2_layers", math.inf),
+        ("dropout", 1.0),
+        ("patience", -1),
+        ("pretrain", 1),
+        ("pretrain_epochs", 0),
+        ("alpha", 1.5),
+        ("fine_tune_optimizer", None),
+        ("fine_tune_learning_rate", 0),
+        ("seed", -1),
+        ("threads", 0),
+        ("device", "gpu"),
+        ("validation", 1),
+    ],
+)
+def test_impossible_values_are_refused_at_birth(field, value):
+    with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
+        TrainConfig(**{field: value})
+
+
+def test_pretraining_is_for_neumf():
+    with pytest.raises(ArgumentError, match="pretrain: expected False for any model but neumf, got True for gmf"):
+        TrainConfig(model="gmf", pretrain=True)
+
+
+def test_a_configuration_survives_json():
+    config = TrainConfig(layers=[32, 8], seed=5, pretrain=True)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("learning_rate=0.001", 0.001),
+        ("learning_rate = 1e-3", 0.001),
+        ("epochs=7", 7),
+        ("layers=64,32", (64, 32)),
+        ("layers=[64, 32]", (64, 32)),
+        ("pretrain=true", True),
+        ("validation=False", False),
+        ("model=gmf", "gmf"),
+        ("device=cuda:1", "cuda:1"),
+    ],
+)
+def test_a_setting_has_the_type_of_its_field(setting, expected):
+    name, value = parse_setting(setting)
+    assert (name, value, type(value)) == (setting.split("=")[0].strip(), expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("epochs", "--set epochs: expected field=value"),
+        ("epoch=3", "--set epoch=3: epoch: expected a field of the training configuration; the nearest is epochs"),
+        ("epochs=3.5", "--set epochs=3.5: epochs: expected an integer >= 1, got '3.5'"),
+        ("epochs=0", "--set epochs=0: epochs: expected an integer >= 1, got 0"),
+        ("learning_rate=fast", "--set learning_rate=fast: learning_rate: expected a finite number > 0, got 'fast'"),
+        ("pretrain=yes", "--set pretrain=yes: pretrain: expected True or False, got 'yes'"),
+        ("layers=64,x", "--set layers=64,x: layers: expected a sequence of sizes, got '64,x'"),
+        ("model=svd", "--set model=svd: model: expected 'gmf', 'mlp' or 'neumf', got 'svd'"),
+    ],
+)
+def test_a_bad_setting_is_refused(setting, sentence):
+    with pytest.raises(ArgumentError) as refused:
+        configure(settings=[setting])
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("epochs = ", r"expected TOML: Invalid value"),
+        ("epoch = 3", r"epoch: expected a field .*nearest is epochs"),
+        ("[train]\nepochs = 3", r"train: expected a field"),
+        ("epochs = '3'", r"epochs: expected an integer >= 1, got '3'"),
+        ("layers = [64, 'x']", r"layers: expected .*got \(64, 'x'\)"),
+        ("dropout = nan", r"dropout: expected a number >= 0 and < 1, got nan"),
+        ("learning_rate = true", r"learning_rate: expected .*got True"),
+        (b"\xff", r"expected TOML: "),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path, content, sentence):
+    file = tmp_path / "run.toml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ArgumentError, match=rf"^{file}: {sentence}"):
+        configure(toml=file)
+
+
+def test_what_comes_later_wins(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('model = "mlp"\nfactors = 3\nlayers = [12, 6]\nseed = 1\nepochs = 2\n')
+    config = configure(
+        start={"dropout": 0.5, "negatives": 9},
+        preset="paper-8",
+        toml=file,
+        settings=["seed=2", "epochs=3", "epochs=4"],
+        options={"seed": 3},
+    )
+    assert config == TrainConfig(
+        model="mlp",
+        factors=3,
+        layers=(12, 6),
+        batch_size=256,
+        learning_rate=0.001,
+        negatives=4,
+        epochs=4,
+        seed=3,
+        dropout=0.5,
+    )
+
+
+def test_presets_are_configurations_and_an_unknown_one_is_told_the_known():
+    made = {name: configure(preset=name) for name in PRESETS}
+    assert (made["paper-8"].layers, made["paper-64"].layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
+    assert made["paper-8-pretrained"].pretrain
+    with pytest.raises(ArgumentError, match=r"preset: expected one of paper-8, .*fast, got 'paper'"):
+        configure(preset="paper")

@@ -1,0 +1,177 @@
+"""A run that is killed, at any moment and as often as one likes, ends as one that was not."""
+
+import dataclasses
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from neuralcf import ArgumentError
+from neuralcf.config import TrainConfig
+from neuralcf.data import leave_last_out, planted_taste
+from neuralcf.run_directory import RunDirectory
+from neuralcf.train import train
+
+CONFIG = TrainConfig(
+    factors=4, layers=(8, 4), epochs=10, pretrain=True, pretrain_epochs=12, batch_size=1024, dropout=0.1, patience=0
+)
+SHORT = dataclasses.replace(CONFIG, epochs=2, pretrain_epochs=2)
+
+
+def dataset():
+    return leave_last_out(planted_taste(100, 60, seed=3).dataset).train
+
+
+def resume(path, started):
+    started.set()
+    train(dataset(), CONFIG, run=path, resume=True, progress=False)
+
+
+def wait_for_epochs(checkpoint, count, child):
+    """Wait until the checkpoint was replaced that often."""
+    before = stamp(checkpoint)
+    while count and child.is_alive():
+        time.sleep(0.001)
+        if stamp(checkpoint) != before:
+            before, count = stamp(checkpoint), count - 1
+
+
+def stamp(file):
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def weights_of(result):
+    return result.model.state_dict()
+
+
+def lines_of(path):
+    """What was measured; times are the machine's."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def records_of(result):
+    return [dataclasses.replace(record, seconds=0) for record in result.history]
+
+
+def assert_same(one, other):
+    assert weights_of(one).keys() == weights_of(other).keys()
+    for name, weight in weights_of(one).items():
+        assert torch.equal(weight, weights_of(other)[name]), name
+    assert records_of(one) == records_of(other)
+    assert one.best_epoch == other.best_epoch
+
+
+def test_killed_ten_times_at_random_it_ends_in_the_same_bits(tmp_path):
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["neuralcf.train", "pytest"])  # imported once; every child starts at once
+    chance = random.Random(0)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    for kill in range(10):
+        started = server.Event()
+        child = server.Process(target=resume, args=(tmp_path / "killed", started))
+        child.start()
+        assert started.wait(60)
+        wait_for_epochs(checkpoint, kill % 3, child)
+        time.sleep(chance.uniform(0, 0.05))
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL, "the run has to be long enough to be killed ten times"
+    assert len(torch.load(checkpoint, weights_only=True)["history"]) >= 9  # epochs: 0 + 1 + 2 + 0 + ...
+
+    killed = train(dataset(), CONFIG, run=tmp_path / "killed", resume=True)
+    whole = train(dataset(), CONFIG, run=tmp_path / "whole")
+    assert_same(killed, whole)
+    assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "deep" / "run"
+    return path, train(dataset(), SHORT, run=path)
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A finished run to spoil."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def test_a_directory_holds_the_configuration_a_line_a_step_and_a_line_an_epoch(finished):
+    path, result = finished
+    stored = json.loads((path / "config.json").read_text())
+    assert stored["config"] == SHORT.to_dict() == RunDirectory.stored_config(path)
+    assert stored["data"]["fingerprint"] == dataset().fingerprint()
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if "step" not in line and line["epoch"] > 0]
+    assert epochs == [dataclasses.asdict(record) for record in result.history]
+    for epoch in epochs:
+        steps = [x for x in lines if "step" in x and (x["stage"], x["epoch"]) == (epoch["stage"], epoch["epoch"])]
+        assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+        mean = sum(line["loss"] for line in steps[:-1]) / (len(steps) - 1)  # the last batch is smaller
+        assert epoch["loss"] == pytest.approx(mean, rel=0.05)
+
+
+def test_it_is_the_same_as_without_a_directory_and_a_finished_run_is_given_back(finished):
+    path, result = finished
+    assert_same(train(dataset(), SHORT), result)
+    before = (path / "metrics.jsonl").read_bytes()
+    again = train(dataset(), SHORT, run=path, resume=True)
+    assert_same(again, result)
+    assert again.history == result.history
+    assert (path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_is_not_overwritten_and_not_mixed(copy):
+    with pytest.raises(ArgumentError, match="a run stands here; resume it"):
+        train(dataset(), SHORT, run=copy)
+    with pytest.raises(ArgumentError, match=r"started with alpha = 0\.5, got 0\.4, seed = 0, got 1$"):
+        train(dataset(), dataclasses.replace(SHORT, seed=1, alpha=0.4), run=copy, resume=True)
+    with pytest.raises(ArgumentError, match="started on other data: expected fingerprint"):
+        train(planted_taste(100, 60).dataset, SHORT, run=copy, resume=True)
+    with (
+        RunDirectory(copy, SHORT, dataset().fingerprint(), resume=True),
+        pytest.raises(ArgumentError, match="another process is training"),
+    ):
+        train(dataset(), SHORT, run=copy, resume=True)
+
+
+def test_a_directory_that_is_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(ArgumentError, match=r"expected a run or an empty directory, it holds thesis\.tex"):
+        train(dataset(), SHORT, run=tmp_path, resume=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ArgumentError, match="resume: expected a run directory"):
+        train(dataset(), SHORT, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "sentence"),
+    [
+        ("checkpoint.pt", lambda content: content[: len(content) // 2], "expected a checkpoint, got a damaged file"),
+        ("checkpoint.pt", lambda _: b"", "expected a checkpoint, got a damaged file"),
+        ("metrics.jsonl", lambda content: content[:-1], r"expected the \d+ bytes its checkpoint knows, got fewer"),
+        ("config.json", lambda content: content[:40], "expected the JSON of a run"),
+        ("config.json", lambda _: b"{}", "expected format neuralcf-run, version 1: this is no run"),
+    ],
+)
+def test_damage_is_told_and_not_trained_on(copy, name, spoil, sentence):
+    file = copy / name
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(ArgumentError, match=rf"{name}: {sentence}"):
+        train(dataset(), SHORT, run=copy, resume=True)
+
+
+def test_a_checkpoint_runs_no_code(copy):
+    class Attack:
+        def __reduce__(self):
+            return (pytest.fail, ("the checkpoint was trusted",))
+
+    torch.save({"metrics_bytes": 0, "history": Attack()}, copy / "checkpoint.pt")
+    with pytest.raises(ArgumentError, match="expected a checkpoint, got a damaged file"):
+        train(dataset(), SHORT, run=copy, resume=True)
