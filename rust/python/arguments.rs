@@ -18,11 +18,13 @@ pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
         return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
     };
     const MOST: i128 = (isize::MAX as usize / size_of::<i64>()) as i128;
-    match value {
-        1..=MOST => Ok(value as usize),
-        1.. => Err(argument_error(format!("{what}: expected at most {MOST}, got {value}"))),
-        _ => Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}"))),
+    if value > MOST {
+        return Err(argument_error(format!("{what}: expected at most {MOST}, got {value}")));
     }
+    if value < 1 {
+        return Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}")));
+    }
+    Ok(value as usize)
 }
 
 /// The argument `k`.
