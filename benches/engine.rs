@@ -7,10 +7,10 @@ mod common;
 
 use std::hint::black_box;
 
-use common::{Random, Shape, engine, tensors};
+use common::{Random, Shape, engine, engine_with, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use neuralcf::filter::Filter;
-use neuralcf::{Call, Engine, Isa, Scale};
+use neuralcf::{Call, Engine, Isa, Pass, Scale};
 
 const USERS: usize = 20_000;
 
@@ -36,17 +36,22 @@ fn scan(c: &mut Criterion) {
     for (name, shape) in shapes(100_000) {
         let tensors = tensors(&shape, 1);
         for isa in Isa::supported().into_iter().filter(|isa| isa.name() != "portable") {
-            let engine = engine(&tensors, isa);
-            check(&engine);
-            let mut group = c.benchmark_group(format!("top10/{name}/100k"));
-            for (label, rows, threads) in [("1 user", 1, 1), ("1 user, 2 threads", 1, 2), ("64 users", 64, 1)] {
-                let users: Vec<u32> = (0..rows).collect();
-                group.throughput(Throughput::Elements(u64::from(rows) * shape.items as u64));
-                group.bench_function(BenchmarkId::new(isa.name(), label), |b| {
-                    let call = Call { threads, ..Call::ALONE };
-                    let users = engine.users(&users).unwrap();
-                    b.iter(|| engine.top_k(&users, 10, &Filter::default(), Scale::Probability, call).unwrap());
-                });
+            for pass in [Pass::Float32, Pass::Int16] {
+                let engine = engine_with(&tensors, isa, pass);
+                if engine.pass() != pass {
+                    continue;
+                }
+                check(&engine);
+                let mut group = c.benchmark_group(format!("top10/{name}/100k"));
+                for (label, rows, threads) in [("1 user", 1, 1), ("1 user, 2 threads", 1, 2), ("64 users", 64, 1)] {
+                    let users: Vec<u32> = (0..rows).collect();
+                    group.throughput(Throughput::Elements(u64::from(rows) * shape.items as u64));
+                    group.bench_function(BenchmarkId::new(format!("{isa} {pass:?}"), label), |b| {
+                        let call = Call { threads, ..Call::ALONE };
+                        let users = engine.users(&users).unwrap();
+                        b.iter(|| engine.top_k(&users, 10, &Filter::default(), Scale::Probability, call).unwrap());
+                    });
+                }
             }
         }
     }

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result, reserve};
 use crate::filter::Csr;
 use crate::format::{Kind, Model, Range, Table};
-use crate::kernel::network::{Network, Packed, Project, Scratch};
+use crate::kernel::bounds::Integers;
+use crate::kernel::network::{Network, Packed, Scratch};
 use crate::kernel::sigmoid::Sigmoid;
-use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
+use crate::kernel::{Aligned, IntegerIsa, Isa, Lanes};
+use crate::layout::{Layout, Projection};
 use crate::pool::{self, Call};
 
-/// Tiles that one task of loading handles.
-const TILES_PER_TASK: usize = 256;
+/// Items from which on a scan in integers pays: fewer are soon scanned, and a larger share of them lies near the k-th best.
+const MANY_ITEMS: usize = 1024;
 
 /// Work for which a thread is worth waking: some 50 us of multiply-adds.
 const WORTH_A_THREAD: usize = 2_500_000;
@@ -27,8 +29,10 @@ pub struct Engine {
     kind: Kind,
     num_users: usize,
     num_items: usize,
-    /// Sixteen items side by side, feature by feature: what a scan of the catalogue reads.
+    /// Sixteen items side by side, feature by feature: what a scan of the catalogue reads. In integers where there are `integers`.
     pub(crate) item_tiles: Aligned,
+    /// What the scan in integers needs.
+    pub(crate) integers: Option<(IntegerIsa, Integers)>,
     /// One item after the other: what a query of single items reads.
     item_rows: Aligned,
     /// One user after the other, projected.
@@ -42,13 +46,16 @@ pub struct Engine {
     metadata: BTreeMap<String, String>,
 }
 
-/// How a user's embeddings become a row.
-#[derive(Debug)]
-struct Projection {
-    /// The user half of the first layer, with its bias.
-    first_layer: Option<Packed>,
-    /// The output layer's weights on the GMF part.
-    output_gmf: Vec<f32>,
+/// How the catalogue is scanned. The answers are the same, bit for bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// As int16 where that pays: a catalogue and a second hidden layer large enough.
+    Auto,
+    /// In float32.
+    Float32,
+    /// In int16 with a proven bound of the error, and in float32 what the bound leaves open. For models without a hidden layer after
+    /// the first and for instruction sets where integers are not faster, in float32.
+    Int16,
 }
 
 /// Whether a score is a logit or a probability. Order is always by logit.
@@ -152,11 +159,11 @@ pub fn index(what: &str, at: usize, value: i128, bound: usize, noun: &str) -> Re
 }
 
 impl Engine {
-    /// Lays `model` out for `isa`, with the stored interactions `seen`, a row for each user.
+    /// Lays `model` out for `isa` and `pass`, with the stored interactions `seen`, a row for each user.
     ///
     /// # Errors
     /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] when `seen` has not one row for each user.
-    pub fn new(model: Model, seen: Option<Csr>, isa: Isa, call: Call<'_>) -> Result<Self> {
+    pub fn new(model: Model, seen: Option<Csr>, isa: Isa, pass: Pass, call: Call<'_>) -> Result<Self> {
         pool::survive_forks();
         let (num_users, num_items) = (model.num_users(), model.num_items());
         if let Some(seen) = &seen
@@ -193,17 +200,28 @@ impl Engine {
         };
 
         let layout = Layout { isa, network: &network, call };
-        let item_tiles = layout.item_tiles(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
-        let item_rows = layout.item_rows(num_items, &item_tiles)?;
+        let item_rows = layout.item_rows(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
         let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
+        let wanted = match pass {
+            Pass::Auto => num_items >= MANY_ITEMS && integers_pay(&network),
+            Pass::Float32 => false,
+            Pass::Int16 => true,
+        };
+        let integer_isa = IntegerIsa::of(isa).first().copied().filter(|_| wanted);
+        let integers = match integer_isa {
+            Some(with) => layout.integers(with.block(), &item_rows, &user_rows)?.map(|integers| (with, integers)),
+            None => None,
+        };
+        let item_tiles = layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
         Ok(Engine {
             isa,
             kind: parts.kind,
             num_users,
             num_items,
             item_tiles,
+            integers,
             item_rows,
             user_rows,
             projection,
@@ -236,6 +254,11 @@ impl Engine {
         self.isa
     }
 
+    /// How it scans the catalogue: never [`Pass::Auto`].
+    pub fn pass(&self) -> Pass {
+        if self.integers.is_some() { Pass::Int16 } else { Pass::Float32 }
+    }
+
     /// The metadata of the file it was read from.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -249,13 +272,14 @@ impl Engine {
     /// Bytes held, by part.
     pub fn nbytes(&self) -> [(&'static str, usize); 6] {
         let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
+        let integers = self.integers.as_ref().map_or(0, |(_, integers)| integers.nbytes());
         let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
         [
             ("item_tiles", self.item_tiles.nbytes()),
             ("item_rows", self.item_rows.nbytes()),
             ("user_rows", self.user_rows.nbytes()),
             ("user_vectors", vectors),
-            ("network", self.network.nbytes() + projection + size_of_val(&self.projection.output_gmf[..])),
+            ("network", self.network.nbytes() + integers + projection + size_of_val(&self.projection.output_gmf[..])),
             ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
         ]
     }
@@ -379,6 +403,13 @@ impl Engine {
     }
 }
 
+/// Integers halve the second layer's cost and raise that of its surroundings: it has to be large, and most of the work.
+fn integers_pay(network: &Network) -> bool {
+    const LARGE: usize = 256;
+    let second = network.layers.first().map_or(0, |layer| layer.inputs * layer.outputs);
+    second >= LARGE && 2 * second >= network.multiply_adds()
+}
+
 /// The whole-array check first, in a form that the compiler vectorises; the search for the culprit only when there is one.
 fn check(what: &str, indices: &[u32], bound: usize, noun: &str) -> Result<()> {
     if indices.iter().fold(0, |max, &i| max.max(i)) as usize >= bound {
@@ -405,127 +436,4 @@ pub(crate) fn with_scratch<R>(network: &Network, work: impl FnOnce(&mut Scratch)
     let result = work(&mut scratch);
     SCRATCH.set(scratch);
     result
-}
-
-/// Makes tiles and rows.
-struct Layout<'a> {
-    isa: Isa,
-    network: &'a Network,
-    call: Call<'a>,
-}
-
-impl Layout<'_> {
-    fn item_tiles(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
-        let h0 = self.network.h0;
-        let tiles = items.div_ceil(LANES);
-        let mut out = Aligned::zeros("item tiles", tiles.saturating_mul(self.network.tile_len()))?;
-        if let Some(table) = gmf {
-            self.fill_tiles(&mut out, table, |q, tile| tile[h0..].copy_from_slice(q))?;
-        }
-        if let Some((table, layer)) = mlp {
-            self.fill_tiles(&mut out, table, |q, tile| {
-                self.isa.run(Project { layer, input: q, output: &mut tile[..h0] });
-            })?;
-        }
-        Ok(out)
-    }
-
-    /// Calls `place(embeddings of sixteen items, their tile)` for each tile; gives the table's memory back piece by piece.
-    fn fill_tiles(
-        &self,
-        mut tiles: &mut [Lanes],
-        table: Table,
-        place: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
-    ) -> Result<()> {
-        let (width, tile_len) = (table.width(), self.network.tile_len());
-        for chunk in table.into_chunks() {
-            let len = (chunk.len() / width).div_ceil(LANES) * tile_len;
-            let (part, rest) = tiles.split_at_mut(len);
-            self.call.for_each_chunk(part, TILES_PER_TASK * tile_len, |n, tiles, watch| {
-                let mut lanes = vec![[0.0; LANES]; width];
-                let rows = &chunk[n * TILES_PER_TASK * LANES * width..];
-                for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows.chunks(LANES * width)) {
-                    if watch.stopped(width * LANES * tile_len) {
-                        return;
-                    }
-                    into_lanes(rows.chunks_exact(width), &mut lanes);
-                    place(&lanes, tile);
-                }
-            })?;
-            tiles = rest;
-        }
-        Ok(())
-    }
-
-    fn item_rows(&self, items: usize, tiles: &[Lanes]) -> Result<Aligned> {
-        let (tile_len, row_len) = (self.network.tile_len(), self.network.row_len());
-        let mut out = Aligned::zeros("item rows", items.saturating_mul(row_len))?;
-        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
-            let tiles = tiles[n * TILES_PER_TASK * tile_len..].chunks_exact(tile_len);
-            for (rows, tile) in rows.chunks_mut(LANES * row_len).zip(tiles) {
-                if watch.stopped(LANES * tile_len) {
-                    return;
-                }
-                self.rows_of_tile(tile, rows);
-            }
-        })?;
-        Ok(out)
-    }
-
-    fn user_rows<'a, Row: Fn(usize) -> &'a [f32] + Sync>(
-        &self,
-        what: &str,
-        projection: &Projection,
-        users: usize,
-        gmf: Option<Row>,
-        mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
-    ) -> Result<Aligned> {
-        let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
-        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
-        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
-            let mut tile = vec![[0.0; LANES]; tile_len];
-            let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
-            for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
-                if watch.stopped(LANES * tile_len * (1 + p.len())) {
-                    return;
-                }
-                let first = (n * TILES_PER_TASK + group) * LANES;
-                let sixteen = first..users.min(first + LANES);
-                if let Some(gmf) = &gmf {
-                    into_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
-                    let _settings = StandardFloats::enter();
-                    for (p, weight) in tile[h0..].iter_mut().zip(&projection.output_gmf) {
-                        *p = p.map(|p| weight * p);
-                    }
-                }
-                if let (Some(mlp), Some(layer)) = (&mlp, &projection.first_layer) {
-                    into_lanes(sixteen.map(mlp), &mut p);
-                    self.isa.run(Project { layer, input: &p, output: &mut tile[..h0] });
-                }
-                self.rows_of_tile(&tile, rows);
-            }
-        })?;
-        Ok(out)
-    }
-
-    /// The rows of a tile's items; as many as `rows` has room for.
-    fn rows_of_tile(&self, tile: &[Lanes], rows: &mut [Lanes]) {
-        let h0 = self.network.h0;
-        let gmf_at = h0.next_multiple_of(LANES);
-        for (lane, row) in rows.chunks_exact_mut(self.network.row_len()).enumerate() {
-            let row = row.as_flattened_mut();
-            row.iter_mut().zip(&tile[..h0]).for_each(|(to, feature)| *to = feature[lane]);
-            row[gmf_at..].iter_mut().zip(&tile[h0..]).for_each(|(to, feature)| *to = feature[lane]);
-        }
-    }
-}
-
-/// Writes up to sixteen rows as the lanes of their features; lanes without a row become zero.
-fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
-    for lane in 0..LANES {
-        match rows.next() {
-            Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),
-            None => to.iter_mut().for_each(|to| to[lane] = 0.0),
-        }
-    }
 }

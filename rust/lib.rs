@@ -2,10 +2,12 @@
 
 mod engine;
 mod error;
+mod estimates;
 pub mod filter;
 pub mod format;
 pub mod ids;
 mod kernel;
+mod layout;
 mod order;
 mod pairs;
 mod pool;
@@ -13,7 +15,7 @@ mod pool;
 mod python;
 mod rank;
 
-pub use engine::{Engine, ProjectedUsers, Scale, UserVectors, Users, index};
+pub use engine::{Engine, Pass, ProjectedUsers, Scale, UserVectors, Users, index};
 pub use error::{Error, Result};
 pub use kernel::Isa;
 pub use pool::{Call, MAX_THREADS, choose_threads};

@@ -27,6 +27,12 @@ impl Key {
     }
 }
 
+/// `score >= threshold`, whatever the host program has done to the arithmetic of small floats. Neither is NaN or -0.
+#[inline]
+pub(crate) fn reaches(score: f32, threshold: f32) -> bool {
+    Key::new(score, 0) <= Key::new(threshold, 0)
+}
+
 /// Keeps the first `k` of the keys it is shown.
 ///
 /// Keys gather in a buffer of somewhat more than `k`; when it is full, a selection throws the last ones out. That costs a constant
@@ -43,6 +49,10 @@ impl Selection {
     pub(crate) fn new(k: usize) -> Self {
         let slack = k.clamp(32, 1 << 16);
         Selection { k, kept: Vec::with_capacity(k.saturating_add(slack).min(1 << 20)), bar: Key::NONE }
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
     }
 
     /// A score that an item must reach to have a chance.

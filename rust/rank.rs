@@ -20,10 +20,14 @@ const USERS_PER_BLOCK: usize = 64;
 const PANEL_BYTES: usize = 24 << 10;
 
 /// The most tiles in a panel.
-const MOST_TILES: usize = 64;
+pub(crate) const MOST_TILES: usize = 64;
 
 /// Tiles (or listed items) in the shortest part of the catalogue that is worth a task.
 const SHORTEST_PART: usize = 64;
+
+/// A part of the catalogue that is scanned in integers has some so many times the items that are wanted: those that it finds are
+/// scored once more.
+const SPARSE: usize = 8;
 
 /// Where fewer than one item in so many is left, scoring them one by one is cheaper than a scan.
 const FEW: usize = 4;
@@ -110,14 +114,28 @@ impl Engine {
 }
 
 /// What is done with the items that reach a threshold.
-trait Collect {
+pub(crate) trait Collect {
+    /// What a logit must reach to count.
     fn threshold(&self) -> f32;
+    /// What a logit must reach to count for certain, whatever it is.
+    fn certain(&self) -> f32;
+    /// How many of the best items are wanted, where it is only the best.
+    fn wanted(&self) -> Option<usize>;
+    /// An item that reaches the threshold.
     fn take(&mut self, item: u32, logit: f32);
 }
 
 impl Collect for Selection {
     fn threshold(&self) -> f32 {
         self.threshold()
+    }
+
+    fn certain(&self) -> f32 {
+        f32::INFINITY
+    }
+
+    fn wanted(&self) -> Option<usize> {
+        Some(self.k())
     }
 
     #[inline]
@@ -138,6 +156,14 @@ impl Collect for Rivals {
         self.logit
     }
 
+    fn certain(&self) -> f32 {
+        self.logit
+    }
+
+    fn wanted(&self) -> Option<usize> {
+        None
+    }
+
     #[inline]
     fn take(&mut self, item: u32, _logit: f32) {
         self.count += i64::from(item != self.item);
@@ -145,9 +171,9 @@ impl Collect for Rivals {
 }
 
 /// A call's users and filters, checked against each other.
-struct Query<'a> {
-    engine: &'a Engine,
-    users: &'a Users<'a>,
+pub(crate) struct Query<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) users: &'a Users<'a>,
     filter: &'a Filter<'a>,
     shared: Shared,
 }
@@ -186,6 +212,11 @@ impl Plan<'_> {
     }
 }
 
+/// How many tiles of a length are a panel.
+pub(crate) fn panel_tiles(tile_len: usize) -> usize {
+    (PANEL_BYTES / (tile_len * size_of::<Lanes>())).clamp(4, MOST_TILES) / 4 * 4
+}
+
 impl<'a> Query<'a> {
     fn new(engine: &'a Engine, users: &'a Users<'a>, filter: &'a Filter<'a>) -> Result<Self> {
         let rows = users.len();
@@ -208,7 +239,7 @@ impl<'a> Query<'a> {
         Ok(Query { engine, users, filter, shared })
     }
 
-    fn excluded(&self, row: usize) -> &'a [u32] {
+    pub(crate) fn excluded(&self, row: usize) -> &'a [u32] {
         match self.filter.exclude {
             None => &[],
             Some(Exclude::Rows(csr)) => csr.row(row),
@@ -230,7 +261,10 @@ impl<'a> Query<'a> {
         let blocks = rows.div_ceil(block).max(1);
         let enough =
             if call.threads == 1 || blocks >= 2 * call.threads { 1 } else { (8 * call.threads).div_ceil(blocks) };
-        let most = len.div_ceil(SHORTEST_PART).min(len * LANES / outputs.max(1));
+        let mut most = len.div_ceil(SHORTEST_PART).min(len * LANES / outputs.max(1));
+        if self.engine.integers.is_some() {
+            most = most.min((len * LANES / (SPARSE * outputs.max(1))).max(call.threads)); // integers pay where few items are wanted
+        }
         let part_len = len.div_ceil(enough.min(most).max(1)).max(1);
         Plan { call, rows, block, parts: len.div_ceil(part_len).max(1), part_len, len }
     }
@@ -254,13 +288,15 @@ impl<'a> Query<'a> {
                     self.visit_listed(row, &items[part.clone()], into, watch);
                 }
             }
+            _ if self.engine.integers.is_some() => self.scan_in_integers(rows, part, into, watch),
             _ => with_scratch(&self.engine.network, |scratch| self.scan(rows, part, into, watch, scratch)),
         }
     }
 
-    fn visit_listed(&self, row: usize, items: &[u32], into: &mut impl Collect, watch: &Watch<'_>) {
+    /// Shows a row's collector those of `items`, ascending, that are not excluded.
+    pub(crate) fn visit_listed(&self, row: usize, items: &[u32], into: &mut impl Collect, watch: &Watch<'_>) {
         const AT_ONCE: usize = 1024;
-        let mut excluded = Cursor::new(self.excluded(row), 0);
+        let mut excluded = Cursor::new(self.excluded(row), items.first().copied().unwrap_or(0));
         let mut left: Vec<u32> = Vec::with_capacity(items.len().min(AT_ONCE));
         let mut logits = [0.0; AT_ONCE];
         for items in items.chunks(AT_ONCE) {
@@ -288,7 +324,7 @@ impl<'a> Query<'a> {
         let Query { engine, users, .. } = self;
         let network = &engine.network;
         let tile_len = network.tile_len();
-        let panel = (PANEL_BYTES / (tile_len * size_of::<Lanes>())).clamp(4, MOST_TILES) / 4 * 4;
+        let panel = panel_tiles(tile_len);
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
@@ -327,7 +363,7 @@ impl<'a> Query<'a> {
     }
 
     /// The lanes of a tile that are items at all, and that the shared filter leaves.
-    fn real_and_shared(&self, tile: usize) -> u16 {
+    pub(crate) fn real_and_shared(&self, tile: usize) -> u16 {
         let real = self.engine.num_items() - tile * LANES;
         let real = if real >= LANES { u16::MAX } else { (1 << real) - 1 };
         match &self.shared {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use neuralcf::filter::Filter;
-use neuralcf::{Call, Engine, Isa, Scale, format};
+use neuralcf::{Call, Engine, Isa, Pass, Scale, format};
 use serde_json::Value;
 
 fn list<T>(case: &Value, key: &str, convert: impl Fn(&Value) -> Option<T>) -> Vec<T> {
@@ -15,7 +15,7 @@ fn check(name: &str, path: &Path, isa: Isa) {
     let case: Value = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
     let indices = |key| list(&case, key, |value| u32::try_from(value.as_u64()?).ok());
     let model = format::open(path, &mut || Ok(())).unwrap().model;
-    let engine = Engine::new(model, None, isa, Call::ALONE).unwrap();
+    let engine = Engine::new(model, None, isa, Pass::Auto, Call::ALONE).unwrap();
     let (users, items) = (indices("users"), indices("items"));
     let users = engine.users(&users).unwrap();
 

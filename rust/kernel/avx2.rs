@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Lanes, Simd};
+use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,10 @@ pub(crate) struct Avx2(());
 /// Lanes 0..8 and 8..16.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Halves(__m256, __m256);
+
+/// Lanes 0..8 and 8..16, of two int16 or one int32 each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegerHalves(__m256i, __m256i);
 
 impl Avx2 {
     /// The instruction set, where the CPU and the operating system have it.
@@ -103,6 +107,84 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves both features, see `detect`.
         unsafe { run(self, kernel) }
     }
+}
+
+impl IntegerSimd for Avx2 {
+    type Pairs = IntegerHalves;
+    type Sums = IntegerHalves;
+    /// One less than in float32: a product needs a register before it is added.
+    const SUMS: usize = 5;
+
+    #[inline(always)]
+    fn splat_pair(self, pair: u32) -> IntegerHalves {
+        // SAFETY: `self` proves AVX2.
+        let half = unsafe { _mm256_set1_epi32(pair as i32) };
+        IntegerHalves(half, half)
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &Lanes) -> IntegerHalves {
+        let (low, high) = from.split_at(8);
+        // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the load asks for no alignment.
+        let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
+        // SAFETY: as above, for `high`.
+        let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
+        IntegerHalves(low, high)
+    }
+
+    #[inline(always)]
+    fn add_relu(self, a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+        // SAFETY: `self` proves AVX2.
+        unsafe { add_relu(a, b) }
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> IntegerHalves {
+        self.splat_pair(0)
+    }
+
+    #[inline(always)]
+    fn dot(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+        // SAFETY: `self` proves AVX2.
+        unsafe { dot(a, b, sums) }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, sums: IntegerHalves) -> Halves {
+        // SAFETY: `self` proves AVX2.
+        let low = unsafe { _mm256_cvtepi32_ps(sums.0) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_cvtepi32_ps(sums.1) };
+        Halves(low, high)
+    }
+
+    #[inline(always)]
+    fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` proves both features, see `detect`.
+        unsafe { run_integers(self, kernel) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn run_integers<K: IntegerKernel>(s: Avx2, kernel: K) -> K::Output {
+    kernel.run(s)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_relu(a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+    let zero = _mm256_setzero_si256();
+    let low = _mm256_max_epi16(_mm256_adds_epi16(a.0, b.0), zero);
+    let high = _mm256_max_epi16(_mm256_adds_epi16(a.1, b.1), zero);
+    IntegerHalves(low, high)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot(a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+    let low = _mm256_add_epi32(sums.0, _mm256_madd_epi16(a.0, b.0));
+    let high = _mm256_add_epi32(sums.1, _mm256_madd_epi16(a.1, b.1));
+    IntegerHalves(low, high)
 }
 
 #[target_feature(enable = "avx2,fma")]

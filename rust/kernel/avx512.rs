@@ -1,24 +1,27 @@
-//! AVX-512F: sixteen lanes are one register.
+//! AVX-512: sixteen lanes are one register. Integers need AVX-512BW, and are faster with VNNI.
 #![allow(unsafe_code, reason = "intrinsics; an `Avx512` value exists only on a CPU that has them")]
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Lanes, Simd};
+use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
-/// Proof that the CPU has AVX-512F, AVX2 and FMA.
+/// Proof that the CPU has AVX-512F, AVX-512BW, AVX2 and FMA, and with `VNNI` also AVX-512 VNNI.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const VNNI: bool>(());
 
-impl Avx512 {
-    /// The instruction set, where the CPU and the operating system have it.
+impl<const VNNI: bool> Avx512<VNNI> {
+    /// The instruction set, where the CPU and the operating system have it. (A CPU with AVX-512F but not BW is served as AVX2.)
     pub(crate) fn detect() -> Option<Self> {
-        let found =
-            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         found.then_some(Avx512(()))
     }
 }
 
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type V = __m512;
     const BLOCK: usize = 16;
 
@@ -85,8 +88,87 @@ impl Simd for Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-fn run<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
+fn run<const VNNI: bool, K: Kernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
     kernel.run(s)
+}
+
+impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
+    type Pairs = __m512i;
+    type Sums = __m512i;
+    const SUMS: usize = 16;
+
+    #[inline(always)]
+    fn splat_pair(self, pair: u32) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_epi32(pair as i32) }
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &Lanes) -> __m512i {
+        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load asks for no alignment.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn add_relu(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512BW.
+        unsafe { add_relu(a, b) }
+    }
+
+    #[inline(always)]
+    fn zero_sums(self) -> __m512i {
+        self.splat_pair(0)
+    }
+
+    #[inline(always)]
+    fn dot(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-512 VNNI.
+            unsafe { _mm512_dpwssd_epi32(sums, a, b) }
+        } else {
+            // SAFETY: `self` proves AVX-512BW.
+            unsafe { multiply_then_add(a, b, sums) }
+        }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, sums: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+
+    #[inline(always)]
+    fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output {
+        if VNNI {
+            // SAFETY: `self` proves the five features, see `detect`.
+            unsafe { run_with_vnni(self, kernel) }
+        } else {
+            // SAFETY: `self` proves the four features, see `detect`.
+            unsafe { run_integers(self, kernel) }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma")]
+fn run_with_vnni<const VNNI: bool, K: IntegerKernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
+    kernel.run(s)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
+fn run_integers<const VNNI: bool, K: IntegerKernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
+    kernel.run(s)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_relu(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_max_epi16(_mm512_adds_epi16(a, b), _mm512_setzero_si512())
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn multiply_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
 }
 
 /// Four steps, each doubling the size of the squares that are in place: pairs, quads, and two of whole 128-bit parts.

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::float_env::StandardFloats;
 use super::portable::Portable;
-use super::{Kernel, Simd};
+use super::{IntegerKernel, IntegerSimd, Kernel, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ enum Choice {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<false>),
     #[cfg(target_arch = "aarch64")]
     Neon(Portable<true>),
 }
@@ -32,7 +32,7 @@ impl Isa {
     pub fn supported() -> Vec<Isa> {
         let found = [
             #[cfg(target_arch = "x86_64")]
-            Avx512::detect().map(Choice::Avx512),
+            Avx512::<false>::detect().map(Choice::Avx512),
             #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Choice::Avx2),
             #[cfg(target_arch = "aarch64")]
@@ -112,6 +112,66 @@ impl Isa {
             Choice::Avx512(s) => s.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Choice::Neon(s) => s.run(kernel),
+        }
+    }
+}
+
+/// The integer operations of an instruction set: apart from it, because they may rest on more processor features.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegerIsa(IntegerChoice);
+
+#[derive(Clone, Copy, Debug)]
+enum IntegerChoice {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512<false>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512<true>),
+}
+
+impl IntegerIsa {
+    /// Those of `isa`, the fastest first; none where integers would not be faster than float32.
+    pub(crate) fn of(isa: Isa) -> Vec<Self> {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx512(s) => {
+                let vnni = Avx512::<true>::detect().map(IntegerChoice::Avx512Vnni);
+                vnni.into_iter().chain([IntegerChoice::Avx512(s)]).map(IntegerIsa).collect()
+            }
+            #[cfg(target_arch = "x86_64")]
+            Choice::Avx2(s) => vec![IntegerIsa(IntegerChoice::Avx2(s))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The largest block of outputs that its registers hold.
+    pub(crate) fn block(self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        fn block_of<S: IntegerSimd>(_: S) -> usize {
+            S::SUMS
+        }
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx2(s) => block_of(s),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512(s) => block_of(s),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512Vnni(s) => block_of(s),
+        }
+    }
+
+    /// Runs `kernel` with these operations and the standard floating-point settings.
+    #[inline]
+    pub(crate) fn run<K: IntegerKernel>(self, kernel: K) -> K::Output {
+        let _settings = StandardFloats::enter();
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx2(s) => s.run_integers(kernel),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512(s) => s.run_integers(kernel),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512Vnni(s) => s.run_integers(kernel),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. See `README.md`.
 //!
-//! [`Simd`] is the narrow waist. Below it stands one file for each instruction set, above it [`network`] and [`sigmoid`], which are
-//! generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its instructions: the
+//! [`Simd`] is the narrow waist. Below it stands one file for each instruction set, above it [`network`], [`integer`] and
+//! [`sigmoid`], which are generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its instructions: the
 //! only constructors are `detect` functions that return an `Option`.
 
 mod aligned;
@@ -9,7 +9,9 @@ mod aligned;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod bounds;
 mod float_env;
+pub(crate) mod integer;
 mod isa;
 pub(crate) mod network;
 mod portable;
@@ -17,6 +19,7 @@ pub(crate) mod sigmoid;
 
 pub(crate) use aligned::Aligned;
 pub(crate) use float_env::StandardFloats;
+pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.
@@ -64,4 +67,39 @@ pub(crate) trait Kernel {
     type Output;
     /// Does the work with the operations of `s`.
     fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// What the scan in integers needs besides: two int16 values in each lane, and one int32. Exact, so every instruction set gives the
+/// same bits.
+pub(crate) trait IntegerSimd: Simd {
+    /// Sixteen pairs of int16.
+    type Pairs: Copy;
+    /// Sixteen int32.
+    type Sums: Copy;
+
+    /// As [`Simd::BLOCK`], for accumulators of type `Sums`.
+    const SUMS: usize;
+
+    /// `pair` in every lane; its first int16 is the lower half.
+    fn splat_pair(self, pair: u32) -> Self::Pairs;
+    /// Reads sixteen pairs, which are kept in the bits of float32 values.
+    fn load_pairs(self, from: &Lanes) -> Self::Pairs;
+    /// `max(a + b, 0)`; the addition saturates.
+    fn add_relu(self, a: Self::Pairs, b: Self::Pairs) -> Self::Pairs;
+    /// Zero in every lane.
+    fn zero_sums(self) -> Self::Sums;
+    /// `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
+    fn dot(self, a: Self::Pairs, b: Self::Pairs, sums: Self::Sums) -> Self::Sums;
+    /// The sums as float32, rounded once.
+    fn to_floats(self, sums: Self::Sums) -> Self::V;
+    /// Runs `kernel` compiled for this instruction set.
+    fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output;
+}
+
+/// As [`Kernel`], for work that needs integers.
+pub(crate) trait IntegerKernel {
+    /// What the work gives back.
+    type Output;
+    /// Does the work with the operations of `s`.
+    fn run<S: IntegerSimd>(self, s: S) -> Self::Output;
 }

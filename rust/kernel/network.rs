@@ -32,13 +32,24 @@ impl Packed {
         Packed { inputs, outputs, block, weight: packed, bias: bias.to_vec() }
     }
 
+    /// The weight of input `k` in output `o`.
+    pub(crate) fn weight(&self, o: usize, k: usize) -> f32 {
+        let first = o / self.block * self.block;
+        let n = self.block.min(self.outputs - first);
+        self.weight[first * self.inputs + k * n + (o - first)]
+    }
+
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
     pub(crate) fn nbytes(&self) -> usize {
         size_of_val(&self.weight[..]) + size_of_val(&self.bias[..])
     }
 }
 
 /// Blocks of equal size (but for the last), as few as hold all outputs.
-fn block_size(outputs: usize, most: usize) -> usize {
+pub(super) fn block_size(outputs: usize, most: usize) -> usize {
     outputs.div_ceil(outputs.div_ceil(most))
 }
 
@@ -94,7 +105,7 @@ impl Network {
 pub(crate) struct Scratch {
     first: Vec<Lanes>,
     from: Vec<Lanes>,
-    to: Vec<Lanes>,
+    pub(super) to: Vec<Lanes>,
 }
 
 impl Scratch {
@@ -154,7 +165,7 @@ impl<S: Simd> Input<S> for FirstLayer<'_> {
 }
 
 /// What becomes of a block's sums.
-trait Sink<S: Simd> {
+pub(super) trait Sink<S: Simd> {
     fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]);
 }
 
@@ -172,7 +183,7 @@ impl<S: Simd> Sink<S> for Sums<'_> {
 }
 
 /// Writes the activations.
-struct Activations<'a>(&'a mut [Lanes]);
+pub(super) struct Activations<'a>(pub(super) &'a mut [Lanes]);
 
 impl<S: Simd> Sink<S> for Activations<'_> {
     #[inline(always)]
@@ -185,9 +196,9 @@ impl<S: Simd> Sink<S> for Activations<'_> {
 }
 
 /// Adds the activations, weighted, to the logits.
-struct Output<'a, S: Simd> {
-    weight: &'a [f32],
-    logits: S::V,
+pub(super) struct Output<'a, S: Simd> {
+    pub(super) weight: &'a [f32],
+    pub(super) logits: S::V,
 }
 
 impl<S: Simd> Sink<S> for Output<'_, S> {
@@ -255,25 +266,40 @@ fn block_of<S: Simd, const N: usize>(
 /// activations, `logits` what the chain has summed before.
 #[inline(always)]
 fn hidden<S: Simd>(s: S, network: &Network, first: impl Input<S>, logits: S::V, scratch: &mut Scratch) -> S::V {
-    let mut output = Output { weight: &network.output_weight, logits };
     match &network.layers[..] {
         [] => chain(s, &network.output_weight, first, logits),
         [last] => {
+            let mut output = Output { weight: &network.output_weight, logits };
             layer(s, last, first, &mut output);
             output.logits
         }
-        [second, middle @ .., last] => {
-            let Scratch { from, to, .. } = scratch;
-            layer(s, second, first, &mut Activations(to));
-            std::mem::swap(from, to);
-            for m in middle {
-                layer(s, m, Stored(&from[..m.inputs]), &mut Activations(to));
-                std::mem::swap(from, to);
-            }
-            layer(s, last, Stored(&from[..last.inputs]), &mut output);
-            output.logits
+        [second, deeper @ ..] => {
+            layer(s, second, first, &mut Activations(&mut scratch.to));
+            hidden_after(s, network, deeper, logits, scratch)
         }
     }
+}
+
+/// The layers `deeper`, which are the last of the network and at least one, and the output layer's chain. `scratch.to` holds the
+/// activations before them.
+#[inline(always)]
+pub(super) fn hidden_after<S: Simd>(
+    s: S,
+    network: &Network,
+    deeper: &[Packed],
+    logits: S::V,
+    scratch: &mut Scratch,
+) -> S::V {
+    let Scratch { from, to, .. } = scratch;
+    let (last, middle) = deeper.split_last().expect("at least one layer");
+    std::mem::swap(from, to);
+    for m in middle {
+        layer(s, m, Stored(&from[..m.inputs]), &mut Activations(to));
+        std::mem::swap(from, to);
+    }
+    let mut output = Output { weight: &network.output_weight, logits };
+    layer(s, last, Stored(&from[..last.inputs]), &mut output);
+    output.logits
 }
 
 /// `sums + weight . input`, ascending.

@@ -13,7 +13,7 @@ use super::arrays::{Floats, Out};
 use super::errors::{Turns, argument_error, interruptible, model_format_error, no_panic};
 use super::ids::Ids;
 use super::integers::indices;
-use crate::engine::{Engine, Scale};
+use crate::engine::{Engine, Pass, Scale};
 use crate::error::Error;
 use crate::format::{self, Kind, Model, Opened, TensorInfo};
 use crate::kernel::Isa;
@@ -73,7 +73,7 @@ pub(super) fn open(
                 "{path}: the model is another one than was pickled: expected digest {expected}, got {found}"
             )));
         }
-        let engine = Engine::new(model, seen, choices.isa, Call { threads: choices.threads, interrupted })?;
+        let engine = Engine::new(model, seen, choices.isa, Pass::Auto, Call { threads: choices.threads, interrupted })?;
         Ok((engine, users, items, found))
     })?;
     let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
@@ -164,7 +164,9 @@ impl Scorer {
                 })?),
             };
             let (isa, threads) = (choices.isa, choices.threads);
-            let engine = interruptible(py, |interrupted| Engine::new(model, seen, isa, Call { threads, interrupted }))?;
+            let engine = interruptible(py, |interrupted| {
+                Engine::new(model, seen, isa, Pass::Auto, Call { threads, interrupted })
+            })?;
             Ok(Scorer { engine, threads, origin: None })
         })
     }

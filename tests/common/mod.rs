@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use neuralcf::format::{Kind, Model, TensorInfo};
-use neuralcf::{Call, Engine, Isa};
+use neuralcf::{Call, Engine, Isa, Pass};
 
 /// SplitMix64.
 pub struct Random(pub u64);
@@ -112,7 +112,11 @@ pub fn model(tensors: &[Tensor]) -> Model {
 }
 
 pub fn engine(tensors: &[Tensor], isa: Isa) -> Engine {
-    Engine::new(model(tensors), None, isa, Call::ALONE).expect("an engine")
+    engine_with(tensors, isa, Pass::Auto)
+}
+
+pub fn engine_with(tensors: &[Tensor], isa: Isa, pass: Pass) -> Engine {
+    Engine::new(model(tensors), None, isa, pass, Call::ALONE).expect("an engine")
 }
 
 /// The logit of a pair, each step as specified.

@@ -1,0 +1,208 @@
+//! How items and users lie in memory: rows, and for scans of the catalogue tiles (`kernel/README.md`).
+
+use crate::error::{Result, filled};
+use crate::format::Table;
+use crate::kernel::bounds::{Integers, Ranges};
+use crate::kernel::integer::Quantise;
+use crate::kernel::network::{Network, Packed, Project};
+use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
+use crate::pool::Call;
+
+/// Tiles that one task of loading handles.
+const TILES_PER_TASK: usize = 256;
+
+/// Users by whom the scales of integers are chosen.
+const SAMPLE: usize = 64;
+
+/// Makes tiles and rows.
+pub(crate) struct Layout<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) network: &'a Network,
+    pub(crate) call: Call<'a>,
+}
+
+/// How a user's embeddings become a row.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    /// The user half of the first layer, with its bias.
+    pub(crate) first_layer: Option<Packed>,
+    /// The output layer's weights on the GMF part.
+    pub(crate) output_gmf: Vec<f32>,
+}
+
+impl Layout<'_> {
+    /// One item after the other. The tables' memory is given back piece by piece.
+    pub(crate) fn item_rows(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
+        let Network { h0, g, .. } = *self.network;
+        let mut out = Aligned::zeros("item rows", items.saturating_mul(self.network.row_len()))?;
+        if let Some(table) = gmf {
+            self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), h0.next_multiple_of(LANES))?;
+        }
+        if let Some((table, layer)) = mlp {
+            let project = |q: &[Lanes], to: &mut [Lanes]| self.isa.run(Project { layer, input: q, output: to });
+            self.fill_rows(&mut out, table, h0, project, 0)?;
+        }
+        Ok(out)
+    }
+
+    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from position
+    /// `at` of a row on.
+    fn fill_rows(
+        &self,
+        mut rows: &mut [Lanes],
+        table: Table,
+        features: usize,
+        make: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
+        at: usize,
+    ) -> Result<()> {
+        let (width, row_len) = (table.width(), self.network.row_len());
+        for chunk in table.into_chunks() {
+            let (part, rest) = rows.split_at_mut(chunk.len() / width * row_len);
+            self.call.for_each_chunk(part, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+                let (mut lanes, mut made) = (vec![[0.0; LANES]; width], vec![[0.0; LANES]; features]);
+                let embeddings = &chunk[n * TILES_PER_TASK * LANES * width..];
+                for (rows, embeddings) in rows.chunks_mut(LANES * row_len).zip(embeddings.chunks(LANES * width)) {
+                    if watch.stopped((width + LANES) * LANES * features) {
+                        return;
+                    }
+                    into_lanes(embeddings.chunks_exact(width), &mut lanes);
+                    make(&lanes, &mut made);
+                    into_rows(&made, rows, row_len, at);
+                }
+            })?;
+            rows = rest;
+        }
+        Ok(())
+    }
+
+    /// Sixteen items side by side: as float32, or as `integers` has them.
+    pub(crate) fn item_tiles(&self, items: usize, rows: &[Lanes], integers: Option<&Integers>) -> Result<Aligned> {
+        let Network { h0, g, .. } = *self.network;
+        let row_len = self.network.row_len();
+        let tile_len = integers.map_or(self.network.tile_len(), Integers::tile_len);
+        let mut out = Aligned::zeros("item tiles", items.div_ceil(LANES).saturating_mul(tile_len))?;
+        self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
+            let mut features = vec![[0.0; LANES]; h0];
+            let rows = rows[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
+            for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
+                if watch.stopped(LANES * (h0 + g)) {
+                    return;
+                }
+                let sixteen = rows.chunks_exact(row_len).map(|row| self.network.split_row(row));
+                let (first, gmf) = tile.split_at_mut(tile_len - g);
+                into_lanes(sixteen.clone().map(|(_, gmf)| gmf), gmf);
+                match integers {
+                    None => into_lanes(sixteen.map(|(first, _)| first), first),
+                    Some(integers) => {
+                        into_lanes(sixteen.map(|(first, _)| first), &mut features);
+                        self.isa.run(Quantise { scale: integers.scale(), features: &features, pairs: first });
+                    }
+                }
+            }
+        })?;
+        Ok(out)
+    }
+
+    /// The second layer in integers, in blocks of at most `block` outputs, good for these items and users.
+    pub(crate) fn integers(&self, block: usize, item_rows: &[Lanes], user_rows: &[Lanes]) -> Result<Option<Integers>> {
+        if self.network.layers.is_empty() {
+            return Ok(None);
+        }
+        let row_len = self.network.row_len();
+        let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
+        let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
+        let gmf = &items[self.network.h0.next_multiple_of(LANES)..][..self.network.g];
+        let ranges = Ranges {
+            items: highest(&items),
+            users: highest(&users),
+            gmf: gmf.iter().map(|&[low, high]| high.max(-low)).collect(),
+        };
+        let rows = user_rows.chunks_exact(row_len);
+        let step = rows.len().div_ceil(SAMPLE);
+        let sample: Vec<_> = rows.step_by(step).map(|row| self.network.split_row(row)).collect();
+        Ok(Integers::new(self.network, &ranges, &sample, block))
+    }
+
+    /// The lowest and highest value at each position of the rows.
+    fn extremes(&self, rows: &[Lanes]) -> Result<Vec<[f32; 2]>> {
+        const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
+        let row_len = self.network.row_len();
+        let (width, part) = (row_len * LANES, row_len * LANES * TILES_PER_TASK);
+        let mut parts = filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
+        self.call.for_each_chunk(&mut parts, width, |n, extremes, watch| {
+            for row in rows[n * part..].chunks_exact(row_len).take(LANES * TILES_PER_TASK) {
+                if watch.stopped(width) {
+                    return;
+                }
+                widen(extremes, row.as_flattened().iter().map(|&x| [x, x]));
+            }
+        })?;
+        let mut all = vec![NONE; width];
+        for extremes in parts.chunks_exact(width) {
+            widen(&mut all, extremes.iter().copied());
+        }
+        Ok(all)
+    }
+
+    /// One user after the other.
+    pub(crate) fn user_rows<'a, Row: Fn(usize) -> &'a [f32] + Sync>(
+        &self,
+        what: &str,
+        projection: &Projection,
+        users: usize,
+        gmf: Option<Row>,
+        mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
+    ) -> Result<Aligned> {
+        let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
+        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
+        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+            let mut tile = vec![[0.0; LANES]; tile_len];
+            let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
+            for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
+                if watch.stopped(LANES * tile_len * (1 + p.len())) {
+                    return;
+                }
+                let first = (n * TILES_PER_TASK + group) * LANES;
+                let sixteen = first..users.min(first + LANES);
+                if let Some(gmf) = &gmf {
+                    into_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
+                    let _settings = StandardFloats::enter();
+                    for (p, weight) in tile[h0..].iter_mut().zip(&projection.output_gmf) {
+                        *p = p.map(|p| weight * p);
+                    }
+                }
+                if let (Some(mlp), Some(layer)) = (&mlp, &projection.first_layer) {
+                    into_lanes(sixteen.map(mlp), &mut p);
+                    self.isa.run(Project { layer, input: &p, output: &mut tile[..h0] });
+                }
+                into_rows(&tile[..h0], rows, row_len, 0);
+                into_rows(&tile[h0..], rows, row_len, h0.next_multiple_of(LANES));
+            }
+        })?;
+        Ok(out)
+    }
+}
+
+fn widen(extremes: &mut [[f32; 2]], by: impl Iterator<Item = [f32; 2]>) {
+    let _settings = StandardFloats::enter(); // else subnormal values may count as zero
+    for (extremes, [low, high]) in extremes.iter_mut().zip(by) {
+        *extremes = [extremes[0].min(low), extremes[1].max(high)];
+    }
+}
+
+/// Writes up to sixteen rows as the lanes of their features; lanes without a row become zero.
+fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
+    for lane in 0..LANES {
+        match rows.next() {
+            Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),
+            None => to.iter_mut().for_each(|to| to[lane] = 0.0),
+        }
+    }
+}
+
+/// Writes lanes as up to sixteen rows, each from position `at` on.
+fn into_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
+    for (lane, row) in rows.chunks_exact_mut(row_len).enumerate() {
+        row.as_flattened_mut()[at..].iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
+    }
+}
