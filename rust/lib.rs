@@ -2,7 +2,6 @@
 
 mod engine;
 mod error;
-mod estimates;
 pub mod filter;
 pub mod format;
 pub mod ids;

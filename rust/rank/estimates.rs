@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::{Collect, MOST_TILES, Query, panel_tiles};
 use crate::engine::{Engine, Users, with_scratch};
 use crate::filter::Cursor;
 use crate::kernel::bounds::IntegerUser;
@@ -10,7 +11,6 @@ use crate::kernel::integer::Estimate;
 use crate::kernel::{LANES, StandardFloats};
 use crate::order::{Key, reaches};
 use crate::pool::Watch;
-use crate::rank::{Collect, MOST_TILES, Query, panel_tiles};
 
 /// Where more than one item in so many is wanted, integers are not tried.
 const WANTED: usize = 8;
@@ -23,7 +23,7 @@ const WAITING: usize = 128;
 
 impl Query<'_> {
     /// Shows each row's collector the items of these tiles that its filters leave.
-    pub(crate) fn scan_in_integers<C: Collect>(
+    pub(super) fn scan_in_integers<C: Collect>(
         &self,
         rows: Range<usize>,
         tiles: Range<usize>,

@@ -3,6 +3,8 @@
 //! A scan passes over the tiles of items once for a block of users: a panel of tiles stays in the first-level cache while the users
 //! take their turns. Each tile gives sixteen logits and a bit for each that reaches the user's threshold; only those bits cost more.
 
+mod estimates;
+
 use std::ops::Range;
 
 use crate::engine::{Engine, Scale, Users, with_scratch};
@@ -20,7 +22,7 @@ const USERS_PER_BLOCK: usize = 64;
 const PANEL_BYTES: usize = 24 << 10;
 
 /// The most tiles in a panel.
-pub(crate) const MOST_TILES: usize = 64;
+const MOST_TILES: usize = 64;
 
 /// Tiles (or listed items) in the shortest part of the catalogue that is worth a task.
 const SHORTEST_PART: usize = 64;
@@ -114,7 +116,7 @@ impl Engine {
 }
 
 /// What is done with the items that reach a threshold.
-pub(crate) trait Collect {
+trait Collect {
     /// What a logit must reach to count.
     fn threshold(&self) -> f32;
     /// What a logit must reach to count for certain, whatever it is.
@@ -171,9 +173,9 @@ impl Collect for Rivals {
 }
 
 /// A call's users and filters, checked against each other.
-pub(crate) struct Query<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) users: &'a Users<'a>,
+struct Query<'a> {
+    engine: &'a Engine,
+    users: &'a Users<'a>,
     filter: &'a Filter<'a>,
     shared: Shared,
 }
@@ -213,7 +215,7 @@ impl Plan<'_> {
 }
 
 /// How many tiles of a length are a panel.
-pub(crate) fn panel_tiles(tile_len: usize) -> usize {
+fn panel_tiles(tile_len: usize) -> usize {
     (PANEL_BYTES / (tile_len * size_of::<Lanes>())).clamp(4, MOST_TILES) / 4 * 4
 }
 
@@ -239,7 +241,7 @@ impl<'a> Query<'a> {
         Ok(Query { engine, users, filter, shared })
     }
 
-    pub(crate) fn excluded(&self, row: usize) -> &'a [u32] {
+    fn excluded(&self, row: usize) -> &'a [u32] {
         match self.filter.exclude {
             None => &[],
             Some(Exclude::Rows(csr)) => csr.row(row),
@@ -294,7 +296,7 @@ impl<'a> Query<'a> {
     }
 
     /// Shows a row's collector those of `items`, ascending, that are not excluded.
-    pub(crate) fn visit_listed(&self, row: usize, items: &[u32], into: &mut impl Collect, watch: &Watch<'_>) {
+    fn visit_listed(&self, row: usize, items: &[u32], into: &mut impl Collect, watch: &Watch<'_>) {
         const AT_ONCE: usize = 1024;
         let mut excluded = Cursor::new(self.excluded(row), items.first().copied().unwrap_or(0));
         let mut left: Vec<u32> = Vec::with_capacity(items.len().min(AT_ONCE));
@@ -363,7 +365,7 @@ impl<'a> Query<'a> {
     }
 
     /// The lanes of a tile that are items at all, and that the shared filter leaves.
-    pub(crate) fn real_and_shared(&self, tile: usize) -> u16 {
+    fn real_and_shared(&self, tile: usize) -> u16 {
         let real = self.engine.num_items() - tile * LANES;
         let real = if real >= LANES { u16::MAX } else { (1 << real) - 1 };
         match &self.shared {
