@@ -15,7 +15,7 @@ from neuralcf import Scorer, UserVectors
 from reference import Shape, Tensors, metadata_of, random_tensors, safetensors_header, write_file
 
 PROMISE, SLACK = 0.1, 0.9
-"""Seconds within which Ctrl-C is promised to work, and what a loaded machine may add. Each call here takes over 5 s."""
+"""Seconds within which Ctrl-C is promised to work, and what a loaded machine may add. The calls take many seconds."""
 
 
 def seconds_to_stop(call: Callable[[], object], wait: float = 0.3) -> float:
@@ -47,13 +47,14 @@ def slow(large_tensors: Tensors) -> Scorer:
     return Scorer.from_tensors(large_tensors, isa="portable")
 
 
-USERS = np.zeros(20_000, np.int32)
+# Eight million scores each, which take this instruction set some ten seconds.
+FEW, MANY = np.zeros(40, np.int32), np.zeros(2_000, np.int32)
 CALLS: dict[str, Callable[[Scorer, int], object]] = {
-    "top_k of many users": lambda s, threads: s.top_k(USERS, threads=threads),
-    "top_k, large k": lambda s, threads: s.top_k(USERS[:500], 5_000, threads=threads),
-    "top_k of few items": lambda s, threads: s.top_k(USERS, allow=range(4_000), threads=threads),
-    "rank_of": lambda s, threads: s.rank_of(USERS, USERS, threads=threads),
-    "score_batch": lambda s, threads: s.score_batch(0, np.zeros(50_000_000, np.int8), threads=threads),
+    "top_k of a few users": lambda s, threads: s.top_k(FEW, threads=threads),
+    "top_k, large k": lambda s, threads: s.top_k(FEW, 50_000, threads=threads),
+    "top_k of few items": lambda s, threads: s.top_k(MANY, allow=range(4_000), threads=threads),
+    "rank_of": lambda s, threads: s.rank_of(FEW, FEW, threads=threads),
+    "score_batch": lambda s, threads: s.score_batch(0, np.zeros(8_000_000, np.int8), threads=threads),
 }
 
 
@@ -71,12 +72,12 @@ def test_ctrl_c_stops_a_call(slow: Scorer, name: str, threads: int, capsys: pyte
 
 def test_ctrl_c_stops_loading_while_the_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = random_tensors(Shape(1, 1, g=64))
-    tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float32(0), (60_000_000, 64))
+    tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float32(0), (10_000_000, 64))
     header = safetensors_header(tensors, metadata_of(tensors))
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:
         file.write(header)
-        file.truncate(len(header) + sum(tensor.nbytes for tensor in tensors.values()))  # a hole of zeros, 15 GB
+        file.truncate(len(header) + sum(tensor.nbytes for tensor in tensors.values()))  # a hole of zeros
     seconds = seconds_to_stop(lambda: Scorer.load(path))
     with capsys.disabled():
         print(f" [{1000 * seconds:.0f} ms]", end="")
@@ -88,7 +89,7 @@ def test_ctrl_c_stops_loading_while_the_file_is_read(tmp_path: Path, capsys: pyt
 def test_ctrl_c_stops_laying_a_model_out(
     entrance: str, threads: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tensors = random_tensors(Shape(1, 20_000, mlp=(1, 1024), layers=(2048,)))
+    tensors = random_tensors(Shape(1, 5_000, mlp=(1, 1024), layers=(2048,)))
     if entrance == "load":
         path = write_file(tmp_path / "model.safetensors", tensors)
         seconds = seconds_to_stop(lambda: Scorer.load(path, threads=threads, isa="portable"))
@@ -101,14 +102,14 @@ def test_ctrl_c_stops_laying_a_model_out(
 
 def test_ctrl_c_stops_copying_tensors() -> None:
     tensors = random_tensors(Shape(1, 1, g=64))
-    tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float16(0.5), (60_000_000, 64))
+    tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float16(0.5), (10_000_000, 64))
     assert seconds_to_stop(lambda: Scorer.from_tensors(tensors)) < PROMISE + SLACK
 
 
 def test_ctrl_c_stops_projecting_user_vectors() -> None:
     scorer = Scorer.from_tensors(random_tensors(Shape(1, 1, mlp=(1024, 1), layers=(2048,))), isa="portable", threads=1)
-    vectors = UserVectors(None, np.ones((20_000, 1024), np.float32))
-    assert seconds_to_stop(lambda: scorer.score_batch(vectors, np.zeros(20_000, int))) < PROMISE + SLACK
+    vectors = UserVectors(None, np.ones((4_000, 1024), np.float32))
+    assert seconds_to_stop(lambda: scorer.score_batch(vectors, np.zeros(4_000, int))) < PROMISE + SLACK
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -136,11 +137,11 @@ def test_what_a_handler_raises_comes_out(slow: Scorer) -> None:
         raise TimeIsUpError
 
     with after(0.1, handler), pytest.raises(TimeIsUpError):
-        slow.top_k(USERS)
+        slow.top_k(FEW)
 
 
 def test_out_is_untouched_after_an_interrupt(slow: Scorer) -> None:
-    items = np.zeros(50_000_000, np.int8)
+    items = np.zeros(8_000_000, np.int8)
     out = np.full(len(items), 9, np.float32)
     seconds_to_stop(lambda: slow.score_batch(0, items, out=out))
     assert (out == 9).all()
