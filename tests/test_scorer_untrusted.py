@@ -1,6 +1,8 @@
 """What comes from outside may change at any moment, and may be absurd: an error or a wrong score at worst."""
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,7 +15,15 @@ import neuralcf
 from conftest import after
 from layouts import LAYOUTS, read_only
 from neuralcf import ArgumentError, ModelFormatError, OutOfRangeError, Scorer
-from reference import Shape, Tensors, random_tensors, safetensors, write_file
+from reference import (
+    Shape,
+    Tensors,
+    metadata_of,
+    random_tensors,
+    safetensors,
+    safetensors_header,
+    write_file,
+)
 
 USERS, ITEMS = [3, 0, 8, 3], [100, 7, 0, 64]
 
@@ -131,6 +141,36 @@ def test_absurd_sizes_are_a_memory_error(small: Scorer) -> None:
         with pytest.raises(MemoryError, match=r"cannot reserve \d+ bytes"):
             small.top_k(users, k)
     assert small.top_k(0, 10**6).ids.shape == (10**6,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
+def test_a_model_larger_than_the_memory_is_a_memory_error(tmp_path: Path) -> None:
+    tensors = random_tensors(Shape(1, 1, g=64))
+    tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float32(0), (10_000_000, 64))
+    header = safetensors_header(tensors, metadata_of(tensors))
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + sum(tensor.nbytes for tensor in tensors.values()))  # a hole of zeros
+    program = """
+import resource, sys
+import numpy as np
+from neuralcf import Scorer
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (256 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+tensors = {name: np.ones((1, 64), np.float32) for name in ("gmf.user_embedding.weight", "output.weight")}
+tensors["output.bias"] = np.ones(1, np.float32)
+tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float32(1), (10_000_000, 64))
+for load in (lambda: Scorer.load(sys.argv[1]), lambda: Scorer.from_tensors(tensors)):
+    try:
+        load()
+    except MemoryError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", program, tmp_path / "model.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("gmf.item_embedding.weight: cannot reserve") == 2
 
 
 @pytest.fixture
