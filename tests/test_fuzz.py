@@ -166,6 +166,7 @@ def main() -> Counter[str]:
     return outcomes
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
 def test_no_crash_and_no_surprise(capsys: pytest.CaptureFixture[str]) -> None:
     program = [sys.executable, "-X", "faulthandler", __file__]
     done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)

@@ -63,7 +63,9 @@ class Scorer:
 
         Raises:
             ModelFormatError: the tensors are not a valid model.
+            ArgumentError: another argument cannot be used, or an array was changed while it was read.
             TypeError: a value is not an array of floats.
+            MemoryError: the model does not fit.
         """
     @property
     def num_users(self) -> int:
