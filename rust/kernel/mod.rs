@@ -1,8 +1,13 @@
 //! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. See `README.md`.
 //!
 //! [`Simd`] is the narrow waist. Below it stands one file for each instruction set, above it [`network`], [`integer`] and
-//! [`sigmoid`], which are generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its instructions: the
-//! only constructors are `detect` functions that return an `Option`.
+//! [`sigmoid`], which are generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its
+//! instructions: the only constructors are `detect` functions that return an `Option`.
+
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, unused_imports, unused_variables, reason = "the integer scan is for x86-64 so far")
+)]
 
 mod aligned;
 #[cfg(target_arch = "x86_64")]
