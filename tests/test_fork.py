@@ -48,6 +48,7 @@ def short_answer(scorer: Scorer) -> bytes:
 
 def workers() -> int:
     """The pool's threads in this process."""
+    time.sleep(0.05)  # a thread that has just been started has no name yet
     return sum(name.read_text() == "neuralcf\n" for name in Path("/proc/self/task").glob("*/comm"))
 
 

@@ -80,11 +80,13 @@ print(Scorer.from_tensors(ruler([1])).threads)
 def test_one_pool_serves_all_and_small_calls_start_no_thread() -> None:
     program = """
 import pathlib
+import time
 import numpy as np
 from neuralcf import Scorer
 from reference import Shape, random_tensors
 
 def workers():
+    time.sleep(0.05)  # a thread that has just been started has no name yet
     return sum(name.read_text() == "neuralcf\\n" for name in pathlib.Path("/proc/self/task").glob("*/comm"))
 
 small = Scorer.from_tensors(random_tensors(Shape(5, 500, g=8)), threads=2)
