@@ -1,6 +1,6 @@
 //! Which items a query may return: exclusions per row, allowed and denied items.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, filled, reserve};
 
 /// Rows of item indices (compressed sparse rows): row `r` is `indices[indptr[r]..indptr[r + 1]]`, sorted, unique, in range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl ItemSet {
     /// # Errors
     /// [`Error::OutOfRange`] for an index that is not below `items`.
     pub fn from_indices(what: &str, indices: &[u32], items: usize) -> Result<Self> {
-        let mut set = ItemSet { words: vec![0; items.div_ceil(64)], items };
+        let mut set = ItemSet { words: filled(what, items.div_ceil(64), 0)?, items };
         for (at, &item) in indices.iter().enumerate() {
             if item as usize >= items {
                 return Err(Error::OutOfRange(format!(
@@ -127,20 +127,24 @@ impl ItemSet {
             )));
         }
         let word = |bits: &[bool]| bits.iter().rev().fold(0, |word, &bit| word << 1 | u64::from(bit));
-        Ok(ItemSet { words: mask.chunks(64).map(word).collect(), items })
+        let mut words = reserve(what, items.div_ceil(64))?;
+        words.extend(mask.chunks(64).map(word));
+        Ok(ItemSet { words, items })
     }
 
-    /// Every item.
-    fn all(items: usize) -> Self {
-        let mut words = vec![u64::MAX; items.div_ceil(64)];
+    /// The items of a catalogue of `items` that are in `allow`, where there is such a set, and not in `deny`.
+    fn left(items: usize, allow: Option<&ItemSet>, deny: Option<&ItemSet>) -> Result<Self> {
+        let mut words = filled("allow and deny", items.div_ceil(64), u64::MAX)?;
         if let (Some(last), used @ 1..) = (words.last_mut(), items % 64) {
             *last = (1 << used) - 1;
         }
-        ItemSet { words, items }
-    }
-
-    fn remove(&mut self, other: &ItemSet) {
-        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+        if let Some(allow) = allow {
+            words.iter_mut().zip(&allow.words).for_each(|(word, allow)| *word &= allow);
+        }
+        if let Some(deny) = deny {
+            words.iter_mut().zip(&deny.words).for_each(|(word, deny)| *word &= !deny);
+        }
+        Ok(ItemSet { words, items })
     }
 
     /// Whether `item` is in the set.
@@ -160,8 +164,16 @@ impl ItemSet {
     }
 
     /// The items of the set, ascending.
-    pub(crate) fn indices(&self) -> Vec<u32> {
-        (0..self.items as u32).filter(|&item| self.contains(item)).collect()
+    fn indices(&self) -> Result<Vec<u32>> {
+        let mut indices = reserve("allowed items", self.count())?;
+        for (at, &word) in self.words.iter().enumerate() {
+            let mut left = word;
+            while left != 0 {
+                indices.push((at * 64) as u32 + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
+        Ok(indices)
     }
 }
 
@@ -171,9 +183,9 @@ pub struct Filter<'a> {
     /// Items that a row must not get.
     pub exclude: Option<Exclude<'a>>,
     /// Items that any row may get; all where `None`.
-    pub allow: Option<ItemSet>,
+    pub allow: Option<&'a ItemSet>,
     /// Items that no row may get.
-    pub deny: Option<ItemSet>,
+    pub deny: Option<&'a ItemSet>,
     /// Row `r` may get nothing but these.
     pub candidates: Option<&'a Csr>,
 }
@@ -200,19 +212,16 @@ pub(crate) enum Shared {
 
 impl Filter<'_> {
     /// What `allow` and `deny` leave. At most one item in `few` is few.
-    pub(crate) fn shared(&self, items: usize, few: usize) -> Shared {
+    pub(crate) fn shared(&self, items: usize, few: usize) -> Result<Shared> {
         if self.allow.is_none() && self.deny.is_none() {
-            return Shared::All;
+            return Ok(Shared::All);
         }
-        let mut left = self.allow.clone().unwrap_or_else(|| ItemSet::all(items));
-        if let Some(deny) = &self.deny {
-            left.remove(deny);
-        }
-        match left.count() {
+        let left = ItemSet::left(items, self.allow, self.deny)?;
+        Ok(match left.count() {
             count if count == items => Shared::All,
-            count if count <= items / few => Shared::Few(left.indices()),
+            count if count <= items / few => Shared::Few(left.indices()?),
             _ => Shared::Most(left),
-        }
+        })
     }
 }
 

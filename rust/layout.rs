@@ -1,6 +1,6 @@
 //! How items and users lie in memory: rows, and for scans of the catalogue tiles (`kernel/README.md`).
 
-use crate::error::{Result, filled};
+use crate::error::Result;
 use crate::format::Table;
 use crate::kernel::bounds::{Integers, Ranges};
 use crate::kernel::integer::Quantise;
@@ -31,10 +31,14 @@ pub(crate) struct Projection {
 }
 
 impl Layout<'_> {
+    fn zeros(&self, what: &str, len: usize) -> Result<Aligned> {
+        Ok(Aligned::within(self.call.filled(what, Aligned::room_for(len), 0.0)?))
+    }
+
     /// One item after the other. The tables' memory is given back piece by piece.
     pub(crate) fn item_rows(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
-        let mut out = Aligned::zeros("item rows", items.saturating_mul(self.network.row_len()))?;
+        let mut out = self.zeros("item rows", items.saturating_mul(self.network.row_len()))?;
         if let Some(table) = gmf {
             self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), h0.next_multiple_of(LANES))?;
         }
@@ -63,12 +67,13 @@ impl Layout<'_> {
                 let embeddings = &chunk[n * TILES_PER_TASK * LANES * width..];
                 for (rows, embeddings) in rows.chunks_mut(LANES * row_len).zip(embeddings.chunks(LANES * width)) {
                     if watch.stopped((width + LANES) * LANES * features) {
-                        return;
+                        return Ok(());
                     }
                     into_lanes(embeddings.chunks_exact(width), &mut lanes);
                     make(&lanes, &mut made);
                     into_rows(&made, rows, row_len, at);
                 }
+                Ok(())
             })?;
             rows = rest;
         }
@@ -80,13 +85,13 @@ impl Layout<'_> {
         let Network { h0, g, .. } = *self.network;
         let row_len = self.network.row_len();
         let tile_len = integers.map_or(self.network.tile_len(), Integers::tile_len);
-        let mut out = Aligned::zeros("item tiles", items.div_ceil(LANES).saturating_mul(tile_len))?;
+        let mut out = self.zeros("item tiles", items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
             let mut features = vec![[0.0; LANES]; h0];
             let rows = rows[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
             for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
                 if watch.stopped(LANES * (h0 + g)) {
-                    return;
+                    return Ok(());
                 }
                 let sixteen = rows.chunks_exact(row_len).map(|row| self.network.split_row(row));
                 let (first, gmf) = tile.split_at_mut(tile_len - g);
@@ -99,6 +104,7 @@ impl Layout<'_> {
                     }
                 }
             }
+            Ok(())
         })?;
         Ok(out)
     }
@@ -128,14 +134,15 @@ impl Layout<'_> {
         const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
         let row_len = self.network.row_len();
         let (width, part) = (row_len * LANES, row_len * LANES * TILES_PER_TASK);
-        let mut parts = filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
+        let mut parts = self.call.filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
         self.call.for_each_chunk(&mut parts, width, |n, extremes, watch| {
             for row in rows[n * part..].chunks_exact(row_len).take(LANES * TILES_PER_TASK) {
                 if watch.stopped(width) {
-                    return;
+                    return Ok(());
                 }
                 widen(extremes, row.as_flattened().iter().map(|&x| [x, x]));
             }
+            Ok(())
         })?;
         let mut all = vec![NONE; width];
         for extremes in parts.chunks_exact(width) {
@@ -154,13 +161,13 @@ impl Layout<'_> {
         mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
     ) -> Result<Aligned> {
         let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
-        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
+        let mut out = self.zeros(what, users.saturating_mul(row_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
             let mut tile = vec![[0.0; LANES]; tile_len];
             let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
             for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
                 if watch.stopped(LANES * tile_len * (1 + p.len())) {
-                    return;
+                    return Ok(());
                 }
                 let first = (n * TILES_PER_TASK + group) * LANES;
                 let sixteen = first..users.min(first + LANES);
@@ -178,6 +185,7 @@ impl Layout<'_> {
                 into_rows(&tile[..h0], rows, row_len, 0);
                 into_rows(&tile[h0..], rows, row_len, h0.next_multiple_of(LANES));
             }
+            Ok(())
         })?;
         Ok(out)
     }

@@ -1,5 +1,7 @@
 //! THE order: score descending, then item index ascending. Total, so nothing else ever decides.
 
+use crate::error::{Result, reserve};
+
 /// A scored item as one integer whose ascending order is THE order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u64);
@@ -46,9 +48,17 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    pub(crate) fn new(k: usize) -> Self {
-        let slack = k.clamp(32, 1 << 16);
-        Selection { k, kept: Vec::with_capacity(k.saturating_add(slack).min(1 << 20)), bar: Key::NONE }
+    /// For the first `k`, at least one, of at most `most` keys: what they take is reserved here.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::error::Error::Memory).
+    pub(crate) fn new(k: usize, most: usize) -> Result<Self> {
+        Ok(Selection { k, kept: reserve("selection", Self::full(k).min(most))?, bar: Key::NONE })
+    }
+
+    /// How many keys may gather before the last ones are thrown out.
+    fn full(k: usize) -> usize {
+        k.saturating_add(k.clamp(32, 1 << 16))
     }
 
     pub(crate) fn k(&self) -> usize {
@@ -64,7 +74,7 @@ impl Selection {
     pub(crate) fn show(&mut self, key: Key) {
         if key < self.bar {
             self.kept.push(key);
-            if self.kept.len() >= self.k + self.k.clamp(32, 1 << 16) {
+            if self.kept.len() >= Self::full(self.k) {
                 self.cut();
             }
         }
@@ -107,7 +117,7 @@ mod tests {
     proptest! {
         #[test]
         fn selection_is_the_head_of_the_sorted_list(scores in prop::collection::vec(score(), 0..400), k in 1usize..90) {
-            let mut selection = Selection::new(k);
+            let mut selection = Selection::new(k, scores.len()).unwrap();
             let mut all: Vec<(f32, u32)> = scores.iter().copied().zip(0..).collect();
             for &(score, item) in &all {
                 if score >= selection.threshold() {

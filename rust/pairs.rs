@@ -1,7 +1,7 @@
 //! `score_batch`: the scores of pairs.
 
 use crate::engine::{Engine, Scale, Users, with_scratch};
-use crate::error::{Error, Result, filled};
+use crate::error::{Error, Result};
 use crate::kernel::network::{Pairs, Scratch};
 use crate::kernel::{Kernel, LANES, Simd};
 use crate::pool::{Call, Watch};
@@ -23,12 +23,13 @@ impl Engine {
             return Err(Error::Argument(format!("users and items: expected one length, got {users} and {items}")));
         }
         self.check_items("items", items)?;
-        let mut scores = filled("scores", items.len(), 0.0)?;
         let call = self.sized(call, items.len());
+        let mut scores = call.filled("scores", items.len(), 0.0)?;
         call.for_each_chunk(&mut scores, PAIRS_PER_TASK, |n, scores, watch| {
             let first = n * PAIRS_PER_TASK;
             self.score_items(users, first, &items[first..][..scores.len()], scores, watch);
             self.rescale(scores, scale);
+            Ok(())
         })?;
         Ok(scores)
     }

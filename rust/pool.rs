@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reserve};
 
 /// The most threads a call may ask for.
 pub const MAX_THREADS: usize = 1024;
@@ -77,7 +77,11 @@ pub(crate) struct Watch<'a> {
     work: Cell<usize>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(stop: &'a AtomicBool, interrupted: Option<&'a (dyn Fn() -> bool + Sync)>) -> Self {
+        Watch { stop, interrupted, asked: Cell::new(Instant::now()), work: Cell::new(0) }
+    }
+
     /// Whether to give up, after another `multiply_adds` of work.
     #[inline]
     pub(crate) fn stopped(&self, multiply_adds: usize) -> bool {
@@ -112,12 +116,12 @@ impl Call<'_> {
     /// task again.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], and [`Error::Internal`] where a task panicked. Both leave `out` half done.
+    /// [`Error::Interrupted`], what a task failed with, and [`Error::Internal`] where one panicked. All leave `out` half done.
     pub(crate) fn for_each_chunk<T: Copy + Send>(
         &self,
         out: &mut [T],
         chunk_len: usize,
-        task: impl Fn(usize, &mut [T], &Watch<'_>) + Sync,
+        task: impl Fn(usize, &mut [T], &Watch<'_>) -> Result<()> + Sync,
     ) -> Result<()> {
         let chunk_len = chunk_len.max(1);
         let tasks = out.len().div_ceil(chunk_len);
@@ -129,7 +133,7 @@ impl Call<'_> {
             // SAFETY: `n < tasks`, so the chunk lies within `out`; `Job::next` gives each `n` out once, so no two chunks overlap;
             // `out` stays borrowed until `run_tasks` has returned, which is after the last task.
             let chunk = unsafe { std::slice::from_raw_parts_mut(start, len) };
-            task(n, chunk, watch);
+            task(n, chunk, watch)
         };
         loop {
             let forks = FORKS.load(Ordering::Relaxed);
@@ -141,11 +145,47 @@ impl Call<'_> {
         }
     }
 
-    fn run_tasks(&self, tasks: usize, run: &(dyn Fn(usize, &Watch<'_>) + Sync)) -> Result<()> {
+    /// Calls `piece(0, watch)`, `piece(1, watch)`, ... on the calling thread: what cannot be divided, and yet takes long. A piece
+    /// tells its watch how much it does.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], and what a piece failed with.
+    pub(crate) fn one_by_one(
+        &self,
+        pieces: usize,
+        mut piece: impl FnMut(usize, &Watch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let stop = AtomicBool::new(false);
+        let watch = Watch::new(&stop, Some(self.interrupted));
+        for n in 0..pieces {
+            piece(n, &watch)?;
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// `len` copies of `value`. (The memory is touched, which takes a second for some gigabytes.)
+    ///
+    /// # Errors
+    /// [`Error::Memory`] that names `what` they were for; [`Error::Interrupted`].
+    pub(crate) fn filled<T: Clone>(&self, what: &str, len: usize, value: T) -> Result<Vec<T>> {
+        const PIECE: usize = 1 << 16;
+        let mut all = reserve(what, len)?;
+        self.one_by_one(len.div_ceil(PIECE), |n, watch| {
+            all.resize(len.min((n + 1) * PIECE), value.clone());
+            watch.stopped(LOOK_EVERY);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn run_tasks(&self, tasks: usize, run: &(dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync)) -> Result<()> {
         // SAFETY: only the lifetime changes. The reference is used by this function, and by workers between joining the job and
         // leaving it; `Helpers::dismiss`, which runs before this function returns or unwinds, waits until all have left and no
         // other can join. (After a fork there are no workers.)
-        let run = unsafe { std::mem::transmute::<&(dyn Fn(usize, &Watch<'_>) + Sync), Run>(run) };
+        let run = unsafe { std::mem::transmute::<&(dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync), Run>(run) };
         let job = Arc::new(Job {
             run,
             tasks,
@@ -153,28 +193,23 @@ impl Call<'_> {
             stop: AtomicBool::new(false),
             places: AtomicUsize::new(self.threads.min(tasks).saturating_sub(1)),
             inside: AtomicUsize::new(0),
-            panic: Mutex::new(None),
+            failure: Mutex::new(None),
         });
-        let watch = Watch {
-            stop: &job.stop,
-            interrupted: Some(self.interrupted),
-            asked: Cell::new(Instant::now()),
-            work: Cell::new(0),
-        };
+        let watch = Watch::new(&job.stop, Some(self.interrupted));
         let helpers = Helpers::call(&job);
         job.work(&watch);
         helpers.dismiss(&watch);
         if FORKS.load(Ordering::Relaxed) != helpers.forks {
             return Ok(()); // run again by the caller; the job's locks belong to another process
         }
-        if let Some(what) = lock(&job.panic).take() {
-            return Err(Error::Internal(what));
+        if let Some(error) = lock(&job.failure).take() {
+            return Err(error);
         }
         if job.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
-type Run = &'static (dyn Fn(usize, &Watch<'_>) + Sync);
+type Run = &'static (dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync);
 
 /// A slice that several threads write to, each its own chunks.
 struct Shared<T> {
@@ -201,24 +236,26 @@ struct Job {
     places: AtomicUsize,
     /// How many workers have joined and not left; raised under the pool's lock alone.
     inside: AtomicUsize,
-    /// What the first panic said.
-    panic: Mutex<Option<String>>,
+    /// What the first task to fail failed with.
+    failure: Mutex<Option<Error>>,
 }
 
 impl Job {
     /// Claims and runs tasks until there are none, or until the call is to stop.
     fn work(&self, watch: &Watch<'_>) {
-        let all = AssertUnwindSafe(|| {
+        let all = AssertUnwindSafe(|| -> Result<()> {
             while !self.stop.load(Ordering::Relaxed) {
                 let n = self.next.fetch_add(1, Ordering::Relaxed);
                 if n >= self.tasks {
                     break;
                 }
-                (self.run)(n, watch);
+                (self.run)(n, watch)?;
             }
+            Ok(())
         });
-        if let Err(payload) = catch_unwind(all) {
-            lock(&self.panic).get_or_insert(panic_text(&*payload));
+        let outcome = catch_unwind(all).unwrap_or_else(|payload| Err(Error::Internal(panic_text(&*payload))));
+        if let Err(error) = outcome {
+            lock(&self.failure).get_or_insert(error);
             self.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -364,9 +401,7 @@ impl Pool {
     fn work_for_ever(&self) {
         loop {
             let job = self.join_a_job();
-            let watch =
-                Watch { stop: &job.stop, interrupted: None, asked: Cell::new(Instant::now()), work: Cell::new(0) };
-            job.work(&watch);
+            job.work(&Watch::new(&job.stop, None));
             let last = job.inside.fetch_sub(1, Ordering::Release) == 1;
             if last {
                 drop(lock(&self.state)); // whoever was about to sleep sleeps now, and hears it
@@ -410,6 +445,7 @@ mod tests {
                     for (i, x) in chunk.iter_mut().enumerate() {
                         *x += n * 7 + i + 1;
                     }
+                    Ok(())
                 })
                 .unwrap();
                 assert!(out.iter().enumerate().all(|(i, &x)| x == i + 1));
@@ -421,10 +457,46 @@ mod tests {
     fn a_panic_is_an_internal_error_and_the_pool_lives_on() {
         let call = Call { threads: 3, ..Call::ALONE };
         for _ in 0..20 {
-            let error = call.for_each_chunk(&mut [0; 64], 1, |n, _, _| assert!(n != 40, "task {n}")).unwrap_err();
+            let panicking = |n: usize, _: &mut [i32], _: &Watch<'_>| {
+                assert!(n != 40, "task {n}");
+                Ok(())
+            };
+            let error = call.for_each_chunk(&mut [0; 64], 1, panicking).unwrap_err();
             assert!(matches!(&error, Error::Internal(text) if text.contains("task 40")), "{error}");
-            call.for_each_chunk(&mut [0; 64], 1, |_, _, _| ()).unwrap();
+            call.for_each_chunk(&mut [0; 64], 1, |_, _, _| Ok(())).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_task_fails_with_comes_out() {
+        for threads in [1, 3] {
+            let call = Call { threads, ..Call::ALONE };
+            let failing = |n: usize, _: &mut [i32], _: &Watch<'_>| {
+                if n == 40 { Err(Error::Memory("task 40".into())) } else { Ok(()) }
+            };
+            let error = call.for_each_chunk(&mut [0; 64], 1, failing).unwrap_err();
+            assert!(matches!(&error, Error::Memory(text) if text == "task 40"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_interrupt_stops_what_cannot_be_divided() {
+        let asked = AtomicUsize::new(0);
+        let interrupted = || asked.fetch_add(1, Ordering::Relaxed) == 1;
+        let call = Call { threads: 2, interrupted: &interrupted };
+        let mut pieces = 0;
+        let outcome = call.one_by_one(usize::MAX, |_, watch| {
+            pieces += 1;
+            watch.stopped(LOOK_EVERY / 2);
+            Ok(())
+        });
+        assert!(matches!(outcome, Err(Error::Interrupted)));
+        assert!(pieces > 0);
+        assert!(matches!(
+            Call { threads: 1, interrupted: &|| true }.filled("a large array", 1 << 30, 0u8),
+            Err(Error::Interrupted)
+        ));
+        assert_eq!(Call::ALONE.filled("an array", 100_000, 7u32).unwrap(), vec![7; 100_000]);
     }
 
     #[test]
@@ -433,6 +505,7 @@ mod tests {
         let begun = Instant::now();
         let outcome = call.for_each_chunk(&mut [0; 4], 1, |_, _, watch| {
             while !watch.stopped(LOOK_EVERY) && begun.elapsed() < Duration::from_secs(20) {}
+            Ok(())
         });
         assert!(matches!(outcome, Err(Error::Interrupted)));
         assert!(begun.elapsed() < Duration::from_secs(10));

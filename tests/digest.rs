@@ -42,9 +42,9 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 5] {
     let all: Vec<u32> = (0..shape.users as u32).collect();
     let (all, first) = (engine.users(&all).unwrap(), vec![0; shape.users]);
     let every_seventh: Vec<u32> = (0..shape.items as u32).step_by(7).collect();
-    let few = Some(ItemSet::from_indices("items", &every_seventh, shape.items).unwrap());
+    let few = ItemSet::from_indices("items", &every_seventh, shape.items).unwrap();
     let (mut ids, mut ranks) = (Vec::new(), Vec::new());
-    for filter in [Filter::default(), Filter { allow: few, ..Filter::default() }] {
+    for filter in [Filter::default(), Filter { allow: Some(&few), ..Filter::default() }] {
         ids.extend(engine.top_k(&all, 20, &filter, Scale::Logit, Call::ALONE).unwrap().ids);
         ranks.extend(engine.rank_of(&all, &first, &filter, Call::ALONE).unwrap());
     }

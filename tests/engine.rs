@@ -71,12 +71,14 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
             let items: Vec<u32> = (from..shape.items as u32).step_by(step).collect();
             ItemSet::from_indices("items", &items, shape.items).unwrap()
         };
+        let (odd, sevenths) = (set(1, 2), set(0, 7));
+        let (thirds, even) = (set(0, 3), set(0, 2));
         let filters = [
             Filter::default(),
             Filter { exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
-            Filter { allow: Some(set(1, 2)), deny: Some(set(0, 3)), ..Filter::default() },
-            Filter { allow: Some(set(0, 7)), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
-            Filter { candidates: Some(&candidates), deny: Some(set(0, 2)), ..Filter::default() },
+            Filter { allow: Some(&odd), deny: Some(&thirds), ..Filter::default() },
+            Filter { allow: Some(&sevenths), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
+            Filter { candidates: Some(&candidates), deny: Some(&even), ..Filter::default() },
             Filter { candidates: Some(&candidates), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
         ];
         for isa in isas() {
@@ -87,8 +89,8 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
                     let got = engine.top_k(&users, k, filter, Scale::Logit, call).unwrap();
                     for row in 0..rows {
                         let kept = |item: u32| {
-                            filter.allow.as_ref().is_none_or(|set| set.contains(item))
-                                && filter.deny.as_ref().is_none_or(|set| !set.contains(item))
+                            filter.allow.is_none_or(|set| set.contains(item))
+                                && filter.deny.is_none_or(|set| !set.contains(item))
                                 && filter.candidates.is_none_or(|csr| csr.row(row).contains(&item))
                                 && (filter.exclude.is_none() || !excluded.row(row).contains(&item))
                         };

@@ -127,11 +127,12 @@ fn answers_are_those_of_float32_whatever_the_weights() {
             };
             let (excluded, candidates) = (csr(30), csr(40));
             let denied: Vec<u32> = (0..shape.items as u32).step_by(3).collect();
-            let deny = || Some(ItemSet::from_indices("deny", &denied, shape.items).unwrap());
+            let denied = ItemSet::from_indices("deny", &denied, shape.items).unwrap();
+            let deny = Some(&denied);
             let filters = [
                 Filter::default(),
-                Filter { exclude: Some(Exclude::Rows(&excluded)), deny: deny(), ..Filter::default() },
-                Filter { candidates: Some(&candidates), deny: deny(), ..Filter::default() },
+                Filter { exclude: Some(Exclude::Rows(&excluded)), deny, ..Filter::default() },
+                Filter { candidates: Some(&candidates), deny, ..Filter::default() },
             ];
             for isa in Isa::supported() {
                 let what = format!("{attack}; {shape:?} {isa}");

@@ -173,6 +173,36 @@ for load in (lambda: Scorer.load(sys.argv[1]), lambda: Scorer.from_tensors(tenso
     assert done.stdout.count("gmf.item_embedding.weight: cannot reserve") == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
+def test_a_call_larger_than_the_memory_is_a_memory_error() -> None:
+    program = """
+import resource
+import numpy as np
+from neuralcf import Scorer
+rng = np.random.default_rng(0)
+shapes = {"gmf.user_embedding.weight": (64, 8), "gmf.item_embedding.weight": (100_000, 8), "output.weight": (1, 8)}
+tensors = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+scorer = Scorer.from_tensors(tensors | {"output.bias": np.zeros(1, np.float32)}, threads=2)
+users, rows = np.arange(64), (np.arange(65) * 100_000, np.tile(np.arange(100_000), 64))
+scorer.top_k(users)
+pages = int(open("/proc/self/statm").read().split()[0])
+for room in range(0, 300 << 20, 8 << 20):
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, -1))
+    for filters in {}, {"allow": range(0, 100_000, 5)}, {"allow": rows}, {"exclude": rows}:
+        try:
+            scorer.top_k(users, 100_000, **filters)
+            print("result")
+        except MemoryError as error:
+            print(error)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    outcomes = Counter(line.split(":")[0] for line in done.stdout.splitlines())
+    assert outcomes["result"] > 10
+    assert {"top-k ids", "top-k scores", "top-k candidates", "selection"} <= outcomes.keys()
+
+
 @pytest.fixture
 def tensors() -> dict[str, np.ndarray]:
     return random_tensors(Shape(50, 4000, g=4, mlp=(4, 4), layers=(8,)))

@@ -3,11 +3,10 @@
 use std::ops::{Deref, DerefMut};
 
 use super::{LANES, Lanes};
-use crate::error::{Result, filled};
 
 const CACHE_LINE: usize = 64;
 
-/// `len` [`Lanes`], each on a cache line of its own; zero at first.
+/// Some [`Lanes`], each on a cache line of its own.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     buffer: Vec<f32>,
@@ -16,14 +15,17 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// # Errors
-    /// `Error::Memory` that names `what`.
-    pub(crate) fn zeros(what: &str, len: usize) -> Result<Self> {
-        let floats = len.checked_mul(LANES).and_then(|n| n.checked_add(LANES)).unwrap_or(usize::MAX);
-        let buffer = filled(what, floats, 0.0f32)?;
+    /// How many floats hold `len` lanes, wherever they begin.
+    pub(crate) fn room_for(len: usize) -> usize {
+        len.saturating_mul(LANES).saturating_add(LANES)
+    }
+
+    /// As many lanes as `buffer` has room for.
+    pub(crate) fn within(buffer: Vec<f32>) -> Self {
         // The buffer is not moved or grown any more, so what is aligned now stays aligned.
         let start = buffer.as_ptr().align_offset(CACHE_LINE).min(LANES);
-        Ok(Aligned { buffer, start, len })
+        let len = (buffer.len() / LANES).saturating_sub(1);
+        Aligned { buffer, start, len }
     }
 
     pub(crate) fn nbytes(&self) -> usize {

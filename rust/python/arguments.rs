@@ -181,8 +181,8 @@ impl FilterArguments {
         let seen = engine.seen().filter(|_| self.exclude_seen).map(Exclude::Seen);
         Filter {
             exclude: self.exclude.as_ref().map(Exclude::Rows).or(seen),
-            allow: self.allow.clone(),
-            deny: self.deny.clone(),
+            allow: self.allow.as_ref(),
+            deny: self.deny.as_ref(),
             candidates: self.candidates.as_ref(),
         }
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Collect, MOST_TILES, Query, panel_tiles};
 use crate::engine::{Engine, Users, with_scratch};
+use crate::error::{Result, reserve};
 use crate::filter::Cursor;
 use crate::kernel::bounds::IntegerUser;
 use crate::kernel::integer::Estimate;
@@ -23,24 +24,27 @@ const WAITING: usize = 128;
 
 impl Query<'_> {
     /// Shows each row's collector the items of these tiles that its filters leave.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
     pub(super) fn scan_in_integers<C: Collect>(
         &self,
         rows: Range<usize>,
         tiles: Range<usize>,
         into: &mut [C],
         watch: &Watch<'_>,
-    ) {
+    ) -> Result<()> {
         let Query { engine, users, .. } = self;
         let (network, (isa, integers)) = (&engine.network, engine.integers.as_ref().expect("tiles of integers"));
         let tile_len = integers.tile_len();
-        let panel = panel_tiles(tile_len);
+        let panel = panel_tiles(tile_len, network);
         let first_item = (tiles.start * LANES) as u32;
         let mut states: Vec<State<'_, C>> = Vec::with_capacity(into.len());
         for (row, into) in rows.clone().zip(into) {
             let (b, g) = network.split_row(users.row(row));
             let few = into.wanted().unwrap_or(0) <= tiles.len() * LANES / WANTED;
             let user = if few { integers.user(b, g) } else { None };
-            states.push(State::new(user, into, Cursor::new(self.excluded(row), first_item)));
+            states.push(State::new(user, into, Cursor::new(self.excluded(row), first_item), panel * LANES)?);
         }
         let (mut estimates, mut hits) = ([[0.0; LANES]; MOST_TILES], [0u16; MOST_TILES]);
         for first in tiles.clone().step_by(panel) {
@@ -50,7 +54,7 @@ impl Query<'_> {
             let scanned = (here.end - tiles.start) * LANES;
             for (row, state) in rows.clone().zip(&mut states) {
                 if watch.stopped(lines.len() * LANES + here.len() * LANES * network.multiply_adds()) {
-                    return;
+                    return Ok(());
                 }
                 let Some(user) = &state.user else {
                     self.visit_tiles(row, here.clone(), state.into, watch);
@@ -84,10 +88,10 @@ impl Query<'_> {
                 if state.is_full() {
                     state.cut();
                     if state.is_still_full() {
-                        self.settle(row, state, watch);
+                        self.settle(row, state, watch)?;
                     }
                     if state.settled > state.wanted() + WAITING + scanned / OPEN {
-                        self.settle(row, state, watch);
+                        self.settle(row, state, watch)?;
                         state.user = None;
                     }
                 }
@@ -95,17 +99,20 @@ impl Query<'_> {
         }
         for (row, state) in rows.zip(&mut states) {
             state.cut();
-            self.settle(row, state, watch);
+            self.settle(row, state, watch)?;
         }
+        Ok(())
     }
 
     /// Scores the waiting items in float32 and shows them to the collector.
-    fn settle(&self, row: usize, state: &mut State<'_, impl Collect>, watch: &Watch<'_>) {
-        let mut items: Vec<u32> = state.waiting.drain(..).map(Key::item).collect();
+    fn settle(&self, row: usize, state: &mut State<'_, impl Collect>, watch: &Watch<'_>) -> Result<()> {
+        let mut items = reserve("open items", state.waiting.len())?;
+        items.extend(state.waiting.drain(..).map(Key::item));
         items.sort_unstable();
         state.settled += items.len();
         self.visit_listed(row, &items, state.into, watch);
         state.raise_floor();
+        Ok(())
     }
 
     /// Shows a row's collector the items of these tiles, each scored in float32 from its row.
@@ -139,14 +146,18 @@ struct State<'a, C> {
 }
 
 impl<'a, C: Collect> State<'a, C> {
-    fn new(user: Option<IntegerUser>, into: &'a mut C, excluded: Cursor<'a>) -> Self {
+    /// `panel`: how many items may be taken between two looks at [`State::is_full`].
+    fn new(user: Option<IntegerUser>, into: &'a mut C, excluded: Cursor<'a>, panel: usize) -> Result<Self> {
         let error = user.as_ref().map_or(0.0, |user| user.error);
         let _settings = StandardFloats::enter();
         let certain = above(f64::from(into.certain()) + error);
         let mut state =
             State { user, into, excluded, floor: f32::NEG_INFINITY, certain, waiting: Vec::new(), settled: 0 };
+        if state.user.is_some() {
+            state.waiting = reserve("open items", state.full() + panel)?;
+        }
         state.raise_floor();
-        state
+        Ok(state)
     }
 
     #[inline]
@@ -171,8 +182,13 @@ impl<'a, C: Collect> State<'a, C> {
         self.into.wanted().unwrap_or(0)
     }
 
+    /// How many items may wait before some are dropped or scored.
+    fn full(&self) -> usize {
+        2 * self.wanted() + WAITING
+    }
+
     fn is_full(&self) -> bool {
-        self.waiting.len() >= 2 * self.wanted() + WAITING
+        self.waiting.len() >= self.full()
     }
 
     /// Whether a cut has left so much that the next would come soon.

@@ -8,9 +8,9 @@ mod estimates;
 use std::ops::Range;
 
 use crate::engine::{Engine, Scale, Users, with_scratch};
-use crate::error::{Error, Result, filled};
-use crate::filter::{Cursor, Exclude, Filter, Shared};
-use crate::kernel::network::{Scan, Scratch};
+use crate::error::{Error, Result, reserve};
+use crate::filter::{Csr, Cursor, Exclude, Filter, Shared};
+use crate::kernel::network::{Network, Scan, Scratch};
 use crate::kernel::{LANES, Lanes, StandardFloats};
 use crate::order::{Key, Selection};
 use crate::pool::{Call, Watch};
@@ -33,6 +33,9 @@ const SPARSE: usize = 8;
 
 /// Where fewer than one item in so many is left, scoring them one by one is cheaper than a scan.
 const FEW: usize = 4;
+
+/// What it takes to show a key to a selection and to write it out, in multiply-adds.
+const STEPS_TO_MERGE: usize = 64;
 
 /// The best items of some users, row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,23 +67,25 @@ impl Engine {
         }
         let query = Query::new(self, users, filter)?;
         let cells = users.len().saturating_mul(k);
-        let mut ids = filled("top-k ids", cells, -1i64)?;
-        let mut scores = filled("top-k scores", cells, f32::NEG_INFINITY)?;
-        let kept = k.min(self.num_items());
+        let mut ids = call.filled("top-k ids", cells, -1i64)?;
+        let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
+        let kept = k.min(query.most()).max(1);
         let plan = query.plan(call, kept);
-        let mut keys = filled("top-k candidates", plan.outputs().saturating_mul(kept), Key::NONE)?;
+        let mut keys = call.filled("top-k candidates", plan.outputs().saturating_mul(kept), Key::NONE)?;
         plan.call.for_each_chunk(&mut keys, plan.block * kept, |task, keys, watch| {
             let (rows, part) = plan.task(task);
-            let mut best: Vec<Selection> = rows.clone().map(|_| Selection::new(kept)).collect();
-            query.visit(rows, part, &mut best, watch);
+            let most = part.len() * query.width;
+            let mut best: Vec<Selection> = rows.clone().map(|_| Selection::new(kept, most)).collect::<Result<_>>()?;
+            query.visit(rows, part, &mut best, watch)?;
             for (keys, best) in keys.chunks_exact_mut(kept).zip(&mut best) {
                 let best = best.finish();
                 keys.fill(Key::NONE);
                 keys[..best.len()].copy_from_slice(best);
             }
+            Ok(())
         })?;
-        for row in 0..users.len() {
-            let mut best = Selection::new(kept);
+        call.one_by_one(users.len(), |row, watch| {
+            let mut best = Selection::new(kept, plan.parts * kept)?;
             for at in plan.outputs_of(row) {
                 keys[at * kept..][..kept].iter().take_while(|&&key| key != Key::NONE).for_each(|&key| best.show(key));
             }
@@ -90,7 +95,9 @@ impl Engine {
                 (*id, *score) = (key.item().into(), key.score());
             }
             self.rescale(scores, scale);
-        }
+            watch.stopped(plan.parts * kept * STEPS_TO_MERGE);
+            Ok(())
+        })?;
         Ok(TopK { ids, scores, k })
     }
 
@@ -103,13 +110,14 @@ impl Engine {
         let query = Query::new(self, users, filter)?;
         let logits = self.score_batch(users, items, Scale::Logit, call)?;
         let plan = query.plan(call, 1);
-        let mut counts = filled("rank counts", plan.outputs(), 0i64)?;
+        let mut counts = call.filled("rank counts", plan.outputs(), 0i64)?;
         plan.call.for_each_chunk(&mut counts, plan.block, |task, counts, watch| {
             let (rows, part) = plan.task(task);
             let mut rivals: Vec<Rivals> =
                 rows.clone().map(|row| Rivals { item: items[row], logit: logits[row], count: 0 }).collect();
-            query.visit(rows, part, &mut rivals, watch);
+            query.visit(rows, part, &mut rivals, watch)?;
             counts.iter_mut().zip(rivals).for_each(|(count, rivals)| *count = rivals.count);
+            Ok(())
         })?;
         Ok((0..users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum()).collect())
     }
@@ -178,6 +186,10 @@ struct Query<'a> {
     users: &'a Users<'a>,
     filter: &'a Filter<'a>,
     shared: Shared,
+    /// What the catalogue is cut into: tiles, listed items, or each row's candidates as a whole.
+    len: usize,
+    /// The most items in one of these.
+    width: usize,
 }
 
 /// How a call is cut into tasks: blocks of rows, and where there are few rows, parts of the catalogue.
@@ -214,9 +226,20 @@ impl Plan<'_> {
     }
 }
 
-/// How many tiles of a length are a panel.
-fn panel_tiles(tile_len: usize) -> usize {
-    (PANEL_BYTES / (tile_len * size_of::<Lanes>())).clamp(4, MOST_TILES) / 4 * 4
+/// How many tiles of a length are a panel. Those of a huge network are few: between two panels a call may be stopped.
+fn panel_tiles(tile_len: usize, network: &Network) -> usize {
+    const MOST_WORK: usize = 1 << 27;
+    let by_work = MOST_WORK / (LANES * network.multiply_adds());
+    match (PANEL_BYTES / (tile_len * size_of::<Lanes>())).min(by_work) {
+        few @ 0..4 => {
+            if by_work < 4 {
+                few.max(1)
+            } else {
+                4
+            }
+        }
+        many => many.min(MOST_TILES) / 4 * 4,
+    }
 }
 
 impl<'a> Query<'a> {
@@ -237,8 +260,18 @@ impl<'a> Query<'a> {
         if let Some(csr) = filter.candidates {
             one_row_each("allow", csr.rows())?;
         }
-        let shared = filter.shared(engine.num_items(), FEW);
-        Ok(Query { engine, users, filter, shared })
+        let shared = filter.shared(engine.num_items(), FEW)?;
+        let (len, width) = match (&shared, filter.candidates) {
+            (_, Some(csr)) => (1, (0..rows).map(|row| csr.row(row).len()).max().unwrap_or(0)),
+            (Shared::Few(items), None) => (items.len(), 1),
+            _ => (engine.num_items().div_ceil(LANES), LANES),
+        };
+        Ok(Query { engine, users, filter, shared, len, width })
+    }
+
+    /// The most items that a row can get.
+    fn most(&self) -> usize {
+        self.engine.num_items().min(self.len * self.width)
     }
 
     fn excluded(&self, row: usize) -> &'a [u32] {
@@ -250,12 +283,8 @@ impl<'a> Query<'a> {
     }
 
     fn plan<'c>(&self, call: Call<'c>, outputs: usize) -> Plan<'c> {
-        let rows = self.users.len();
-        let (len, pairs) = match (&self.shared, self.filter.candidates) {
-            (_, Some(csr)) => (1, csr.len()),
-            (Shared::Few(items), None) => (items.len(), rows.saturating_mul(items.len())),
-            _ => (self.engine.num_items().div_ceil(LANES), rows.saturating_mul(self.engine.num_items())),
-        };
+        let (rows, len) = (self.users.len(), self.len);
+        let pairs = self.filter.candidates.map_or(rows.saturating_mul(self.most()), Csr::len);
         let call = self.engine.sized(call, pairs);
         // Several tasks for each thread even out what else the machine does; but every part of the catalogue costs each row a
         // selection of its own, so there are parts only where there are few blocks, and none is short.
@@ -263,16 +292,25 @@ impl<'a> Query<'a> {
         let blocks = rows.div_ceil(block).max(1);
         let enough =
             if call.threads == 1 || blocks >= 2 * call.threads { 1 } else { (8 * call.threads).div_ceil(blocks) };
-        let mut most = len.div_ceil(SHORTEST_PART).min(len * LANES / outputs.max(1));
+        let mut most = len.div_ceil(SHORTEST_PART).min(len * self.width / outputs);
         if self.engine.integers.is_some() {
-            most = most.min((len * LANES / (SPARSE * outputs.max(1))).max(call.threads)); // integers pay where few items are wanted
+            most = most.min((len * self.width / (SPARSE * outputs)).max(call.threads)); // integers pay where few items are wanted
         }
         let part_len = len.div_ceil(enough.min(most).max(1)).max(1);
         Plan { call, rows, block, parts: len.div_ceil(part_len).max(1), part_len, len }
     }
 
     /// Shows each row's collector the items of a part of the catalogue that its filters leave, ascending.
-    fn visit<C: Collect>(&self, rows: Range<usize>, part: Range<usize>, into: &mut [C], watch: &Watch<'_>) {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    fn visit<C: Collect>(
+        &self,
+        rows: Range<usize>,
+        part: Range<usize>,
+        into: &mut [C],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
         match (&self.shared, self.filter.candidates) {
             (shared, Some(csr)) => {
                 for (row, into) in rows.zip(into) {
@@ -281,7 +319,8 @@ impl<'a> Query<'a> {
                         Shared::Most(set) => set.contains(*item),
                         Shared::Few(items) => items.binary_search(item).is_ok(),
                     };
-                    let items: Vec<u32> = csr.row(row).iter().copied().filter(allowed).collect();
+                    let mut items = reserve("candidates", csr.row(row).len())?;
+                    items.extend(csr.row(row).iter().copied().filter(allowed));
                     self.visit_listed(row, &items, into, watch);
                 }
             }
@@ -290,9 +329,10 @@ impl<'a> Query<'a> {
                     self.visit_listed(row, &items[part.clone()], into, watch);
                 }
             }
-            _ if self.engine.integers.is_some() => self.scan_in_integers(rows, part, into, watch),
+            _ if self.engine.integers.is_some() => self.scan_in_integers(rows, part, into, watch)?,
             _ => with_scratch(&self.engine.network, |scratch| self.scan(rows, part, into, watch, scratch)),
         }
+        Ok(())
     }
 
     /// Shows a row's collector those of `items`, ascending, that are not excluded.
@@ -326,7 +366,7 @@ impl<'a> Query<'a> {
         let Query { engine, users, .. } = self;
         let network = &engine.network;
         let tile_len = network.tile_len();
-        let panel = panel_tiles(tile_len);
+        let panel = panel_tiles(tile_len, network);
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
