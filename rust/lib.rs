@@ -19,3 +19,8 @@ pub use error::{Error, Result};
 pub use kernel::Isa;
 pub use pool::{Call, MAX_THREADS, choose_threads};
 pub use rank::TopK;
+
+/// The guide to the crate; its programs are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+struct Guide;

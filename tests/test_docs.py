@@ -1,33 +1,119 @@
-"""Every Python block of the Markdown pages runs, in a folder where `model/` is a small model."""
+"""The pages are true: every block of code in them runs, every link leads somewhere, nothing public goes unmentioned.
 
+The blocks of a page run in order, in one folder that is empty at first, as a reader would run them; its Python blocks share
+their names. What a reader is told to download is linked into the folder from `../shared/data`; where that is absent, a page
+is skipped from the first block that needs it. The README alone finds a small model in `model/`.
+
+    python        runs
+    sh            a command a line: those of RUN are run, those of NOT_RUN are not, any other is an error
+    console       the same, behind `$ `; each other line must be in the output, in this order. Numbers are not compared: they
+                  depend on the machine. A line `...` stands for what is left out
+    toml          is read as a training configuration
+    rust          is a doc test: `cargo test` runs the pages that rust/lib.rs includes
+    text, math    no code
+"""
+
+import argparse
+import ast
+import contextlib
+import inspect
+import io
+import itertools
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import neuralcf
+from neuralcf import cli
+from neuralcf.configure import read_toml
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT / ".." / "shared" / "data"
 PAGES = sorted(
-    page
+    page.relative_to(ROOT).as_posix()
     for page in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part in {"target", "build", "dist"} for part in page.relative_to(ROOT).parts)
 )
-BLOCKS = [
-    (page.relative_to(ROOT).as_posix(), block)
-    for page in PAGES
-    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-]
+RUN = ("neuralcf", "python")
+NOT_RUN = {
+    "cargo": "builds or installs",
+    "curl": "downloads",
+    "make": "sets up the project",
+    "pip": "installs",
+    "source": "changes the reader's shell",
+    "unzip": "unpacks what was downloaded",
+}
+DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}
+"""What the names of data files begin with, and the folder that has them."""
 
 
-def test_pages_with_blocks_were_found() -> None:
-    assert "README.md" in {page for page, _ in BLOCKS}
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    code: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
 
 
-@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(BLOCKS)])
-def test_block_runs(page: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks_of(page: str) -> list[Block]:
+    text = text_of(page)
+    fences = re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(page, text.count("\n", 0, fence.start()) + 1, fence[1], fence[2]) for fence in fences]
+
+
+BLOCKS = {page: blocks for page in PAGES if (blocks := blocks_of(page))}
+
+
+# --------------------------------------------------------------------------------------------------------- blocks run
+
+
+def test_pages_and_blocks_were_found() -> None:
+    languages = {block.language for blocks in BLOCKS.values() for block in blocks}
+    assert languages == {"python", "sh", "console", "toml", "rust", "text", "math"}
+    assert {"README.md", "docs/tutorial.md", "docs/serving.md"} <= BLOCKS.keys()
+
+
+def test_rust_blocks_are_doc_tests() -> None:
+    included = re.findall(r'include_str!\("\.\./(.+?\.md)"\)', text_of("rust/lib.rs"))
+    assert included == [page for page, blocks in BLOCKS.items() if any(block.language == "rust" for block in blocks)]
+
+
+@pytest.mark.parametrize("page", BLOCKS)
+def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if page == "README.md":
+        save_small_model("model")
+    absent = link_data(tmp_path)
+    names: dict[str, object] = {"__name__": page}
+    for block in BLOCKS[page]:
+        for name in absent:
+            if re.search(rf"(?<![\w/.]){re.escape(name)}\b", block.code) and block.language != "text":
+                pytest.skip(f"{block.place} needs {name} of ../shared/data/{DATA[name]}, which is absent")
+        if block.language == "python":
+            exec(compile("\n" * block.line + block.code, page, "exec"), names)  # errors tell the line of the page
+        elif block.language in ("sh", "console"):
+            run_commands(block, monkeypatch)
+        elif block.language == "toml":
+            (tmp_path / "read.toml").write_text(block.code)
+            assert read_toml(tmp_path / "read.toml"), block.place
+
+
+def save_small_model(path: str) -> None:
     users, items, rng = 50, 40, np.random.default_rng(0)
     tensors = {
         "gmf.user_embedding.weight": rng.standard_normal((users, 3), dtype=np.float32),
@@ -36,5 +122,174 @@ def test_block_runs(page: str, block: str, tmp_path: Path, monkeypatch: pytest.M
         "output.bias": np.zeros(1, np.float32),
     }
     seen = (np.arange(users + 1), np.arange(users) % items)
-    neuralcf.save(tensors, "model", kind="gmf", ids=(np.arange(users), np.arange(items)), seen=seen)
-    exec(compile(block, page, "exec"), {})
+    neuralcf.save(tensors, path, kind="gmf", ids=(np.arange(users), np.arange(items)), seen=seen)
+
+
+def link_data(folder: Path) -> list[str]:
+    """Link the data files into a folder; give the names in DATA that there are none for."""
+    for name, where in DATA.items():
+        for file in (SHARED / where).glob(f"{name}*"):
+            (folder / file.name).symlink_to(file.resolve())
+    return [name for name in DATA if not any(folder.glob(f"{name}*"))]
+
+
+def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Give the commands of a block, each with the lines of output that it is shown with."""
+    lines = block.code.replace("\\\n", " ").splitlines()
+    if block.language == "sh":
+        yield from ((line, []) for line in lines if line.strip() and not line.startswith("#"))
+        return
+    assert lines[0].startswith("$ "), f"{block.place}: a console block begins with a command"
+    for command in re.split(r"^\$ ", "\n".join(lines), flags=re.MULTILINE)[1:]:
+        first, *output = command.split("\n")
+        yield first, [line for line in output if line.strip() and line != "..."]
+
+
+def run_commands(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, shown in commands_of(block):
+        words = shlex.split(command, comments=True)
+        settings = dict(word.split("=", 1) for word in words if re.fullmatch(r"[A-Z_]+=.*", word))
+        program, *arguments = words[len(settings) :]
+        assert program in RUN or program in NOT_RUN, f"{block.place}: {program}: neither in RUN nor in NOT_RUN"
+        if program in NOT_RUN:
+            assert not shown, f"{block.place}: output of a command that is not run"
+            continue
+        with monkeypatch.context() as patch:
+            for name, value in settings.items():
+                patch.setenv(name, value)
+            printed = run_neuralcf(block, arguments) if program == "neuralcf" else run_python(arguments)
+        found = iter([without_numbers(line) for line in printed.splitlines()])
+        for line in shown:
+            assert without_numbers(line) in found, f"{block.place}: not printed (here): {line}\n{printed}"
+
+
+def run_neuralcf(block: Block, arguments: list[str]) -> str:
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = cli.main(arguments)
+    assert code == 0, f"{block.place}: neuralcf {shlex.join(arguments)}: exit code {code}\n{errors.getvalue()}"
+    return output.getvalue()
+
+
+def run_python(arguments: list[str]) -> str:
+    where = os.pathsep.join([str(ROOT / "python"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "PYTHONPATH": where}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+def without_numbers(line: str) -> str:
+    """A line with `#` in place of its numbers and of the fingerprint, and one space in place of several."""
+    return " ".join(re.sub(r"\b[0-9a-f]{16,}\b|[-+]*\d[\d,.]*(e-?\d+)?", "#", line).split())
+
+
+# ------------------------------------------------------------------------------------------------ links lead somewhere
+
+
+def without_code(page: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(page: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_resolve() -> None:
+    checked = 0
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+            if re.match(r"https?:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
+            assert target.exists(), f"{page}: {link}"
+            if anchor:
+                assert anchor in anchors_of(target.resolve().relative_to(ROOT.resolve()).as_posix()), f"{page}: {link}"
+            checked += 1
+    assert checked > 50
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = text_of("docs/README.md")
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(
+        re.findall(r"\((\w+\.md)\)", index)
+    )
+
+
+# --------------------------------------------------------------------------------------------- nothing is left out
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def test_commands_page_has_every_command_and_option() -> None:
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text_of("docs/commands.md"), re.MULTILINE | re.DOTALL))
+    parsers = commands()
+    assert parsers.keys() == sections.keys() - {"Reading"}
+    reading = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sections["Reading"]))
+    for name, parser in parsers.items():
+        options = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+        told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sections[name]))
+        told |= reading if "(#reading)" in sections[name] else set()
+        assert told == options, f"docs/commands.md, {name}"
+
+
+def sentence(documentation: ast.stmt) -> str:
+    assert isinstance(documentation, ast.Expr)
+    return " ".join(ast.literal_eval(documentation.value).split())
+
+
+def assert_rows(page: str, rows: list[str]) -> None:
+    absent = [row for row in rows if row not in text_of(page).splitlines()]
+    assert not absent, "\n".join([f"{page}: expected these rows in its table:", *absent])
+
+
+def test_training_page_has_every_field_and_preset() -> None:
+    from neuralcf.config import TrainConfig
+    from neuralcf.configure import PRESETS
+
+    (record,) = ast.parse(inspect.getsource(TrainConfig)).body
+    assert isinstance(record, ast.ClassDef)
+    rows = [
+        f"| `{ast.unparse(field.target)}` | `{getattr(TrainConfig, ast.unparse(field.target))!r}` | {sentence(after)} |"
+        for field, after in itertools.pairwise(record.body)
+        if isinstance(field, ast.AnnAssign)
+    ]
+    assert len(rows) == len(TrainConfig.__dataclass_fields__)
+    assert_rows("docs/training.md", rows)
+    presets = {name: ", ".join(f"{key} {value}" for key, value in preset.items()) for name, preset in PRESETS.items()}
+    assert_rows("docs/training.md", [f"| `{name}` | {values} |" for name, values in presets.items()])
+
+
+def test_serving_page_has_every_method_and_argument() -> None:
+    page, checked = text_of("docs/serving.md"), 0
+    for owner in (neuralcf.Scorer, neuralcf.Recommender):
+        for name in (name for name in dir(owner) if not name.startswith("_")):
+            member = getattr(owner, name)
+            arguments = set(inspect.signature(member).parameters) - {"self"} if callable(member) else set()
+            for word in {name, *arguments}:
+                assert re.search(rf"\b{word}\b", page), f"docs/serving.md: {owner.__name__}.{name}: {word}"
+                checked += 1
+    assert checked > 50
+
+
+def test_public_names_are_mentioned() -> None:
+    from neuralcf import compare, data, evaluate, losses, metrics, models, references, train
+
+    pages = "\n".join(text_of(page) for page in PAGES if page.startswith("docs/"))
+    for module in (neuralcf, compare, data, evaluate, losses, metrics, models, references, train):
+        for name in module.__all__:
+            assert re.search(rf"\b{name}\b", pages), f"docs: {module.__name__}.{name}"
+
+
+def test_rust_page_has_every_public_name() -> None:
+    page = text_of("docs/rust.md")
+    source = text_of("rust/lib.rs") + text_of("rust/format/mod.rs")
+    exported = re.findall(r"^pub use [\w:]+::\{?([\w, ]+)\}?;", source, re.MULTILINE)
+    names = [name.strip() for part in exported for name in part.split(",")]
+    names += re.findall(r"^pub mod (\w+);", source, re.MULTILINE)
+    assert len(names) > 25
+    assert not [name for name in names if not re.search(rf"\b{name}\b", page)]
