@@ -1,13 +1,13 @@
 """The pages are true: every block of code in them runs, every link leads somewhere, nothing public goes unmentioned.
 
-The blocks of a page run in order, in one folder that is empty at first, as a reader would run them; its Python blocks share
-their names. What a reader is told to download is linked into the folder from `../shared/data`; where that is absent, a page
-is skipped from the first block that needs it. The README alone finds a small model in `model/`.
+The blocks of a page run in order, in one folder that is empty at first, as a reader would run them; its Python blocks
+share their names. What a reader is told to download is linked into the folder from `../shared/data`; where that is
+absent, a page is skipped from the first block that needs it. The README alone finds a small model in `model/`.
 
     python        runs
     sh            a command a line: those of RUN are run, those of NOT_RUN are not, any other is an error
-    console       the same, behind `$ `; each other line must be in the output, in this order. Numbers are not compared: they
-                  depend on the machine. A line `...` stands for what is left out
+    console       the same, behind `$ `; each other line must be in the output, in this order. Numbers are not compared:
+                  they depend on the machine. A line `...` stands for what is left out
     toml          is read as a training configuration
     rust          is a doc test: `cargo test` runs the pages that rust/lib.rs includes
     text, math    no code
