@@ -56,14 +56,20 @@ def test_train_tells_what_it_did(ratings, tmp_path, capsys):
     assert err == ""  # no progress where there is no terminal
     assert "240 rows, columns user=who, item=what, rating=stars, timestamp=time" in out
     assert "left out: 40 below the least rating, 0 repeated" in out
-    assert re.search(r"200 interactions of 40 users with \d+ items", out)
+    assert re.search(r"160 interactions of 40 users with \d+ items to train on", out)
     assert len(re.findall(r"(HR|NDCG)@10 +0\.\d{4} +0\.\d{4}", out)) == 4
 
 
 def test_what_train_wrote(model):
     config = json.loads((model / "config.json").read_text())
     assert config["training"]["layers"] == [8, 4]
-    assert [metric["name"] for metric in config["metrics"]] == ["HR@10", "NDCG@10"] * 2
+    ranks = [f"{name}@{k}" for name in ("HR", "NDCG", "Recall", "MRR") for k in (5, 10, 20)]
+    names = {
+        "1 + 99": ranks,
+        "all items": ranks + [f"{name}@{k}" for name in ("Novelty", "Coverage") for k in (5, 10, 20)],
+    }
+    for among, expected in names.items():
+        assert sorted(m["name"] for m in config["metrics"] if m["among"] == among) == sorted(expected)
     assert all(metric["protocol"] for metric in config["metrics"])
     assert len(config["data"]["fingerprint"]) == 64
     assert "| HR@10 |" in (model / "README.md").read_text()
@@ -134,7 +140,16 @@ def test_inspect_and_doctor(model, capsys):
     facts = json.loads(out)
     assert facts["instruction_set"]["chosen"] in facts["instruction_set"]["supported"]
     assert facts["threads"]["chosen"] >= 1
+    assert facts["problem"] is None
     assert run(capsys, "doctor")[1].startswith("instruction set")
+
+
+def test_doctor_explains_a_wrong_setting(capsys, monkeypatch):
+    monkeypatch.setenv("NEURALCF_ISA", "sse9")
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert re.match(r"PROBLEM +.*NEURALCF_ISA.*sse9", out)
+    assert re.search(r"NEURALCF_ISA +sse9", out)
 
 
 def test_cgroup_quotas(tmp_path):

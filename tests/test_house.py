@@ -38,7 +38,7 @@ MAY_KNOW = {
 }
 """The modules of the crate that each may use; `python`, which translates, may use all."""
 
-TRAINING = {"demo", "device", "losses", "models", "pipeline", "run_directory", "train", "trainers"}
+TRAINING = {"demo", "device", "losses", "models", "pipeline", "run_directory", "train", "train_command", "trainers"}
 """The modules of the package that may need torch."""
 
 

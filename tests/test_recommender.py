@@ -1,5 +1,7 @@
 """The recommender: external ids, filters that never switch off, the same answers alone and in a batch, no torch."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +211,15 @@ def test_the_example_runs(tmp_path):
     command = [sys.executable, example, saved(tmp_path / "model", STR_IDS), "ann"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split("  ")[1] for line in printed] == ["", "a", "c", "b"]
+
+
+def test_it_pickles_as_the_very_model_it_is(model, tmp_path):
+    recommender, users, _ = model
+    assert copy.copy(recommender) is copy.deepcopy(recommender) is recommender
+    pickled = pickle.dumps(recommender)
+    again = pickle.loads(pickled).recommend(users, 5)
+    for ours, theirs in zip(again, recommender.recommend(users, 5), strict=True):
+        assert ours.tolist() == theirs.tolist()
+    neuralcf.save(TENSORS, tmp_path / "model", kind="gmf", ids=([1, 2, 3], [1, 2, 3, 4, 5]))
+    with pytest.raises(neuralcf.ModelFormatError, match="another one than was pickled"):
+        pickle.loads(pickled)

@@ -1,6 +1,7 @@
 """`neuralcf train`: where its configuration comes from, and runs that go on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,75 @@ def test_data_too_small_to_validate_on(tmp_path, capsys):
     assert "--no-validation" in capsys.readouterr().err
     assert main([*told, "--no-validation"]) == 0
     assert "epoch 2 kept, the last, without validation" in capsys.readouterr().out
+
+
+def held_out(model):
+    return json.loads((model / "config.json").read_text())["data"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "guarantee"),
+    [
+        ("last", "user's latest"),
+        ("random", "drawn at random"),
+        ("time:.2", "earlier than"),
+        ("none", "nothing is held"),
+    ],
+)
+def test_a_split_by_rule_is_stored_and_made_again(ratings, tmp_path, capsys, rule, guarantee):
+    model = tmp_path / "m"
+    assert main(["train", ratings, "--out", str(model), *SMALL, "--split", rule, "--no-validation"]) == 0
+    assert guarantee in held_out(model)["held_out"]
+    assert (guarantee in capsys.readouterr().out) == (rule != "none")
+    assert main(["evaluate", str(model), ratings, "--json"]) == (2 if rule == "none" else 0)
+    printed = capsys.readouterr()
+    if rule == "none":
+        assert "expected held-out items to rank, got none" in printed.err
+        return
+    metrics = json.loads((model / "config.json").read_text())["metrics"]
+    stored = {m["name"]: m["value"] for m in metrics if m["among"] == "all items"}
+    again = json.loads(printed.out)["results"][str(model)]
+    assert {name: value["mean"] for name, value in again.items()} == stored
+
+
+def test_splits_that_were_given(ratings, tmp_path, capsys):
+    header, *rows = Path(ratings).read_text().splitlines()
+    latest = {row.split(",")[0]: row for row in rows}  # a row of each user
+    parts = {"train": [row for row in rows if row not in latest.values()], "test": list(latest.values())}
+    for part, of_part in parts.items():
+        (tmp_path / f"{part}.csv").write_text("\n".join([header, *of_part]))
+        in_ncf = (row.split(",") for row in of_part)
+        (tmp_path / f"X.{part}.rating").write_text("".join(f"{u}\t{i}\t1\t{t}\n" for u, i, t in in_ncf))
+    pairs = (row.split(",")[:2] for row in parts["test"])
+    lines = (f"({user},{item})\t{(int(item) + 1) % 30}\t{(int(item) + 2) % 30}\n" for user, item in pairs)
+    (tmp_path / "X.test.negative").write_text("".join(lines))
+
+    model, files = tmp_path / "m", [str(tmp_path / f"{part}.csv") for part in parts]
+    assert main(["train", files[0], "--held-out", files[1], "--out", str(model), *SMALL]) == 0
+    assert f"{files[1]}: 40 rows" in capsys.readouterr().out
+    assert main(["train", str(tmp_path / "X"), "--out", str(model), *SMALL]) == 0
+    assert "1 + 2 candidates for each held-out item, given" in capsys.readouterr().out
+    assert main(["evaluate", str(model), str(tmp_path / "X"), "--protocol", "1+99"]) == 0
+    assert "1 + 2 candidates for each held-out item, given" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["X", "--split", "last"], "these files are a split already"),
+        (["X", "--min-rating", "3"], "expected no options for the NCF paper's files, got ['min_rating']"),
+        (["ratings.csv", "--split", "weekly"], "split: expected auto, last"),
+        (["nowhere"], "nowhere: expected a file, or nowhere.train.rating and the two beside it, got neither"),
+    ],
+)
+@pytest.mark.usefixtures("ratings")
+def test_splits_that_cannot_be(tmp_path, monkeypatch, capsys, told, message):
+    monkeypatch.chdir(tmp_path)
+    for part, text in (
+        ("train.rating", "1\t1\t1\n1\t2\t1\n"),
+        ("test.rating", "1\t3\t1\n"),
+        ("test.negative", "(1,3)\t4\n"),
+    ):
+        Path(f"X.{part}").write_text(text)
+    assert main(["train", *told, "--out", "m"]) == 2
+    assert message in capsys.readouterr().err

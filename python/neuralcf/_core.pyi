@@ -197,9 +197,12 @@ class Ids:
         """Look up the ids at dense indices."""
 
 def open_model(
-    path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None
+    path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None, digest: str | None = None
 ) -> tuple[Scorer, Ids | None, Ids | None]:
-    """Open a model and its external user and item ids as one generation; the arguments are those of `Scorer.load`."""
+    """Open a model and its external user and item ids as one generation; the arguments are those of `Scorer.load`.
+
+    With `digest`, ModelFormatError where the files are not those that it was pickled with.
+    """
 
 def reopen(path: str | PathLike[str], digest: str, threads: int | None, isa: str | None) -> Scorer:
     """Open the very model that was pickled; ModelFormatError where the files have changed."""

@@ -166,7 +166,9 @@ _SPLIT_DATA = (
 
 
 def _add_train_options(train: Any) -> None:
-    train.add_argument("ratings", metavar="RATINGS", help=_DATA)
+    train.add_argument(
+        "ratings", metavar="RATINGS", help=f"{_DATA}; or X, for X.train.rating and the two beside it, a split already"
+    )
     train.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="the model directory to write, or to replace"
     )
@@ -180,6 +182,15 @@ def _add_train_options(train: Any) -> None:
         metavar="N,N,...",
         help="width of both MLP embeddings together, then of each layer (default 64,32,16,8)",
     )
+    split = train.add_argument_group("what is held out, to measure the model by")
+    rule = split.add_mutually_exclusive_group()
+    rule.add_argument(
+        "--split",
+        metavar="RULE",
+        help="last: each user's latest interaction; random: one of each user; time:X: the latest share X of all, "
+        "such as time:0.1; none: nothing (default last, or random without timestamps)",
+    )
+    rule.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like RATINGS")
     run = train.add_argument_group("training")
     run.add_argument("--config", type=Path, metavar="FILE", help="a TOML file whose keys are fields of TrainConfig")
     run.add_argument("--preset", metavar="NAME", help="settings by name, such as paper-8, paper-64, fast")
@@ -192,11 +203,13 @@ def _add_train_options(train: Any) -> None:
         help="set any field of TrainConfig, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
         "the preset",
     )
-    run.add_argument("--epochs", type=_positive, metavar="N")
-    run.add_argument("--batch-size", type=_positive, metavar="N")
-    run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate of Adam")
-    run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction")
-    run.add_argument("--seed", type=int, metavar="N")
+    run.add_argument(
+        "--epochs", type=_positive, metavar="N", help="passes over the training part, at most (default 20)"
+    )
+    run.add_argument("--batch-size", type=_positive, metavar="N", help="pairs in a step (default 1024)")
+    run.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate (default 0.004)")
+    run.add_argument("--negatives", type=_positive, metavar="N", help="drawn for each interaction (default 4)")
+    run.add_argument("--seed", type=int, metavar="N", help="decides all chance (default 0)")
     run.add_argument(
         "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto: a GPU where there is one"
     )
@@ -205,7 +218,7 @@ def _add_train_options(train: Any) -> None:
         dest="validation",
         action="store_const",
         const=False,
-        help="train on every interaction and keep the last epoch: for data too small to validate on",
+        help="keep none of the training part to choose the epoch by, and take the last one: for data too small for it",
     )
     run.add_argument("--run", dest="run_directory", type=Path, metavar="DIR", help="keep metrics and checkpoints there")
     run.add_argument("--resume", action="store_true", help="go on with the run in --run, if one stands there")
@@ -399,28 +412,17 @@ def _train(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
         raise _UsageError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
     pipeline = _import("pipeline")
-    from neuralcf.data import read_interactions
-
     config = _configured(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     check_target(options.out)
 
-    dataset, read = read_interactions(options.ratings, **_reading(options))
-    separated = f", separated by {read.delimiter!r}" if read.delimiter else ""
-    print(f"{options.ratings}: {read.rows:,} rows, columns {', '.join(read.columns)}{separated}")
-    bad = f", {read.bad:,} bad, such as {read.problems[0]}" if read.bad else ""
-    print(f"  left out: {read.below_threshold:,} below the least rating, {read.duplicates:,} repeated{bad}")
-    print(f"  {len(dataset):,} interactions of {dataset.num_users:,} users with {dataset.num_items:,} items")
-    trained = pipeline.run(dataset, config, directory=options.run_directory, resume=options.resume)
-    last = "last" if dataset.timestamps is not None else "random"
-    why = "best on validation interactions" if config.validation else "the last, without validation"
-    print(f"{config.model}: epoch {trained.result.best_epoch} kept, {why}")
-    print(f"  the {last} interaction of {trained.metrics[0].users:,} users was held out of training:")
-    print(f"  {'':8} {config.model:>8} {'popularity':>11}   ranked among")
-    for metric in trained.metrics:
-        print(f"  {metric.name:8} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
+    split, data = _import("train_command").read_split(
+        options.ratings, _reading(options), held_out=options.held_out, how=options.split, seed=config.seed
+    )
+    trained = pipeline.run(split, config, data=data, directory=options.run_directory, resume=options.resume)
+    _import("train_command").print_outcome(trained)
     trained.write(options.out)
-    example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(dataset.user_ids[0])])
+    example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
     print(f"model written to {options.out}; next: {example}")
 
 

@@ -10,11 +10,11 @@ import torch
 
 from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
-from neuralcf.data import PlantedTaste, planted_taste
+from neuralcf.data import PlantedTaste, hold_out, planted_taste
 from neuralcf.errors import InternalError
 from neuralcf.export import check_target
 from neuralcf.models import NeuMF
-from neuralcf.pipeline import Run, run
+from neuralcf.pipeline import Metric, Run, run
 from neuralcf.recommender import Recommender
 from neuralcf.report import Comparison, Report, TasteList, Timing, require_matplotlib
 
@@ -58,7 +58,8 @@ def demo(
     print(f"data       {data}")
     config = TrainConfig(epochs=epochs, batch_size=4096, learning_rate=0.008, seed=_SEED)
     started = time.perf_counter()
-    trained = run(planted.dataset, config)
+    split = hold_out(planted.dataset, _SEED)
+    trained = run(split, config, data={"fingerprint": planted.dataset.fingerprint(), "split": "auto"})
     print(
         f"training   {epochs} epochs in {time.perf_counter() - started:.1f} s, epoch {trained.result.best_epoch} kept\n"
     )
@@ -91,7 +92,7 @@ def demo(
         data=data,
         epochs=[(record.loss, record.validation_hr) for record in trained.result.history],
         best_epoch=trained.result.best_epoch,
-        comparisons=[Comparison(m.name, m.among, m.protocol, m.value, m.popularity) for m in trained.metrics],
+        comparisons=[Comparison(m.name, m.among, m.protocol, m.value, m.popularity) for m in _shown(trained)],
         timings=timings,
         lists=lists,
         largest_difference=difference,
@@ -105,9 +106,13 @@ def demo(
     return report
 
 
+def _shown(trained: Run) -> list[Metric]:
+    return [metric for metric in trained.metrics if metric.name in ("HR@10", "NDCG@10")]
+
+
 def _print_metrics(trained: Run) -> None:
     print(f"{'':10} {'NeuMF':>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
-    for metric in trained.metrics:
+    for metric in _shown(trained):
         print(f"{metric.name:10} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.data.interactions import Dataset
-from neuralcf.data.ncf import find_ncf, read_ncf_parts
-from neuralcf.data.read import ReadReport, read_interactions
+from neuralcf.data.read import ReadReport
+from neuralcf.data.source import read_source
 from neuralcf.data.split import GivenSplit
-from neuralcf.errors import ArgumentError
 
 __all__ = ["describe", "render"]
 
@@ -32,25 +30,16 @@ def describe(data: str | PathLike[str] | Any, **reading: Any) -> dict[str, Any]:
         ArgumentError: a source that cannot be read; options for reading beside the NCF paper's files.
         OSError: a file cannot be read.
     """
-    if isinstance(data, str | PathLike) and not Path(data).exists():
-        try:
-            find_ncf(data, "train.rating")
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{data}: expected a file, or {data}.train.rating and the two beside it, got neither"
-            ) from None
-        given = {name for name, value in reading.items() if value is not None and name != "on_bad_rows"}
-        if given:
-            raise ArgumentError(f"{data}: expected no options for the NCF paper's files, got {sorted(given)}")
-        split, train, test = read_ncf_parts(data)
+    source, reports = read_source(data, **{"on_bad_rows": "report", **reading})
+    files = [_reading(report) for report in reports]
+    if isinstance(source, GivenSplit):
         return {
             "source": str(data),
-            "files": [_reading(train), _reading(test)],
-            "interactions": _interactions(split.train),
-            "split": _split(split),
+            "files": files,
+            "interactions": _interactions(source.train),
+            "split": _split(source),
         }
-    dataset, report = read_interactions(data, **{"on_bad_rows": "report", **reading})
-    return {"source": report.source, "files": [_reading(report)], "interactions": _interactions(dataset), "split": None}
+    return {"source": reports[0].source, "files": files, "interactions": _interactions(source), "split": None}
 
 
 def _reading(report: ReadReport) -> dict[str, Any]:

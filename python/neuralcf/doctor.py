@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralcf._core import __version__, machine
+from neuralcf.errors import ArgumentError
 
 __all__ = ["examine", "render"]
 
@@ -17,8 +18,9 @@ _SETTINGS = ("NEURALCF_ISA", "NEURALCF_NUM_THREADS")
 
 def examine() -> dict[str, Any]:
     """Gather facts as plain JSON values; nothing is measured."""
-    core = machine()
+    core, problem = _machine()
     return {
+        "problem": problem,
         "instruction_set": {
             "chosen": core["isa"],
             "supported": core["supported"],
@@ -41,6 +43,18 @@ def examine() -> dict[str, Any]:
     }
 
 
+def _machine() -> tuple[dict[str, Any], str | None]:
+    """Give the facts of the core, and what is wrong with the settings, which are then left aside."""
+    try:
+        return machine(), None
+    except ArgumentError as error:
+        settings = {name: os.environ.pop(name) for name in _SETTINGS if name in os.environ}
+        try:
+            return machine(), f"{error}; told here as if nothing were set"
+        finally:
+            os.environ.update(settings)
+
+
 def render(facts: dict[str, Any]) -> str:
     """Lay the facts out for a person."""
     isa, threads = facts["instruction_set"], facts["threads"]
@@ -52,6 +66,7 @@ def render(facts: dict[str, Any]) -> str:
         f"a cgroup quota of {quota:g}" if quota is not None else "no cgroup quota",
     ]
     rows = [
+        *([("PROBLEM", facts["problem"])] if facts["problem"] else []),
         ("instruction set", f"{isa['chosen']} (supported: {', '.join(isa['supported'])})"),
         ("CPU features", ", ".join(features) or "none of those that matter"),
         ("threads", f"{threads['chosen']} ({', '.join(limits)})"),

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from neuralcf.data.interactions import ExternalIds
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
-from neuralcf.data.split import Split
+from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
 from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
 from neuralcf.results import TopK
@@ -35,6 +35,7 @@ __all__ = [
     "Evaluation",
     "Ranker",
     "candidates_for",
+    "candidates_of",
     "draw_candidates",
     "evaluate_candidates",
     "evaluate_full",
@@ -227,6 +228,13 @@ def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> Rows:
     interactions = rows_from_pairs(users, items, train.num_users, train.num_items)
     drawn_by = derive(seed, Stream.TEST_CANDIDATES)
     return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=drawn_by)
+
+
+def candidates_of(split: Split, *, seed: int = 0) -> tuple[Rows, str]:
+    """Give what held-out items are to be ranked among: the split's own candidates or drawn ones; and their origin."""
+    if isinstance(split, GivenSplit) and split.candidates is not None:
+        return split.candidates, "given"
+    return candidates_for(split, seed=seed), f"drawn with seed {seed}"
 
 
 def _cutoffs(k: int | Sequence[int]) -> list[int]:

@@ -18,7 +18,7 @@ from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
 from neuralcf.data.interactions import ExternalIds
 from neuralcf.data.rows import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
-from neuralcf.evaluate import Evaluation, Ranker, candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.references import REFERENCES
 
 __all__ = [
@@ -54,9 +54,7 @@ class Questions:
         if self.protocol == "full":
             evaluation = evaluate_full(ranker, split, self.cutoffs, lists=True)
         else:
-            rows = split.candidates if isinstance(split, GivenSplit) else None
-            origin = "given" if rows is not None else f"drawn with seed {self.seed}"
-            candidates = rows if rows is not None else candidates_for(split, seed=self.seed)
+            candidates, origin = candidates_of(split, seed=self.seed)
             held = split.users, split.items
             evaluation = evaluate_candidates(ranker, *held, *candidates, self.cutoffs, origin=origin)
         ids, users = split.train.user_ids, np.asarray(evaluation.users)
@@ -97,15 +95,14 @@ def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tup
 
 def _split(path: str, questions: Questions) -> Split:
     """Read the data and split them as the model was trained, or as the files are."""
-    from neuralcf.data.ncf import find_ncf, read_ncf
     from neuralcf.data.read import read_interactions
+    from neuralcf.data.source import read_source
 
+    dataset, _ = read_source(questions.data, **questions.reading)
+    if isinstance(dataset, GivenSplit):
+        return dataset
     if questions.held_out is not None:
-        train, _ = read_interactions(questions.data, **questions.reading)
-        return given(train, read_interactions(questions.held_out, **questions.reading)[0])
-    if not Path(questions.data).exists():
-        find_ncf(questions.data, "train.rating")
-        return read_ncf(questions.data)
+        return given(dataset, read_interactions(questions.held_out, **questions.reading)[0])
     stored = Path(path) / "config.json"
     config = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
     fingerprint, seed = config.get("data", {}).get("fingerprint"), config.get("training", {}).get("seed")
@@ -113,13 +110,12 @@ def _split(path: str, questions: Questions) -> Split:
         raise ArgumentError(
             f"{path}: the model does not tell what it was trained on; pass what is held out as --held-out"
         )
-    dataset, _ = read_interactions(questions.data, **questions.reading)
     if dataset.fingerprint() != fingerprint:
         raise ArgumentError(
             f"{questions.data}: expected the interactions that {path} was trained on, read with the same options, "
             f"got others ({len(dataset):,}); pass what is held out as --held-out"
         )
-    return hold_out(dataset, seed)
+    return hold_out(dataset, seed, config["data"].get("split", "auto"))
 
 
 def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None) -> Split:

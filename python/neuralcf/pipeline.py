@@ -1,4 +1,4 @@
-"""From interactions to a model directory: hold out, train, measure, write. What `neuralcf train` and the demo share."""
+"""From interactions to a model directory: train, measure, write. What `neuralcf train` and the demo share."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,13 +7,16 @@ from typing import Any
 
 from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
-from neuralcf.data import Dataset, Split, hold_out
-from neuralcf.evaluate import Evaluation, Ranker, candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.data import Split
+from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.export import export
 from neuralcf.references import Popularity
 from neuralcf.train import TrainResult, train
 
-__all__ = ["Metric", "Run", "measure", "run"]
+__all__ = ["CUTOFFS", "Metric", "Run", "measure", "run"]
+
+CUTOFFS = (5, 10, 20)
+"""k of what is measured and stored."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Metric:
     value: float
     popularity: float
     users: int
-    """How many held-out items were ranked, one a user."""
+    """How many users it is a mean over."""
     among: str
-    """Among what, in two words; `protocol` tells it whole."""
+    """Among what the held-out items are ranked, in two words; `protocol` tells it whole."""
     protocol: str
 
 
@@ -38,8 +41,9 @@ class Run:
     split: Split
     result: TrainResult
     metrics: list[Metric]
-    fingerprint: str
-    """Of the whole data set, before the split."""
+    """Empty where nothing was held out."""
+    data: dict[str, Any]
+    """What the data were: `fingerprint`, of the whole data set before a split by rule, and `split`, the rule."""
 
     def stored_config(self) -> dict[str, Any]:
         """Give what config.json is to hold of this run."""
@@ -47,7 +51,7 @@ class Run:
             "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch},
             "history": [asdict(record) for record in self.result.history],
             "metrics": [asdict(metric) for metric in self.metrics],
-            "data": {"fingerprint": self.fingerprint, "held_out": self.split.guarantee},
+            "data": {**self.data, "held_out": self.split.guarantee},
         }
 
     def write(
@@ -68,38 +72,41 @@ class Run:
 
 
 def run(
-    dataset: Dataset,
+    split: Split,
     config: TrainConfig,
     *,
+    data: dict[str, Any],
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
 ) -> Run:
-    """Hold out one interaction of each user, train on the rest, measure on what was held out.
+    """Train on the training part of a split, measure on what was held out.
 
-    `directory` and `resume` are `run` and `resume` of `neuralcf.train.train`.
+    `data` goes into the model's config.json; `directory` and `resume` are `run` and `resume` of `neuralcf.train.train`.
 
     Raises:
         ArgumentError: data that cannot be trained on; a run directory that cannot be used.
         DivergedError: the loss is NaN or infinite.
     """
-    split = hold_out(dataset, config.seed)
     result = train(split.train, config, run=directory, resume=resume, progress=progress)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
-    return Run(config, split, result, measure(scorer, split, config.seed), dataset.fingerprint())
+    metrics = measure(scorer, split, config.seed) if split.users.size else []
+    return Run(config, split, result, metrics, data)
 
 
-def measure(scorer: Scorer, split: Split, seed: int, k: int = 10) -> list[Metric]:
-    """Compute HR@k and NDCG@k among 1 + 99 candidates and in the full catalogue, of the model and of popularity."""
-    candidates = candidates_for(split, seed=seed)
+def measure(scorer: Scorer, split: Split, seed: int, cutoffs: Sequence[int] = CUTOFFS) -> list[Metric]:
+    """Rank the held-out items of a model and of popularity, among 1 + 99 candidates and in the full catalogue."""
+    candidates, origin = candidates_of(split, seed=seed)
 
     def both(ranker: Ranker) -> tuple[Evaluation, Evaluation]:
-        drawn = evaluate_candidates(ranker, split.users, split.items, *candidates, k, origin=f"drawn with seed {seed}")
-        return drawn, evaluate_full(ranker, split, k)
+        held = split.users, split.items
+        few = evaluate_candidates(ranker, *held, *candidates, cutoffs, origin=origin)
+        return few, evaluate_full(ranker, split, cutoffs, lists=True)
 
-    metrics = []
-    names = ("1 + 99", "all items")
-    for among, ours, popular in zip(names, both(scorer), both(Popularity(split.train)), strict=True):
-        metrics.append(Metric(f"HR@{k}", ours.hr, popular.hr, len(ours.users), among, ours.protocol))
-        metrics.append(Metric(f"NDCG@{k}", ours.ndcg, popular.ndcg, len(ours.users), among, ours.protocol))
-    return metrics
+    return [
+        Metric(name, value, popular.means[name], len(ours.users), among, ours.protocol)
+        for among, ours, popular in zip(
+            ("1 + 99", "all items"), both(scorer), both(Popularity(split.train)), strict=True
+        )
+        for name, value in ours.means.items()
+    ]

@@ -33,7 +33,8 @@ class Recommendations(NamedTuple):
 class Recommender:
     """A model with its external ids, which are int64 or str and never coerced: "7" is not 7.
 
-    Immutable: any number of threads may share one. It needs NumPy alone.
+    Immutable: any number of threads may share one. It needs NumPy alone. It pickles as path and digest: whoever loads
+    the pickle opens the files, and they must be the same.
     """
 
     def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids) -> None:
@@ -63,6 +64,20 @@ class Recommender:
                 "or use neuralcf.Scorer with dense indices"
             )
         return cls(scorer, user_ids, item_ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as path and digest, as the scorer does."""
+        reduced = self._scorer.__reduce__()
+        assert isinstance(reduced, tuple)
+        return _reopen, reduced[1]
+
+    def __copy__(self) -> "Recommender":
+        """Give the same one: it is immutable."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recommender":
+        """Give the same one, likewise."""
+        return self
 
     @property
     def scorer(self) -> Scorer:
@@ -229,3 +244,10 @@ def _unknown(what: str, ids: Any, known: NDArray[np.bool_]) -> tuple[str, list[A
     shown = ", ".join(repr(one) for one in unknown[:5])
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     return f"{what}: not in the model: {shown}{more}", unknown
+
+
+def _reopen(path: str, digest: str, threads: int | None, isa: str | None) -> Recommender:
+    scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, digest=digest)
+    assert user_ids is not None  # the digest is that of a model with ids
+    assert item_ids is not None
+    return Recommender(scorer, user_ids, item_ids)

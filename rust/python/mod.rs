@@ -29,16 +29,17 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "the name that Python expects")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// Opens a model and its external ids as one generation.
+    /// Opens a model and its external ids as one generation; with a digest, the very one that was pickled.
     #[pyfunction]
-    #[pyo3(signature = (path, *, threads=None, isa=None))]
+    #[pyo3(signature = (path, *, threads=None, isa=None, digest=None))]
     fn open_model(
         py: Python<'_>,
         path: PathBuf,
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
+        digest: Option<&str>,
     ) -> PyResult<(Scorer, Option<Ids>, Option<Ids>)> {
-        no_panic(|| scorer::open(py, &path, threads, isa, None))
+        no_panic(|| scorer::open(py, &path, threads, isa, digest))
     }
 
     /// Opens the very model that was pickled.

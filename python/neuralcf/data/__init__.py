@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from neuralcf.data.ncf import read_ncf as read_ncf
     from neuralcf.data.read import ReadReport as ReadReport
     from neuralcf.data.read import read_interactions as read_interactions
+    from neuralcf.data.source import read_source as read_source
 
 __all__ = [
     "Dataset",
@@ -31,6 +32,7 @@ __all__ = [
     "planted_taste",
     "read_interactions",
     "read_ncf",
+    "read_source",
     "split_by_time",
 ]
 
@@ -38,6 +40,7 @@ _NEEDS_PYARROW = {
     "ReadReport": "neuralcf.data.read",
     "read_interactions": "neuralcf.data.read",
     "read_ncf": "neuralcf.data.ncf",
+    "read_source": "neuralcf.data.source",
 }
 
 

@@ -7,6 +7,7 @@ from a moment on, as a service meets it: nothing that is trained on is later tha
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +84,33 @@ def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
     return Split(_without(dataset, held), drawn.users, drawn.items, drawn.guarantee)
 
 
-def hold_out(dataset: Dataset, seed: int = 0) -> Split:
-    """Hold out each user's latest interaction, or one at random where the data have no timestamps."""
-    if dataset.timestamps is not None:
+def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
+    """Hold out by a rule that has a name, as the command line does.
+
+    Args:
+        dataset: what to split.
+        seed: decides a random split.
+        how: `last`, `leave_last_out`; `random`, `leave_one_out`; `time:X`, such as `time:0.1`, `split_by_time` with the
+            share X; `none` holds nothing out; `auto` is `last`, or `random` where there are no timestamps.
+
+    Raises:
+        ArgumentError: no such rule, or data that it cannot split.
+    """
+    if how == "auto":
+        how = "random" if dataset.timestamps is None else "last"
+    if how == "last":
         return leave_last_out(dataset)
-    return leave_one_out(dataset, derive(seed, Stream.SPLIT))
+    if how == "random":
+        return leave_one_out(dataset, derive(seed, Stream.SPLIT))
+    if how == "none":
+        nothing = np.empty(0, np.int64)
+        return Split(dataset, nothing, nothing, "nothing is held out")
+    share = re.fullmatch(r"time:(0?\.[0-9]+)", how)
+    if share is None:
+        raise ArgumentError(
+            f"split: expected auto, last, random, none or time:X with a share X such as 0.1, got {how!r}"
+        )
+    return split_by_time(dataset, fraction=float(share[1]))
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:

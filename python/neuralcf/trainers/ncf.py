@@ -5,7 +5,7 @@ Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: bin
             interactions, y = 0 for drawn negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
             (`neuralcf.losses`).
 Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
-            know, drawn anew in each epoch (section 3.4 of the paper; 4 negatives in its experiments).
+            know, drawn anew in each epoch (section 3.1.1 of the paper; 4 negatives in its experiments).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
 Stages      One; with pre-training three: GMF, MLP, then NeuMF that starts from both, its output layer [alpha h_GMF ;
             (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by SGD. All three see the same validation split.
