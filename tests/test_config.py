@@ -136,6 +136,7 @@ def test_what_comes_later_wins(tmp_path):
         epochs=4,
         seed=3,
         dropout=0.5,
+        averaging=0,
     )
 
 

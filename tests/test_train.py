@@ -135,6 +135,54 @@ def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
     assert (before - after).abs().max() < 0.2, "fine-tuning starts from the fused weights"
 
 
+def test_the_average_is_the_mean_of_all_weights_while_it_is_young(split, monkeypatch):
+    after_steps = []
+    step = torch.optim.Adam.step
+
+    def recorded(optimiser, *arguments):
+        result = step(optimiser, *arguments)
+        after_steps.append([weight.detach().clone() for weight in optimiser.param_groups[0]["params"]])
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    config = dataclasses.replace(SMALL, epochs=1, averaging=1.0, validation=False)
+    averaged = train(split.train, config).model
+    for name, weights in zip(dict(averaged.named_parameters()), zip(*after_steps, strict=True), strict=True):
+        torch.testing.assert_close(averaged.state_dict()[name], torch.stack(weights).mean(0))
+    last = train(split.train, dataclasses.replace(config, averaging=0)).model
+    for weight, expected in zip(last.parameters(), after_steps[-1], strict=True):
+        assert torch.equal(weight, expected)
+
+
+@pytest.mark.parametrize("pretrain", [False, True])
+def test_refit_trains_once_more_on_everything_for_the_epochs_that_were_best(split, monkeypatch, pretrain):
+    sizes = []
+    init = EpochSampler.__init__
+
+    def recorded(sampler, dataset, *arguments):
+        sizes.append(len(dataset))
+        init(sampler, dataset, *arguments)
+
+    monkeypatch.setattr(EpochSampler, "__init__", recorded)
+    ranking(monkeypatch, [0.1, 0.3, 0.2] if not pretrain else [0.3, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4])
+    config = dataclasses.replace(SMALL, refit=True, pretrain=pretrain, pretrain_epochs=2, epochs=2 if pretrain else 3)
+    result = train(split.train, config)
+    stages = [(record.stage, record.epoch) for record in result.history]
+    if pretrain:
+        assert stages[6:] == [
+            ("gmf refit", 1),
+            ("mlp refit", 1),
+            ("mlp refit", 2),
+            ("neumf refit", 1),
+            ("neumf refit", 2),
+        ]
+    else:
+        assert stages == [("neumf", n) for n in (1, 2, 3)] + [("neumf refit", n) for n in (1, 2)]
+    assert result.best_epoch == 2
+    half = len(sizes) // 2
+    assert sizes == [len(split.train) - 300] * half + [len(split.train)] * half
+
+
 def test_l2_shrinks_what_it_is_laid_on(split):
     norms = {}
     for name, setting in {"free": {}, "tables": {"l2_embeddings": 1e-3}, "layers": {"l2_layers": 1e-2}}.items():

@@ -18,7 +18,15 @@ from neuralcf.run_directory import RunDirectory
 from neuralcf.train import train
 
 CONFIG = TrainConfig(
-    factors=4, layers=(8, 4), epochs=10, pretrain=True, pretrain_epochs=12, batch_size=1024, dropout=0.1, patience=0
+    factors=4,
+    layers=(8, 4),
+    epochs=6,
+    pretrain=True,
+    pretrain_epochs=6,
+    batch_size=1024,
+    dropout=0.1,
+    patience=0,
+    refit=True,
 )
 SHORT = dataclasses.replace(CONFIG, epochs=2, pretrain_epochs=2)
 

@@ -88,9 +88,16 @@ class TrainConfig:
     """Where to train: "cpu", "cuda", "cuda:N", "mps", or "auto" for a GPU where there is one. The same bits again are
     promised for the CPU."""
 
+    averaging: float = 1.0
+    """Time constant, in epochs, of the moving average of the weights that is measured and kept in their place; 0 keeps
+    the weights of the last step, as the paper does."""
+
     validation: bool = True
     """Whether to hold one interaction of each user out of training and keep the epoch that ranks them best; otherwise
     every interaction is trained on, and the last epoch is kept."""
+
+    refit: bool = False
+    """Whether to train once more, on the validation interactions too, for as many epochs as validation chose."""
 
     def __post_init__(self) -> None:
         _check_choice("model", self.model, "gmf", "mlp", "neumf")
@@ -112,13 +119,15 @@ class TrainConfig:
             _check_int(name, getattr(self, name), minimum=0)
         for name in ("learning_rate", "fine_tune_learning_rate"):
             _check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
-        for name in ("l2_embeddings", "l2_layers"):
+        for name in ("l2_embeddings", "l2_layers", "averaging"):
             _check_number(name, getattr(self, name), "a finite number >= 0", lambda x: x >= 0)
         _check_number("dropout", self.dropout, "a number >= 0 and < 1", lambda x: 0 <= x < 1)
         _check_number("alpha", self.alpha, "a number from 0 to 1", lambda x: 0 <= x <= 1)
-        for name in ("validation", "pretrain"):
+        for name in ("validation", "pretrain", "refit"):
             if not isinstance(getattr(self, name), bool):
                 raise ArgumentError(f"{name}: expected True or False, got {getattr(self, name)!r}")
+        if self.refit and not self.validation:
+            raise ArgumentError("refit: expected False without validation, which would choose the epoch, got True")
         if self.pretrain and self.model != "neumf":
             raise ArgumentError(f"pretrain: expected False for any model but neumf, got True for {self.model}")
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|auto|mps|cuda(:[0-9]{1,3})?", self.device):

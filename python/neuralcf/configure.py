@@ -17,7 +17,15 @@ __all__ = ["PRESETS", "configure", "parse_setting", "read_toml"]
 def _paper(factors: int, **more: Any) -> dict[str, Any]:
     """Give the settings of He et al., WWW 2017, section 4.1, with the tower of their published program."""
     tower = (8 * factors, 4 * factors, 2 * factors, factors)
-    return {"factors": factors, "layers": tower, "batch_size": 256, "learning_rate": 0.001, "negatives": 4, **more}
+    return {
+        "factors": factors,
+        "layers": tower,
+        "batch_size": 256,
+        "learning_rate": 0.001,
+        "negatives": 4,
+        "averaging": 0,
+        **more,
+    }
 
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(

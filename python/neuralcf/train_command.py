@@ -63,6 +63,8 @@ def print_outcome(trained: Run, k: int = 10) -> None:
     """Print which epoch was kept, how long it took, and how the held-out items rank at cut-off `k`."""
     config, history = trained.config, trained.result.history
     why = "best on validation interactions" if config.validation else "the last, without validation"
+    if config.refit:
+        why += ", and trained once more on these too"
     seconds = sum(record.seconds for record in history)
     print(f"{config.model}: epoch {trained.result.best_epoch} kept, {why}; {len(history)} epochs in {seconds:.1f} s")
     if not trained.metrics:

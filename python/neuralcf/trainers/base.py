@@ -18,7 +18,8 @@ class EpochRecord:
     """What one epoch gave."""
 
     stage: str
-    """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`."""
+    """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; once more on everything,
+    `gmf refit` and so on."""
 
     epoch: int
     """From 1, in its stage."""

@@ -7,13 +7,17 @@ Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: bin
 Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
             know, drawn anew in each epoch (section 3.1.1 of the paper; 4 negatives in its experiments).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
+Averaging   After step n the average goes 1 / min(n, averaging * steps of an epoch) of the way to the weights: at first
+            it is their mean, then their exponential moving average. It is what is measured and kept: averages are free
+            of the noise of the steps (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
 Stages      One; with pre-training three: GMF, MLP, then NeuMF that starts from both, its output layer [alpha h_GMF ;
             (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by SGD. All three see the same validation split.
 Protocol    With validation, one interaction of each user (the latest, or a random one where there are no timestamps) is
             kept out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best
             HR@10 is kept, the earlier one of equals, and a stage ends after `patience` epochs without a better one. A
             test split is the caller's: what this module gets is all it ever looks at. The validation item may be drawn
-            as a negative, as a test item may: the model knows neither.
+            as a negative, as a test item may: the model knows neither. With `refit` all stages are then gone through
+            once more, without validation, on all interactions, each for the epochs that were best before.
 Resuming    By the epoch. Chance is a function of (seed, purpose, stage, epoch), so a checkpoint holds weights, the
             optimiser's moments and what was measured, and no generator's state.
 
@@ -56,11 +60,12 @@ def fit(dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, prog
     """Train as this module says; see `Trainer` for the arguments."""
     device = resolve(config.device)
     validation = Validation.of(dataset, config.seed) if config.validation else None
-    sampler = EpochSampler(validation.split.train if validation else dataset, config.negatives, config.seed)
     state = _State.of(run.checkpoint() if run else None)
     with _torch_as(config.threads, device):
         for stage in _stages(config)[len(state.finished) :]:
-            _Fitting(dataset, stage, sampler, validation, device, run, state).train(progress)
+            held_out = validation if stage.refit_of is None else None
+            sampler = EpochSampler(held_out.split.train if held_out else dataset, config.negatives, config.seed)
+            _Fitting(dataset, stage, sampler, held_out, device, run, state).train(progress)
         model = build(config, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
     model.load_state_dict(state.finished[-1])
     return TrainResult(model.eval(), state.history, state.best_epoch)
@@ -79,13 +84,24 @@ class _Stage:
     fused: bool = False
     """Whether it starts from the two stages before it."""
 
+    refit_of: int | None = None
+    """The stage that this one repeats, for the epochs that were best there."""
+
 
 def _stages(config: TrainConfig) -> list[_Stage]:
-    if not config.pretrain:
-        return [_Stage(0, config)]
-    alone = replace(config, pretrain=False, epochs=config.pretrain_epochs)
-    fine = replace(config, optimizer=config.fine_tune_optimizer, learning_rate=config.fine_tune_learning_rate)
-    return [_Stage(0, replace(alone, model="gmf")), _Stage(1, replace(alone, model="mlp")), _Stage(2, fine, fused=True)]
+    if config.pretrain:
+        alone = replace(config, pretrain=False, epochs=config.pretrain_epochs)
+        fine = replace(config, optimizer=config.fine_tune_optimizer, learning_rate=config.fine_tune_learning_rate)
+        stages = [
+            _Stage(0, replace(alone, model="gmf")),
+            _Stage(1, replace(alone, model="mlp")),
+            _Stage(2, fine, fused=True),
+        ]
+    else:
+        stages = [_Stage(0, config)]
+    if config.refit:
+        stages += [replace(stage, number=stage.number + len(stages), refit_of=stage.number) for stage in stages]
+    return stages
 
 
 @dataclass
@@ -101,9 +117,12 @@ class _State:
     """Epochs of the present stage that are complete; those of the last one when all is over."""
 
     best_epoch: int = 0
+    best_epochs: list[int] = field(default_factory=list)
+    """Those of the stages that are over."""
     best_hr: float = -1.0
     best: Weights | None = None
     model: Weights | None = None
+    average: Weights | None = None
     optimiser: dict[str, Any] | None = None
 
     @classmethod
@@ -121,7 +140,9 @@ class _State:
         """Keep the best weights; the next stage starts afresh."""
         assert self.best is not None
         self.finished.append(self.best)
-        self.epoch, self.best_hr, self.best, self.model, self.optimiser = 0, -1.0, None, None, None
+        self.best_epochs.append(self.best_epoch)
+        self.epoch, self.best_hr, self.best = 0, -1.0, None
+        self.model, self.average, self.optimiser = None, None, None
 
 
 class _Fitting:
@@ -137,24 +158,29 @@ class _Fitting:
         run: RunDirectory | None,
         state: _State,
     ) -> None:
-        self.stage, self.config, self.name = stage, stage.config, stage.config.model
+        self.stage, self.config = stage, stage.config
+        self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
+        self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
         self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # of an epoch
         torch.manual_seed(derive(self.config.seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
         if stage.fused:
-            gmf, mlp = state.finished
+            gmf, mlp = state.finished[-2:]
             self.model.load_state_dict(fuse(gmf, mlp, self.config.alpha))
         if state.model is not None:
             self.model.load_state_dict(state.model)
         self.model.to(device)
+        self.average = (
+            _Average(self.model, self.config.averaging * self.steps, state) if self.config.averaging else None
+        )
         self.optimiser = _optimiser(self.config, self.model)
         if state.optimiser is not None:
             self.optimiser.load_state_dict(state.optimiser)
 
     def train(self, progress: bool | None) -> None:
         """Go through the epochs that are left; the state then holds the stage's best weights."""
-        state, epochs = self.state, self.config.epochs
+        state, epochs = self.state, self.epochs
         if self.stage.fused and state.best is None:
             self._measure_start()
         bar = tqdm(
@@ -168,6 +194,8 @@ class _Fitting:
             while state.epoch < epochs and not self._has_stalled():
                 self._train_epoch(state.epoch + 1, bar)
         state.finish_stage()
+        if self.run:
+            self.run.save(state.saved())
 
     def _has_stalled(self) -> bool:
         waited = self.state.epoch - self.state.best_epoch
@@ -175,7 +203,7 @@ class _Fitting:
 
     def _measure_start(self) -> None:
         """Let the joined models stand as epoch 0, which fine-tuning has to beat."""
-        weights = self._weights()
+        weights = _copied(self.model.state_dict())
         hr, ndcg = self._validate(weights, 0)
         self.state.best_epoch, self.state.best = 0, weights
         if hr is not None:
@@ -187,7 +215,8 @@ class _Fitting:
         started = time.perf_counter()
         loss = self._descend(epoch, bar)
         seconds = time.perf_counter() - started
-        weights = self._weights()
+        model = _copied(self.model.state_dict())
+        weights = model if self.average is None else _copied(self.average.weights)
         hr, ndcg = self._validate(weights, epoch)
         record = EpochRecord(self.name, epoch, loss, seconds, hr, ndcg)
         self._log(**asdict(record))
@@ -198,7 +227,8 @@ class _Fitting:
         if hr is None or hr > state.best_hr:
             state.best_epoch, state.best = epoch, weights
             state.best_hr = -1.0 if hr is None else hr
-        state.epoch, state.model, state.optimiser = epoch, weights, self.optimiser.state_dict()
+        state.epoch, state.model, state.optimiser = epoch, model, self.optimiser.state_dict()
+        state.average = None if self.average is None else weights
         if self.run:
             self.run.save(state.saved())
 
@@ -223,14 +253,12 @@ class _Fitting:
             objective = loss + l2_penalty(self.model, embeddings=embeddings, layers=layers)
             objective.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
+            if self.average is not None:
+                self.average.update((epoch - 1) * self.steps + step)
             self._log(stage=self.name, epoch=epoch, step=step, loss=value)
             total += value * len(labels)
             bar.update()
         return total / self.sampler.pairs
-
-    def _weights(self) -> Weights:
-        """Copy the model's weights to the CPU."""
-        return {name: weight.detach().cpu().clone() for name, weight in self.model.state_dict().items()}
 
     def _validate(self, weights: Weights, epoch: int) -> tuple[float | None, float | None]:
         for name, weight in weights.items():
@@ -251,6 +279,29 @@ class _Fitting:
     def _log(self, **values: Any) -> None:
         if self.run:
             self.run.log(**values)
+
+
+class _Average:
+    """A moving average of a model's weights, beside the model."""
+
+    def __init__(self, model: Model, steps: float, state: _State) -> None:
+        self._model = model.state_dict()  # the tensors that the optimiser changes
+        self._steps = steps
+        self.weights = {name: weight.clone() for name, weight in self._model.items()}
+        if state.average is not None:
+            for name, weight in state.average.items():
+                self.weights[name].copy_(weight)
+
+    def update(self, step: int) -> None:
+        """Take the weights after step `step`, from 1, into the average."""
+        share = 1 / max(1, min(step, self._steps))
+        for name, weight in self.weights.items():
+            weight.lerp_(self._model[name], share)
+
+
+def _copied(weights: Weights) -> Weights:
+    """Copy weights to the CPU."""
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
 def _optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
