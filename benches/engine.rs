@@ -1,26 +1,79 @@
-//! The engine's own speed: `cargo bench`. One thread unless the name says otherwise; throughput is in pairs.
+//! The engine alone: `cargo bench --bench engine`. Criterion's own lines come first, the table with the limits last.
 //!
-//! The answer is checked against another entrance before anything is timed.
+//! `cargo bench --bench engine -- scan` runs one group of `scan`, `ranking`, `pairs`, `filters` and `load`; `-- --quick` takes fewer
+//! samples. `ENGINE_CSV=FILE` also writes the table there. Before anything is timed, its answer is checked against another entrance.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod limits;
 
+use std::cell::LazyCell;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
-use common::{Random, Shape, engine, engine_with, tensors};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use neuralcf::filter::Filter;
+use common::{Random, Shape, engine_with, model, tensors};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use limits::{Limits, Report, Row, Work};
+use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
 use neuralcf::{Call, Engine, Isa, Pass, Scale};
 
 const USERS: usize = 20_000;
 
+/// What a panel of tiles takes of the first-level cache.
+const PANEL_BYTES: usize = 24 << 10;
+
+fn shape_a(items: usize) -> Shape {
+    Shape::new(USERS, items, 8, (32, 32), &[32, 16, 8])
+}
+
+fn shape_b(items: usize) -> Shape {
+    Shape::new(USERS, items, 64, (128, 128), &[128, 64])
+}
+
+/// The two shapes of every figure, and odd ones.
 fn shapes(items: usize) -> Vec<(&'static str, Shape)> {
     vec![
-        ("A", Shape::new(USERS, items, 8, (32, 32), &[32, 16, 8])),
-        ("B", Shape::new(USERS, items, 64, (128, 128), &[128, 64])),
+        ("A", shape_a(items)),
+        ("B", shape_b(items)),
         ("gmf-40", Shape::new(USERS, items, 40, (0, 0), &[])),
+        ("mlp-48", Shape::new(USERS, items, 0, (24, 24), &[24, 12])),
         ("odd", Shape::new(USERS, items, 17, (33, 20), &[50, 27, 13, 5])),
+        ("hidden-200", Shape::new(USERS, items, 0, (32, 32), &[200])),
+        ("deep-512", Shape::new(USERS, items, 0, (256, 256), &[256, 128, 64, 32, 16])),
     ]
+}
+
+/// Multiply-adds a pair: those of the second layer, and all others. The first layer's are done at load.
+fn multiply_adds(shape: &Shape) -> (usize, usize) {
+    let layer = |n: usize| shape.layers.get(n).map_or(0, |outputs| shape.layers[n - 1] * outputs);
+    let later: usize = (2..shape.layers.len()).map(layer).sum();
+    (layer(1), shape.g + later + shape.layers.last().copied().unwrap_or(0))
+}
+
+fn bytes(engine: &Engine, part: &str) -> usize {
+    engine.nbytes().iter().find(|(name, _)| *name == part).expect("a part of the engine").1
+}
+
+/// What a scan needs for one pair: a pass over the tiles, which a panel's users share.
+fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Work {
+    let (second, others) = multiply_adds(shape);
+    let tiles = bytes(engine, "item_tiles");
+    let a_pair = tiles as f64 / shape.items as f64;
+    let (float32, int16) = if engine.pass() == Pass::Int16 { (others, second) } else { (second + others, 0) };
+    let mut streams = vec![(tiles, a_pair / users as f64)];
+    if users > 1 {
+        streams.push((PANEL_BYTES, a_pair));
+    }
+    Work { float32, int16, streams, threads }
+}
+
+/// What a pair by itself needs: the user's row and the item's.
+fn pair_work(shape: &Shape, engine: &Engine, pairs: usize, threads: usize) -> Work {
+    let (second, others) = multiply_adds(shape);
+    let (item_rows, user_rows) = (bytes(engine, "item_rows"), bytes(engine, "user_rows"));
+    let a_pair = item_rows / shape.items + user_rows / shape.users;
+    let streams = vec![((pairs * a_pair).min(item_rows + user_rows), a_pair as f64)];
+    Work { float32: second + others, int16: 0, streams, threads }
 }
 
 /// The first entries of a top-k list have the scores that `score_batch` gives them.
@@ -32,58 +85,192 @@ fn check(engine: &Engine) {
     assert_eq!(engine.score_batch(&users, &items, Scale::Logit, Call::ALONE).unwrap(), top.scores);
 }
 
-fn scan(c: &mut Criterion) {
-    for (name, shape) in shapes(100_000) {
-        let tensors = tensors(&shape, 1);
-        for isa in Isa::supported().into_iter().filter(|isa| isa.name() != "portable") {
-            for pass in [Pass::Float32, Pass::Int16] {
-                let engine = engine_with(&tensors, isa, pass);
-                if engine.pass() != pass {
-                    continue;
-                }
-                check(&engine);
-                let mut group = c.benchmark_group(format!("top10/{name}/100k"));
-                for (label, rows, threads) in [("1 user", 1, 1), ("1 user, 2 threads", 1, 2), ("64 users", 64, 1)] {
-                    let users: Vec<u32> = (0..rows).collect();
-                    group.throughput(Throughput::Elements(u64::from(rows) * shape.items as u64));
-                    group.bench_function(BenchmarkId::new(format!("{isa} {pass:?}"), label), |b| {
-                        let call = Call { threads, ..Call::ALONE };
-                        let users = engine.users(&users).unwrap();
-                        b.iter(|| engine.top_k(&users, 10, &Filter::default(), Scale::Probability, call).unwrap());
-                    });
-                }
+/// An engine that is made when the first benchmark that needs it runs, and checked.
+fn lazily(shape: Shape, pass: Pass) -> LazyCell<Engine, impl FnOnce() -> Engine> {
+    LazyCell::new(move || {
+        let engine = engine_with(&tensors(&shape, 1), Isa::choose(None).unwrap(), pass);
+        check(&engine);
+        engine
+    })
+}
+
+/// Criterion, and the table.
+struct Bench {
+    criterion: Criterion,
+    report: Report,
+}
+
+impl Bench {
+    /// Times `call`, which fills in what the row lacks. `work` gets ready, untimed; where it gives what a pair needs, the machine is
+    /// looked at between the samples.
+    fn time(&mut self, row: Row, work: impl Fn() -> Option<Work>, mut call: impl FnMut()) {
+        let (mut limits, mut best): (Option<Limits>, f64) = (None, f64::INFINITY);
+        let mut group = self.criterion.benchmark_group(format!("{}/{}", row.group, row.shape));
+        group.throughput(Throughput::Elements(row.pairs as u64));
+        let name = format!("{} items, {} users, {} threads", row.items, row.users, row.threads);
+        group.bench_function(BenchmarkId::new(&row.variant, name), |b| {
+            if best.is_infinite() {
+                limits = work().map(|work| Limits::new(Isa::choose(None).unwrap(), &work));
             }
+            limits.iter_mut().for_each(Limits::look);
+            b.iter_custom(|calls| {
+                let started = Instant::now();
+                (0..calls).for_each(|_| call());
+                let taken = started.elapsed();
+                best = best.min(taken.as_nanos() as f64 / calls as f64);
+                taken
+            });
+        });
+        group.finish();
+        if best.is_finite() {
+            let (limit, rates) = (limits.as_ref().map(Limits::limit), limits.as_ref().map(Limits::rates));
+            let rates = rates.unwrap_or_default();
+            self.report.0.push(Row { nanoseconds: best, limit, rates, ..row });
         }
     }
 }
 
-fn pairs(c: &mut Criterion) {
-    for (name, shape) in shapes(100_000).into_iter().take(2) {
-        let engine = engine(&tensors(&shape, 1), Isa::choose(None).unwrap());
-        check(&engine);
-        let mut random = Random(7);
-        let (users, items): (Vec<u32>, Vec<u32>) =
-            (0..1_000_000).map(|_| (random.below(USERS) as u32, random.below(shape.items) as u32)).unzip();
-        let mut group = c.benchmark_group(format!("score_batch/{name}"));
-        for pairs in [1, 16, 100, 10_000, 1_000_000] {
-            group.throughput(Throughput::Elements(pairs as u64));
-            for threads in [1, 2] {
-                group.bench_function(BenchmarkId::new(format!("{threads} threads"), pairs), |b| {
-                    let call = Call { threads, ..Call::ALONE };
-                    let users = engine.users(&users[..pairs]).unwrap();
-                    b.iter(|| {
-                        engine.score_batch(&users, black_box(&items[..pairs]), Scale::Probability, call).unwrap()
-                    });
+fn row(group: &'static str, shape: &'static str, variant: impl Into<String>, items: usize) -> Row {
+    let variant = variant.into();
+    let (users, threads, pairs) = (1, 1, items);
+    Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: (0.0, 0.0, 0.0) }
+}
+
+fn name(pass: Pass) -> &'static str {
+    if pass == Pass::Int16 { "int16" } else { "float32" }
+}
+
+/// Whether a model of `shape` is scanned in integers where that is asked for.
+fn has_pass(shape: &Shape, pass: Pass) -> bool {
+    let tiny = Shape { users: 2, items: 16, ..shape.clone() };
+    engine_with(&tensors(&tiny, 1), Isa::choose(None).unwrap(), pass).pass() == pass
+}
+
+/// The kernel: one thread, 100,000 items, one user and 64.
+fn scan(bench: &mut Bench) {
+    for (label, shape) in shapes(100_000) {
+        for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+            let engine = lazily(shape.clone(), pass);
+            for count in [1, 64] {
+                let users: Vec<u32> = (0..count as u32).collect();
+                let row =
+                    Row { users: count, pairs: count * shape.items, ..row("scan", label, name(pass), shape.items) };
+                let work = || Some(scan_work(&shape, &engine, count, 1));
+                bench.time(row, work, || {
+                    let users = engine.users(&users).unwrap();
+                    black_box(engine.top_k(&users, 10, &Filter::default(), Scale::Probability, Call::ALONE).unwrap());
                 });
             }
         }
     }
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(20).warm_up_time(std::time::Duration::from_millis(500))
-        .measurement_time(std::time::Duration::from_secs(2));
-    targets = scan, pairs
+/// The best ten of a million items, for one user and 64, on one thread and two.
+fn ranking(bench: &mut Bench) {
+    let shape = shape_a(1_000_000);
+    for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+        let engine = lazily(shape.clone(), pass);
+        for (count, threads) in [(1, 1), (1, 2), (64, 1), (64, 2)] {
+            let users: Vec<u32> = (0..count as u32).collect();
+            let row = row("ranking", "A", name(pass), shape.items);
+            let row = Row { users: count, threads, pairs: count * shape.items, ..row };
+            let work = || Some(scan_work(&shape, &engine, count, threads));
+            bench.time(row, work, || {
+                let (users, call) = (engine.users(&users).unwrap(), Call { threads, ..Call::ALONE });
+                black_box(engine.top_k(&users, 10, &Filter::default(), Scale::Probability, call).unwrap());
+            });
+        }
+    }
 }
-criterion_main!(benches);
+
+/// Random pairs of 20,000 users and 100,000 items.
+fn pairs(bench: &mut Bench) {
+    for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
+        let engine = lazily(shape.clone(), Pass::Auto);
+        let mut random = Random(7);
+        let (users, items): (Vec<u32>, Vec<u32>) =
+            (0..1_000_000).map(|_| (random.below(USERS) as u32, random.below(shape.items) as u32)).unzip();
+        for (count, threads) in [(1, 1), (16, 1), (100, 1), (10_000, 1), (1_000_000, 1), (1_000_000, 2)] {
+            let row = row("pairs", label, format!("{count} pairs"), shape.items);
+            let row = Row { users: USERS, threads, pairs: count, ..row };
+            let work = || Some(pair_work(&shape, &engine, count, threads));
+            bench.time(row, work, || {
+                let (users, call) = (engine.users(&users[..count]).unwrap(), Call { threads, ..Call::ALONE });
+                let scores = engine.score_batch(&users, black_box(&items[..count]), Scale::Probability, call);
+                black_box(scores.unwrap());
+            });
+        }
+    }
+}
+
+fn random_rows(rows: usize, each: usize, items: usize) -> Csr {
+    let mut random = Random(11);
+    let indices = (0..rows * each).map(|_| random.below(items) as u32).collect();
+    Csr::new("rows", (0..=rows).map(|row| row * each).collect(), indices, items).unwrap()
+}
+
+/// What filters cost on a million items: nothing filtered, 1,000 excluded, half allowed, 1 % allowed, 1,000 candidates for each.
+fn filters(bench: &mut Bench) {
+    let shape = shape_a(1_000_000);
+    let engine = lazily(shape.clone(), Pass::Auto);
+    let (excluded, candidates) = (random_rows(1, 1_000, shape.items), random_rows(64, 1_000, shape.items));
+    let share = |one_in: usize| {
+        let mask: Vec<bool> = (0..shape.items).map(|item| item % one_in == 0).collect();
+        ItemSet::from_mask("allow", &mask, shape.items).unwrap()
+    };
+    let (half, hundredth) = (share(2), share(100));
+    let cases = [
+        ("none", 1, shape.items, Filter::default()),
+        ("exclude 1000", 1, shape.items, Filter { exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() }),
+        ("allow half", 1, shape.items, Filter { allow: Some(&half), ..Filter::default() }),
+        ("allow 1 %", 1, shape.items / 100, Filter { allow: Some(&hundredth), ..Filter::default() }),
+        ("1000 candidates each", 64, 64 * 1_000, Filter { candidates: Some(&candidates), ..Filter::default() }),
+    ];
+    for (variant, count, pairs, filter) in cases {
+        let users: Vec<u32> = (0..count).collect();
+        let row = Row { users: count as usize, pairs, ..row("filters", "A", variant, shape.items) };
+        let work = || {
+            LazyCell::force(&engine);
+            None
+        };
+        bench.time(row, work, || {
+            let users = engine.users(&users).unwrap();
+            black_box(engine.top_k(&users, 10, &filter, Scale::Probability, Call::ALONE).unwrap());
+        });
+    }
+}
+
+/// From tensors in memory to an engine: checks, projection, layout. The figures are for an item.
+fn load(bench: &mut Bench) {
+    for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
+        let tensors = LazyCell::new(|| tensors(&shape, 1));
+        for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+            let row = Row { users: USERS, ..row("load", label, name(pass), shape.items) };
+            let work = || {
+                LazyCell::force(&tensors);
+                None
+            };
+            bench.time(row, work, || {
+                let isa = Isa::choose(None).unwrap();
+                black_box(Engine::new(model(&tensors), None, isa, pass, Call::ALONE).unwrap());
+            });
+        }
+    }
+}
+
+fn main() {
+    let criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let mut bench = Bench { criterion, report: Report::default() };
+    for group in [scan, ranking, pairs, filters, load] {
+        group(&mut bench);
+    }
+    bench.criterion.final_summary();
+    println!("instruction set {}; {} users in each model\n{}", Isa::choose(None).unwrap(), USERS, bench.report);
+    if let Some(path) = std::env::var_os("ENGINE_CSV") {
+        std::fs::write(&path, bench.report.csv()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}

@@ -16,7 +16,7 @@ mod rank;
 
 pub use engine::{Engine, Pass, ProjectedUsers, Scale, UserVectors, Users, index};
 pub use error::{Error, Result};
-pub use kernel::Isa;
+pub use kernel::{Isa, Probe};
 pub use pool::{Call, MAX_THREADS, choose_threads};
 pub use rank::TopK;
 

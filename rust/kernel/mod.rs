@@ -20,12 +20,14 @@ pub(crate) mod integer;
 mod isa;
 pub(crate) mod network;
 mod portable;
+mod probe;
 pub(crate) mod sigmoid;
 
 pub(crate) use aligned::Aligned;
 pub(crate) use float_env::StandardFloats;
 pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
+pub use probe::Probe;
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.
 pub(crate) const LANES: usize = 16;

@@ -1,0 +1,183 @@
+//! The least time that a machine needs for a piece of work, measured beside it, and the table of both.
+//!
+//! A pair needs multiply-adds and bytes. Each resource alone, at the best rate seen in this run, would take so long; the longest of
+//! these times is the limit: `1 / min(peak, bandwidth x intensity)`, the roofline of Williams et al. (CACM 2009). What else a pair
+//! needs (the first layer's additions, ReLUs, broadcasts of weights, the top-k) is not in it, so the share says what all that costs.
+
+use std::fmt::{self, Write};
+use std::time::Instant;
+
+use neuralcf::{Isa, Probe};
+
+/// What one pair needs, on one thread.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Work {
+    /// Multiply-adds in float32.
+    pub(crate) float32: usize,
+    /// Multiply-adds in int16.
+    pub(crate) int16: usize,
+    /// Bytes read in order: out of how many, and how many for a pair.
+    pub(crate) streams: Vec<(usize, f64)>,
+    /// Threads that share the work, each taken to be as fast as one alone.
+    pub(crate) threads: usize,
+}
+
+/// The rates of the machine, the best of all looks at it.
+pub(crate) struct Limits {
+    work: Work,
+    tables: Vec<Probe>,
+    float32: f64,
+    int16: f64,
+    bandwidths: Vec<f64>,
+}
+
+impl Limits {
+    pub(crate) fn new(isa: Isa, work: &Work) -> Self {
+        let sizes = work.streams.iter().map(|&(bytes, _)| bytes).chain([0]);
+        let tables: Vec<Probe> = sizes.map(|bytes| Probe::new(isa, bytes).unwrap()).collect();
+        let bandwidths = vec![0.0; work.streams.len()];
+        Limits { work: work.clone(), tables, float32: 0.0, int16: 0.0, bandwidths }
+    }
+
+    /// Looks at the machine for some milliseconds.
+    pub(crate) fn look(&mut self) {
+        const ROUNDS: usize = 1 << 12;
+        let probe = &self.tables[0];
+        self.float32 = self.float32.max(rate(|| probe.multiply_adds(ROUNDS)));
+        if self.work.int16 > 0 {
+            self.int16 = self.int16.max(rate(|| probe.multiply_adds_int16(ROUNDS).unwrap()));
+        }
+        for (bandwidth, table) in self.bandwidths.iter_mut().zip(&self.tables) {
+            *bandwidth = bandwidth.max(rate(|| table.read()));
+        }
+    }
+
+    /// Nanoseconds a pair, and which resource sets them.
+    pub(crate) fn limit(&self) -> (f64, &'static str) {
+        let integers = if self.work.int16 > 0 { self.work.int16 as f64 / self.int16 } else { 0.0 };
+        let compute = self.work.float32 as f64 / self.float32 + integers;
+        let reading = self.work.streams.iter().zip(&self.bandwidths).map(|(&(_, bytes), bandwidth)| bytes / bandwidth);
+        let reading = reading.fold(0.0, f64::max);
+        let bound = if compute >= reading { "multiply-adds" } else { "reading" };
+        (compute.max(reading) / self.work.threads as f64, bound)
+    }
+}
+
+/// How much of it a nanosecond does: the best of a few tries.
+fn rate(mut work: impl FnMut() -> usize) -> f64 {
+    let tries = (0..3).map(|_| {
+        let (started, mut done) = (Instant::now(), 0);
+        while started.elapsed().as_micros() < 200 {
+            done += work();
+        }
+        done as f64 / started.elapsed().as_nanos() as f64
+    });
+    tries.fold(0.0, f64::max)
+}
+
+/// A line of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) group: &'static str,
+    pub(crate) shape: &'static str,
+    /// `float32` or `int16`; for what is no scan, what varies.
+    pub(crate) variant: String,
+    pub(crate) items: usize,
+    pub(crate) users: usize,
+    pub(crate) threads: usize,
+    /// Pairs that a call scores.
+    pub(crate) pairs: usize,
+    /// Of a whole call.
+    pub(crate) nanoseconds: f64,
+    /// Nanoseconds a pair, and by which resource.
+    pub(crate) limit: Option<(f64, &'static str)>,
+    /// Of one core: billions of multiply-adds a second in float32 and in int16, gigabytes a second.
+    pub(crate) rates: (f64, f64, f64),
+}
+
+impl Row {
+    fn ns_per_pair(&self) -> f64 {
+        self.nanoseconds / self.pairs as f64
+    }
+
+    /// The limit and the share of it that is reached.
+    fn share(&self) -> Option<(f64, &'static str, f64)> {
+        self.limit.map(|(limit, bound)| (limit, bound, limit / self.ns_per_pair()))
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub(crate) struct Report(pub(crate) Vec<Row>);
+
+impl Report {
+    /// The same, for programs. Times are in nanoseconds, shares in parts of one.
+    pub(crate) fn csv(&self) -> String {
+        let mut text = String::from(
+            "group,shape,variant,items,users,threads,pairs,ns_per_call,ns_per_pair,limit_ns_per_pair,bound_by,share,\
+             gmadds_float32,gmadds_int16,gb_per_s\n",
+        );
+        for row in &self.0 {
+            let Row { group, shape, variant, items, users, threads, pairs, nanoseconds, rates, .. } = row;
+            write!(text, "{group},{shape},{variant},{items},{users},{threads},{pairs},{nanoseconds:.1},").unwrap();
+            write!(text, "{:.4},", row.ns_per_pair()).unwrap();
+            match row.share() {
+                Some((limit, bound, share)) => write!(text, "{limit:.4},{bound},{share:.4},").unwrap(),
+                None => text.push_str(",,,"),
+            }
+            let (float32, int16, gigabytes) = rates;
+            writeln!(text, "{float32:.2},{int16:.2},{gigabytes:.2}").unwrap();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:8} {:9} {:26} {:>9} {:>5} {:>7} {:>9} {:>11} {:>10} {:>10} {:>6}  {:13} {:>6} {:>6} {:>6}",
+            "group",
+            "shape",
+            "variant",
+            "items",
+            "users",
+            "threads",
+            "pairs",
+            "us a call",
+            "ns a pair",
+            "limit",
+            "share",
+            "bound by",
+            "f32",
+            "int16",
+            "GB/s"
+        )?;
+        for row in &self.0 {
+            let Row { group, shape, variant, items, users, threads, pairs, nanoseconds, rates, .. } = row;
+            write!(f, "{group:8} {shape:9} {variant:26} {items:9} {users:5} {threads:7} {pairs:9} ")?;
+            write!(f, "{:11.2} {:10.3} ", nanoseconds / 1e3, row.ns_per_pair())?;
+            match row.share() {
+                Some((limit, bound, share)) => {
+                    let (float32, int16, gigabytes) = rates;
+                    write!(f, "{limit:10.3} {:5.1}%  {bound:13} ", share * 100.0)?;
+                    writeln!(f, "{float32:6.1} {int16:6.1} {gigabytes:6.1}")?;
+                }
+                None => writeln!(f, "{:>10} {:>6}", "-", "-")?,
+            }
+        }
+        writeln!(
+            f,
+            "f32 and int16: billions of multiply-adds a second of one core; GB/s: reading what the pass reads, one core"
+        )
+    }
+}
+
+impl Limits {
+    /// As [`Row::rates`] wants them; the bandwidth is that of the resource that takes longest to read.
+    pub(crate) fn rates(&self) -> (f64, f64, f64) {
+        let streams = self.work.streams.iter().zip(&self.bandwidths);
+        let slowest = streams.max_by(|a, b| (a.0.1 / a.1).total_cmp(&(b.0.1 / b.1)));
+        (self.float32, self.int16, slowest.map_or(0.0, |(_, &bandwidth)| bandwidth))
+    }
+}

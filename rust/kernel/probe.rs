@@ -1,0 +1,170 @@
+//! What the hardware allows: the operations of the kernels in their best case, for benchmarks to compare with.
+
+#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
+
+use super::{Aligned, IntegerIsa, IntegerKernel, IntegerSimd, Isa, Kernel, LANES, Lanes, Simd};
+use crate::error::{Result, filled};
+
+/// Sums that are kept in registers beside each other: enough to hide the latency of a multiply-add.
+const MANY: usize = 12;
+
+/// As [`MANY`], where a vector takes two registers of sixteen.
+const FEW: usize = 5;
+
+/// Lines that the integers come from: they stay in the first-level cache.
+const LINES: usize = 32;
+
+/// Lines between what is read and what is asked for, of a table that no core's own cache holds.
+const AHEAD: usize = 64;
+
+/// Lines of a table that a core's own cache may hold: asking for them early would only cost.
+const CACHED: usize = 1 << 14;
+
+/// The two resources that a scan needs, each used alone: multiply-adds, and reading memory in order.
+#[derive(Debug)]
+pub struct Probe {
+    isa: Isa,
+    lines: Aligned,
+}
+
+impl Probe {
+    /// For an instruction set, with a table of about `bytes` to read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`].
+    pub fn new(isa: Isa, bytes: usize) -> Result<Self> {
+        let lines = (bytes / size_of::<Lanes>()).next_multiple_of(LINES).max(LINES);
+        let buffer = filled("probe", Aligned::room_for(lines), 1.0)?; // a page of zeros may take no memory, and no time to read
+        Ok(Probe { isa, lines: Aligned::within(buffer) })
+    }
+
+    /// Does `rounds` rounds of float32 multiply-adds in registers; gives how many these were.
+    pub fn multiply_adds(&self, rounds: usize) -> usize {
+        self.isa.run(MultiplyAdds(rounds))
+    }
+
+    /// Does `rounds` rounds of int16 multiply-adds; gives how many these were. `None` where float32 is as fast.
+    pub fn multiply_adds_int16(&self, rounds: usize) -> Option<usize> {
+        let isa = IntegerIsa::of(self.isa).first().copied()?;
+        Some(isa.run(IntegerMultiplyAdds { rounds, lines: &self.lines[..LINES] }))
+    }
+
+    /// Reads the table once, in order; gives its size in bytes.
+    pub fn read(&self) -> usize {
+        std::hint::black_box(self.isa.run(Read(&self.lines)));
+        size_of_val(&self.lines[..])
+    }
+}
+
+struct MultiplyAdds(usize);
+
+impl MultiplyAdds {
+    #[inline(always)]
+    fn with<S: Simd, const N: usize>(self, s: S) -> usize {
+        let (factor, term) = (s.splat(std::hint::black_box(0.5)), s.splat(std::hint::black_box(1.0)));
+        let mut sums = [term; N];
+        for _ in 0..self.0 {
+            for n in 0..N {
+                sums[n] = s.fma(sums[n], factor, term);
+            }
+        }
+        let mut values = [[0.0; LANES]; N];
+        for n in 0..N {
+            s.store(sums[n], &mut values[n]);
+        }
+        std::hint::black_box(values);
+        self.0 * N * LANES
+    }
+}
+
+impl Kernel for MultiplyAdds {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        if S::BLOCK >= MANY { self.with::<S, MANY>(s) } else { self.with::<S, FEW>(s) }
+    }
+}
+
+struct IntegerMultiplyAdds<'a> {
+    rounds: usize,
+    lines: &'a [Lanes],
+}
+
+impl IntegerMultiplyAdds<'_> {
+    #[inline(always)]
+    fn with<S: IntegerSimd, const N: usize>(self, s: S) -> usize {
+        let weight = s.splat_pair(std::hint::black_box(0x0001_0001));
+        let mut sums = [s.zero_sums(); N];
+        for round in 0..self.rounds {
+            let x = s.load_pairs(&self.lines[round % LINES]);
+            for n in 0..N {
+                sums[n] = s.dot(weight, x, sums[n]);
+            }
+        }
+        let mut values = [[0.0; LANES]; N];
+        for n in 0..N {
+            s.store(s.to_floats(sums[n]), &mut values[n]);
+        }
+        std::hint::black_box(values);
+        self.rounds * N * 2 * LANES
+    }
+}
+
+impl IntegerKernel for IntegerMultiplyAdds<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: IntegerSimd>(self, s: S) -> usize {
+        if S::SUMS >= MANY { self.with::<S, MANY>(s) } else { self.with::<S, FEW>(s) }
+    }
+}
+
+struct Read<'a>(&'a [Lanes]);
+
+impl Kernel for Read<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let mut sums = [s.splat(0.0); FEW];
+        let (blocks, _) = self.0.as_chunks::<FEW>();
+        for block in 0..blocks.len() {
+            if self.0.len() > CACHED {
+                let ahead = self.0.get(block * FEW + AHEAD..).unwrap_or_default();
+                for line in ahead.iter().take(FEW) {
+                    s.prefetch(line);
+                }
+            }
+            for n in 0..FEW {
+                sums[n] = s.add(sums[n], s.load(&blocks[block][n]));
+            }
+        }
+        let mut total = s.splat(0.0);
+        for n in 0..FEW {
+            total = s.add(total, sums[n]);
+        }
+        let mut lanes = [0.0; LANES];
+        s.store(total, &mut lanes);
+        lanes[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_does_the_work_that_it_counts() {
+        for isa in Isa::supported() {
+            let probe = Probe::new(isa, 1 << 16).unwrap();
+            let lanes = isa.run(Read(&probe.lines[..FEW * 20]));
+            assert_eq!(lanes, (FEW * 20) as f32, "{isa}");
+            assert_eq!(probe.read(), 1 << 16);
+            assert_eq!(probe.multiply_adds(7) % (7 * LANES), 0);
+            let integers = probe.multiply_adds_int16(7);
+            assert_eq!(integers.is_some(), !IntegerIsa::of(isa).is_empty());
+            assert!(integers.is_none_or(|done| done > 0 && done % (7 * 2 * LANES) == 0));
+        }
+    }
+}
