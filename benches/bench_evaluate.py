@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from safetensors.numpy import load_file
 
-from common import TorchNeuMF
+from engines import Model
+from engines.with_torch import TorchNeuMF
 from neuralcf import Scorer
 from neuralcf.data import Dataset
 from neuralcf.data.rows import Rows, take_rows
@@ -63,7 +64,7 @@ def eager(module: TorchNeuMF, users: NDArray[np.int64], items: NDArray[np.int64]
 def test_full_catalogue(
     benchmark: BenchmarkFixture, questions: tuple[NDArray[np.int64], NDArray[np.int64], Rows], which: str
 ) -> None:
-    scorer, module = Scorer.load(WEIGHTS), TorchNeuMF(load_file(WEIGHTS))
+    scorer, module = Scorer.load(WEIGHTS), TorchNeuMF(Model(load_file(WEIGHTS)))
     threads = torch.get_num_threads()
     benchmark.group = "MovieLens-1M, full catalogue, 6,040 users"
     benchmark.extra_info.update(isa=scorer.isa, threads=scorer.threads, torch_threads=threads)

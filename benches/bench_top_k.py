@@ -1,46 +1,35 @@
-"""Top-10 of the whole catalogue beside torch eager, same weights, same process: `pytest benches/bench_top_k.py`."""
-
-from collections.abc import Iterator
+"""`Scorer.top_k` of the whole catalogue, the whole call: `pytest benches/bench_top_k.py`; for peers, `peers.py`."""
 
 import numpy as np
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from common import A, B, TorchNeuMF, random_tensors
 from neuralcf import Scorer
+from shapes import SHAPES, random_tensors
 
-Models = tuple[str, Scorer, TorchNeuMF, torch.Tensor]
-CASES = [("A", A, 3_706), ("A", A, 100_000), ("A", A, 1_000_000), ("B", B, 100_000)]
-
-
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[2]}")
-def models(request: pytest.FixtureRequest) -> Models:
-    name, shape, items = request.param
-    tensors = random_tensors(shape, users=1_000, items=items)
-    return f"{name}, {items:,} items", Scorer.from_tensors(tensors), TorchNeuMF(tensors), torch.arange(items)
+USERS = 1_000
+CASES = [("A", 3_706), ("A", 100_000), ("A", 1_000_000), ("B", 3_706), ("B", 100_000)]
+Named = tuple[str, Scorer]
 
 
-@pytest.fixture(params=[1, torch.get_num_threads()], ids=lambda threads: f"{threads} threads")
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Threads for both; torch is sometimes faster on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def scorer(request: pytest.FixtureRequest) -> Named:
+    name, items = request.param
+    return f"{name}, {items:,} items", Scorer.from_tensors(random_tensors(SHAPES[name], USERS, items))
 
 
-@pytest.mark.parametrize("engine", ["neuralcf", "torch eager"])
-def test_one_user(benchmark: BenchmarkFixture, models: Models, engine: str, threads: int) -> None:
-    name, scorer, module, items = models
-    ids, scores = scorer.top_k(7, k=10)
-    torch_ids, torch_scores = module.top_k(7, items, 10)
-    np.testing.assert_allclose(scores, torch_scores.numpy(), atol=1e-5)
-    assert set(ids.tolist()) == set(torch_ids.tolist())
+def answer(scorer: Scorer, user: int) -> np.ndarray:
+    """Find the top-10 by scoring every item and sorting: what `top_k` must give, to the bit."""
+    logits = scorer.score_batch(user, np.arange(scorer.num_items), logits=True)
+    return np.lexsort((np.arange(scorer.num_items), -logits))[:10]
 
-    benchmark.group = f"top-10, one user, {name}"
-    benchmark.extra_info.update(isa=scorer.isa, threads=threads)
-    if engine == "neuralcf":
-        benchmark(scorer.top_k, 7, 10, threads=threads)
-    else:
-        benchmark(module.top_k, 7, items, 10)
+
+@pytest.mark.parametrize("threads", [1, None], ids=["1 thread", "all threads"])
+@pytest.mark.parametrize("users", [1, 64])
+def test_top_10(benchmark: BenchmarkFixture, scorer: Named, users: int, threads: int | None) -> None:
+    name, engine = scorer
+    benchmark.group = f"top-10, {name}"
+    benchmark.extra_info.update(isa=engine.isa, threads=threads or engine.threads)
+    top = benchmark(engine.top_k, np.arange(users), 10, threads=threads)
+    for user in {0, users - 1}:
+        np.testing.assert_array_equal(top.ids[user], answer(engine, user))

@@ -1,0 +1,110 @@
+"""torch, eager and compiled, as it comes and with the first layer split by hand."""
+
+from typing import ClassVar
+
+import torch
+from torch.nn.functional import embedding, linear
+
+from . import Floats, Indices, Model, in_blocks
+
+
+class TorchNeuMF(torch.nn.Module):
+    """What a torch user writes: embeddings, linear layers, one row for each pair."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.t = {name: torch.from_numpy(values) for name, values in model.tensors.items()}
+        self.depth = len(model.layers)
+
+    def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of pairs [B]."""
+        t = self.t
+        gmf = embedding(users, t["gmf.user_embedding.weight"]) * embedding(items, t["gmf.item_embedding.weight"])
+        x = torch.cat(
+            [embedding(users, t["mlp.user_embedding.weight"]), embedding(items, t["mlp.item_embedding.weight"])], dim=1
+        )
+        for n in range(self.depth):
+            x = torch.relu(linear(x, t[f"mlp.layers.{n}.weight"], t[f"mlp.layers.{n}.bias"]))
+        logits: torch.Tensor = linear(torch.cat([gmf, x], dim=1), t["output.weight"], t["output.bias"]).squeeze(1)
+        return logits
+
+    def catalogue(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Logits [B, I] of users [B] and the catalogue's items [I]."""
+        pairs: torch.Tensor = self(users.repeat_interleave(len(items)), items.repeat(len(users)))
+        return pairs.view(len(users), len(items))
+
+
+class SplitNeuMF(torch.nn.Module):
+    """The same after the first layer's algebra: what depends on one item or one user alone is in tables."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.user_first, self.item_first = torch.from_numpy(model.user_first), torch.from_numpy(model.item_first)
+        self.user_gmf, self.item_gmf = torch.from_numpy(model.user_gmf), torch.from_numpy(model.item_gmf)
+        self.columns = torch.from_numpy(model.item_gmf_columns)
+        layers = [*model.layers[1:], model.hidden_output]
+        self.layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)) for layer in layers]
+
+    def after_first(self, x: torch.Tensor) -> torch.Tensor:
+        """From the first layer's sums [..., H0] to the MLP's part of the logits [...]."""
+        for weight, bias in self.layers:
+            x = linear(torch.relu(x), weight, bias)
+        return x.squeeze(-1)
+
+    def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Logits [B] of pairs [B]."""
+        gmf = (self.user_gmf[users] * self.item_gmf[items]).sum(dim=1)
+        return self.after_first(self.user_first[users] + self.item_first[items]) + gmf
+
+    def catalogue(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, for all alike
+        """Logits [B, I] of users [B] and the catalogue."""
+        mlp = self.after_first(self.user_first[users][:, None] + self.item_first)
+        logits: torch.Tensor = mlp + self.user_gmf[users] @ self.columns
+        return logits
+
+
+class _Torch:
+    """What the engines share; the subclasses say which module it is, and whether it is compiled."""
+
+    name: ClassVar[str]
+    naive: ClassVar[bool]
+    module: ClassVar[type[TorchNeuMF | SplitNeuMF]]
+    compiled: ClassVar[bool]
+
+    def __init__(self, model: Model, threads: int) -> None:
+        torch.set_num_threads(threads)
+        module = self.module(model)
+        self.items = torch.arange(model.num_items)
+        self.pairs, self.catalogue = module.forward, module.catalogue
+        if self.compiled:
+            torch.compiler.reset()  # each model is compiled for itself, as its users would have it
+            self.pairs, self.catalogue = torch.compile(self.pairs, dynamic=True), torch.compile(self.catalogue)
+
+    def top_k(self, users: Indices, k: int) -> tuple[Indices, Floats]:
+        return in_blocks(users, len(self.items), lambda block: self._top_k(block, k))
+
+    @torch.inference_mode()
+    def _top_k(self, users: Indices, k: int) -> tuple[Indices, Floats]:
+        best = torch.topk(self.catalogue(torch.from_numpy(users), self.items), k)
+        return best.indices.numpy(), torch.sigmoid(best.values).numpy()
+
+    @torch.inference_mode()
+    def score(self, users: Indices, items: Indices) -> Floats:
+        scores: Floats = torch.sigmoid(self.pairs(torch.from_numpy(users), torch.from_numpy(items))).numpy()
+        return scores
+
+
+class TorchEager(_Torch):
+    name, naive, module, compiled = "torch eager", True, TorchNeuMF, False
+
+
+class TorchCompiled(_Torch):
+    name, naive, module, compiled = "torch.compile", True, TorchNeuMF, True
+
+
+class TorchSplit(_Torch):
+    name, naive, module, compiled = "torch eager, split", False, SplitNeuMF, False
+
+
+class TorchSplitCompiled(_Torch):
+    name, naive, module, compiled = "torch.compile, split", False, SplitNeuMF, True
