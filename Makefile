@@ -44,9 +44,17 @@ lint: $(VENV)/built ## check format, types, docs and the stub
 	$(BIN)/python -m mypy.stubtest neuralcf._core
 
 .PHONY: bench
-bench: $(VENV)/built ## run the benchmarks (benches/README.md tells how to read them)
+bench: $(VENV)/built ## run the benchmarks but for the peers (benches/README.md tells how to read them)
 	cargo bench
 	$(BIN)/python -m pytest benches
+	$(BIN)/python benches/fork_memory.py
+	$(BIN)/python benches/scaling.py
+	$(BIN)/python benches/bench_read.py
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/built ## compare with torch, ONNX Runtime and OpenVINO; keep figures and a plot in build/peers
+	$(BIN)/pip install --quiet 'neuralcf[peers]'
+	$(BIN)/python benches/peers.py --record build/peers
 
 .PHONY: format
 format: $(VENV)/built ## format all code
