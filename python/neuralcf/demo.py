@@ -16,7 +16,8 @@ from neuralcf.export import check_target
 from neuralcf.models import NeuMF
 from neuralcf.pipeline import Metric, Run, run
 from neuralcf.recommender import Recommender
-from neuralcf.report import Comparison, Report, TasteList, Timing, require_matplotlib
+from neuralcf.report.charts import require_matplotlib
+from neuralcf.report.demo import Comparison, DemoReport, TasteList, Timing
 
 __all__ = ["demo"]
 
@@ -33,7 +34,7 @@ def demo(
     epochs: int = 8,
     large: int = 100_000,
     seconds: float = 4,
-) -> Report:
+) -> DemoReport:
     """Train, export, serve, compare; print what comes out, and write `out/model` and `out/report.html`.
 
     Args:
@@ -88,7 +89,7 @@ def demo(
     for taste in lists:
         _print_list(taste)
 
-    report = Report(
+    report = DemoReport(
         data=data,
         epochs=[(record.loss, record.validation_hr) for record in trained.result.history],
         best_epoch=trained.result.best_epoch,

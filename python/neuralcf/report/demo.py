@@ -1,0 +1,176 @@
+"""The demo's report: what it learned, against popularity and against torch, and lists to read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from neuralcf.report import page
+from neuralcf.report.charts import ACCENT, INK, MUTED, legend, panels, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "DemoReport", "TasteList", "Timing"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of the model beside that of popularity."""
+
+    name: str
+    among: str
+    """What held-out items are ranked among, in two words."""
+    protocol: str
+    model: float
+    popularity: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds for the top ten of one user, the minimum over the repeats."""
+
+    what: str
+    num_items: int
+    scorer_ms: float
+    torch_ms: float
+
+
+@dataclass(frozen=True)
+class TasteList:
+    """What a user likes, has, and is recommended."""
+
+    taste: str
+    history: Sequence[str]
+    """Titles, the latest first."""
+    recommended: Sequence[tuple[str, float, bool]]
+    """Title, probability, whether it is of a genre that the user likes; the best first."""
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo found out; `html()` is the page."""
+
+    data: str
+    epochs: Sequence[tuple[float, float | None]]
+    """Training loss and validation HR@10 (None without validation) of each epoch."""
+    best_epoch: int
+    """Which epoch's weights were kept, from 1."""
+    comparisons: Sequence[Comparison]
+    timings: Sequence[Timing]
+    lists: Sequence[TasteList]
+    largest_difference: float
+    """Largest |logit - float64 logit of torch| / max(1, |logit|)."""
+    pairs_compared: int
+    machine: str
+    config: Mapping[str, Any]
+    """What config.json of the model holds."""
+
+    def html(self) -> str:
+        """Render the page."""
+        best, slow = self.comparisons[0], self.timings[-1]
+        tiles = [
+            (f"{best.model:.2f}", f"{best.name} among {best.among}, popularity {best.popularity:.2f}"),
+            (f"{slow.scorer_ms:.2f} ms", f"a top ten of {slow.num_items:,} items, torch {slow.torch_ms:.1f} ms"),
+            (f"{slow.torch_ms / slow.scorer_ms:.0f}x", "faster than torch in the same process"),
+            (f"{self.largest_difference:.0e}", f"largest difference from torch, {self.pairs_compared:,} pairs"),
+        ]
+        return page.render(
+            "NeuralCF demo",
+            "<header><h1>NeuralCF demo</h1>",
+            page.paragraph(f"{self.data} A NeuMF trained in PyTorch, written as safetensors, served from Rust."),
+            "</header>",
+            page.tiles(tiles),
+            page.section(
+                "Training", page.chart("Training", self._training_chart), page.paragraph(self._training_caption())
+            ),
+            page.section(
+                "Against popularity", page.chart("Against popularity", self._comparison_chart), self._protocols()
+            ),
+            page.section(
+                "Time for the top ten of one user",
+                page.chart("Time for the top ten of one user", self._timing_chart),
+                page.paragraph(self.machine),
+            ),
+            page.section(
+                "Lists to read",
+                page.paragraph(
+                    "Users like a few genres; the model was never told which. A mark means a genre that the user likes."
+                ),
+                '<div class="lists">',
+                *(_list(taste) for taste in self.lists),
+                "</div>",
+            ),
+            page.section("Configuration", page.stored_json(self.config)),
+        )
+
+    def _training_caption(self) -> str:
+        text = "Mean binary cross-entropy over the pairs of each epoch."
+        if self.epochs[self.best_epoch - 1][1] is not None:
+            text += f" The weights of epoch {self.best_epoch}, best on validation interactions, were kept."
+        return text
+
+    def _protocols(self) -> str:
+        head = ("metric", "NeuMF", "popularity", "protocol")
+        return page.table(
+            head, [(c.name, f"{c.model:.4f}", f"{c.popularity:.4f}", c.protocol) for c in self.comparisons]
+        )
+
+    def _training_chart(self, figure: "Figure") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        (axes,) = panels(figure)
+        numbers = range(1, len(self.epochs) + 1)
+        axes.plot(numbers, [loss for loss, _ in self.epochs], color=ACCENT, linewidth=2, label="training loss")
+        axes.axvline(self.best_epoch, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        lines = axes.get_lines()[:1]
+        ratios = [ratio for _, ratio in self.epochs if ratio is not None]
+        if len(ratios) == len(self.epochs):
+            right = style(axes.twinx())
+            lines += right.plot(numbers, ratios, color=MUTED, linewidth=2, dashes=(4, 2), label="validation HR@10")
+            right.set_ylabel("HR@10")
+            right.grid(visible=False)
+        legend(axes, handles=lines)
+
+    def _comparison_chart(self, figure: "Figure") -> None:
+        (axes,) = panels(figure)
+        for offset, colour, label, values in (
+            (-0.19, ACCENT, "NeuMF", [c.model for c in self.comparisons]),
+            (0.19, MUTED, "popularity", [c.popularity for c in self.comparisons]),
+        ):
+            at = [n + offset for n in range(len(self.comparisons))]
+            bars = axes.bar(at, values, width=0.34, color=colour, label=label)
+            axes.bar_label(bars, fmt="%.2f", color=INK, padding=2)
+        labels = [f"{c.name}\n{c.among}" for c in self.comparisons]
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_ylim(0, 1.15 * max(max(c.model, c.popularity) for c in self.comparisons))
+        axes.grid(visible=False, axis="x")
+        legend(axes)
+
+    def _timing_chart(self, figure: "Figure") -> None:
+        (axes,) = panels(figure)
+        for offset, colour, label, values in (
+            (-0.19, ACCENT, "NeuralCF (Rust)", [t.scorer_ms for t in self.timings]),
+            (0.19, MUTED, "torch, eager", [t.torch_ms for t in self.timings]),
+        ):
+            at = [n + offset for n in range(len(self.timings))]
+            bars = axes.barh(at, values, height=0.34, color=colour, label=label)
+            axes.bar_label(bars, labels=[f"{value:.3g} ms" for value in values], color=INK, padding=4)
+        axes.set_yticks(range(len(self.timings)), [t.what for t in self.timings])
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlim(min(t.scorer_ms for t in self.timings) / 3, 12 * max(t.torch_ms for t in self.timings))
+        axes.set_xlabel("milliseconds, logarithmic scale")
+        axes.grid(visible=False, axis="y")
+        legend(axes)
+
+
+def _list(taste: TasteList) -> str:
+    history = ", ".join(escape(title) for title in taste.history)
+    return (
+        f"<article><h3>{escape(taste.taste)}</h3><p><b>Lately:</b> {history}</p>"
+        f"{page.ranked_list(taste.recommended)}</article>"
+    )
