@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["FIELDS", "Layout", "Wanted"]
+__all__ = ["FIELDS", "HEADER_NAMES", "Layout", "Wanted", "chosen_column", "find_name"]
 
 FIELDS: Final = ("user", "item", "rating", "timestamp")
 HEADER_NAMES: Final = {
@@ -64,7 +64,7 @@ class Layout:
         Raises:
             ArgumentError: no such column, no column of users or items, or one column for two fields.
         """
-        recognised = {field: _find_name(first, field) for field in FIELDS}
+        recognised = {field: find_name(first, HEADER_NAMES[field]) for field in FIELDS}
         if header is None:
             named = any(isinstance(column, str) for column in wanted.values())
             header = named or any(place is not None for place in recognised.values())
@@ -74,7 +74,7 @@ class Layout:
             recognised = {field: n if usual and n < len(first) else None for n, field in enumerate(FIELDS)}
         names = tuple(first) if header else tuple(str(n) for n in range(len(first)))
         places = {
-            field: recognised[field] if column is None else _place(source, field, column, names, header)
+            field: recognised[field] if column is None else chosen_column(source, field, column, names, header)
             for field, column in wanted.items()
         }
         for field in ("user", "item"):
@@ -92,14 +92,20 @@ class Layout:
         return cls(header, names, user, item, places["rating"], places["timestamp"])
 
 
-def _find_name(first: Sequence[str], field: str) -> int | None:
-    for place, name in enumerate(first):
-        if name.strip().lower().replace("_", "").replace("-", "").replace(" ", "") in HEADER_NAMES[field]:
+def find_name(row: Sequence[str], names: Collection[str]) -> int | None:
+    """Find the first column of a header that has one of these names, written as in HEADER_NAMES."""
+    for place, name in enumerate(row):
+        if name.strip().lower().replace("_", "").replace("-", "").replace(" ", "") in names:
             return place
     return None
 
 
-def _place(source: str, field: str, column: str | int, names: tuple[str, ...], header: bool) -> int:
+def chosen_column(source: str, field: str, column: str | int, names: Sequence[str], header: bool) -> int:
+    """Give the position of a column that was chosen by name or by position.
+
+    Raises:
+        ArgumentError: there is no such column.
+    """
     if isinstance(column, str):
         if not header or column not in names:
             raise ArgumentError(f"{source}: {field}: expected one of the columns {list(names)}, got {column!r}")

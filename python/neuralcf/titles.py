@@ -1,0 +1,172 @@
+"""Titles of items, from the file of items that comes with a data set.
+
+Recognised without being told: MovieLens' `movies.csv` (a header), `movies.dat` (`::`) and `u.item` (`|`), any text file
+with a header that names both columns, Parquet files with such columns, and text files without a header whose first
+column is the id and whose second is the title. UTF-8, or Latin-1 where it is not; compressed with gzip or not. NumPy
+alone is needed, but for Parquet files, which take pyarrow.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from neuralcf.data.interactions import ExternalIds
+from neuralcf.data.layout import HEADER_NAMES, chosen_column, find_name
+from neuralcf.errors import ArgumentError
+
+__all__ = ["read_titles"]
+
+_Choice: TypeAlias = str | int | None
+"""Of a column: its name, its position from 0, or None to recognise it."""
+
+_DELIMITERS: Final = ("::", "\t", "|", ";", ",")
+_NEVER_QUOTED: Final = ("::", "|")
+_ID_NAMES: Final = HEADER_NAMES["item"] | {"id"}
+_TITLE_NAMES: Final = {"title", "name"} | {
+    f"{what}{part}" for what in ("item", "movie", "product", "track", "book") for part in ("title", "name")
+}
+
+
+def read_titles(
+    path: str | PathLike[str],
+    item_ids: ExternalIds,
+    *,
+    id_column: _Choice = None,
+    title_column: _Choice = None,
+) -> dict[int | str, str]:
+    """Read the titles of items.
+
+    Args:
+        path: the file.
+        item_ids: the items to find titles for, such as all items of a model: int64 [I] or strings. An id is not
+            coerced: `007` in the file is the title of "007", not of 7.
+        id_column: the column of the ids, by name or by position from 0; recognised when None.
+        title_column: the column of the titles, likewise.
+
+    Returns:
+        The titles by id, of those items that have one in the file. Of an id given twice the first counts.
+
+    Raises:
+        ArgumentError: no text, no such columns, a row without them, or no title for any of the items.
+        ImportError: a Parquet file where pyarrow is absent.
+        OSError: the file cannot be read.
+    """
+    wanted = {str(item): item for item in (item_ids.tolist() if isinstance(item_ids, np.ndarray) else item_ids)}
+    titles: dict[int | str, str] = {}
+    example = None
+    for text, title in _pairs(Path(path), id_column, title_column):
+        example = example or text
+        item = wanted.get(text)
+        if item is not None and title:
+            titles.setdefault(item, title)
+    if not titles and wanted:
+        known = next(iter(wanted.values()))
+        found = "no rows" if example is None else f"other ids, such as {example!r}"
+        raise ArgumentError(f"{path}: expected titles of the model's items, such as {known!r}, got {found}")
+    return titles
+
+
+def _pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tuple[str, str]]:
+    """Give id and title of each row."""
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        yield from _parquet_pairs(path, id_column, title_column)
+        return
+    rows = _rows(path, _text(path, content))
+    start, first = next(rows, (1, []))
+    if not first:
+        raise ArgumentError(f"{path}: expected ids and titles, got an empty file")
+    header, id_at, title_at = _columns(f"{path}:{start}", first, id_column, title_column)
+    for line, row in rows if header else chain([(start, first)], rows):
+        if len(row) <= max(id_at, title_at):
+            raise ArgumentError(f"{path}:{line}: expected at least {max(id_at, title_at) + 1} columns, got {len(row)}")
+        yield row[id_at].strip(), row[title_at].strip()
+
+
+def _columns(source: str, first: Sequence[str], id_column: _Choice, title_column: _Choice) -> tuple[bool, int, int]:
+    """Tell whether the first row names the columns, and which of them hold ids and titles."""
+    found = find_name(first, _ID_NAMES), find_name(first, _TITLE_NAMES)
+    given = id_column, title_column
+    header = found != (None, None) or any(isinstance(column, str) for column in given)
+    if not header and given == (None, None):
+        found = 0, 1
+    places = []
+    for what, column, recognised in zip(("id", "title"), given, found, strict=True):
+        place = recognised if column is None else chosen_column(source, what, column, first, header)
+        if place is None:
+            raise ArgumentError(
+                f"{source}: expected a column of {what}s, recognised none among {list(first)}; pass {what}_column, "
+                f"on the command line --items-{what}-column"
+            )
+        places.append(place)
+    if places[0] == places[1]:
+        raise ArgumentError(f"{source}: expected ids and titles in columns of their own, got {places[0]} for both")
+    return header, places[0], places[1]
+
+
+def _text(path: Path, content: bytes) -> str:
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
+    if b"\0" in content:
+        raise ArgumentError(
+            f"{path}: expected a text file of ids and titles, or a Parquet file, got bytes of another kind"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Give the rows that are not blank, each with its line; the separator is the first that the first row has."""
+    first = next((line.rstrip() for line in StringIO(text) if line.strip()), "")
+    places = {delimiter: first.find(delimiter) for delimiter in _DELIMITERS if delimiter in first}
+    if first and not places:
+        raise ArgumentError(
+            f"{path}: expected ids and titles, separated by a tab, ',', ';', '|' or '::', got {first[:60]!r}"
+        )
+    delimiter = min(places, key=places.__getitem__, default=",")
+    if delimiter in _NEVER_QUOTED:
+        for number, line in enumerate(StringIO(text), start=1):
+            if line.strip():
+                yield number, line.rstrip("\r\n").split(delimiter)
+        return
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ArgumentError(
+            f"{path}:{reader.line_num}: expected columns separated by {delimiter!r}: {error}"
+        ) from error
+
+
+def _parquet_pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tuple[str, str]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{path}: a Parquet file needs pyarrow: pip install 'neuralcf[data]'") from error
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _, *places = _columns(str(path), names, id_column, title_column)
+            table = file.read(columns=[names[place] for place in places])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ArgumentError(f"{path}: damaged Parquet file: {error}") from error
+    for item, title in zip(*(table[names[place]].to_pylist() for place in places), strict=True):
+        yield str(item), "" if title is None else str(title).strip()
