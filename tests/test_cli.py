@@ -93,6 +93,18 @@ def test_recommend(model, capsys):
     assert "items are left" in err
 
 
+def test_recommend_with_titles(model, tmp_path, capsys):
+    ids = neuralcf.Recommender.load(model).recommend("u3", 4).ids.tolist()
+    (tmp_path / "items.csv").write_text("name,id\n" + "".join(f'"Title, {item}",{item}\n' for item in ids[1:]))
+    arguments = ["recommend", model, "--user", "u3", "-k", 4, "--items", tmp_path / "items.csv"]
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split()[1:-1] == [str(ids[0])]  # no title: the id alone
+    assert [line.split("  ")[-1] for line in out.splitlines()[1:]] == [f"Title, {item}" for item in ids[1:]]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert [row["title"] for row in json.loads(out)["items"]] == [None] + [f"Title, {item}" for item in ids[1:]]
+
+
 def test_ids_are_parsed_by_the_models_type(tmp_path, capsys):
     (tmp_path / "pairs.tsv").write_text("".join(f"{user}\t{item}\n" for user in (7, 8) for item in range(5 + user)))
     code, out, err = run(capsys, "train", tmp_path / "pairs.tsv", "--out", tmp_path / "model", *TRAIN)

@@ -1,4 +1,4 @@
-"""The command line: `neuralcf train`, `evaluate`, `compare`, `describe`, `recommend`, `inspect`, `doctor`, `demo`.
+"""The command line, `neuralcf train`, `evaluate` and so on: options here, what they do in modules of their own.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An expected error is one sentence on stderr.
 """
@@ -7,7 +7,6 @@ import argparse
 import io
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralcf import doctor
-from neuralcf._core import __version__, open_model
+from neuralcf._core import __version__
 from neuralcf.errors import InternalError, NeuralCFError
 from neuralcf.export import check_target
-from neuralcf.recommender import Recommender
 
 if TYPE_CHECKING:
     from neuralcf.config import TrainConfig
@@ -104,13 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
     evaluate.add_argument("data", metavar="DATA", help=_SPLIT_DATA)
     _add_questions(evaluate)
-    evaluate.add_argument(
-        "--references",
-        nargs="+",
-        default=[],
-        choices=("popularity", "itemknn", "ease"),
-        help="to rank beside the model",
-    )
+    _add_protocol(evaluate)
+    _add_references(evaluate, [])
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
     evaluate.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
 
@@ -126,17 +119,40 @@ def _parser() -> argparse.ArgumentParser:
         )
     compare.add_argument("data", nargs="?", metavar="DATA", help=f"{_SPLIT_DATA}; not for .npz files")
     _add_questions(compare)
+    _add_protocol(compare)
+
+    report = command(
+        "report",
+        _report,
+        "write an HTML report of a model: its training, metrics beside references, probabilities, lists to read",
+        "neuralcf report model ratings.csv --items movies.csv --out report.html",
+    )
+    report.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    report.add_argument("data", metavar="DATA", help=_SPLIT_DATA)
+    report.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, or to replace")
+    _add_references(report, ["popularity"])
+    report.add_argument("--users", type=int, default=6, metavar="N", help="lists of N users, drawn (default 6)")
+    report.add_argument("--user", nargs="+", metavar="ID", help="lists of these users instead")
+    _add_items(report)
+    _add_questions(report)
+    report.set_defaults(protocol="full")  # and 1+99 besides
 
     describe = command("describe", _describe, "tell what is in a file of interactions", "neuralcf describe ratings.csv")
     describe.add_argument("data", metavar="DATA", help=f"{_DATA}; or X, for X.train.rating and the two beside it")
     _add_data_options(describe)
     _add_json(describe)
 
-    recommend = command("recommend", _recommend, "print the best items of a user", "neuralcf recommend model --user 42")
+    recommend = command(
+        "recommend",
+        _recommend,
+        "print the best items of a user",
+        "neuralcf recommend model --user 42 --items movies.csv",
+    )
     recommend.add_argument("model", metavar="DIR", help="a model directory that holds ids")
     recommend.add_argument("--user", required=True, metavar="ID", help="the user's id, of the model's type")
     recommend.add_argument("-k", type=_positive, default=10, help="how many items (default 10)")
     recommend.add_argument("--include-seen", action="store_true", help="let items come back that the user knows")
+    _add_items(recommend)
     _add_json(recommend)
 
     inspect = command("inspect", _inspect, "tell what a model is", "neuralcf inspect model")
@@ -224,19 +240,33 @@ def _add_train_options(train: Any) -> None:
     run.add_argument("--resume", action="store_true", help="go on with the run in --run, if one stands there")
 
 
+def _add_references(parser: Any, default: list[str]) -> None:
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        default=default,
+        choices=("popularity", "itemknn", "ease"),
+        help=f"to rank beside the model (default {' '.join(default) or 'none'})",
+    )
+
+
 def _add_questions(parser: Any) -> None:
+    """Add what is to be evaluated on; a protocol is chosen beside it, or both are used."""
     _add_data_options(parser)
     questions = parser.add_argument_group("evaluation")
     questions.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
-    questions.add_argument(
+    questions.add_argument("-k", type=_positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
+    questions.add_argument("--seed", type=int, default=0, metavar="N", help="decides what is drawn (default 0)")
+
+
+def _add_protocol(parser: Any) -> None:
+    parser.add_argument(
         "--protocol",
         choices=("full", "1+99"),
         default="full",
         help="rank among the whole catalogue (default), or among 99 candidates: those of X, or drawn ones",
     )
-    questions.add_argument("-k", type=_positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
-    questions.add_argument("--seed", type=int, default=0, metavar="N", help="decides the drawn candidates (default 0)")
-    _add_json(questions)
+    _add_json(parser)
 
 
 def _add_data_options(parser: Any) -> None:
@@ -257,6 +287,13 @@ def _add_data_options(parser: Any) -> None:
         choices=("raise", "report"),
         help="stop at a row that cannot be understood, or leave such rows out, counted and listed",
     )
+
+
+def _add_items(parser: Any) -> None:
+    items = parser.add_argument_group("titles")
+    items.add_argument("--items", metavar="FILE", help="item ids and titles, such as movies.csv, movies.dat or u.item")
+    items.add_argument("--items-id-column", type=_column, metavar="COL", help="name or 0-based number; recognised")
+    items.add_argument("--items-title-column", type=_column, metavar="COL", help="likewise")
 
 
 def _add_json(parser: Any) -> None:
@@ -281,30 +318,25 @@ def _column(text: str) -> str | int:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    recommender = Recommender.load(options.model)
-    user = _parse_id(options.user, recommender)
-    if not options.include_seen and not recommender.scorer.nbytes["seen"]:
-        raise _UsageError(f"{options.model}: the model holds no known interactions to leave out; pass --include-seen")
-    best = recommender.recommend(user, options.k, exclude_seen=not options.include_seen)
-    ids, scores = best.ids[: best.counts].tolist(), best.scores[: best.counts].tolist()
+    command = _import("recommend_command")
+    items = _items(options)
+    user, best = command.recommend(
+        options.model, options.user, options.k, include_seen=options.include_seen, items=items
+    )
     if options.json:
-        items = [{"item": item, "score": score} for item, score in zip(ids, scores, strict=True)]
-        print(json.dumps({"user": user, "items": items}))
-        return
-    width = max((len(str(item)) for item in ids), default=0)
-    for rank, (item, score) in enumerate(zip(ids, scores, strict=True), start=1):
-        print(f"{rank:>4}  {item!s:<{width}}  {score:.4f}")
-    if len(ids) < options.k:
-        print(f"neuralcf: {len(ids)} items are left for this user", file=sys.stderr)
+        print(json.dumps(command.recommendation_json(user, best, titles=items is not None)))
+    elif best:
+        print(command.recommendation_text(best))
 
 
-def _parse_id(text: str, recommender: Recommender) -> int | str:
-    """Read a user id as the model's type has it."""
-    if recommender.user_ids.kind == "str":
-        return text
-    if not re.fullmatch("-?[0-9]+", text):
-        raise _UsageError(f"--user: this model's ids are integers, got {text!r}")
-    return int(text)
+def _items(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Give the arguments of `read_titles`, where a file of items is given."""
+    columns = {"id_column": options.items_id_column, "title_column": options.items_title_column}
+    if options.items is not None:
+        return {"path": options.items, **columns}
+    if columns != {"id_column": None, "title_column": None}:
+        raise _UsageError("--items-id-column, --items-title-column: expected with --items")
+    return None
 
 
 class _UsageError(NeuralCFError):
@@ -312,41 +344,9 @@ class _UsageError(NeuralCFError):
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    scorer, user_ids, item_ids = open_model(options.model)
-    path = Path(options.model)
-    stored = json.loads((path / "config.json").read_text(encoding="utf-8")) if path.is_dir() else {}
-    facts = {
-        "path": str(path),
-        "kind": scorer.kind,
-        "num_users": scorer.num_users,
-        "num_items": scorer.num_items,
-        "user_ids": user_ids.kind if user_ids is not None else None,
-        "item_ids": item_ids.kind if item_ids is not None else None,
-        "seen": scorer.nbytes["seen"] > 0,
-        "metadata": scorer.metadata,
-        "nbytes": scorer.nbytes,
-        "config": stored,
-    }
-    if options.json:
-        print(json.dumps(facts))
-        return
-    print(f"{path}: {scorer.kind}, {scorer.num_users:,} users, {scorer.num_items:,} items")
-    rows = {
-        "model id": scorer.metadata.get("model_id", "none"),
-        "sizes": ", ".join(f"{key} {value}" for key, value in stored.get("sizes", {}).items()),
-        "user ids": facts["user_ids"] or "none stored",
-        "item ids": facts["item_ids"] or "none stored",
-        "interactions": "stored" if facts["seen"] else "none stored",
-        "memory": ", ".join(f"{part} {size:,} B" for part, size in scorer.nbytes.items() if size),
-    }
-    for name, value in rows.items():
-        if value:
-            print(f"  {name:<14}{value}")
-    for metric in stored.get("metrics", []) if isinstance(stored.get("metrics"), list) else []:
-        if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
-            value = metric["value"]
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            print(f"  {metric['name']!s:<14}{shown}  {metric.get('model', '')}  {metric['protocol']}")
+    command = _import("inspect_command")
+    facts = command.inspect_model(options.model)
+    print(json.dumps(facts) if options.json else command.inspection_text(facts))
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -396,6 +396,18 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.out.write_text(facts + "\n", encoding="utf-8")
     if options.per_user is not None:
         evaluations[options.model].save(options.per_user)
+
+
+def _report(options: argparse.Namespace) -> None:
+    written = _import("report_command").write_report(
+        options.out,
+        options.model,
+        _questions(options),
+        references=options.references,
+        users=options.users if options.user is None else options.user,
+        items=_items(options),
+    )
+    print(written)
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from neuralcf.data.interactions import ExternalIds
 from neuralcf.data.rows import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.inspect_command import stored_config
 from neuralcf.references import REFERENCES
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate_or_load",
     "evaluation_json",
     "evaluation_text",
+    "open_with_split",
 ]
 
 
@@ -68,10 +69,15 @@ def evaluate_model(path: str, questions: Questions, references: Sequence[str] = 
         ArgumentError: data that are not those of the model, or nothing to rank.
         ModelFormatError, OSError: files that cannot be read.
     """
-    scorer, user_ids, item_ids = open_model(path)
-    split = _in_model_indices(_split(path, questions), scorer, user_ids, item_ids)
+    scorer, split = open_with_split(path, questions)
     evaluations = {path: questions.ask(scorer, split)}
     return evaluations | {name: questions.ask(REFERENCES[name](split.train), split) for name in references}
+
+
+def open_with_split(path: str, questions: Questions) -> tuple[Scorer, Split]:
+    """Open a model and split the data, in its dense indices and with all its ids; errors as for `evaluate_model`."""
+    scorer, user_ids, item_ids = open_model(path)
+    return scorer, _in_model_indices(_split(path, questions), scorer, user_ids, item_ids)
 
 
 def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tuple[Evaluation, Evaluation]:
@@ -103,8 +109,7 @@ def _split(path: str, questions: Questions) -> Split:
         return dataset
     if questions.held_out is not None:
         return given(dataset, read_interactions(questions.held_out, **questions.reading)[0])
-    stored = Path(path) / "config.json"
-    config = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    config = stored_config(path)
     fingerprint, seed = config.get("data", {}).get("fingerprint"), config.get("training", {}).get("seed")
     if fingerprint is None or seed is None:
         raise ArgumentError(

@@ -95,14 +95,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str] | str]) -> str:
         else:
             lines.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
     names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return f'<div class="scroll"><table>\n<tr>{names}</tr>\n' + "\n".join(lines) + "\n</table></div>"
+    return (
+        f'<div class="scroll"><table style="--columns: {len(head)}">\n<tr>{names}</tr>\n'
+        + "\n".join(lines)
+        + "\n</table></div>"
+    )
 
 
 def ranked_list(entries: Iterable[Entry]) -> str:
     """Give items in their order, each with its probability as a bar and as a number."""
     rows = "".join(
         f'<li class="{"hit" if marked else "miss"}"><span>{escape(title)}</span>'
-        f'<i style="--p:{probability:.4f}"></i><em>{probability:.2f}</em></li>'
+        f'<i style="--p:{probability:.4f}"></i><em>{probability:.3f}</em></li>'
         for title, probability, marked in entries
     )
     return f'<ol class="ranked" aria-label="recommended">{rows}</ol>'

@@ -1,0 +1,61 @@
+"""What `neuralcf inspect` does: tell what a model is, and what its config.json holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from neuralcf._core import open_model
+
+__all__ = ["inspect_model", "inspection_text", "stored_config"]
+
+
+def stored_config(path: str) -> dict[str, Any]:
+    """Give what config.json of a model directory holds, nothing for a bare file of weights."""
+    stored = Path(path) / "config.json"
+    config: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    return config
+
+
+def inspect_model(path: str) -> dict[str, Any]:
+    """Open a model and collect facts about it.
+
+    Raises:
+        ModelFormatError: it is not a valid model.
+        OSError: it cannot be read.
+    """
+    scorer, user_ids, item_ids = open_model(path)
+    return {
+        "path": str(Path(path)),
+        "kind": scorer.kind,
+        "num_users": scorer.num_users,
+        "num_items": scorer.num_items,
+        "user_ids": user_ids.kind if user_ids is not None else None,
+        "item_ids": item_ids.kind if item_ids is not None else None,
+        "seen": scorer.nbytes["seen"] > 0,
+        "metadata": scorer.metadata,
+        "nbytes": scorer.nbytes,
+        "config": stored_config(path),
+    }
+
+
+def inspection_text(facts: dict[str, Any]) -> str:
+    """Tell the facts in lines."""
+    config = facts["config"]
+    rows = {
+        "model id": facts["metadata"].get("model_id", "none"),
+        "sizes": ", ".join(f"{key} {value}" for key, value in config.get("sizes", {}).items()),
+        "user ids": facts["user_ids"] or "none stored",
+        "item ids": facts["item_ids"] or "none stored",
+        "interactions": "stored" if facts["seen"] else "none stored",
+        "memory": ", ".join(f"{part} {size:,} B" for part, size in facts["nbytes"].items() if size),
+    }
+    lines = [f"{facts['path']}: {facts['kind']}, {facts['num_users']:,} users, {facts['num_items']:,} items"]
+    lines += [f"  {name:<14}{value}" for name, value in rows.items() if value]
+    for metric in config.get("metrics", []) if isinstance(config.get("metrics"), list) else []:
+        if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
+            value = metric["value"]
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            lines.append(f"  {metric['name']!s:<14}{shown}  {metric.get('model', '')}  {metric['protocol']}")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""The model beside its references, by every protocol: bars, differences user by user, every number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.compare import Interval, interval
+from neuralcf.evaluate import Evaluation
+from neuralcf.report import page
+from neuralcf.report.charts import INK, SERIES, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "with_half"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Evaluations of a model and of references."""
+
+    evaluations: Mapping[str, Mapping[str, Evaluation]]
+    """By what held-out items are ranked among, in two words, then by ranker, of which the first is the model."""
+    k: int
+    """The cut-off of what is drawn."""
+
+    @property
+    def rankers(self) -> list[str]:
+        """The names of the model and the references."""
+        return list(next(iter(self.evaluations.values())))
+
+    def html(self) -> str:
+        """Give the section."""
+        parts = [
+            page.chart("Beside references", self.draw, wide=(7.4, 3.1), narrow=(4.0, 5.4)),
+            page.paragraph(
+                "Bars are means over users, with 95% intervals by the normal approximation, as behind ± below."
+            ),
+            *self._differences(),
+            page.details("All metrics and cut-offs", self._table()),
+        ]
+        return page.section("Beside references", *parts)
+
+    def draw(self, figure: Figure) -> None:
+        """Draw a panel for each protocol, a group for each metric, a bar for each ranker."""
+        axes = panels(figure, len(self.evaluations))
+        for one, among in zip(axes, self.evaluations, strict=True):
+            self._draw_panel(one, among)
+        columns = 4 if figure.get_figwidth() > 5 else 2
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, labelcolor=INK, loc="outside upper center", ncols=columns)
+
+    def _draw_panel(self, axes: Axes, among: str) -> None:
+        metrics, evaluations = (f"HR@{self.k}", f"NDCG@{self.k}"), self.evaluations[among]
+        width, top = 0.8 / len(evaluations), 0.0
+        for number, (name, evaluation) in enumerate(evaluations.items()):
+            at = np.arange(len(metrics)) + (number - (len(evaluations) - 1) / 2) * width
+            bounds = [interval(evaluation.per_user[metric]) for metric in metrics]
+            means = np.array([each.mean for each in bounds])
+            half = np.array([each.high - each.mean if _is_defined(each) else 0.0 for each in bounds])
+            axes.bar(at, means, width=0.88 * width, color=SERIES[number], label=name)
+            axes.errorbar(at, means, yerr=half, fmt="none", ecolor=INK, elinewidth=1.2, capsize=2.5)
+            for x, mean, above in zip(at, means, means + half, strict=True):
+                text = f"{mean:.3f}".removeprefix("0")
+                axes.annotate(
+                    text, (x, above), xytext=(0, 2), textcoords="offset points", ha="center", color=INK, size=8
+                )
+            top = max(top, float((means + half).max()))
+        axes.set_xticks(range(len(metrics)), metrics)
+        axes.set_ylim(0, 1.12 * top or 1)
+        axes.set_xlabel(f"among {among}")
+        axes.grid(visible=False, axis="x")
+
+    def _differences(self) -> list[str]:
+        """Tell how far the model is from each reference, user by user, which tells more than separate intervals."""
+        metric, (model, *references) = f"NDCG@{self.k}", self.rankers
+        if not references:
+            alone = "No reference stands beside the model: alone, its numbers do not tell whether they are good."
+            return [page.paragraph(alone)]
+        rows = []
+        for reference in references:
+            cells = []
+            for rankers in self.evaluations.values():
+                bounds = interval(rankers[model].per_user[metric] - rankers[reference].per_user[metric])
+                within = f" ({bounds.low:+.4f} to {bounds.high:+.4f})" if _is_defined(bounds) else ""
+                cells.append(f"{bounds.mean:+.4f}{within}")
+            rows.append((reference, *cells))
+        text = (
+            f"{metric} of {model} less that of each reference, the mean over users of their differences with its 95% "
+            "interval: what users have in common cancels, which separate intervals do not show."
+        )
+        return [page.paragraph(text), page.table(("less", *(f"among {among}" for among in self.evaluations)), rows)]
+
+    def _table(self) -> str:
+        rows: list[Sequence[str] | str] = []
+        for among, rankers in self.evaluations.items():
+            one = next(iter(rankers.values()))
+            rows.append(f"Among {one.protocol}. {one.held_out:,} held-out items of {len(one.users):,} users.")
+            rows += [
+                (metric, *(with_half(rankers[name].per_user[metric]) for name in self.rankers), among)
+                for metric in one.per_user
+                if not metric.startswith("Novelty")
+            ]
+        return page.table(("metric", *self.rankers, "among"), rows)
+
+
+def with_half(values: NDArray[np.float64], digits: int = 4) -> str:
+    """Give the mean of per-user values, float64 [m], with half the width of its 95% interval where it has one."""
+    bounds = interval(values)
+    half = f"\u00a0±{bounds.high - bounds.mean:.{digits}f}" if _is_defined(bounds) else ""
+    return f"{bounds.mean:.{digits}f}{half}"
+
+
+def _is_defined(bounds: Interval) -> bool:
+    return bool(np.isfinite(bounds.low))

@@ -1,0 +1,155 @@
+"""How a model was trained, as far as its config.json tells.
+
+Anyone may have written that file: what cannot be understood counts as not told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from neuralcf.report import page
+from neuralcf.report.charts import ACCENT, FAINT, INK, MUTED, legend, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Epoch", "History", "training_section"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave."""
+
+    stage: str
+    """Which model was trained."""
+    loss: float
+    hr: float | None
+    """Validation HR@10; None without validation."""
+    ndcg: float | None
+    """Validation NDCG@10, likewise."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The epochs of a training run, at least one, and which of them was kept."""
+
+    stages: tuple[tuple[Epoch, ...], ...]
+    """The epochs of each stage in turn."""
+
+    best_epoch: int | None
+    """The epoch of the weights, from 1 in the last stage; 0 for what that stage started from; None where not told."""
+
+    loss: str
+    """What the loss is."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> History | None:
+        """Read what config.json holds, or give None where it holds no history that can be understood."""
+        records = config.get("history")
+        epochs = [_epoch(record) for record in records] if isinstance(records, list) else []
+        known = [epoch for epoch in epochs if epoch is not None]
+        if not known or len(known) < len(epochs):
+            return None
+        stages = tuple(tuple(stage) for _, stage in groupby(known, key=lambda epoch: epoch.stage))
+        training = config.get("training")
+        training = training if isinstance(training, dict) else {}
+        best = training.get("best_epoch")
+        within = isinstance(best, int) and 0 <= best <= len(stages[-1])
+        loss = "binary cross-entropy" if training.get("trainer") == "ncf" else "loss"
+        return cls(stages, best if within else None, loss)
+
+    @property
+    def validated(self) -> bool:
+        """Whether every epoch was measured on validation interactions."""
+        return all(epoch.hr is not None and epoch.ndcg is not None for stage in self.stages for epoch in stage)
+
+    @property
+    def kept_at(self) -> float | None:
+        """Where the kept weights stand among all epochs, counted from 1 through all stages."""
+        if self.best_epoch is None:
+            return None
+        return sum(len(stage) for stage in self.stages[:-1]) + (self.best_epoch or 0.5)
+
+    def caption(self) -> str:
+        """Say what the curves are, and which epoch was kept."""
+        text = f"Training loss: mean {self.loss} over the pairs of each epoch."
+        if self.validated:
+            text += (
+                " Validation: HR@10 and NDCG@10 of one interaction of each user, kept out of training, among 1 + 99."
+            )
+        else:
+            text += " Nothing was kept out for validation."
+        last, staged = self.stages[-1][0].stage, len(self.stages) > 1
+        if self.best_epoch == 0:
+            text += f" No epoch of {last} ranked better than what it started from, which was kept (dotted line)."
+        elif self.best_epoch is not None:
+            text += f" The weights of epoch {self.best_epoch}{f' of {last}' if staged else ''} were kept (dotted line)."
+        return text
+
+    def draw(self, figure: Figure) -> None:
+        """Draw the loss, and the metrics on validation interactions where there are any, over all epochs."""
+        from matplotlib.ticker import MaxNLocator
+
+        axes = panels(figure, 2 if self.validated else 1)
+        self._draw_curve(axes[0], [[epoch.loss for epoch in stage] for stage in self.stages], ACCENT)
+        axes[0].set_ylabel("training loss")
+        if self.validated:
+            self._draw_curve(axes[1], [[epoch.hr or 0 for epoch in stage] for stage in self.stages], ACCENT, "HR@10")
+            self._draw_curve(axes[1], [[epoch.ndcg or 0 for epoch in stage] for stage in self.stages], MUTED, "NDCG@10")
+            axes[1].set_ylabel("validation")
+            axes[1].set_ylim(bottom=0)
+            legend(axes[1], bbox_to_anchor=(0.5, 1.05 if len(self.stages) > 1 else 1))
+        for one in axes:
+            one.set_xlabel("epoch")
+            one.xaxis.set_major_locator(MaxNLocator(integer=True))
+            self._mark_stages(one)
+
+    def _draw_curve(self, axes: Axes, values: Sequence[Sequence[float]], colour: str, label: str | None = None) -> None:
+        """Draw a line for each stage, one after the other."""
+        start = 1
+        for stage in values:
+            numbers = range(start, start + len(stage))
+            axes.plot(numbers, stage, color=colour, linewidth=2, marker="o", markersize=3, label=label)
+            start, label = start + len(stage), None
+
+    def _mark_stages(self, axes: Axes) -> None:
+        """Tell the stages apart, and mark the epoch that was kept."""
+        start = 0
+        for stage in self.stages:
+            if start:
+                axes.axvline(start + 0.5, color=FAINT, linewidth=1.5)
+            if len(self.stages) > 1:
+                middle = start + (len(stage) + 1) / 2
+                name = stage[0].stage[:12].replace("$", r"\$")
+                axes.text(middle, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", color=INK)
+            start += len(stage)
+        if self.kept_at is not None:
+            axes.axvline(self.kept_at, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+
+
+def training_section(history: History | None) -> str:
+    """Give the section, which says so where nothing is known."""
+    if history is None:
+        told = page.paragraph("The model does not tell how it was trained: no config.json holds a history of epochs.")
+        return page.section("Training", told)
+    size = {"wide": (7.4, 2.9), "narrow": (4.0, 4.8)} if history.validated else {}
+    return page.section("Training", page.chart("Training", history.draw, **size), page.paragraph(history.caption()))
+
+
+def _epoch(record: object) -> Epoch | None:
+    if not isinstance(record, dict):
+        return None
+    stage = record.get("stage")
+    loss, hr, ndcg = (_number(record.get(name)) for name in ("loss", "validation_hr", "validation_ndcg"))
+    if not isinstance(stage, str) or loss is None:
+        return None
+    return Epoch(stage, loss, hr, ndcg)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,214 @@
+"""What `neuralcf report` does: make the split again, measure, and write the page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf._core import Scorer, __version__
+from neuralcf.data import Split
+from neuralcf.data.rows import Rows, take_rows
+from neuralcf.errors import ArgumentError, UnknownUserError
+from neuralcf.evaluate import Evaluation, Ranker, candidates_for
+from neuralcf.evaluate_command import Questions, open_with_split
+from neuralcf.inspect_command import stored_config
+from neuralcf.recommend_command import parse_id
+from neuralcf.references import REFERENCES
+from neuralcf.report.calibration import Scores
+from neuralcf.report.charts import require_matplotlib
+from neuralcf.report.comparison import Comparison
+from neuralcf.report.lists import Lists, UserList
+from neuralcf.report.popularity import Popularity, popularity_groups, shares
+from neuralcf.report.run import RunReport
+from neuralcf.report.training import History
+from neuralcf.titles import read_titles
+
+__all__ = ["report", "write_report"]
+
+_KINDS: Final = {"gmf": "GMF", "mlp": "MLP", "neumf": "NeuMF"}
+_USUAL_NEGATIVES: Final = 4
+_SHOWN: Final = 12
+"""Items of a history that are shown."""
+
+
+def write_report(out: Path, path: str, questions: Questions, **options: Any) -> str:
+    """Write the report to `out`, and say so; arguments and errors as for `report`.
+
+    Raises:
+        OSError: besides, `out` cannot be written.
+    """
+    require_matplotlib()
+    if out.is_dir():
+        raise ArgumentError(f"--out: expected a file to write, got the directory {out}")
+    if not out.parent.is_dir():
+        raise ArgumentError(f"--out: expected a file in a directory that is there, got {out}")
+    html = report(path, questions, **options).html()
+    out.write_text(html, encoding="utf-8")
+    return f"report written to {out}, {len(html.encode()) / 1e6:.1f} MB"
+
+
+def report(
+    path: str,
+    questions: Questions,
+    *,
+    references: Sequence[str] = ("popularity",),
+    users: int | Sequence[str] = 6,
+    items: dict[str, Any] | None = None,
+) -> RunReport:
+    """Measure a model by both protocols, and what it recommends; `questions.protocol` does not count.
+
+    Args:
+        path: the model.
+        questions: on what, at which cut-offs, and the seed of all that is drawn.
+        references: names of `REFERENCES`.
+        users: whose lists to show: so many, drawn among those with held-out items, or ids as they were typed.
+        items: the arguments of `read_titles` but for the ids, or None.
+
+    Raises:
+        ArgumentError: data that are not those of the model, nothing to rank, or no titles in that file.
+        UnknownUserError: a user that the model does not have.
+        ModelFormatError, OSError: files that cannot be read.
+    """
+    scorer, split = open_with_split(path, questions)
+    if split.users.size == 0:
+        raise ArgumentError(f"{questions.data}: expected held-out interactions that {path} knows, got none")
+    shown = _chosen(users, split, questions.seed)
+    titles = None if items is None else read_titles(item_ids=split.train.item_ids, **items)
+    config = stored_config(path)
+
+    rankers: dict[str, Ranker] = {_KINDS[scorer.kind]: scorer}
+    for name in references:
+        _say(f"fitting {name}")
+        rankers[name] = REFERENCES[name](split.train)
+    evaluations: dict[str, dict[str, Evaluation]] = {}
+    for protocol in ("full", "1+99"):
+        _say(f"ranking held-out items, {protocol}")
+        asked = replace(questions, protocol=protocol)
+        measured = {name: asked.ask(ranker, split) for name, ranker in rankers.items()}
+        evaluations[_among(protocol, measured)] = measured
+
+    k = 10 if 10 in questions.cutoffs else max(questions.cutoffs)
+    known = split.train.known()
+    return RunReport(
+        name=Path(path).resolve().name,
+        sizes=(scorer.num_users, scorer.num_items),
+        version=__version__,
+        data=Path(questions.data).name,
+        guarantee=split.guarantee,
+        seed=questions.seed,
+        history=History.of(config),
+        comparison=Comparison(evaluations, k),
+        popularity=_popularity(scorer, split, known, evaluations["all items"], k),
+        scores=_scores(scorer, split, config, questions.seed),
+        lists=Lists(
+            users=_lists(scorer, split, known, shown, k, titles or {}),
+            drawn=isinstance(users, int),
+            latest_first=split.train.timestamps is not None,
+            untitled=None if titles is None else scorer.num_items - len(titles),
+            k=k,
+        ),
+        config=config,
+    )
+
+
+def _say(text: str) -> None:
+    """Tell on a terminal what takes its time."""
+    if sys.stderr.isatty():
+        print(f"neuralcf: {text}", file=sys.stderr)
+
+
+def _among(protocol: str, measured: dict[str, Evaluation]) -> str:
+    """Say in two words what held-out items were ranked among."""
+    return "all items" if protocol == "full" else next(iter(measured.values())).protocol.partition(" candidates")[0]
+
+
+def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.int64]:
+    """Give the users whose lists are shown."""
+    if isinstance(users, int):
+        if users < 0:
+            raise ArgumentError(f"--users: expected a number of users, at least 0, got {users}")
+        evaluated = np.unique(split.users)
+        chosen = np.random.default_rng(seed).choice(evaluated, min(users, evaluated.size), replace=False)
+        return np.sort(chosen)
+    ids = split.train.user_ids
+    kind = "int64" if isinstance(ids, np.ndarray) else "str"
+    place = {user: n for n, user in enumerate(ids.tolist() if isinstance(ids, np.ndarray) else ids)}
+    wanted = [parse_id(text, kind) for text in users]
+    unknown = [user for user in wanted if user not in place]
+    if unknown:
+        raise UnknownUserError(f"--user: not in the model: {', '.join(map(repr, unknown))}")
+    return np.array([place[user] for user in wanted], dtype=np.int64)
+
+
+def _popularity(scorer: Scorer, split: Split, known: Rows, evaluations: dict[str, Evaluation], k: int) -> Popularity:
+    """Compare what users with held-out items know with what they are recommended."""
+    users = np.unique(split.users)
+    theirs = take_rows(known, users)
+    best = scorer.top_k(users, k, exclude=theirs).ids
+    group_of = popularity_groups(np.bincount(known[1], minlength=scorer.num_items))
+    return Popularity(
+        recommended=shares(best[best >= 0], group_of),
+        known=shares(theirs[1].astype(np.int64), group_of),
+        held_out=shares(split.items, group_of),
+        evaluations=evaluations,
+        k=k,
+    )
+
+
+def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> Scores:
+    """Score the held-out pairs, and for each as many drawn unknown items as training draws."""
+    training = config.get("training")
+    stored = training.get("negatives") if isinstance(training, dict) else None
+    told = stored if isinstance(stored, int) and stored >= 1 else None
+    negatives = told or _USUAL_NEGATIVES
+    indptr, drawn = candidates_for(split, count=negatives, seed=seed)
+    if drawn.size == 0:
+        raise ArgumentError("expected unknown items to draw for the users with held-out ones, got none: they know all")
+    return Scores(
+        held_out=scorer.score_batch(split.users, split.items),
+        drawn=scorer.score_batch(np.repeat(split.users, np.diff(indptr)), drawn),
+        negatives=negatives,
+        told=told is not None,
+    )
+
+
+def _lists(
+    scorer: Scorer, split: Split, known: Rows, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
+) -> list[UserList]:
+    """Give what each user knows and is recommended, and where the held-out items stand."""
+    item_ids, train = split.train.item_ids, split.train
+
+    def title(item: int) -> str:
+        item_id = item_ids[item] if isinstance(item_ids, list) else int(item_ids[item])
+        return titles.get(item_id, str(item_id))
+
+    lists = []
+    for user in users.tolist():
+        mine = np.flatnonzero(train.users == user)
+        if train.timestamps is not None:
+            mine = mine[np.argsort(train.timestamps[mine], kind="stable")][::-1]
+        exclude = take_rows(known, np.array([user]))
+        ids, probabilities = scorer.top_k(np.array([user]), k, exclude=exclude)
+        held = split.items[split.users == user]
+        ranks = scorer.rank_of(np.full(held.size, user), held, exclude=take_rows(known, np.full(held.size, user)))
+        best = [
+            (title(item), probability, item in held)
+            for item, probability in zip(ids[0].tolist(), probabilities[0].tolist(), strict=True)
+            if item >= 0
+        ]
+        lists.append(
+            UserList(
+                user=str(train.user_ids[user]),
+                history=[title(item) for item in train.items[mine[:_SHOWN]].tolist()],
+                known=exclude[1].size,
+                recommended=best,
+                held_out=[(title(item), rank + 1) for item, rank in zip(held.tolist(), ranks.tolist(), strict=True)],
+            )
+        )
+    return lists

@@ -1,0 +1,48 @@
+"""HTML pages, read as a browser reads them, and what every report has to be."""
+
+import re
+from html.parser import HTMLParser
+
+
+class Page(HTMLParser):
+    """Tags, ids and links; a tag that is closed out of turn fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids, self.links, self.texts = [], [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href"):
+                self.links.append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def stands_alone(html):
+    """Check that a report needs nothing but itself, by day and by night; give what it is made of."""
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    references = re.findall(r"url\(#([^)]+)\)", html) + [link.removeprefix("#") for link in page.links]
+    assert references, "charts refer to their own clip paths; without any the next line would check nothing"
+    assert set(references) <= set(page.ids)
+    assert not re.search(r"https?://|url\((?!#)|@import|<script", html)
+    assert "prefers-color-scheme: dark" in html
+    assert "#01020" not in html  # every colour is the page's own
+    return page
