@@ -115,7 +115,7 @@ def test_metrics_beside_references(made, html, model, split):
             assert f"Among {expected.protocol}." in unescape(html)
         assert f"<td>{full.overall['Coverage@10']:.1%}</td>" in html
     difference = everything["GMF"].per_user["NDCG@10"] - everything["itemknn"].per_user["NDCG@10"]
-    assert f"<tr><td>itemknn</td><td>{difference.mean():+.4f} (" in html
+    assert f"<td>itemknn</td><td>all\u00a0items</td><td>{difference.mean():+.4f} (" in html
 
 
 def test_popularity(made, html, split, tensors):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,11 +40,10 @@ class Comparison:
         """Give the section."""
         parts = [
             page.chart("Beside references", self.draw, wide=(7.4, 3.1), narrow=(4.0, 5.4)),
-            page.paragraph(
-                "Bars are means over users, with 95% intervals by the normal approximation, as behind ± below."
-            ),
+            page.paragraph("Bars are means over users, with 95% intervals by the normal approximation, as after ±."),
+            self._table(f"@{self.k}"),
             *self._differences(),
-            page.details("All metrics and cut-offs", self._table()),
+            page.details("All cut-offs", self._table()),
         ]
         return page.section("Beside references", *parts)
 
@@ -84,28 +84,26 @@ class Comparison:
             alone = "No reference stands beside the model: alone, its numbers do not tell whether they are good."
             return [page.paragraph(alone)]
         rows = []
-        for reference in references:
-            cells = []
-            for rankers in self.evaluations.values():
-                bounds = interval(rankers[model].per_user[metric] - rankers[reference].per_user[metric])
-                within = f" ({bounds.low:+.4f} to {bounds.high:+.4f})" if _is_defined(bounds) else ""
-                cells.append(f"{bounds.mean:+.4f}{within}")
-            rows.append((reference, *cells))
+        for reference, (among, rankers) in product(references, self.evaluations.items()):
+            bounds = interval(rankers[model].per_user[metric] - rankers[reference].per_user[metric])
+            within = _unbroken(f"({bounds.low:+.4f} to {bounds.high:+.4f})") if _is_defined(bounds) else ""
+            rows.append((reference, _unbroken(among), f"{bounds.mean:+.4f} {within}"))
         text = (
-            f"{metric} of {model} less that of each reference, the mean over users of their differences with its 95% "
+            f"{metric} of {model} minus that of each reference, the mean over users of their differences with its 95% "
             "interval: what users have in common cancels, which separate intervals do not show."
         )
-        return [page.paragraph(text), page.table(("less", *(f"among {among}" for among in self.evaluations)), rows)]
+        return [page.paragraph(text), page.table(("minus", "among", "difference"), rows)]
 
-    def _table(self) -> str:
+    def _table(self, suffix: str = "") -> str:
+        """Give the metrics whose names end so, each with its protocol."""
         rows: list[Sequence[str] | str] = []
         for among, rankers in self.evaluations.items():
             one = next(iter(rankers.values()))
             rows.append(f"Among {one.protocol}. {one.held_out:,} held-out items of {len(one.users):,} users.")
             rows += [
-                (metric, *(with_half(rankers[name].per_user[metric]) for name in self.rankers), among)
+                (metric, *(with_half(rankers[name].per_user[metric]) for name in self.rankers), _unbroken(among))
                 for metric in one.per_user
-                if not metric.startswith("Novelty")
+                if metric.endswith(suffix) and not metric.startswith("Novelty")
             ]
         return page.table(("metric", *self.rankers, "among"), rows)
 
@@ -119,3 +117,8 @@ def with_half(values: NDArray[np.float64], digits: int = 4) -> str:
 
 def _is_defined(bounds: Interval) -> bool:
     return bool(np.isfinite(bounds.low))
+
+
+def _unbroken(text: str) -> str:
+    """Keep a text on one line."""
+    return text.replace(" ", "\u00a0")
