@@ -16,7 +16,7 @@ TITLES = {3: "Éden, Le (1997)", 20: 'The "Big" | One'}
 LAYOUTS = {
     "movies.csv": b'movieId,title,genres\r\n20,"The ""Big"" | One",War\r\n3,"\xc3\x89den, Le (1997)",War\r\n7,,\r\n',
     "movies.dat": b'20::The "Big" | One::War|Drama\n3::\xc9den, Le (1997)::Drama\n\n8::Other::\n',
-    "marked.tsv": b'\xef\xbb\xbfat\tName\titem_id\n1997\t\xc3\x89den, Le (1997)\t3\n\n1999\t"The ""Big"" | One"\t20\n',
+    "marked.tsv": b'\xef\xbb\xbfitem_id\tat\tName\n3\t1997\t\xc3\x89den, Le (1997)\n\n20\t1999\t"The ""Big"" | One"\n',
     "bare.csv": b'3,"\xc9den, Le (1997)",Drama|War\n20,"The ""Big"" | One",War\n3,Again,\n',
 }
 
