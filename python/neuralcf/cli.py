@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", metavar="DATA", help=_SPLIT_DATA)
     _add_questions(evaluate)
     _add_protocol(evaluate)
+    _add_json(evaluate)
     _add_references(evaluate, [])
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
     evaluate.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("data", nargs="?", metavar="DATA", help=f"{_SPLIT_DATA}; not for .npz files")
     _add_questions(compare)
     _add_protocol(compare)
+    _add_json(compare)
 
     report = command(
         "report",
@@ -266,7 +268,6 @@ def _add_protocol(parser: Any) -> None:
         default="full",
         help="rank among the whole catalogue (default), or among 99 candidates: those of X, or drawn ones",
     )
-    _add_json(parser)
 
 
 def _add_data_options(parser: Any) -> None:
