@@ -383,12 +383,6 @@ impl Engine {
         &self.item_rows
     }
 
-    #[inline(always)]
-    pub(crate) fn item_row(&self, item: u32) -> &[Lanes] {
-        let len = self.network.row_len();
-        &self.item_rows[item as usize * len..][..len]
-    }
-
     /// `call` on no more threads than `pairs` scores are worth.
     pub(crate) fn sized<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
         let work = pairs.saturating_mul(self.network.multiply_adds() + 16);

@@ -40,7 +40,7 @@ impl Layout<'_> {
         let Network { h0, g, .. } = *self.network;
         let mut out = self.zeros("item rows", items.saturating_mul(self.network.row_len()))?;
         if let Some(table) = gmf {
-            self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), h0.next_multiple_of(LANES))?;
+            self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), self.network.item_gmf())?;
         }
         if let Some((table, layer)) = mlp {
             let project = |q: &[Lanes], to: &mut [Lanes]| self.isa.run(Project { layer, input: q, output: to });
@@ -93,13 +93,13 @@ impl Layout<'_> {
                 if watch.stopped(LANES * (h0 + g)) {
                     return Ok(());
                 }
-                let sixteen = rows.chunks_exact(row_len).map(|row| self.network.split_row(row));
+                let sixteen = rows.chunks_exact(row_len).map(<[Lanes]>::as_flattened);
                 let (first, gmf) = tile.split_at_mut(tile_len - g);
-                into_lanes(sixteen.clone().map(|(_, gmf)| gmf), gmf);
+                into_lanes(sixteen.clone().map(|row| &row[self.network.item_gmf()..][..g]), gmf);
                 match integers {
-                    None => into_lanes(sixteen.map(|(first, _)| first), first),
+                    None => into_lanes(sixteen.map(|row| &row[..h0]), first),
                     Some(integers) => {
-                        into_lanes(sixteen.map(|(first, _)| first), &mut features);
+                        into_lanes(sixteen.map(|row| &row[..h0]), &mut features);
                         self.isa.run(Quantise { scale: integers.scale(), features: &features, pairs: first });
                     }
                 }
@@ -117,7 +117,7 @@ impl Layout<'_> {
         let row_len = self.network.row_len();
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
         let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
-        let gmf = &items[self.network.h0.next_multiple_of(LANES)..][..self.network.g];
+        let gmf = &items[self.network.item_gmf()..][..self.network.g];
         let ranges = Ranges {
             items: highest(&items),
             users: highest(&users),

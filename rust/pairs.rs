@@ -2,15 +2,15 @@
 
 use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result};
-use crate::kernel::network::{Pairs, Scratch};
+use crate::kernel::network::{Pairs, Scratch, Sixteen};
 use crate::kernel::{Kernel, LANES, Simd};
 use crate::pool::{Call, Watch};
 
 /// Pairs that one task scores.
 const PAIRS_PER_TASK: usize = 2048;
 
-/// How many pairs before its turn a row is asked for.
-const AHEAD: usize = 48;
+/// How many groups of sixteen pairs before its turn a row is asked for.
+const AHEAD: usize = 3;
 
 impl Engine {
     /// The score of row `r`'s user and `items[r]`, for each row.
@@ -82,34 +82,31 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
     fn run<S: Simd>(self, s: S) {
         let Many { engine, user_of, users, items, logits, watch, scratch } = self;
         let network = &engine.network;
-        let last = items.len().saturating_sub(1);
-        for (group, logits) in logits.chunks_mut(LANES).enumerate() {
+        let (user_rows, item_rows, row_len) = (users.rows(), engine.item_rows(), network.row_len());
+        let groups = items.len().div_ceil(LANES);
+        let mut located = [Sixteen::default(); AHEAD + 1]; // a ring: group n at n modulo its length
+        for n in 0..groups + AHEAD {
+            if n < groups {
+                let group = &mut located[n % (AHEAD + 1)];
+                for lane in 0..LANES {
+                    let pair = (n * LANES + lane).min(items.len() - 1); // the lanes behind the end repeat the last pair
+                    let (user, item) = (users.position(user_of(pair)) * row_len, items[pair] as usize * row_len);
+                    (group.users[lane], group.items[lane]) = (user, item);
+                    for line in 0..row_len {
+                        s.prefetch(&user_rows[user + line]);
+                        s.prefetch(&item_rows[item + line]);
+                    }
+                }
+            }
+            let Some(group) = n.checked_sub(AHEAD) else { continue };
             if watch.stopped(LANES * network.multiply_adds()) {
                 return;
             }
-            let first = group * LANES;
-            let soon = (first + AHEAD).min(items.len())..(first + AHEAD + LANES).min(items.len());
-            for at in soon {
-                let (item, user) = (engine.item_row(items[at]), users.row(user_of(at)));
-                for line in 0..network.row_len() {
-                    s.prefetch(&item[line]);
-                    s.prefetch(&user[line]);
-                }
-            }
-            let mut sixteen = Pairs {
-                network,
-                user_rows: users.rows(),
-                item_rows: engine.item_rows(),
-                users: [0; LANES],
-                items: [0; LANES],
-                scratch,
-            };
-            for lane in 0..LANES {
-                let pair = (first + lane).min(last); // the lanes behind the end repeat the last pair
-                sixteen.users[lane] = users.position(user_of(pair));
-                sixteen.items[lane] = items[pair] as usize;
-            }
-            logits.copy_from_slice(&sixteen.run(s)[..logits.len()]);
+            let at = &located[group % (AHEAD + 1)];
+            let sixteen = Pairs { network, user_rows, item_rows, at, scratch }.run(s);
+            let to = &mut logits[group * LANES..];
+            let len = to.len().min(LANES);
+            to[..len].copy_from_slice(&sixteen[..len]);
         }
     }
 }

@@ -78,11 +78,22 @@ impl Network {
         self.h0.div_ceil(LANES) + self.g.div_ceil(LANES)
     }
 
-    /// The first-layer part and the GMF part of a row.
+    /// The first-layer part and the GMF part of a user's row.
     #[inline(always)]
     pub(crate) fn split_row<'a>(&self, row: &'a [Lanes]) -> (&'a [f32], &'a [f32]) {
         let (first, gmf) = row.split_at(self.h0.div_ceil(LANES));
         (&first.as_flattened()[..self.h0], &gmf.as_flattened()[..self.g])
+    }
+
+    /// Where in an item's row its GMF features begin. Where they fill half a line or less they lie in its second half, a user's in
+    /// the first: the sum of both lines has them all, and pairs need a single transposition.
+    pub(crate) fn item_gmf(&self) -> usize {
+        self.h0.next_multiple_of(LANES) + if self.shares_a_line() { LANES / 2 } else { 0 }
+    }
+
+    #[inline(always)]
+    fn shares_a_line(&self) -> bool {
+        (1..=LANES / 2).contains(&self.g)
     }
 
     /// Multiply-adds for one pair.
@@ -408,11 +419,17 @@ pub(crate) struct Pairs<'a> {
     pub(crate) network: &'a Network,
     pub(crate) user_rows: &'a [Lanes],
     pub(crate) item_rows: &'a [Lanes],
-    /// Which row of `user_rows` each lane's user has.
-    pub(crate) users: [usize; LANES],
-    /// Which row of `item_rows` each lane's item has.
-    pub(crate) items: [usize; LANES],
+    pub(crate) at: &'a Sixteen,
     pub(crate) scratch: &'a mut Scratch,
+}
+
+/// Where the rows of sixteen pairs begin, a lane each.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sixteen {
+    /// In the users' rows.
+    pub(crate) users: [usize; LANES],
+    /// In the items' rows.
+    pub(crate) items: [usize; LANES],
 }
 
 impl Kernel for Pairs<'_> {
@@ -420,13 +437,23 @@ impl Kernel for Pairs<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Lanes {
-        let Pairs { network, user_rows, item_rows, users, items, scratch } = self;
-        let (first_len, row_len) = (network.h0.div_ceil(LANES), network.row_len());
-        let user = each_lane!(l => users[l] * row_len);
-        let item = each_lane!(l => items[l] * row_len);
+        let Pairs { network, user_rows, item_rows, at: Sixteen { users: user, items: item }, scratch } = self;
+        let first_len = network.h0.div_ceil(LANES);
 
         let mut logits = s.splat(network.output_bias);
-        for block in 0..network.g.div_ceil(LANES) {
+        if network.shares_a_line() {
+            // (Adding the other row's +0 makes a -0 positive. Only the sign of a zero logit could tell, and -0 is no logit.)
+            let sum = s.transpose(each_lane!(l => {
+                s.add(s.load(&item_rows[item[l] + first_len]), s.load(&user_rows[user[l] + first_len]))
+            }));
+            for j in 0..LANES / 2 {
+                if j < network.g {
+                    logits = s.fma(sum[j], sum[LANES / 2 + j], logits);
+                }
+            }
+        }
+        let blocks = if network.shares_a_line() { 0 } else { network.g.div_ceil(LANES) };
+        for block in 0..blocks {
             let at = first_len + block;
             let q = s.transpose(each_lane!(l => s.load(&item_rows[item[l] + at])));
             let mut q_by_feature = [[0.0; LANES]; LANES];
