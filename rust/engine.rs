@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use crate::choose::{Candidate, int16_pays};
 use crate::error::{Error, Result, reserve};
 use crate::filter::Csr;
 use crate::format::{Kind, Model, Range, Table};
 use crate::kernel::bounds::Integers;
+use crate::kernel::integer::Width;
 use crate::kernel::network::{Network, Packed, Scratch};
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::{Aligned, IntegerIsa, Isa, Lanes};
 use crate::layout::{Layout, Projection};
 use crate::pool::{self, Call};
-
-/// Items from which on a scan in integers pays: fewer are soon scanned, and a larger share of them lies near the k-th best.
-const MANY_ITEMS: usize = 1024;
 
 /// Work for which a thread is worth waking: some 50 us of multiply-adds.
 const WORTH_A_THREAD: usize = 2_500_000;
@@ -49,13 +48,16 @@ pub struct Engine {
 /// How the catalogue is scanned. The answers are the same, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// As int16 where that pays: a catalogue and a second hidden layer large enough.
+    /// In the integers that pay for the model, if any: a catalogue and a second hidden layer large enough, estimates good enough.
     Auto,
     /// In float32.
     Float32,
     /// In int16 with a proven bound of the error, and in float32 what the bound leaves open. For models without a hidden layer after
     /// the first and for instruction sets where integers are not faster, in float32.
     Int16,
+    /// In int8 with a proven bound, and in int16 for users to whom that does not apply or for whom it leaves too much open. For models
+    /// and instruction sets as with [`Pass::Int16`], in float32.
+    Int8,
 }
 
 /// Whether a score is a logit or a probability. Order is always by logit.
@@ -204,17 +206,40 @@ impl Engine {
         let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
-        let wanted = match pass {
-            Pass::Auto => num_items >= MANY_ITEMS && integers_pay(&network),
+        let integer_isa = IntegerIsa::of(isa).first().copied().filter(|_| match pass {
+            Pass::Auto => int16_pays(&network, num_items),
             Pass::Float32 => false,
-            Pass::Int16 => true,
-        };
-        let integer_isa = IntegerIsa::of(isa).first().copied().filter(|_| wanted);
-        let integers = match integer_isa {
-            Some(with) => layout.integers(with.block(), &item_rows, &user_rows)?.map(|integers| (with, integers)),
+            Pass::Int16 | Pass::Int8 => true,
+        });
+        let mut integers = match integer_isa {
+            Some(with) => {
+                let bytes = pass == Pass::Int8 || pass == Pass::Auto && with.prefers_bytes();
+                layout.integers(with.block(), bytes, &item_rows, &user_rows)?.map(|integers| (with, integers))
+            }
             None => None,
         };
-        let item_tiles = layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
+        let mut item_tiles =
+            layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
+        if let Some(both) = &mut integers
+            && both.1.int8.is_some()
+            && pass == Pass::Auto
+        {
+            let candidate = Candidate {
+                isa,
+                network: &network,
+                integers: both,
+                items: num_items,
+                item_tiles: &item_tiles,
+                item_rows: &item_rows,
+                user_rows: &user_rows,
+                call,
+            };
+            if !candidate.int8_pays()? {
+                both.1.int8 = None;
+                drop(item_tiles);
+                item_tiles = layout.item_tiles(num_items, &item_rows, Some(&both.1))?;
+            }
+        }
         Ok(Engine {
             isa,
             kind: parts.kind,
@@ -256,7 +281,17 @@ impl Engine {
 
     /// How it scans the catalogue: never [`Pass::Auto`].
     pub fn pass(&self) -> Pass {
-        if self.integers.is_some() { Pass::Int16 } else { Pass::Float32 }
+        match (&self.integers, self.width()) {
+            (None, _) => Pass::Float32,
+            (Some(_), Width::Int16) => Pass::Int16,
+            (Some(_), Width::Int8) => Pass::Int8,
+        }
+    }
+
+    /// The integers in which a scan begins, where it is one in integers.
+    pub(crate) fn width(&self) -> Width {
+        let bytes = self.integers.as_ref().is_some_and(|(_, integers)| integers.int8.is_some());
+        if bytes { Width::Int8 } else { Width::Int16 }
     }
 
     /// The metadata of the file it was read from.
@@ -395,13 +430,6 @@ impl Engine {
             self.isa.run(Sigmoid(logits));
         }
     }
-}
-
-/// Integers halve the second layer's cost and raise that of its surroundings: it has to be large, and most of the work.
-fn integers_pay(network: &Network) -> bool {
-    const LARGE: usize = 256;
-    let second = network.layers.first().map_or(0, |layer| layer.inputs * layer.outputs);
-    second >= LARGE && 2 * second >= network.multiply_adds()
 }
 
 /// The whole-array check first, in a form that the compiler vectorises; the search for the culprit only when there is one.

@@ -3,7 +3,9 @@
 use crate::error::Result;
 use crate::format::Table;
 use crate::kernel::bounds::{Integers, Ranges};
-use crate::kernel::integer::Quantise;
+use crate::kernel::int8::Int8;
+use crate::kernel::int16::Int16;
+use crate::kernel::integer::Width;
 use crate::kernel::network::{Network, Packed, Project};
 use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
@@ -11,8 +13,9 @@ use crate::pool::Call;
 /// Tiles that one task of loading handles.
 const TILES_PER_TASK: usize = 256;
 
-/// Users by whom the scales of integers are chosen.
-const SAMPLE: usize = 64;
+/// Users and items by whom the scales of integers are chosen.
+const SOME_USERS: usize = 64;
+const SOME_ITEMS: usize = 4096;
 
 /// Makes tiles and rows.
 pub(crate) struct Layout<'a> {
@@ -84,7 +87,7 @@ impl Layout<'_> {
     pub(crate) fn item_tiles(&self, items: usize, rows: &[Lanes], integers: Option<&Integers>) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
         let row_len = self.network.row_len();
-        let tile_len = integers.map_or(self.network.tile_len(), Integers::tile_len);
+        let tile_len = integers.map_or(self.network.tile_len(), |integers| integers.lines().len());
         let mut out = self.zeros("item tiles", items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
             let mut features = vec![[0.0; LANES]; h0];
@@ -94,14 +97,20 @@ impl Layout<'_> {
                     return Ok(());
                 }
                 let sixteen = rows.chunks_exact(row_len).map(<[Lanes]>::as_flattened);
-                let (first, gmf) = tile.split_at_mut(tile_len - g);
-                into_lanes(sixteen.clone().map(|row| &row[self.network.item_gmf()..][..g]), gmf);
-                match integers {
-                    None => into_lanes(sixteen.map(|row| &row[..h0]), first),
-                    Some(integers) => {
-                        into_lanes(sixteen.map(|row| &row[..h0]), &mut features);
-                        self.isa.run(Quantise { scale: integers.scale(), features: &features, pairs: first });
-                    }
+                let first = sixteen.clone().map(|row| &row[..h0]);
+                let gmf = sixteen.map(|row| &row[self.network.item_gmf()..][..g]);
+                let Some(integers) = integers else {
+                    into_lanes(first, &mut tile[..h0]);
+                    into_lanes(gmf, &mut tile[h0..]);
+                    continue;
+                };
+                let lines = integers.lines();
+                into_lanes(first, &mut features);
+                into_lanes(gmf, &mut tile[lines.gmf()]);
+                self.isa.run(integers.int16.quantise(&features, &mut tile[lines.words(Width::Int16)]));
+                if let Some(int8) = &integers.int8 {
+                    let (bytes, rest) = tile.split_at_mut(lines.bytes);
+                    self.isa.run(int8.quantise(&features, bytes, &mut rest[lines.gmf]));
                 }
             }
             Ok(())
@@ -109,12 +118,18 @@ impl Layout<'_> {
         Ok(out)
     }
 
-    /// The second layer in integers, in blocks of at most `block` outputs, good for these items and users.
-    pub(crate) fn integers(&self, block: usize, item_rows: &[Lanes], user_rows: &[Lanes]) -> Result<Option<Integers>> {
+    /// The second layer in integers, in blocks of at most `block` outputs, good for these items and users; in int16, and with `bytes`
+    /// also in int8.
+    pub(crate) fn integers(
+        &self,
+        block: usize,
+        bytes: bool,
+        item_rows: &[Lanes],
+        user_rows: &[Lanes],
+    ) -> Result<Option<Integers>> {
         if self.network.layers.is_empty() {
             return Ok(None);
         }
-        let row_len = self.network.row_len();
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
         let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
         let gmf = &items[self.network.item_gmf()..][..self.network.g];
@@ -122,11 +137,19 @@ impl Layout<'_> {
             items: highest(&items),
             users: highest(&users),
             gmf: gmf.iter().map(|&[low, high]| high.max(-low)).collect(),
+            some_items: self.some_rows(item_rows, SOME_ITEMS).map(|(first, _)| first).collect(),
+            some_users: self.some_rows(user_rows, SOME_USERS).collect(),
         };
-        let rows = user_rows.chunks_exact(row_len);
-        let step = rows.len().div_ceil(SAMPLE);
-        let sample: Vec<_> = rows.step_by(step).map(|row| self.network.split_row(row)).collect();
-        Ok(Integers::new(self.network, &ranges, &sample, block))
+        let Some(int16) = Int16::new(self.network, &ranges, block) else { return Ok(None) };
+        let int8 = if bytes { Int8::new(self.network, &ranges, block) } else { None };
+        Ok(Some(Integers { int16, int8 }))
+    }
+
+    /// At most `most` of the rows, spread over all of them.
+    fn some_rows<'r>(&self, rows: &'r [Lanes], most: usize) -> impl Iterator<Item = (&'r [f32], &'r [f32])> {
+        let rows = rows.chunks_exact(self.network.row_len());
+        let step = rows.len().div_ceil(most);
+        rows.step_by(step).map(|row| self.network.split_row(row))
     }
 
     /// The lowest and highest value at each position of the rows.

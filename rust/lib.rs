@@ -1,5 +1,6 @@
 //! NeuralCF: neural collaborative filtering (GMF, MLP, NeuMF; He et al., WWW 2017), scored exactly and fast on CPUs.
 
+mod choose;
 mod engine;
 mod error;
 pub mod filter;

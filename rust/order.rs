@@ -80,6 +80,13 @@ impl Selection {
         }
     }
 
+    /// Makes the threshold as high as what has been shown allows.
+    pub(crate) fn tighten(&mut self) {
+        if self.kept.len() >= self.k {
+            self.cut();
+        }
+    }
+
     #[cold]
     fn cut(&mut self) {
         let (_, &mut last, _) = self.kept.select_nth_unstable(self.k - 1);

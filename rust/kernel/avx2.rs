@@ -13,7 +13,7 @@ pub(crate) struct Avx2(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Halves(__m256, __m256);
 
-/// Lanes 0..8 and 8..16, of two int16 or one int32 each.
+/// Lanes 0..8 and 8..16, of four bytes, two int16 or one int32 each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerHalves(__m256i, __m256i);
 
@@ -110,20 +110,20 @@ impl Simd for Avx2 {
 }
 
 impl IntegerSimd for Avx2 {
-    type Pairs = IntegerHalves;
+    type Words = IntegerHalves;
     type Sums = IntegerHalves;
     /// One less than in float32: a product needs a register before it is added.
     const SUMS: usize = 5;
 
     #[inline(always)]
-    fn splat_pair(self, pair: u32) -> IntegerHalves {
+    fn splat_word(self, word: u32) -> IntegerHalves {
         // SAFETY: `self` proves AVX2.
-        let half = unsafe { _mm256_set1_epi32(pair as i32) };
+        let half = unsafe { _mm256_set1_epi32(word as i32) };
         IntegerHalves(half, half)
     }
 
     #[inline(always)]
-    fn load_pairs(self, from: &Lanes) -> IntegerHalves {
+    fn load_words(self, from: &Lanes) -> IntegerHalves {
         let (low, high) = from.split_at(8);
         // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the load asks for no alignment.
         let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
@@ -139,14 +139,32 @@ impl IntegerSimd for Avx2 {
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> IntegerHalves {
-        self.splat_pair(0)
+    fn subtract_relu(self, a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+        // SAFETY: `self` proves AVX2. (The subtraction saturates at zero.)
+        let low = unsafe { _mm256_subs_epu8(a.0, b.0) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_subs_epu8(a.1, b.1) };
+        IntegerHalves(low, high)
     }
 
     #[inline(always)]
-    fn dot(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+    fn zero_sums(self) -> IntegerHalves {
+        self.splat_word(0)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
         // SAFETY: `self` proves AVX2.
-        unsafe { dot(a, b, sums) }
+        unsafe { dot_pairs(a, b, sums) }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+        // SAFETY: `self` proves AVX2.
+        let low = unsafe { dot_bytes(a.0, b.0, sums.0) };
+        // SAFETY: as above.
+        let high = unsafe { dot_bytes(a.1, b.1, sums.1) };
+        IntegerHalves(low, high)
     }
 
     #[inline(always)]
@@ -181,10 +199,22 @@ fn add_relu(a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot(a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+fn dot_pairs(a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
     let low = _mm256_add_epi32(sums.0, _mm256_madd_epi16(a.0, b.0));
     let high = _mm256_add_epi32(sums.1, _mm256_madd_epi16(a.1, b.1));
     IntegerHalves(low, high)
+}
+
+/// Through int16, the bytes at even places and those at odd ones: `vpmaddubsw` would saturate.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_bytes(a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
+    let even = _mm256_madd_epi16(
+        _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)),
+        _mm256_and_si256(b, _mm256_set1_epi16(0xff)),
+    );
+    let odd = _mm256_madd_epi16(_mm256_srai_epi16::<8>(a), _mm256_srli_epi16::<8>(b));
+    _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -93,18 +93,18 @@ fn run<const VNNI: bool, K: Kernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
 }
 
 impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
-    type Pairs = __m512i;
+    type Words = __m512i;
     type Sums = __m512i;
     const SUMS: usize = 16;
 
     #[inline(always)]
-    fn splat_pair(self, pair: u32) -> __m512i {
+    fn splat_word(self, word: u32) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_set1_epi32(pair as i32) }
+        unsafe { _mm512_set1_epi32(word as i32) }
     }
 
     #[inline(always)]
-    fn load_pairs(self, from: &Lanes) -> __m512i {
+    fn load_words(self, from: &Lanes) -> __m512i {
         // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load asks for no alignment.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
     }
@@ -116,18 +116,35 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> __m512i {
-        self.splat_pair(0)
+    fn subtract_relu(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512BW. (The subtraction saturates at zero.)
+        unsafe { _mm512_subs_epu8(a, b) }
     }
 
     #[inline(always)]
-    fn dot(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    fn zero_sums(self) -> __m512i {
+        self.splat_word(0)
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
         if VNNI {
             // SAFETY: `self` proves AVX-512 VNNI.
             unsafe { _mm512_dpwssd_epi32(sums, a, b) }
         } else {
             // SAFETY: `self` proves AVX-512BW.
             unsafe { multiply_then_add(a, b, sums) }
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-512 VNNI. (The unsigned bytes come first.)
+            unsafe { _mm512_dpbusd_epi32(sums, b, a) }
+        } else {
+            // SAFETY: `self` proves AVX-512BW.
+            unsafe { multiply_bytes_then_add(a, b, sums) }
         }
     }
 
@@ -169,6 +186,15 @@ fn add_relu(a: __m512i, b: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn multiply_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
     _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
+}
+
+/// Through int16, the bytes at even places and those at odd ones: `vpmaddubsw` would saturate.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn multiply_bytes_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    let even = (_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a)), _mm512_and_si512(b, _mm512_set1_epi16(0xff)));
+    let odd = (_mm512_srai_epi16::<8>(a), _mm512_srli_epi16::<8>(b));
+    multiply_then_add(even.0, even.1, multiply_then_add(odd.0, odd.1, sums))
 }
 
 /// Four steps, each doubling the size of the squares that are in place: pairs, quads, and two of whole 128-bit parts.

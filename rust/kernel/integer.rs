@@ -1,100 +1,156 @@
-//! The second layer in integers: an estimate of the logits at about half the cost of the float32 scan. [`super::bounds`] says how
-//! far from the float32 logits it can be.
+//! The second layer in integers: an estimate of the logits at a half or a quarter of the multiply-adds' cost. [`super::int16`] and
+//! [`super::int8`] choose the scales, and say how far from the float32 logits it can be.
 //!
-//! `S` and `T[o]` scale what is rounded to int16: `a = round(S A)`, `b = round(S B)`, `w[o, k] = round(T[o] W[o, k])`. Then
-//! `x[k] = max(a[k] + b[k], 0)`, `sum[o] = w[o, :] . x` in int32, and `h[o] = relu(fma(sum[o], 1 / (S T[o]), bias[o]))`; all else is
-//! the float32 arithmetic of [`super::network`].
+//! - *int16*: `a = round(S A)`, `b = round(S B)`, `x[k] = max(a[k] + b[k], 0)`.
+//! - *int8*: `a` and `t` are unsigned bytes, the item's value and the height under which the user does not see it, and
+//!   `x[k] = max(a[k] - t[k], 0)`.
 //!
-//! A tile is sixteen items: a line for each pair of features, `a[2p]` and `a[2p + 1]` of the first item, of the second, ..., and then
-//! the GMF features in float32, a line each. Pairs of int16 are kept in the bits of float32 values, so that a tile is one array.
+//! In both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o], bias[o]))`; all
+//! else is the float32 arithmetic of [`super::network`].
+//!
+//! A word of 32 bits holds two or four values of neighbouring features. In a tile, sixteen items, a word takes a line, one word for
+//! each item; it is kept in the bits of float32 values, so that a tile is one array. [`TileLines`] says what lies where.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
 
+use std::ops::Range;
+
 use super::network::{Activations, Network, Output, Scratch, Sink, block_size, hidden_after};
-use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
+use super::{IntegerKernel, IntegerSimd, Lanes};
 
-/// `round(scale * x)`, kept within int16; to nearest where the floats are the standard ones.
-#[inline(always)]
-pub(super) fn quantise(scale: f32, x: f32) -> i16 {
-    /// Added to a small number, it leaves the nearest integer in the low bits.
-    const TO_INTEGER: f64 = (3u64 << 51) as f64;
-    let exact = f64::from(scale) * f64::from(x); // 48 bits, so exact
-    (exact.clamp(i16::MIN.into(), i16::MAX.into()) + TO_INTEGER).to_bits() as i16
+/// What a word holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// Four bytes.
+    Int8,
+    /// Two int16.
+    Int16,
 }
 
-/// Two int16 values in one lane.
-#[inline(always)]
-pub(super) fn pair(first: i16, second: i16) -> u32 {
-    u32::from(first as u16) | u32::from(second as u16) << 16
+impl Width {
+    /// Values in a word.
+    pub(super) const fn per_word(self) -> usize {
+        match self {
+            Width::Int8 => 4,
+            Width::Int16 => 2,
+        }
+    }
+
+    /// Words for `features` values; the last is filled up with zeros.
+    pub(super) const fn words(self, features: usize) -> usize {
+        features.div_ceil(self.per_word())
+    }
+
+    /// `value` at place `at` of a word that is zero elsewhere.
+    #[inline(always)]
+    pub(super) const fn place(self, value: u64, at: usize) -> u32 {
+        match self {
+            Width::Int8 => (value as u8 as u32) << (8 * at),
+            Width::Int16 => (value as u16 as u32) << (16 * at),
+        }
+    }
+
+    /// `values` in words.
+    pub(super) fn pack(self, values: &[i16]) -> Vec<u32> {
+        let word = |few: &[i16]| few.iter().enumerate().fold(0, |word, (at, &x)| word | self.place(x as u64, at));
+        values.chunks(self.per_word()).map(word).collect()
+    }
 }
 
-/// A layer's weights in int16, packed like [`super::network::Packed`] but for pairs of inputs.
+/// A layer's weights in integers, packed like [`super::network::Packed`] but for words of inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct IntegerLayer {
-    /// Pairs of inputs; the last is filled up with a zero.
-    pub(super) pairs: usize,
+    pub(super) width: Width,
+    /// Words of inputs.
+    pub(super) words: usize,
     block: usize,
     weight: Vec<u32>,
-    /// `1 / (S T[o])`.
+    /// What a sum is multiplied with.
     scale: Vec<f32>,
-    bias: Vec<f32>,
 }
 
 impl IntegerLayer {
     /// Packs `weight`, `[outputs, inputs]`, for blocks of at most `most` outputs.
-    pub(super) fn new(inputs: usize, weight: &[i16], scale: Vec<f32>, bias: &[f32], most: usize) -> Self {
-        let (pairs, outputs) = (inputs.div_ceil(2), bias.len());
-        let block = block_size(outputs, most);
-        let at = |o: usize, k: usize| if k < inputs { weight[o * inputs + k] } else { 0 };
-        let mut packed = Vec::with_capacity(pairs * outputs);
-        for first in (0..outputs).step_by(block) {
-            for p in 0..pairs {
-                packed.extend((first..outputs.min(first + block)).map(|o| pair(at(o, 2 * p), at(o, 2 * p + 1))));
-            }
+    pub(super) fn new(width: Width, weight: &[i16], scale: Vec<f32>, most: usize) -> Self {
+        let outputs = scale.len();
+        let inputs = weight.len() / outputs;
+        let (words, block) = (width.words(inputs), block_size(outputs, most));
+        let rows: Vec<Vec<u32>> = weight.chunks_exact(inputs).map(|row| width.pack(row)).collect();
+        let mut packed = Vec::with_capacity(words * outputs);
+        for block in rows.chunks(block) {
+            (0..words).for_each(|p| packed.extend(block.iter().map(|row| row[p])));
         }
-        IntegerLayer { pairs, block, weight: packed, scale, bias: bias.to_vec() }
+        IntegerLayer { width, words, block, weight: packed, scale }
     }
 
     pub(super) fn nbytes(&self) -> usize {
-        size_of_val(&self.weight[..]) + size_of_val(&self.scale[..]) + size_of_val(&self.bias[..])
+        size_of_val(&self.weight[..]) + size_of_val(&self.scale[..])
     }
 }
 
-/// Makes a tile of sixteen items from their float32 features.
-pub(crate) struct Quantise<'a> {
-    /// `S`.
-    pub(crate) scale: f32,
-    /// One for each feature of the first layer.
-    pub(crate) features: &'a [Lanes],
-    /// One for each pair of them.
-    pub(crate) pairs: &'a mut [Lanes],
+/// Where the lines of a tile lie: the bytes of the first layer, the GMF features in float32, the spread of the int8 estimates
+/// (these two only where there are bytes), the int16 values. What either pass reads lies together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TileLines {
+    /// Lines of bytes; 0 where there is no pass in int8.
+    pub(crate) bytes: usize,
+    /// Lines of GMF features.
+    pub(crate) gmf: usize,
+    /// Lines of int16.
+    pub(crate) pairs: usize,
 }
 
-impl Kernel for Quantise<'_> {
-    type Output = ();
+impl TileLines {
+    pub(crate) fn len(self) -> usize {
+        self.reads(Width::Int8).end + self.pairs
+    }
 
-    #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
-        let nothing = [0.0; LANES];
-        for p in 0..self.pairs.len() {
-            let (first, second) = (&self.features[2 * p], self.features.get(2 * p + 1).unwrap_or(&nothing));
-            for l in 0..LANES {
-                let bits = pair(quantise(self.scale, first[l]), quantise(self.scale, second[l]));
-                self.pairs[p][l] = f32::from_bits(bits);
-            }
+    pub(crate) fn gmf(self) -> Range<usize> {
+        self.bytes..self.bytes + self.gmf
+    }
+
+    /// The line of spreads.
+    pub(crate) fn spread(self) -> Option<usize> {
+        (self.bytes > 0).then_some(self.bytes + self.gmf)
+    }
+
+    pub(crate) fn words(self, width: Width) -> Range<usize> {
+        match width {
+            Width::Int8 => 0..self.bytes,
+            Width::Int16 => self.reads(Width::Int8).end..self.len(),
+        }
+    }
+
+    /// All that a pass reads.
+    pub(crate) fn reads(self, width: Width) -> Range<usize> {
+        match width {
+            Width::Int8 => 0..self.bytes + self.gmf + usize::from(self.bytes > 0),
+            Width::Int16 => self.bytes..self.len(),
         }
     }
 }
 
-/// Estimates of the logits of one user and the items of some tiles, and which of them reach a threshold.
+/// A user's side of an estimate.
+#[derive(Debug, Clone)]
+pub(crate) struct IntegerUser {
+    /// The first-layer features: `b` in int16, `t` in bytes.
+    pub(crate) words: Vec<u32>,
+    /// The second layer's biases, corrected for what is known of the user's rounding.
+    pub(crate) bias: Vec<f32>,
+    /// An estimate and the float32 logit differ by this at most, and by the item's spread.
+    pub(crate) error: f64,
+}
+
+/// Estimates of the logits of one user and the items of some tiles, each raised by the item's spread, and which of them reach a
+/// threshold.
 pub(crate) struct Estimate<'a> {
     pub(crate) network: &'a Network,
     pub(crate) layer: &'a IntegerLayer,
+    pub(crate) lines: TileLines,
     pub(crate) tiles: &'a [Lanes],
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
-    /// The user's first-layer features, in pairs.
-    pub(crate) user: &'a [u32],
+    pub(crate) user: &'a IntegerUser,
     /// The user's GMF features.
     pub(crate) gmf: &'a [f32],
     pub(crate) threshold: f32,
@@ -110,14 +166,25 @@ impl IntegerKernel for Estimate<'_> {
 
     #[inline(always)]
     fn run<S: IntegerSimd>(self, s: S) {
-        let Estimate { network, layer, user, gmf, scratch, .. } = self;
-        let tile_len = layer.pairs + gmf.len();
-        for t in 0..self.tiles.len() / tile_len {
-            let ahead = self.ahead.get(t * tile_len..).unwrap_or_default();
-            for line in ahead.iter().take(tile_len) {
+        match self.layer.width {
+            Width::Int8 => self.scan::<S, true>(s),
+            Width::Int16 => self.scan::<S, false>(s),
+        }
+    }
+}
+
+impl Estimate<'_> {
+    #[inline(always)]
+    fn scan<S: IntegerSimd, const BYTES: bool>(self, s: S) {
+        let Estimate { network, layer, lines, user, gmf, scratch, .. } = self;
+        let (len, words, reads) = (lines.len(), lines.words(layer.width), lines.reads(layer.width));
+        for t in 0..self.tiles.len() / len {
+            let ahead = self.ahead.get(t * len..).unwrap_or_default();
+            for line in ahead.get(reads.clone()).unwrap_or_default() {
                 s.prefetch(line);
             }
-            let (items, items_gmf) = self.tiles[t * tile_len..][..tile_len].split_at(layer.pairs);
+            let tile = &self.tiles[t * len..][..len];
+            let (items, items_gmf) = (&tile[words.clone()], &tile[lines.gmf()]);
             let mut logits = s.splat(network.output_bias);
             for j in 0..gmf.len() {
                 logits = s.fma(s.splat(gmf[j]), s.load(&items_gmf[j]), logits);
@@ -125,13 +192,14 @@ impl IntegerKernel for Estimate<'_> {
             let deeper = &network.layers[1..];
             if deeper.is_empty() {
                 let mut output = Output { weight: &network.output_weight, logits };
-                second(s, layer, items, user, &mut output);
+                second::<S, BYTES>(s, layer, items, user, &mut output);
                 logits = output.logits;
             } else {
-                second(s, layer, items, user, &mut Activations(&mut scratch.to));
+                second::<S, BYTES>(s, layer, items, user, &mut Activations(&mut scratch.to));
                 logits = hidden_after(s, network, deeper, logits, scratch);
             }
-            let logits = s.add(logits, s.splat(0.0));
+            let spread = if BYTES { s.load(&tile[reads.end - 1]) } else { s.splat(0.0) };
+            let logits = s.add(logits, spread);
             s.store(logits, &mut self.estimates[t]);
             self.hits[t] = s.at_least(logits, s.splat(self.threshold));
         }
@@ -140,17 +208,27 @@ impl IntegerKernel for Estimate<'_> {
 
 /// The first layer's addition and ReLU, and the second layer, block after block into `sink`.
 #[inline(always)]
-fn second<S: IntegerSimd>(s: S, layer: &IntegerLayer, items: &[Lanes], user: &[u32], sink: &mut impl Sink<S>) {
-    let outputs = layer.bias.len();
+fn second<S: IntegerSimd, const BYTES: bool>(
+    s: S,
+    layer: &IntegerLayer,
+    items: &[Lanes],
+    user: &IntegerUser,
+    sink: &mut impl Sink<S>,
+) {
+    let outputs = user.bias.len();
     let mut weight = &layer.weight[..];
     let mut first = 0;
     while first < outputs {
         let n = layer.block.min(outputs - first);
-        let (block, rest) = weight.split_at(n * layer.pairs);
+        let (block, rest) = weight.split_at(n * layer.words);
+        let (scale, bias) = (&layer.scale[first..first + n], &user.bias[first..first + n]);
         macro_rules! of_size {
             ($($n:literal)*) => {
                 match n {
-                    $($n => block_of::<S, $n>(s, layer, block, items, user, first, sink),)*
+                    $($n => {
+                        let sums = block_of::<S, BYTES, $n>(s, block, scale, bias, items, &user.words);
+                        sink.take(s, first, sums);
+                    })*
                     _ => unreachable!("a block has at most 16 outputs"),
                 }
             };
@@ -162,31 +240,101 @@ fn second<S: IntegerSimd>(s: S, layer: &IntegerLayer, items: &[Lanes], user: &[u
 }
 
 #[inline(always)]
-fn block_of<S: IntegerSimd, const N: usize>(
+fn block_of<S: IntegerSimd, const BYTES: bool, const N: usize>(
     s: S,
-    layer: &IntegerLayer,
     weight: &[u32],
+    scale: &[f32],
+    bias: &[f32],
     items: &[Lanes],
     user: &[u32],
-    first: usize,
-    sink: &mut impl Sink<S>,
-) {
+) -> [S::V; N] {
     if N > S::SUMS {
         unreachable!("packed for other registers"); // and so not compiled
     }
     let mut sums = [s.zero_sums(); N];
     let (weight, _) = weight.as_chunks::<N>();
-    assert!(weight.len() == items.len() && weight.len() == user.len(), "one pair of inputs for each column of weights");
+    assert!(weight.len() == items.len() && weight.len() == user.len(), "one word of inputs for each column of weights");
     for p in 0..weight.len() {
-        let x = s.add_relu(s.load_pairs(&items[p]), s.splat_pair(user[p]));
+        let (item, user) = (s.load_words(&items[p]), s.splat_word(user[p]));
+        let x = if BYTES { s.subtract_relu(item, user) } else { s.add_relu(item, user) };
         for n in 0..N {
-            sums[n] = s.dot(s.splat_pair(weight[p][n]), x, sums[n]);
+            let w = s.splat_word(weight[p][n]);
+            sums[n] = if BYTES { s.dot_bytes(w, x, sums[n]) } else { s.dot_pairs(w, x, sums[n]) };
         }
     }
-    let (scale, bias) = (&layer.scale[first..first + N], &layer.bias[first..first + N]);
     let mut values = [s.splat(0.0); N];
     for n in 0..N {
         values[n] = s.fma(s.to_floats(sums[n]), s.splat(scale[n]), s.splat(bias[n]));
     }
-    sink.take(s, first, values);
+    values
+}
+
+/// `x` as float64, rounded to an integer, and its low bits; for `|x| < 2^40`, where the floats are the standard ones.
+#[inline(always)]
+pub(super) fn round(x: f64) -> (f64, u64) {
+    /// Added to a small number, it leaves the nearest integer in the low bits.
+    const TO_INTEGER: f64 = (3u64 << 51) as f64;
+    let shifted = x + TO_INTEGER;
+    (shifted - TO_INTEGER, shifted.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{IntegerIsa, Isa, LANES};
+
+    struct Dots<'a> {
+        words: [&'a Lanes; 2],
+        out: &'a mut [Lanes; 3],
+    }
+
+    impl IntegerKernel for Dots<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: IntegerSimd>(self, s: S) {
+            let [a, b] = [s.load_words(self.words[0]), s.load_words(self.words[1])];
+            let x = s.subtract_relu(b, a);
+            s.store(s.to_floats(s.dot_bytes(a, b, s.zero_sums())), &mut self.out[0]);
+            s.store(s.to_floats(s.dot_bytes(a, x, s.zero_sums())), &mut self.out[1]);
+            s.store(s.to_floats(s.dot_pairs(a, b, s.zero_sums())), &mut self.out[2]);
+        }
+    }
+
+    #[test]
+    fn products_of_words_are_exact_with_every_set_of_instructions() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        for round in 0..2000 {
+            // The ends of the ranges, where products of pairs would saturate, in every fourth round.
+            let mut word =
+                || if round % 4 == 0 { [0xff7f_807f, 0xffff_ffff, 0x7f7f_7f7f][next() as usize % 3] } else { next() };
+            let words: [[u32; LANES]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| word()));
+            let lanes = words.map(|words| words.map(f32::from_bits));
+            let expected: [Lanes; 3] = std::array::from_fn(|what| {
+                std::array::from_fn(|l| {
+                    let [a, b] = [words[0][l], words[1][l]];
+                    let bytes = |f: fn(i32, i32) -> i32| -> i32 {
+                        let at = |word: u32, n: usize| word.to_le_bytes()[n];
+                        (0..4).map(|n| i32::from(at(a, n) as i8) * f(at(b, n).into(), at(a, n).into())).sum()
+                    };
+                    let pairs = |word: u32| [word as i16, (word >> 16) as i16].map(i32::from);
+                    let sum = match what {
+                        0 => bytes(|b, _| b),
+                        1 => bytes(|b, a| (b - a).max(0)),
+                        _ => pairs(a).iter().zip(pairs(b)).fold(0i32, |sum, (&a, b)| sum.wrapping_add(a * b)),
+                    };
+                    sum as f32
+                })
+            });
+            for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
+                let mut out = [[0.0; LANES]; 3];
+                isa.run(Dots { words: [&lanes[0], &lanes[1]], out: &mut out });
+                assert_eq!(out, expected, "{isa:?} {words:x?}");
+            }
+        }
+    }
 }

@@ -145,6 +145,16 @@ impl IntegerIsa {
         }
     }
 
+    /// Whether products of bytes are faster than those of int16.
+    pub(crate) fn prefers_bytes(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx2(_) | IntegerChoice::Avx512(_) => false,
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512Vnni(_) => true,
+        }
+    }
+
     /// The largest block of outputs that its registers hold.
     pub(crate) fn block(self) -> usize {
         #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,9 @@ mod avx2;
 mod avx512;
 pub(crate) mod bounds;
 mod float_env;
+mod gradients;
+pub(crate) mod int16;
+pub(crate) mod int8;
 pub(crate) mod integer;
 mod isa;
 pub(crate) mod network;
@@ -76,27 +79,31 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
-/// What the scan in integers needs besides: two int16 values in each lane, and one int32. Exact, so every instruction set gives the
-/// same bits.
+/// What the scan in integers needs besides: in each lane a word of two int16 or four 8-bit values, and one int32. Exact, so every
+/// instruction set gives the same bits.
 pub(crate) trait IntegerSimd: Simd {
-    /// Sixteen pairs of int16.
-    type Pairs: Copy;
+    /// Sixteen words.
+    type Words: Copy;
     /// Sixteen int32.
     type Sums: Copy;
 
     /// As [`Simd::BLOCK`], for accumulators of type `Sums`.
     const SUMS: usize;
 
-    /// `pair` in every lane; its first int16 is the lower half.
-    fn splat_pair(self, pair: u32) -> Self::Pairs;
-    /// Reads sixteen pairs, which are kept in the bits of float32 values.
-    fn load_pairs(self, from: &Lanes) -> Self::Pairs;
-    /// `max(a + b, 0)`; the addition saturates.
-    fn add_relu(self, a: Self::Pairs, b: Self::Pairs) -> Self::Pairs;
+    /// `word` in every lane; its first value is in the lowest bits.
+    fn splat_word(self, word: u32) -> Self::Words;
+    /// Reads sixteen words, which are kept in the bits of float32 values.
+    fn load_words(self, from: &Lanes) -> Self::Words;
+    /// Of int16: `max(a + b, 0)`; the addition saturates.
+    fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// Of uint8: `max(a - b, 0)`.
+    fn subtract_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Zero in every lane.
     fn zero_sums(self) -> Self::Sums;
-    /// `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
-    fn dot(self, a: Self::Pairs, b: Self::Pairs, sums: Self::Sums) -> Self::Sums;
+    /// Of int16: `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
+    fn dot_pairs(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
+    /// Of int8 and uint8: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo 2^32.
+    fn dot_bytes(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// The sums as float32, rounded once.
     fn to_floats(self, sums: Self::Sums) -> Self::V;
     /// Runs `kernel` compiled for this instruction set.

@@ -94,12 +94,12 @@ struct IntegerMultiplyAdds<'a> {
 impl IntegerMultiplyAdds<'_> {
     #[inline(always)]
     fn with<S: IntegerSimd, const N: usize>(self, s: S) -> usize {
-        let weight = s.splat_pair(std::hint::black_box(0x0001_0001));
+        let weight = s.splat_word(std::hint::black_box(0x0001_0001));
         let mut sums = [s.zero_sums(); N];
         for round in 0..self.rounds {
-            let x = s.load_pairs(&self.lines[round % LINES]);
+            let x = s.load_words(&self.lines[round % LINES]);
             for n in 0..N {
-                sums[n] = s.dot(weight, x, sums[n]);
+                sums[n] = s.dot_pairs(weight, x, sums[n]);
             }
         }
         let mut values = [[0.0; LANES]; N];

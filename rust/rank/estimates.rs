@@ -1,22 +1,28 @@
 //! The scan in integers: estimates of all logits, whose error is bounded, and float32 for the items that the bound leaves open. What
 //! comes out is what the scan in float32 gives, bit for bit.
+//!
+//! A row begins with the cheapest pass that suits it, and takes the next where too much is left open: int8, int16, float32.
 
 use std::ops::Range;
 
 use super::{Collect, MOST_TILES, Query, panel_tiles};
+use crate::choose::int8_pays;
 use crate::engine::{Engine, Users, with_scratch};
 use crate::error::{Result, reserve};
 use crate::filter::Cursor;
-use crate::kernel::bounds::IntegerUser;
-use crate::kernel::integer::Estimate;
+use crate::kernel::integer::{Estimate, IntegerUser, Width};
 use crate::kernel::{LANES, StandardFloats};
-use crate::order::{Key, reaches};
+use crate::order::reaches;
 use crate::pool::Watch;
 
 /// Where more than one item in so many is wanted, integers are not tried.
 const WANTED: usize = 8;
 
-/// Where more than one item in so many has to be scored in float32 after all, integers are given up: scoring all by rows is cheaper.
+/// Where more than one item in so many is wanted, int8 is not tried: near the last of them lie too many for so coarse a look. Nor is
+/// it for the rank of an item, which may be anywhere.
+const WANTED_OF_INT8: usize = 256;
+
+/// Where more than one item in so many has to be scored in float32 after all, int16 is given up: scoring all by rows is cheaper.
 const OPEN: usize = 2;
 
 /// Items of a row that may wait for their float32 score besides those that it wants.
@@ -36,37 +42,47 @@ impl Query<'_> {
     ) -> Result<()> {
         let Query { engine, users, .. } = self;
         let (network, (isa, integers)) = (&engine.network, engine.integers.as_ref().expect("tiles of integers"));
-        let tile_len = integers.tile_len();
-        let panel = panel_tiles(tile_len, network);
-        let first_item = (tiles.start * LANES) as u32;
+        let lines = integers.lines();
+        let tile_len = lines.len();
+        let panel = panel_tiles(lines.reads(Width::Int8).len().max(lines.reads(Width::Int16).len()), network);
+        let (first_item, items) = ((tiles.start * LANES) as u32, tiles.len() * LANES);
         let mut states: Vec<State<'_, C>> = Vec::with_capacity(into.len());
         for (row, into) in rows.clone().zip(into) {
-            let (b, g) = network.split_row(users.row(row));
-            let few = into.wanted().unwrap_or(0) <= tiles.len() * LANES / WANTED;
-            let user = if few { integers.user(b, g) } else { None };
-            states.push(State::new(user, into, Cursor::new(self.excluded(row), first_item), panel * LANES)?);
+            let widths: &[Width] = match into.wanted() {
+                Some(k) if k * WANTED_OF_INT8 <= items => &[Width::Int8, Width::Int16],
+                Some(k) if k * WANTED > items => &[],
+                _ => &[Width::Int16],
+            };
+            let mut state = State::new(into, Cursor::new(self.excluded(row), first_item));
+            state.begin(self.pass(row, widths));
+            if state.pass.is_some() {
+                state.waiting = reserve("open items", state.full() + panel * LANES)?; // a panel is taken between two looks
+            }
+            states.push(state);
         }
         let (mut estimates, mut hits) = ([[0.0; LANES]; MOST_TILES], [0u16; MOST_TILES]);
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
-            let lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
+            let panel_lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
             let ahead = &engine.item_tiles[here.end * tile_len..];
             let scanned = (here.end - tiles.start) * LANES;
             for (row, state) in rows.clone().zip(&mut states) {
-                if watch.stopped(lines.len() * LANES + here.len() * LANES * network.multiply_adds()) {
+                if watch.stopped(panel_lines.len() * LANES + here.len() * LANES * network.multiply_adds()) {
                     return Ok(());
                 }
-                let Some(user) = &state.user else {
+                let Some((width, user)) = &state.pass else {
                     self.visit_tiles(row, here.clone(), state.into, watch);
                     continue;
                 };
+                let width = *width;
                 with_scratch(network, |scratch| {
                     isa.run(Estimate {
                         network,
-                        layer: &integers.layer,
-                        tiles: lines,
+                        layer: integers.layer(width),
+                        lines,
+                        tiles: panel_lines,
                         ahead: if row == rows.start { ahead } else { &[] },
-                        user: &user.pairs,
+                        user,
                         gmf: network.split_row(users.row(row)).1,
                         threshold: state.floor,
                         scratch,
@@ -74,43 +90,73 @@ impl Query<'_> {
                         hits: &mut hits[..here.len()],
                     });
                 });
+                let spread = lines.spread().filter(|_| width == Width::Int8);
+                let settings = StandardFloats::enter();
                 for (tile, (estimates, &hits)) in here.clone().zip(estimates.iter().zip(&hits)) {
                     let mut left = hits;
                     if left != 0 {
                         left &= self.real_and_shared(tile) & !state.excluded.sixteen((tile * LANES) as u32);
                     }
                     while left != 0 {
-                        let lane = left.trailing_zeros();
-                        state.take((tile * LANES) as u32 + lane, estimates[lane as usize]);
+                        let lane = left.trailing_zeros() as usize;
+                        let spread = spread.map_or(0.0, |line| engine.item_tiles[tile * tile_len + line][lane]);
+                        state.take((tile * LANES + lane) as u32, estimates[lane], spread);
                         left &= left - 1;
                     }
                 }
+                drop(settings);
                 if state.is_full() {
-                    state.cut();
+                    self.cut(row, state, watch)?;
                     if state.is_still_full() {
-                        self.settle(row, state, watch)?;
+                        self.settle(row, state, state.waiting.len(), watch)?;
                     }
-                    if state.settled > state.wanted() + WAITING + scanned / OPEN {
-                        self.settle(row, state, watch)?;
-                        state.user = None;
+                    let worth = match width {
+                        Width::Int8 => int8_pays(network, state.settled.saturating_sub(state.allowance()), scanned),
+                        Width::Int16 => state.settled <= state.allowance() + scanned / OPEN,
+                    };
+                    if !worth {
+                        self.settle(row, state, state.waiting.len(), watch)?;
+                        let next = if width == Width::Int8 { &[Width::Int16][..] } else { &[] };
+                        state.begin(self.pass(row, next));
                     }
                 }
             }
         }
         for (row, state) in rows.zip(&mut states) {
-            state.cut();
-            self.settle(row, state, watch)?;
+            self.cut(row, state, watch)?;
+            self.settle(row, state, state.waiting.len(), watch)?;
         }
         Ok(())
     }
 
-    /// Scores the waiting items in float32 and shows them to the collector.
-    fn settle(&self, row: usize, state: &mut State<'_, impl Collect>, watch: &Watch<'_>) -> Result<()> {
-        let mut items = reserve("open items", state.waiting.len())?;
-        items.extend(state.waiting.drain(..).map(Key::item));
+    /// The first of these passes that the row's user can have.
+    fn pass(&self, row: usize, widths: &[Width]) -> Option<(Width, IntegerUser)> {
+        let (_, integers) = self.engine.integers.as_ref()?;
+        let (b, g) = self.engine.network.split_row(self.users.row(row));
+        widths.iter().find_map(|&width| Some((width, integers.user(width, b, g)?)))
+    }
+
+    /// Drops waiting items that cannot be among the best: by the estimates alone, and where that leaves many, by the scores of those that
+    /// look best.
+    fn cut(&self, row: usize, state: &mut State<'_, impl Collect>, watch: &Watch<'_>) -> Result<()> {
+        let Some(k) = state.into.wanted().filter(|&k| state.waiting.len() > k) else { return Ok(()) };
+        state.cut(k);
+        if state.is_still_full() {
+            state.waiting.select_nth_unstable_by(k - 1, |a, b| b.middle().total_cmp(&a.middle()));
+            self.settle(row, state, k, watch)?;
+            state.drop_below_floor();
+        }
+        Ok(())
+    }
+
+    /// Scores the first `count` of the waiting items in float32 and shows them to the collector.
+    fn settle(&self, row: usize, state: &mut State<'_, impl Collect>, count: usize, watch: &Watch<'_>) -> Result<()> {
+        let mut items = reserve("open items", count)?;
+        items.extend(state.waiting.drain(..count).map(|waiting| waiting.item));
         items.sort_unstable();
         state.settled += items.len();
         self.visit_listed(row, &items, state.into, watch);
+        state.into.tighten();
         state.raise_floor();
         Ok(())
     }
@@ -132,46 +178,62 @@ impl Query<'_> {
 /// How far a row has come.
 struct State<'a, C> {
     /// `None` where the row is scored in float32: a user whom the integers are not made for, or for whom they do not pay.
-    user: Option<IntegerUser>,
+    pass: Option<(Width, IntegerUser)>,
     into: &'a mut C,
     excluded: Cursor<'a>,
-    /// An item whose estimate is below it cannot change what is collected.
+    /// An item whose estimate, raised by its spread, is below it cannot change what is collected.
     floor: f32,
-    /// An item whose estimate reaches it is taken, whatever its score is exactly.
+    /// An item whose estimate, lowered by its spread, reaches it is taken, whatever its score is exactly.
     certain: f32,
-    /// Items that the estimates leave open, with these.
-    waiting: Vec<Key>,
+    /// Items that the estimates leave open.
+    waiting: Vec<Waiting>,
     /// How many items have been scored in float32.
     settled: usize,
 }
 
+/// An item whose score is at most `most` and at least `least`, but for the user's error in each.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    item: u32,
+    most: f32,
+    least: f64,
+}
+
+impl Waiting {
+    fn middle(&self) -> f64 {
+        self.least + f64::from(self.most)
+    }
+}
+
 impl<'a, C: Collect> State<'a, C> {
-    /// `panel`: how many items may be taken between two looks at [`State::is_full`].
-    fn new(user: Option<IntegerUser>, into: &'a mut C, excluded: Cursor<'a>, panel: usize) -> Result<Self> {
-        let error = user.as_ref().map_or(0.0, |user| user.error);
+    fn new(into: &'a mut C, excluded: Cursor<'a>) -> Self {
+        let (floor, certain) = (f32::NEG_INFINITY, f32::INFINITY);
+        State { pass: None, into, excluded, floor, certain, waiting: Vec::new(), settled: 0 }
+    }
+
+    /// Goes on with `pass`. Nothing waits that another has left open.
+    fn begin(&mut self, pass: Option<(Width, IntegerUser)>) {
+        let error = pass.as_ref().map_or(0.0, |(_, user)| user.error);
+        self.pass = pass;
         let _settings = StandardFloats::enter();
-        let certain = above(f64::from(into.certain()) + error);
-        let mut state =
-            State { user, into, excluded, floor: f32::NEG_INFINITY, certain, waiting: Vec::new(), settled: 0 };
-        if state.user.is_some() {
-            state.waiting = reserve("open items", state.full() + panel)?;
-        }
-        state.raise_floor();
-        Ok(state)
+        self.certain = above(f64::from(self.into.certain()) + error);
+        self.floor = f32::NEG_INFINITY;
+        self.raise_floor();
     }
 
     #[inline]
-    fn take(&mut self, item: u32, estimate: f32) {
-        if reaches(estimate, self.certain) {
-            self.into.take(item, estimate);
+    fn take(&mut self, item: u32, most: f32, spread: f32) {
+        let least = f64::from(most) - 2.0 * f64::from(spread);
+        if least >= self.certain.into() {
+            self.into.take(item, most);
         } else {
-            self.waiting.push(Key::new(estimate, item));
+            self.waiting.push(Waiting { item, most, least });
         }
     }
 
-    /// The score is at most the estimate plus the error.
+    /// The score is at most `most` plus the error.
     fn raise_floor(&mut self) {
-        if let Some(user) = &self.user {
+        if let Some((_, user)) = &self.pass {
             let _settings = StandardFloats::enter();
             let floor = below(f64::from(self.into.threshold()) - user.error);
             self.floor = self.floor.max(floor);
@@ -180,6 +242,11 @@ impl<'a, C: Collect> State<'a, C> {
 
     fn wanted(&self) -> usize {
         self.into.wanted().unwrap_or(0)
+    }
+
+    /// Items that have to be scored in float32 even where the estimates are good.
+    fn allowance(&self) -> usize {
+        self.wanted() + WAITING
     }
 
     /// How many items may wait before some are dropped or scored.
@@ -196,19 +263,21 @@ impl<'a, C: Collect> State<'a, C> {
         self.waiting.len() >= (3 * self.wanted() + WAITING) / 2
     }
 
-    /// Drops what `k` others beat for certain, where `k` are wanted: their scores are at least the `k`-th highest estimate less the
-    /// error, and an item's is at most its estimate plus the error.
+    /// Drops what `k` of the waiting items, which are more, beat for certain: their scores are at least the `k`-th highest `least` less
+    /// the error, and an item's is at most its `most` plus the error.
     #[cold]
-    fn cut(&mut self) {
-        if let (Some(k), Some(user)) = (self.into.wanted(), &self.user)
-            && self.waiting.len() > k
-        {
-            let (_, last, _) = self.waiting.select_nth_unstable(k - 1);
+    fn cut(&mut self, k: usize) {
+        if let Some((_, user)) = &self.pass {
             let _settings = StandardFloats::enter();
-            let floor = below(f64::from(last.score()) - 2.0 * user.error);
+            let (_, last, _) = self.waiting.select_nth_unstable_by(k - 1, |a, b| b.least.total_cmp(&a.least));
+            let floor = below(last.least - 2.0 * user.error);
             self.floor = self.floor.max(floor);
-            self.waiting.retain(|key| reaches(key.score(), self.floor));
+            self.drop_below_floor();
         }
+    }
+
+    fn drop_below_floor(&mut self) {
+        self.waiting.retain(|waiting| reaches(waiting.most, self.floor));
     }
 }
 
@@ -223,22 +292,24 @@ fn above(x: f64) -> f32 {
 }
 
 impl Engine {
-    /// The integers' estimates of the logits of row `row`'s user and every item, and the most by which one can differ from the
-    /// float32 logit; `None` where the row is scored in float32. For tests of the bound.
+    /// Between which values the estimates prove the logits of row `row`'s user and every item to lie; `None` where the row is scored in
+    /// float32. For tests of the bound.
     #[doc(hidden)]
-    pub fn estimates(&self, users: &Users<'_>, row: usize) -> Option<(Vec<f32>, f64)> {
+    pub fn proven(&self, users: &Users<'_>, row: usize) -> Option<Vec<[f64; 2]>> {
         let (isa, integers) = self.integers.as_ref()?;
         let (b, gmf) = self.network.split_row(users.row(row));
-        let user = integers.user(b, gmf)?;
+        let (width, lines) = (self.width(), integers.lines());
+        let user = integers.user(width, b, gmf)?;
         let tiles = self.num_items().div_ceil(LANES);
         let mut estimates = vec![[0.0; LANES]; tiles];
         with_scratch(&self.network, |scratch| {
             isa.run(Estimate {
                 network: &self.network,
-                layer: &integers.layer,
+                layer: integers.layer(width),
+                lines,
                 tiles: &self.item_tiles,
                 ahead: &[],
-                user: &user.pairs,
+                user: &user,
                 gmf,
                 threshold: 0.0,
                 scratch,
@@ -246,9 +317,14 @@ impl Engine {
                 hits: &mut vec![0; tiles],
             });
         });
-        let mut estimates = estimates.into_flattened();
-        estimates.truncate(self.num_items());
-        Some((estimates, user.error))
+        let spread = |item: usize| match lines.spread() {
+            Some(line) => self.item_tiles[item / LANES * lines.len() + line][item % LANES],
+            None => 0.0,
+        };
+        let between = |(item, most): (usize, f32)| {
+            [f64::from(most) - 2.0 * f64::from(spread(item)) - user.error, f64::from(most) + user.error]
+        };
+        Some(estimates.into_flattened().into_iter().take(self.num_items()).enumerate().map(between).collect())
     }
 }
 
@@ -286,16 +362,18 @@ mod tests {
 
     #[test]
     fn every_set_of_instructions_gives_the_same_estimates() {
-        let mut all = Vec::new();
-        for isa in Isa::supported() {
-            let mut engine = Engine::new(model(), None, isa, Pass::Int16, Call::ALONE).unwrap();
-            for with in IntegerIsa::of(isa) {
-                engine.integers.as_mut().unwrap().0 = with;
-                let (estimates, error) = engine.estimates(&engine.user(1, 1).unwrap(), 0).unwrap();
-                println!("{with:?}: bound {error:e}");
-                all.push((estimates.into_iter().map(f32::to_bits).collect::<Vec<_>>(), error));
+        for pass in [Pass::Int8, Pass::Int16] {
+            let mut all = Vec::new();
+            for isa in Isa::supported() {
+                let mut engine = Engine::new(model(), None, isa, pass, Call::ALONE).unwrap();
+                for with in IntegerIsa::of(isa) {
+                    engine.integers.as_mut().unwrap().0 = with;
+                    let proven = engine.proven(&engine.user(1, 1).unwrap(), 0).unwrap();
+                    println!("{pass:?} {with:?}: {:?}", proven[0]);
+                    all.push(proven);
+                }
             }
+            assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
         }
-        assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }

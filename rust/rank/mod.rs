@@ -131,6 +131,8 @@ trait Collect {
     fn certain(&self) -> f32;
     /// How many of the best items are wanted, where it is only the best.
     fn wanted(&self) -> Option<usize>;
+    /// Makes the threshold as high as what has been taken allows.
+    fn tighten(&mut self);
     /// An item that reaches the threshold.
     fn take(&mut self, item: u32, logit: f32);
 }
@@ -146,6 +148,10 @@ impl Collect for Selection {
 
     fn wanted(&self) -> Option<usize> {
         Some(self.k())
+    }
+
+    fn tighten(&mut self) {
+        self.tighten();
     }
 
     #[inline]
@@ -173,6 +179,8 @@ impl Collect for Rivals {
     fn wanted(&self) -> Option<usize> {
         None
     }
+
+    fn tighten(&mut self) {}
 
     #[inline]
     fn take(&mut self, item: u32, _logit: f32) {

@@ -1,0 +1,124 @@
+//! Which pass over the catalogue pays for a model: by counting multiply-adds and a sample of its users, never by timing, so that it
+//! is the same on every run.
+//!
+//! The costs are in float32 multiply-adds for one item. Of the second layer an integer multiply-add costs a half in int16 and a
+//! quarter in int8; and what the estimates leave open is scored again from rows.
+
+use crate::error::{Result, filled, reserve};
+use crate::kernel::bounds::Integers;
+use crate::kernel::integer::{Estimate, Width};
+use crate::kernel::network::{Network, Pairs, Scratch, Sixteen};
+use crate::kernel::{IntegerIsa, Isa, LANES, Lanes, StandardFloats};
+use crate::pool::{Call, Watch};
+
+/// Items from which on a scan in integers pays: fewer are soon scanned, and a larger share of them lies near the k-th best.
+const MANY_ITEMS: usize = 1024;
+
+/// Reading one feature from a row and turning it into lanes.
+const ROW_FEATURE: usize = 24;
+
+/// Keeping an item that is left open, comparing and sorting it; and what is left open while the best are not known yet.
+const OPEN_ITEM: usize = 2000;
+
+/// The pairs of a sample.
+const SAMPLE: usize = 1 << 20;
+
+/// The best so many items are what is looked for in the sample.
+const BEST: usize = 10;
+
+/// Tiles between two looks at whether to give up.
+const TILES: usize = 256;
+
+/// Whether a scan in int16 pays: it halves the second layer's cost and raises that of its surroundings, so that layer has to be large,
+/// and most of the work.
+pub(crate) fn int16_pays(network: &Network, items: usize) -> bool {
+    const LARGE: usize = 256;
+    let second = second_layer(network);
+    items >= MANY_ITEMS && second >= LARGE && 2 * second >= network.multiply_adds()
+}
+
+/// Whether a scan in int8 that left `open` of `items` to float32 was cheaper than one in int16, which leaves next to none.
+pub(crate) fn int8_pays(network: &Network, open: usize, items: usize) -> bool {
+    let row = network.multiply_adds() + ROW_FEATURE * network.tile_len() + OPEN_ITEM;
+    open.saturating_mul(row) <= second_layer(network) / 4 * items
+}
+
+fn second_layer(network: &Network) -> usize {
+    network.layers.first().map_or(0, |layer| layer.inputs * layer.bias().len())
+}
+
+/// A laid out model.
+pub(crate) struct Candidate<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) network: &'a Network,
+    pub(crate) integers: &'a (IntegerIsa, Integers),
+    pub(crate) items: usize,
+    pub(crate) item_tiles: &'a [Lanes],
+    pub(crate) item_rows: &'a [Lanes],
+    pub(crate) user_rows: &'a [Lanes],
+    pub(crate) call: Call<'a>,
+}
+
+impl Candidate<'_> {
+    /// Whether int8 pays for the model's users on the whole: some of them, spread over all, look for their [`BEST`] items.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
+    pub(crate) fn int8_pays(&self) -> Result<bool> {
+        let rows = self.user_rows.chunks_exact(self.network.row_len());
+        let sample = (SAMPLE / self.items).clamp(4, 64).min(rows.len());
+        let step = rows.len() / sample;
+        let mut open = filled("sample of users", sample, 0)?;
+        self.call.for_each_chunk(&mut open, 1, |n, open, watch| {
+            open[0] = self.open(n * step, watch)?;
+            Ok(())
+        })?;
+        Ok(int8_pays(self.network, open.iter().sum(), sample * self.items))
+    }
+
+    /// How many items int8 leaves open when the user's best ones are known.
+    fn open(&self, user: usize, watch: &Watch<'_>) -> Result<usize> {
+        let Candidate { network, items, .. } = *self;
+        let (row_len, lines) = (network.row_len(), self.integers.1.lines());
+        let (b, gmf) = network.split_row(&self.user_rows[user * row_len..][..row_len]);
+        let Some(user_in_bytes) = self.integers.1.user(Width::Int8, b, gmf) else { return Ok(items) };
+        let mut scratch = Scratch::default();
+        scratch.fit(network);
+        let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
+        for (tiles, most) in self.item_tiles.chunks(TILES * lines.len()).zip(most.chunks_mut(TILES)) {
+            if watch.stopped(TILES * LANES * network.multiply_adds()) {
+                return Ok(items);
+            }
+            self.integers.0.run(Estimate {
+                network,
+                layer: self.integers.1.layer(Width::Int8),
+                lines,
+                tiles,
+                ahead: &[],
+                user: &user_in_bytes,
+                gmf,
+                threshold: f32::INFINITY,
+                scratch: &mut scratch,
+                estimates: most,
+                hits: &mut [0; TILES],
+            });
+        }
+        let _settings = StandardFloats::enter();
+        let most = &most.as_flattened()[..items];
+        let spread = |item: usize| self.item_tiles[item / LANES * lines.len() + lines.gmf().end][item % LANES];
+        let mut best = reserve("estimates of a sample", items)?;
+        best.extend(most.iter().enumerate().map(|(item, most)| (most - spread(item), item)));
+        let last = BEST.min(items) - 1;
+        best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
+        let items = std::array::from_fn(|l| best[l.min(last)].1 * row_len);
+        let logits = self.isa.run(Pairs {
+            network,
+            user_rows: self.user_rows,
+            item_rows: self.item_rows,
+            at: &Sixteen { users: [user * row_len; LANES], items },
+            scratch: &mut scratch,
+        });
+        let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
+        Ok(most.iter().filter(|&&most| f64::from(most) + user_in_bytes.error >= worst).count())
+    }
+}
