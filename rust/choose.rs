@@ -20,8 +20,12 @@ const ROW_FEATURE: usize = 24;
 /// Keeping an item that is left open, comparing and sorting it; and what is left open while the best are not known yet.
 const OPEN_ITEM: usize = 2000;
 
-/// The pairs of a sample.
-const SAMPLE: usize = 1 << 20;
+/// The multiply-adds of a sample, where that is not less than [`FEWEST`] users.
+const SAMPLE: usize = 1 << 30;
+
+/// Users in a sample, at least and at most.
+const FEWEST: usize = 4;
+const MOST: usize = 64;
 
 /// The best so many items are what is looked for in the sample.
 const BEST: usize = 10;
@@ -29,18 +33,23 @@ const BEST: usize = 10;
 /// Tiles between two looks at whether to give up.
 const TILES: usize = 256;
 
-/// Whether a scan in int16 pays: it halves the second layer's cost and raises that of its surroundings, so that layer has to be large,
-/// and most of the work.
-pub(crate) fn int16_pays(network: &Network, items: usize) -> bool {
+/// Whether a scan in integers may pay: it halves the second layer's cost and raises that of its surroundings, so that layer has to be
+/// large, and most of the work.
+pub(crate) fn integers_may_pay(network: &Network, items: usize) -> bool {
     const LARGE: usize = 256;
     let second = second_layer(network);
     items >= MANY_ITEMS && second >= LARGE && 2 * second >= network.multiply_adds()
 }
 
-/// Whether a scan in int8 that left `open` of `items` to float32 was cheaper than one in int16, which leaves next to none.
-pub(crate) fn int8_pays(network: &Network, open: usize, items: usize) -> bool {
+/// Whether a scan of this width that left `open` of `items` to float32 was cheaper than one of the next that left none: than one in
+/// int16, or in float32.
+pub(crate) fn pays(network: &Network, width: Width, open: usize, items: usize) -> bool {
+    let saved = match width {
+        Width::Int8 => second_layer(network) / 4,
+        Width::Int16 => second_layer(network) / 2,
+    };
     let row = network.multiply_adds() + ROW_FEATURE * network.tile_len() + OPEN_ITEM;
-    open.saturating_mul(row) <= second_layer(network) / 4 * items
+    open.saturating_mul(row) <= saved * items
 }
 
 fn second_layer(network: &Network) -> usize {
@@ -60,28 +69,31 @@ pub(crate) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Whether int8 pays for the model's users on the whole: some of them, spread over all, look for their [`BEST`] items.
+    /// Whether integers of the smallest width that is laid out pay for the model's users on the whole: some of them, spread over all,
+    /// look for their [`BEST`] items.
     ///
     /// # Errors
     /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
-    pub(crate) fn int8_pays(&self) -> Result<bool> {
+    pub(crate) fn pays(&self) -> Result<bool> {
         let rows = self.user_rows.chunks_exact(self.network.row_len());
-        let sample = (SAMPLE / self.items).clamp(4, 64).min(rows.len());
+        let sample =
+            (SAMPLE / self.items.saturating_mul(self.network.multiply_adds())).clamp(FEWEST, MOST).min(rows.len());
         let step = rows.len() / sample;
         let mut open = filled("sample of users", sample, 0)?;
         self.call.for_each_chunk(&mut open, 1, |n, open, watch| {
             open[0] = self.open(n * step, watch)?;
             Ok(())
         })?;
-        Ok(int8_pays(self.network, open.iter().sum(), sample * self.items))
+        Ok(pays(self.network, self.integers.1.width(), open.iter().sum(), sample * self.items))
     }
 
-    /// How many items int8 leaves open when the user's best ones are known.
+    /// How many items the integers leave open when the user's best ones are known.
     fn open(&self, user: usize, watch: &Watch<'_>) -> Result<usize> {
         let Candidate { network, items, .. } = *self;
-        let (row_len, lines) = (network.row_len(), self.integers.1.lines());
+        let (isa, integers) = self.integers;
+        let (row_len, lines, width) = (network.row_len(), integers.lines(), integers.width());
         let (b, gmf) = network.split_row(&self.user_rows[user * row_len..][..row_len]);
-        let Some(user_in_bytes) = self.integers.1.user(Width::Int8, b, gmf) else { return Ok(items) };
+        let Some(in_integers) = integers.user(width, b, gmf) else { return Ok(items) };
         let mut scratch = Scratch::default();
         scratch.fit(network);
         let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
@@ -89,13 +101,13 @@ impl Candidate<'_> {
             if watch.stopped(TILES * LANES * network.multiply_adds()) {
                 return Ok(items);
             }
-            self.integers.0.run(Estimate {
+            isa.run(Estimate {
                 network,
-                layer: self.integers.1.layer(Width::Int8),
+                layer: integers.layer(width),
                 lines,
                 tiles,
                 ahead: &[],
-                user: &user_in_bytes,
+                user: &in_integers,
                 gmf,
                 threshold: f32::INFINITY,
                 scratch: &mut scratch,
@@ -105,7 +117,10 @@ impl Candidate<'_> {
         }
         let _settings = StandardFloats::enter();
         let most = &most.as_flattened()[..items];
-        let spread = |item: usize| self.item_tiles[item / LANES * lines.len() + lines.gmf().end][item % LANES];
+        let spread = |item: usize| match lines.spread() {
+            Some(line) => self.item_tiles[item / LANES * lines.len() + line][item % LANES],
+            None => 0.0,
+        };
         let mut best = reserve("estimates of a sample", items)?;
         best.extend(most.iter().enumerate().map(|(item, most)| (most - spread(item), item)));
         let last = BEST.min(items) - 1;
@@ -119,6 +134,6 @@ impl Candidate<'_> {
             scratch: &mut scratch,
         });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
-        Ok(most.iter().filter(|&&most| f64::from(most) + user_in_bytes.error >= worst).count())
+        Ok(most.iter().filter(|&&most| f64::from(most) + in_integers.error >= worst).count())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::choose::{Candidate, int16_pays};
+use crate::choose::{Candidate, integers_may_pay};
 use crate::error::{Error, Result, reserve};
 use crate::filter::Csr;
 use crate::format::{Kind, Model, Range, Table};
@@ -207,7 +207,7 @@ impl Engine {
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
         let integer_isa = IntegerIsa::of(isa).first().copied().filter(|_| match pass {
-            Pass::Auto => int16_pays(&network, num_items),
+            Pass::Auto => integers_may_pay(&network, num_items),
             Pass::Float32 => false,
             Pass::Int16 | Pass::Int8 => true,
         });
@@ -220,25 +220,28 @@ impl Engine {
         };
         let mut item_tiles =
             layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
-        if let Some(both) = &mut integers
-            && both.1.int8.is_some()
+        while let Some(laid_out) = &mut integers
             && pass == Pass::Auto
         {
             let candidate = Candidate {
                 isa,
                 network: &network,
-                integers: both,
+                integers: laid_out,
                 items: num_items,
                 item_tiles: &item_tiles,
                 item_rows: &item_rows,
                 user_rows: &user_rows,
                 call,
             };
-            if !candidate.int8_pays()? {
-                both.1.int8 = None;
-                drop(item_tiles);
-                item_tiles = layout.item_tiles(num_items, &item_rows, Some(&both.1))?;
+            if candidate.pays()? {
+                break;
             }
+            match laid_out.1.width() {
+                Width::Int8 => laid_out.1.int8 = None,
+                Width::Int16 => integers = None,
+            }
+            drop(item_tiles);
+            item_tiles = layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
         }
         Ok(Engine {
             isa,
@@ -281,17 +284,11 @@ impl Engine {
 
     /// How it scans the catalogue: never [`Pass::Auto`].
     pub fn pass(&self) -> Pass {
-        match (&self.integers, self.width()) {
-            (None, _) => Pass::Float32,
-            (Some(_), Width::Int16) => Pass::Int16,
-            (Some(_), Width::Int8) => Pass::Int8,
+        match self.integers.as_ref().map(|(_, integers)| integers.width()) {
+            None => Pass::Float32,
+            Some(Width::Int16) => Pass::Int16,
+            Some(Width::Int8) => Pass::Int8,
         }
-    }
-
-    /// The integers in which a scan begins, where it is one in integers.
-    pub(crate) fn width(&self) -> Width {
-        let bytes = self.integers.as_ref().is_some_and(|(_, integers)| integers.int8.is_some());
-        if bytes { Width::Int8 } else { Width::Int16 }
     }
 
     /// The metadata of the file it was read from.

@@ -31,9 +31,10 @@ MAY_KNOW = {
     **{leaf: {"error"} for leaf in LEAVES},
     "format": {"error", "filter", "ids"},
     "layout": {"error", "format", *LEAVES},
-    "engine": {"error", "format", "layout", *LEAVES},
+    "choose": {"error", *LEAVES},
+    "engine": {"error", "format", "layout", "choose", *LEAVES},
     "pairs": {"error", "format", "engine", *LEAVES},
-    "rank": {"error", "format", "engine", *LEAVES},
+    "rank": {"error", "format", "engine", "choose", *LEAVES},
     "index": {"error", "format", "engine", "pairs", "rank", *LEAVES},
 }
 """The modules of the crate that each may use; `python`, which translates, may use all."""

@@ -40,6 +40,11 @@ pub(crate) struct Integers {
 }
 
 impl Integers {
+    /// The smallest that there is.
+    pub(crate) fn width(&self) -> Width {
+        if self.int8.is_some() { Width::Int8 } else { Width::Int16 }
+    }
+
     pub(crate) fn layer(&self, width: Width) -> &IntegerLayer {
         match (width, &self.int8) {
             (Width::Int8, Some(int8)) => &int8.layer,

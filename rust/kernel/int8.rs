@@ -14,6 +14,9 @@ const MOST: f64 = 254.0;
 /// The largest weight as an integer.
 const MOST_WEIGHT: f64 = 127.0;
 
+/// The most weights of a second layer: the bound keeps some matrices of float64.
+const MOST_WEIGHTS: usize = 1 << 20;
+
 /// The largest spread of an item: small beside what `fits_float32` leaves to the end of float32.
 const MOST_SPREAD: f64 = 1e37;
 
@@ -107,11 +110,12 @@ impl Feature {
 }
 
 impl Int8 {
-    /// `None` where there is no bound that holds: no hidden layer after the first, magnitudes near the ends of float32.
+    /// `None` where there is no bound that holds: no hidden layer after the first, magnitudes near the ends of float32; and for a huge
+    /// second layer.
     pub(crate) fn new(network: &Network, ranges: &Ranges<'_>, most: usize) -> Option<Self> {
         let _settings = StandardFloats::enter();
+        let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MOST_WEIGHTS)?;
         let paths = Paths::new(network, &ranges.gmf)?;
-        let second = network.layers.first()?;
         let extremes = ranges.items.iter().zip(&ranges.users);
         let mut features: Vec<Feature> = extremes.map(|(&item, &user)| Feature::new(item, user)).collect();
         let Weights { exact, rounded, integers, units, larger } = Weights::new(second, &features)?;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{Collect, MOST_TILES, Query, panel_tiles};
-use crate::choose::int8_pays;
+use crate::choose::pays;
 use crate::engine::{Engine, Users, with_scratch};
 use crate::error::{Result, reserve};
 use crate::filter::Cursor;
@@ -111,7 +111,7 @@ impl Query<'_> {
                         self.settle(row, state, state.waiting.len(), watch)?;
                     }
                     let worth = match width {
-                        Width::Int8 => int8_pays(network, state.settled.saturating_sub(state.allowance()), scanned),
+                        Width::Int8 => pays(network, width, state.settled.saturating_sub(state.allowance()), scanned),
                         Width::Int16 => state.settled <= state.allowance() + scanned / OPEN,
                     };
                     if !worth {
@@ -298,7 +298,7 @@ impl Engine {
     pub fn proven(&self, users: &Users<'_>, row: usize) -> Option<Vec<[f64; 2]>> {
         let (isa, integers) = self.integers.as_ref()?;
         let (b, gmf) = self.network.split_row(users.row(row));
-        let (width, lines) = (self.width(), integers.lines());
+        let (width, lines) = (integers.width(), integers.lines());
         let user = integers.user(width, b, gmf)?;
         let tiles = self.num_items().div_ceil(LANES);
         let mut estimates = vec![[0.0; LANES]; tiles];
