@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use common::{Random, Shape, engine_with, model, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use limits::{Limits, Report, Row, Work};
+use limits::{Integers, Limits, Report, Row, Work};
 use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
-use neuralcf::{Call, Engine, Isa, Pass, Scale};
+use neuralcf::{Call, Engine, Isa, Pass, Probe, Scale};
 
 const USERS: usize = 20_000;
 
@@ -58,13 +58,21 @@ fn bytes(engine: &Engine, part: &str) -> usize {
 fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Work {
     let (second, others) = multiply_adds(shape);
     let tiles = bytes(engine, "item_tiles");
-    let a_pair = tiles as f64 / shape.items as f64;
-    let (float32, int16) = if engine.pass() == Pass::Int16 { (others, second) } else { (second + others, 0) };
+    let a_pair = match engine.pass() {
+        Pass::Int8 => (shape.layers[0].next_multiple_of(4) + 4 * shape.g + 4) as f64, // the int16 values lie beside
+        _ => tiles as f64 / shape.items as f64,
+    };
+    let integers = match engine.pass() {
+        Pass::Int8 => Some((Integers::Int8, second)),
+        Pass::Int16 => Some((Integers::Int16, second)),
+        _ => None,
+    };
+    let float32 = if integers.is_some() { others } else { second + others };
     let mut streams = vec![(tiles, a_pair / users as f64)];
     if users > 1 {
         streams.push((PANEL_BYTES, a_pair));
     }
-    Work { float32, int16, streams, threads }
+    Work { float32, integers, streams, threads }
 }
 
 /// What a pair by itself needs: the user's row and the item's.
@@ -73,7 +81,7 @@ fn pair_work(shape: &Shape, engine: &Engine, pairs: usize, threads: usize) -> Wo
     let (item_rows, user_rows) = (bytes(engine, "item_rows"), bytes(engine, "user_rows"));
     let a_pair = item_rows / shape.items + user_rows / shape.users;
     let streams = vec![((pairs * a_pair).min(item_rows + user_rows), a_pair as f64)];
-    Work { float32: second + others, int16: 0, streams, threads }
+    Work { float32: second + others, integers: None, streams, threads }
 }
 
 /// The first entries of a top-k list have the scores that `score_batch` gives them.
@@ -136,20 +144,27 @@ fn row(group: &'static str, shape: &'static str, variant: impl Into<String>, ite
     Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: (0.0, 0.0, 0.0) }
 }
 
+const PASSES: [Pass; 3] = [Pass::Float32, Pass::Int16, Pass::Int8];
+
 fn name(pass: Pass) -> &'static str {
-    if pass == Pass::Int16 { "int16" } else { "float32" }
+    match pass {
+        Pass::Int8 => "int8",
+        Pass::Int16 => "int16",
+        _ => "float32",
+    }
 }
 
-/// Whether a model of `shape` is scanned in integers where that is asked for.
+/// Whether a model of `shape` is scanned in integers where that is asked for, and these are faster than wider ones.
 fn has_pass(shape: &Shape, pass: Pass) -> bool {
-    let tiny = Shape { users: 2, items: 16, ..shape.clone() };
-    engine_with(&tensors(&tiny, 1), Isa::choose(None).unwrap(), pass).pass() == pass
+    let (tiny, isa) = (Shape { users: 2, items: 16, ..shape.clone() }, Isa::choose(None).unwrap());
+    let faster = pass != Pass::Int8 || Probe::new(isa, 0).unwrap().multiply_adds_int8(1).is_some();
+    faster && engine_with(&tensors(&tiny, 1), isa, pass).pass() == pass
 }
 
 /// The kernel: one thread, 100,000 items, one user and 64.
 fn scan(bench: &mut Bench) {
     for (label, shape) in shapes(100_000) {
-        for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+        for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
             let engine = lazily(shape.clone(), pass);
             for count in [1, 64] {
                 let users: Vec<u32> = (0..count as u32).collect();
@@ -168,7 +183,7 @@ fn scan(bench: &mut Bench) {
 /// The best ten of a million items, for one user and 64, on one thread and two.
 fn ranking(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
-    for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+    for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
         let engine = lazily(shape.clone(), pass);
         for (count, threads) in [(1, 1), (1, 2), (64, 1), (64, 2)] {
             let users: Vec<u32> = (0..count as u32).collect();
@@ -244,7 +259,7 @@ fn filters(bench: &mut Bench) {
 fn load(bench: &mut Bench) {
     for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
         let tensors = LazyCell::new(|| tensors(&shape, 1));
-        for pass in [Pass::Float32, Pass::Int16].into_iter().filter(|&pass| has_pass(&shape, pass)) {
+        for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
             let row = Row { users: USERS, ..row("load", label, name(pass), shape.items) };
             let work = || {
                 LazyCell::force(&tensors);

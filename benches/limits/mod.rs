@@ -9,13 +9,20 @@ use std::time::Instant;
 
 use neuralcf::{Isa, Probe};
 
+/// Which integers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Integers {
+    Int8,
+    Int16,
+}
+
 /// What one pair needs, on one thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Work {
     /// Multiply-adds in float32.
     pub(crate) float32: usize,
-    /// Multiply-adds in int16.
-    pub(crate) int16: usize,
+    /// Multiply-adds in integers.
+    pub(crate) integers: Option<(Integers, usize)>,
     /// Bytes read in order: out of how many, and how many for a pair.
     pub(crate) streams: Vec<(usize, f64)>,
     /// Threads that share the work, each taken to be as fast as one alone.
@@ -27,7 +34,7 @@ pub(crate) struct Limits {
     work: Work,
     tables: Vec<Probe>,
     float32: f64,
-    int16: f64,
+    integers: f64,
     bandwidths: Vec<f64>,
 }
 
@@ -36,7 +43,7 @@ impl Limits {
         let sizes = work.streams.iter().map(|&(bytes, _)| bytes).chain([0]);
         let tables: Vec<Probe> = sizes.map(|bytes| Probe::new(isa, bytes).unwrap()).collect();
         let bandwidths = vec![0.0; work.streams.len()];
-        Limits { work: work.clone(), tables, float32: 0.0, int16: 0.0, bandwidths }
+        Limits { work: work.clone(), tables, float32: 0.0, integers: 0.0, bandwidths }
     }
 
     /// Looks at the machine for some milliseconds.
@@ -44,8 +51,12 @@ impl Limits {
         const ROUNDS: usize = 1 << 12;
         let probe = &self.tables[0];
         self.float32 = self.float32.max(rate(|| probe.multiply_adds(ROUNDS)));
-        if self.work.int16 > 0 {
-            self.int16 = self.int16.max(rate(|| probe.multiply_adds_int16(ROUNDS).unwrap()));
+        if let Some((integers, _)) = self.work.integers {
+            let work = || match integers {
+                Integers::Int8 => probe.multiply_adds_int8(ROUNDS).unwrap(),
+                Integers::Int16 => probe.multiply_adds_int16(ROUNDS).unwrap(),
+            };
+            self.integers = self.integers.max(rate(work));
         }
         for (bandwidth, table) in self.bandwidths.iter_mut().zip(&self.tables) {
             *bandwidth = bandwidth.max(rate(|| table.read()));
@@ -54,7 +65,7 @@ impl Limits {
 
     /// Nanoseconds a pair, and which resource sets them.
     pub(crate) fn limit(&self) -> (f64, &'static str) {
-        let integers = if self.work.int16 > 0 { self.work.int16 as f64 / self.int16 } else { 0.0 };
+        let integers = self.work.integers.map_or(0.0, |(_, multiply_adds)| multiply_adds as f64 / self.integers);
         let compute = self.work.float32 as f64 / self.float32 + integers;
         let reading = self.work.streams.iter().zip(&self.bandwidths).map(|(&(_, bytes), bandwidth)| bytes / bandwidth);
         let reading = reading.fold(0.0, f64::max);
@@ -80,7 +91,7 @@ fn rate(mut work: impl FnMut() -> usize) -> f64 {
 pub(crate) struct Row {
     pub(crate) group: &'static str,
     pub(crate) shape: &'static str,
-    /// `float32` or `int16`; for what is no scan, what varies.
+    /// `float32`, `int16` or `int8`; for what is no scan, what varies.
     pub(crate) variant: String,
     pub(crate) items: usize,
     pub(crate) users: usize,
@@ -91,7 +102,7 @@ pub(crate) struct Row {
     pub(crate) nanoseconds: f64,
     /// Nanoseconds a pair, and by which resource.
     pub(crate) limit: Option<(f64, &'static str)>,
-    /// Of one core: billions of multiply-adds a second in float32 and in int16, gigabytes a second.
+    /// Of one core: billions of multiply-adds a second in float32 and in the pass's integers, gigabytes a second.
     pub(crate) rates: (f64, f64, f64),
 }
 
@@ -115,7 +126,7 @@ impl Report {
     pub(crate) fn csv(&self) -> String {
         let mut text = String::from(
             "group,shape,variant,items,users,threads,pairs,ns_per_call,ns_per_pair,limit_ns_per_pair,bound_by,share,\
-             gmadds_float32,gmadds_int16,gb_per_s\n",
+             gmadds_float32,gmadds_integers,gb_per_s\n",
         );
         for row in &self.0 {
             let Row { group, shape, variant, items, users, threads, pairs, nanoseconds, rates, .. } = row;
@@ -125,8 +136,8 @@ impl Report {
                 Some((limit, bound, share)) => write!(text, "{limit:.4},{bound},{share:.4},").unwrap(),
                 None => text.push_str(",,,"),
             }
-            let (float32, int16, gigabytes) = rates;
-            writeln!(text, "{float32:.2},{int16:.2},{gigabytes:.2}").unwrap();
+            let (float32, integers, gigabytes) = rates;
+            writeln!(text, "{float32:.2},{integers:.2},{gigabytes:.2}").unwrap();
         }
         text
     }
@@ -150,7 +161,7 @@ impl fmt::Display for Report {
             "share",
             "bound by",
             "f32",
-            "int16",
+            "int",
             "GB/s"
         )?;
         for row in &self.0 {
@@ -159,16 +170,16 @@ impl fmt::Display for Report {
             write!(f, "{:11.2} {:10.3} ", nanoseconds / 1e3, row.ns_per_pair())?;
             match row.share() {
                 Some((limit, bound, share)) => {
-                    let (float32, int16, gigabytes) = rates;
+                    let (float32, integers, gigabytes) = rates;
                     write!(f, "{limit:10.3} {:5.1}%  {bound:13} ", share * 100.0)?;
-                    writeln!(f, "{float32:6.1} {int16:6.1} {gigabytes:6.1}")?;
+                    writeln!(f, "{float32:6.1} {integers:6.1} {gigabytes:6.1}")?;
                 }
                 None => writeln!(f, "{:>10} {:>6}", "-", "-")?,
             }
         }
         writeln!(
             f,
-            "f32 and int16: billions of multiply-adds a second of one core; GB/s: reading what the pass reads, one core"
+            "f32 and int: billions of multiply-adds a second of one core; GB/s: reading what the pass reads, one core"
         )
     }
 }
@@ -178,6 +189,6 @@ impl Limits {
     pub(crate) fn rates(&self) -> (f64, f64, f64) {
         let streams = self.work.streams.iter().zip(&self.bandwidths);
         let slowest = streams.max_by(|a, b| (a.0.1 / a.1).total_cmp(&(b.0.1 / b.1)));
-        (self.float32, self.int16, slowest.map_or(0.0, |(_, &bandwidth)| bandwidth))
+        (self.float32, self.integers, slowest.map_or(0.0, |(_, &bandwidth)| bandwidth))
     }
 }

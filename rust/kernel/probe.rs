@@ -46,7 +46,13 @@ impl Probe {
     /// Does `rounds` rounds of int16 multiply-adds; gives how many these were. `None` where float32 is as fast.
     pub fn multiply_adds_int16(&self, rounds: usize) -> Option<usize> {
         let isa = IntegerIsa::of(self.isa).first().copied()?;
-        Some(isa.run(IntegerMultiplyAdds { rounds, lines: &self.lines[..LINES] }))
+        Some(isa.run(IntegerMultiplyAdds::<false> { rounds, lines: &self.lines[..LINES] }))
+    }
+
+    /// Does `rounds` rounds of int8 multiply-adds; gives how many these were. `None` where int16 is as fast.
+    pub fn multiply_adds_int8(&self, rounds: usize) -> Option<usize> {
+        let isa = IntegerIsa::of(self.isa).first().copied().filter(|isa| isa.prefers_bytes())?;
+        Some(isa.run(IntegerMultiplyAdds::<true> { rounds, lines: &self.lines[..LINES] }))
     }
 
     /// Reads the table once, in order; gives its size in bytes.
@@ -86,12 +92,12 @@ impl Kernel for MultiplyAdds {
     }
 }
 
-struct IntegerMultiplyAdds<'a> {
+struct IntegerMultiplyAdds<'a, const BYTES: bool> {
     rounds: usize,
     lines: &'a [Lanes],
 }
 
-impl IntegerMultiplyAdds<'_> {
+impl<const BYTES: bool> IntegerMultiplyAdds<'_, BYTES> {
     #[inline(always)]
     fn with<S: IntegerSimd, const N: usize>(self, s: S) -> usize {
         let weight = s.splat_word(std::hint::black_box(0x0001_0001));
@@ -99,7 +105,7 @@ impl IntegerMultiplyAdds<'_> {
         for round in 0..self.rounds {
             let x = s.load_words(&self.lines[round % LINES]);
             for n in 0..N {
-                sums[n] = s.dot_pairs(weight, x, sums[n]);
+                sums[n] = if BYTES { s.dot_bytes(weight, x, sums[n]) } else { s.dot_pairs(weight, x, sums[n]) };
             }
         }
         let mut values = [[0.0; LANES]; N];
@@ -107,11 +113,11 @@ impl IntegerMultiplyAdds<'_> {
             s.store(s.to_floats(sums[n]), &mut values[n]);
         }
         std::hint::black_box(values);
-        self.rounds * N * 2 * LANES
+        self.rounds * N * if BYTES { 4 } else { 2 } * LANES
     }
 }
 
-impl IntegerKernel for IntegerMultiplyAdds<'_> {
+impl<const BYTES: bool> IntegerKernel for IntegerMultiplyAdds<'_, BYTES> {
     type Output = usize;
 
     #[inline(always)]
@@ -165,6 +171,7 @@ mod tests {
             let integers = probe.multiply_adds_int16(7);
             assert_eq!(integers.is_some(), !IntegerIsa::of(isa).is_empty());
             assert!(integers.is_none_or(|done| done > 0 && done % (7 * 2 * LANES) == 0));
+            assert!(probe.multiply_adds_int8(7).is_none_or(|done| Some(done) == integers.map(|done| 2 * done)));
         }
     }
 }
