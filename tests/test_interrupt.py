@@ -114,7 +114,7 @@ def test_ctrl_c_stops_projecting_user_vectors() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_other_handlers_run_and_the_call_goes_on(large: Scorer, threads: int) -> None:
-    users = np.arange(64)
+    users = np.arange(256) % large.num_users  # long enough, however the catalogue is scanned
     expected = large.top_k(users, 7, threads=threads).scores.tobytes()
     nested = large.top_k(3, 50).scores.tobytes()
 
