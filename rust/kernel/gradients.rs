@@ -43,7 +43,7 @@ impl Gradients {
     }
 
     /// A bound of `|y N|` over all gradients `y`, where `rows` are the rows of `N`, one for each output; not finite where it would leave
-    /// float64. It also covers errors of `2^-40` of each row and each gradient.
+    /// float64.
     pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let norms: Vec<f64> = rows.iter().map(|row| dot(row, row).sqrt()).collect();

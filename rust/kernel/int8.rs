@@ -30,9 +30,9 @@ pub(crate) struct Int8 {
     exact: Vec<f64>,
     /// `r - M`, `[features, outputs]`: what rounding did to them.
     rounded: Vec<f64>,
-    /// `L`: what an error of the activations becomes in the logit.
+    /// `lambda`: what an error of the activations becomes in the logit.
     activation: f64,
-    /// `L'`: what a difference of the activations from those corrected for becomes in the logit.
+    /// `lambda'`: what a difference of the activations from those corrected for becomes in the logit.
     weight: f64,
     paths: Paths,
 }
@@ -46,9 +46,9 @@ struct Feature {
     shift: f64,
     /// `c[k]`: about the mean of the items' bytes, a multiple of 1/16.
     centre: f64,
-    /// `T[k]^2`, for errors of the activations.
+    /// `F[k]^2`, for errors of the activations.
     of_activation: f64,
-    /// `T'[k]^2`, for errors of the weights.
+    /// `F'[k]^2`, for errors of the weights.
     of_weight: f64,
     /// `max_i A[i, k]`.
     item: f64,
@@ -209,7 +209,7 @@ impl Int8 {
 }
 
 impl Feature {
-    /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `T` and `T'` from the columns
+    /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `F` and `F'` from the columns
     /// of `M` and `r - M`.
     fn tune(
         &mut self,
@@ -281,7 +281,7 @@ fn column(rows: &[Vec<f64>], k: usize) -> impl Iterator<Item = f64> {
     rows.iter().map(move |row| row[k])
 }
 
-/// `rows / T`, column by column, from `T^2`.
+/// `rows / F`, column by column, from `F^2`.
 fn divide(rows: &[Vec<f64>], squares: impl Iterator<Item = f64> + Clone) -> Vec<Vec<f64>> {
     rows.iter().map(|row| row.iter().zip(squares.clone()).map(|(x, square)| x / square.sqrt()).collect()).collect()
 }
