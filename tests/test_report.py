@@ -196,6 +196,13 @@ def test_history(made, html):
     assert "No epoch of neumf ranked better" in joined.caption()
     unvalidated = History.of({"history": [{"stage": "gmf", "loss": 1, "validation_hr": None}], "training": []})
     assert (unvalidated.validated, unvalidated.kept_at) == (False, None)
+    records = [
+        {"stage": "gmf", "loss": 1, "validation_hr": 0.5, "validation_ndcg": 0.2},
+        {"stage": "gmf refit", "loss": 1},
+    ]
+    refitted = History.of({"history": records, "training": {"best_epoch": 1}})
+    assert (refitted.validated, refitted.kept_at) == (True, 2)
+    assert "training began anew" in refitted.caption()
     for foreign in (
         None,
         [],

@@ -65,8 +65,8 @@ class History:
 
     @property
     def validated(self) -> bool:
-        """Whether every epoch was measured on validation interactions."""
-        return all(epoch.hr is not None and epoch.ndcg is not None for stage in self.stages for epoch in stage)
+        """Whether epochs were measured on validation interactions; those that trained on these too were not."""
+        return any(epoch.hr is not None and epoch.ndcg is not None for stage in self.stages for epoch in stage)
 
     @property
     def kept_at(self) -> float | None:
@@ -82,6 +82,8 @@ class History:
             text += (
                 " Validation: HR@10 and NDCG@10 of one interaction of each user, kept out of training, among 1 + 99."
             )
+            if self.stages[-1][0].hr is None:
+                text += " Then training began anew with these too, for as many epochs as had been best."
         else:
             text += " Nothing was kept out for validation."
         last, staged = self.stages[-1][0].stage, len(self.stages) > 1
@@ -99,8 +101,9 @@ class History:
         self._draw_curve(axes[0], [[epoch.loss for epoch in stage] for stage in self.stages], ACCENT)
         axes[0].set_ylabel("training loss")
         if self.validated:
-            self._draw_curve(axes[1], [[epoch.hr or 0 for epoch in stage] for stage in self.stages], ACCENT, "HR@10")
-            self._draw_curve(axes[1], [[epoch.ndcg or 0 for epoch in stage] for stage in self.stages], MUTED, "NDCG@10")
+            for label, name, colour in (("HR@10", "hr", ACCENT), ("NDCG@10", "ndcg", MUTED)):
+                values = [[_or_gap(getattr(epoch, name)) for epoch in stage] for stage in self.stages]
+                self._draw_curve(axes[1], values, colour, label)
             axes[1].set_ylabel("validation")
             axes[1].set_ylim(bottom=0)
             legend(axes[1], bbox_to_anchor=(0.5, 1.05 if len(self.stages) > 1 else 1))
@@ -149,6 +152,10 @@ def _epoch(record: object) -> Epoch | None:
     if not isinstance(stage, str) or loss is None:
         return None
     return Epoch(stage, loss, hr, ndcg)
+
+
+def _or_gap(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _number(value: object) -> float | None:
