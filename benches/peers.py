@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from engines import Engine, Indices, Model, available
-from peers_record import Cell, Left, Record, machine, print_tables, save
+from peers_record import Case, Cell, Left, Record, machine, print_tables, save
 from peers_reference import Reference, WrongAnswerError
 from shapes import SHAPES, random_tensors
 
@@ -40,22 +40,6 @@ LONG = 5.0
 """Seconds from which on a call is not repeated to see how long it takes once it is warm."""
 NOT_BY_DEFAULT = {"torch.compile"}
 """Compiled anew for each model and size, it takes longer than all the rest; ask for it with --engines."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A question of one size: the top-10 of some users, or some pairs."""
-
-    shape: str
-    items: int
-    kind: str
-    size: int
-    """Users of a top-10, or pairs."""
-    threads: int
-
-    @property
-    def pairs(self) -> int:
-        return self.size * (self.items if self.kind == "top-10" else 1)
 
 
 @dataclass

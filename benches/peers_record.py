@@ -17,14 +17,37 @@ OURS = "NeuralCF"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The time of one engine for one question; seconds."""
+class Case:
+    """A question of one size: the top-10 of some users, or some pairs."""
 
     shape: str
     items: int
     kind: str
     size: int
+    """Users of a top-10, or pairs."""
     threads: int
+
+    @property
+    def pairs(self) -> int:
+        return self.size * (self.items if self.kind == "top-10" else 1)
+
+    @property
+    def case(self) -> "Case":
+        """The question itself, of what was found for it."""
+        return Case(self.shape, self.items, self.kind, self.size, self.threads)
+
+    @property
+    def title(self) -> str:
+        """The question in words."""
+        what = f"top-10 of {self.items:,} items, {counted(self.size, 'user')}"
+        what = what if self.kind == "top-10" else counted(self.size, "pair")
+        return f"{self.shape}, {what}, {counted(self.threads, 'thread')}"
+
+
+@dataclass(frozen=True)
+class Cell(Case):
+    """The time of one engine for one question; seconds."""
+
     engine: str
     median: float
     minimum: float
@@ -32,14 +55,9 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Left:
+class Left(Case):
     """Why an engine was not timed for a question."""
 
-    shape: str
-    items: int
-    kind: str
-    size: int
-    threads: int
     engine: str
     reason: str
 
@@ -54,20 +72,6 @@ class Record:
     minutes: float = 0.0
     cells: list[Cell] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
-
-
-Question = tuple[str, int, str, int, int]
-
-
-def question(entry: Cell | Left) -> Question:
-    return entry.shape, entry.items, entry.kind, entry.size, entry.threads
-
-
-def title(entry: Cell | Left) -> str:
-    """Tell a question in words."""
-    shape, items, kind, size, threads = question(entry)
-    what = f"{kind} of {items:,} items, {counted(size, 'user')}" if kind == "top-10" else counted(size, "pair")
-    return f"{shape}, {what}, {counted(threads, 'thread')}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -121,8 +125,7 @@ def rows(cells: list[Cell]) -> Iterator[tuple[Cell, float, float]]:
 
 def print_tables(cells: list[Cell], left: list[Left]) -> None:
     """Print what was found for one question."""
-    first: Cell | Left = cells[0] if cells else left[0]
-    print(f"\n{title(first)}: milliseconds")
+    print(f"\n{(cells or left)[0].title}: milliseconds")
     print(f"{'':22}{'median':>10}{'minimum':>10}{'ratios to ours':>20}{'calls':>8}")
     for cell, median, minimum in rows(cells):
         times = f"{milliseconds(cell.median):>10}{milliseconds(cell.minimum):>10}"
@@ -131,10 +134,10 @@ def print_tables(cells: list[Cell], left: list[Left]) -> None:
         print(f"{entry.engine:22}left out: {entry.reason}", flush=True)
 
 
-def grouped(record: Record) -> dict[Question, list[Cell]]:
-    groups: dict[Question, list[Cell]] = {}
+def grouped(record: Record) -> dict[Case, list[Cell]]:
+    groups: dict[Case, list[Cell]] = {}
     for cell in record.cells:
-        groups.setdefault(question(cell), []).append(cell)
+        groups.setdefault(cell.case, []).append(cell)
     return groups
 
 
@@ -143,10 +146,9 @@ def table(record: Record, kind: str, threads: int) -> Iterator[str]:
     engines = list(dict.fromkeys(cell.engine for cell in record.cells))
     yield f"| | {' | '.join(engines)} |"
     yield "|---" * (len(engines) + 1) + "|"
-    for (shape, items, kind_, size, threads_), cells in grouped(record).items():
-        if (kind_, threads_) != (kind, threads):
+    for case, cells in grouped(record).items():
+        if (case.kind, case.threads) != (kind, threads):
             continue
-        what = f"{items:,} items, {counted(size, 'user')}" if kind == "top-10" else counted(size, "pair")
         found = {cell.engine: (cell, ratio) for cell, _, ratio in rows(cells)}
         best = min(cell.minimum for cell in cells)
         texts = []
@@ -158,7 +160,7 @@ def table(record: Record, kind: str, threads: int) -> Iterator[str]:
             text = f"{milliseconds(cell.minimum)} ({milliseconds(cell.median)})"
             text = f"**{text}**" if cell.minimum == best else text
             texts.append(text if engine == OURS else f"{text} {significant(ratio)}x")
-        yield f"| {shape}, {what} | {' | '.join(texts)} |"
+        yield f"| {case.title} | {' | '.join(texts)} |"
 
 
 def markdown(record: Record, plot: str) -> str:
@@ -179,7 +181,7 @@ def markdown(record: Record, plot: str) -> str:
     lines += [f"- {name}: {reason}" for name, reason in record.missing.items()]
     reasons: dict[tuple[str, str], list[str]] = {}
     for entry in record.left:
-        reasons.setdefault((title(entry), entry.reason), []).append(entry.engine)
+        reasons.setdefault((entry.title, entry.reason), []).append(entry.engine)
     lines += [f"- {what}: {'; '.join(engines)}: {reason}" for (what, reason), engines in reasons.items()]
     return "\n".join(lines) + "\n"
 
