@@ -6,7 +6,7 @@
 
 use crate::error::{Result, filled, reserve};
 use crate::kernel::bounds::Integers;
-use crate::kernel::integer::{Estimate, Width};
+use crate::kernel::integer::{Estimate, Tiles, Width};
 use crate::kernel::network::{Network, Pairs, Scratch, Sixteen};
 use crate::kernel::{IntegerIsa, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::{Call, Watch};
@@ -62,7 +62,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) network: &'a Network,
     pub(crate) integers: &'a (IntegerIsa, Integers),
     pub(crate) items: usize,
-    pub(crate) item_tiles: &'a [Lanes],
+    pub(crate) tiles: Tiles<'a>,
     pub(crate) item_rows: &'a [Lanes],
     pub(crate) user_rows: &'a [Lanes],
     pub(crate) call: Call<'a>,
@@ -91,22 +91,21 @@ impl Candidate<'_> {
     fn open(&self, user: usize, watch: &Watch<'_>) -> Result<usize> {
         let Candidate { network, items, .. } = *self;
         let (isa, integers) = self.integers;
-        let (row_len, lines, width) = (network.row_len(), integers.lines(), integers.width());
+        let (row_len, width) = (network.row_len(), integers.width());
         let (b, gmf) = network.split_row(&self.user_rows[user * row_len..][..row_len]);
         let Some(in_integers) = integers.user(width, b, gmf) else { return Ok(items) };
         let mut scratch = Scratch::default();
         scratch.fit(network);
         let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
-        for (tiles, most) in self.item_tiles.chunks(TILES * lines.len()).zip(most.chunks_mut(TILES)) {
+        for (n, most) in most.chunks_mut(TILES).enumerate() {
             if watch.stopped(TILES * LANES * network.multiply_adds()) {
                 return Ok(items);
             }
             isa.run(Estimate {
                 network,
                 layer: integers.layer(width),
-                lines,
-                tiles,
-                ahead: &[],
+                tiles: self.tiles.slice(n * TILES..n * TILES + most.len()),
+                ahead: None,
                 user: &in_integers,
                 gmf,
                 threshold: f32::INFINITY,
@@ -117,12 +116,8 @@ impl Candidate<'_> {
         }
         let _settings = StandardFloats::enter();
         let most = &most.as_flattened()[..items];
-        let spread = |item: usize| match lines.spread() {
-            Some(line) => self.item_tiles[item / LANES * lines.len() + line][item % LANES],
-            None => 0.0,
-        };
         let mut best = reserve("estimates of a sample", items)?;
-        best.extend(most.iter().enumerate().map(|(item, most)| (most - spread(item), item)));
+        best.extend(most.iter().enumerate().map(|(item, most)| (most - self.tiles.spread(item), item)));
         let last = BEST.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
         let items = std::array::from_fn(|l| best[l.min(last)].1 * row_len);

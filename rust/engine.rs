@@ -10,7 +10,7 @@ use crate::error::{Error, Result, reserve};
 use crate::filter::Csr;
 use crate::format::{Kind, Model, Range, Table};
 use crate::kernel::bounds::Integers;
-use crate::kernel::integer::Width;
+use crate::kernel::integer::{Tiles, Width};
 use crate::kernel::network::{Network, Packed, Scratch};
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::{Aligned, IntegerIsa, Isa, Lanes};
@@ -30,6 +30,8 @@ pub struct Engine {
     num_items: usize,
     /// Sixteen items side by side, feature by feature: what a scan of the catalogue reads. In integers where there are `integers`.
     pub(crate) item_tiles: Aligned,
+    /// The int16 words of the tiles, where there are `integers`.
+    pub(crate) item_pairs: Aligned,
     /// What the scan in integers needs.
     pub(crate) integers: Option<(IntegerIsa, Integers)>,
     /// One item after the other: what a query of single items reads.
@@ -220,6 +222,10 @@ impl Engine {
         };
         let mut item_tiles =
             layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
+        let mut item_pairs = match &integers {
+            Some((_, integers)) => layout.item_pairs(num_items, &item_rows, integers)?,
+            None => Aligned::default(),
+        };
         while let Some(laid_out) = &mut integers
             && pass == Pass::Auto
         {
@@ -228,7 +234,7 @@ impl Engine {
                 network: &network,
                 integers: laid_out,
                 items: num_items,
-                item_tiles: &item_tiles,
+                tiles: Tiles { lines: laid_out.1.lines(), tiles: &item_tiles, pairs: &item_pairs },
                 item_rows: &item_rows,
                 user_rows: &user_rows,
                 call,
@@ -238,7 +244,7 @@ impl Engine {
             }
             match laid_out.1.width() {
                 Width::Int8 => laid_out.1.int8 = None,
-                Width::Int16 => integers = None,
+                Width::Int16 => (integers, item_pairs) = (None, Aligned::default()),
             }
             drop(item_tiles);
             item_tiles = layout.item_tiles(num_items, &item_rows, integers.as_ref().map(|(_, integers)| integers))?;
@@ -249,6 +255,7 @@ impl Engine {
             num_users,
             num_items,
             item_tiles,
+            item_pairs,
             integers,
             item_rows,
             user_rows,
@@ -307,7 +314,7 @@ impl Engine {
         let integers = self.integers.as_ref().map_or(0, |(_, integers)| integers.nbytes());
         let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
         [
-            ("item_tiles", self.item_tiles.nbytes()),
+            ("item_tiles", self.item_tiles.nbytes() + self.item_pairs.nbytes()),
             ("item_rows", self.item_rows.nbytes()),
             ("user_rows", self.user_rows.nbytes()),
             ("user_vectors", vectors),

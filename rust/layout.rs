@@ -5,7 +5,6 @@ use crate::format::Table;
 use crate::kernel::bounds::{Integers, Ranges};
 use crate::kernel::int8::Int8;
 use crate::kernel::int16::Int16;
-use crate::kernel::integer::Width;
 use crate::kernel::network::{Network, Packed, Project};
 use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
@@ -83,35 +82,56 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Sixteen items side by side: as float32, or as `integers` has them.
+    /// Sixteen items side by side: as float32, or as `integers` has them but for the int16 words.
     pub(crate) fn item_tiles(&self, items: usize, rows: &[Lanes], integers: Option<&Integers>) -> Result<Aligned> {
+        let h0 = self.network.h0;
+        let tile_len = integers.map_or(self.network.tile_len(), |integers| integers.lines().len());
+        self.tiles("item tiles", items, rows, tile_len, |features, gmf, tile| match integers {
+            None => {
+                tile[..h0].copy_from_slice(features);
+                tile[h0..].copy_from_slice(gmf);
+            }
+            Some(integers) => {
+                let lines = integers.lines();
+                tile[lines.gmf()].copy_from_slice(gmf);
+                if let Some(int8) = &integers.int8 {
+                    let (bytes, rest) = tile.split_at_mut(lines.bytes);
+                    self.isa.run(int8.quantise(features, bytes, &mut rest[lines.gmf]));
+                }
+            }
+        })
+    }
+
+    /// The int16 words of sixteen items side by side.
+    pub(crate) fn item_pairs(&self, items: usize, rows: &[Lanes], integers: &Integers) -> Result<Aligned> {
+        self.tiles("int16 tiles", items, rows, integers.lines().pairs, |features, _, tile| {
+            self.isa.run(integers.int16.quantise(features, tile));
+        })
+    }
+
+    /// Tiles of `tile_len` lines, each as `make(first-layer features, GMF features, tile)` leaves it.
+    fn tiles(
+        &self,
+        what: &str,
+        items: usize,
+        rows: &[Lanes],
+        tile_len: usize,
+        make: impl Fn(&[Lanes], &[Lanes], &mut [Lanes]) + Sync,
+    ) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
         let row_len = self.network.row_len();
-        let tile_len = integers.map_or(self.network.tile_len(), |integers| integers.lines().len());
-        let mut out = self.zeros("item tiles", items.div_ceil(LANES).saturating_mul(tile_len))?;
+        let mut out = self.zeros(what, items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
-            let mut features = vec![[0.0; LANES]; h0];
+            let (mut features, mut gmf) = (vec![[0.0; LANES]; h0], vec![[0.0; LANES]; g]);
             let rows = rows[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
             for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
                 if watch.stopped(LANES * (h0 + g)) {
                     return Ok(());
                 }
                 let sixteen = rows.chunks_exact(row_len).map(<[Lanes]>::as_flattened);
-                let first = sixteen.clone().map(|row| &row[..h0]);
-                let gmf = sixteen.map(|row| &row[self.network.item_gmf()..][..g]);
-                let Some(integers) = integers else {
-                    into_lanes(first, &mut tile[..h0]);
-                    into_lanes(gmf, &mut tile[h0..]);
-                    continue;
-                };
-                let lines = integers.lines();
-                into_lanes(first, &mut features);
-                into_lanes(gmf, &mut tile[lines.gmf()]);
-                self.isa.run(integers.int16.quantise(&features, &mut tile[lines.words(Width::Int16)]));
-                if let Some(int8) = &integers.int8 {
-                    let (bytes, rest) = tile.split_at_mut(lines.bytes);
-                    self.isa.run(int8.quantise(&features, bytes, &mut rest[lines.gmf]));
-                }
+                into_lanes(sixteen.clone().map(|row| &row[..h0]), &mut features);
+                into_lanes(sixteen.map(|row| &row[self.network.item_gmf()..][..g]), &mut gmf);
+                make(&features, &gmf, tile);
             }
             Ok(())
         })?;

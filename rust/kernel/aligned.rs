@@ -7,7 +7,7 @@ use super::{LANES, Lanes};
 const CACHE_LINE: usize = 64;
 
 /// Some [`Lanes`], each on a cache line of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Aligned {
     buffer: Vec<f32>,
     start: usize,

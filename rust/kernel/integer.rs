@@ -9,14 +9,15 @@
 //! else is the float32 arithmetic of [`super::network`].
 //!
 //! A word of 32 bits holds two or four values of neighbouring features. In a tile, sixteen items, a word takes a line, one word for
-//! each item; it is kept in the bits of float32 values, so that a tile is one array. [`TileLines`] says what lies where.
+//! each item; it is kept in the bits of float32 values, so that a tile is one array. [`TileLines`] says what lies where. The int16
+//! words are an array of their own, else a scan in int8 would drag them through the memory's pipes.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
 
 use std::ops::Range;
 
 use super::network::{Activations, Network, Output, Scratch, Sink, block_size, hidden_after};
-use super::{IntegerKernel, IntegerSimd, Lanes};
+use super::{IntegerKernel, IntegerSimd, LANES, Lanes};
 
 /// What a word holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,21 +89,22 @@ impl IntegerLayer {
     }
 }
 
-/// Where the lines of a tile lie: the bytes of the first layer, the GMF features in float32, the spread of the int8 estimates
-/// (these two only where there are bytes), the int16 values. What either pass reads lies together.
+/// Where the lines of a tile lie: the bytes of the first layer, the GMF features in float32, the spread of the int8 estimates; bytes
+/// and spread only where there is a pass in int8. And how many lines of int16 words an item's tile has in the other array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileLines {
     /// Lines of bytes; 0 where there is no pass in int8.
     pub(crate) bytes: usize,
     /// Lines of GMF features.
     pub(crate) gmf: usize,
-    /// Lines of int16.
+    /// Lines of int16, which lie apart.
     pub(crate) pairs: usize,
 }
 
 impl TileLines {
+    /// Length of a tile without the int16 words.
     pub(crate) fn len(self) -> usize {
-        self.reads(Width::Int8).end + self.pairs
+        self.bytes + self.gmf + usize::from(self.bytes > 0)
     }
 
     pub(crate) fn gmf(self) -> Range<usize> {
@@ -114,19 +116,51 @@ impl TileLines {
         (self.bytes > 0).then_some(self.bytes + self.gmf)
     }
 
-    pub(crate) fn words(self, width: Width) -> Range<usize> {
+    /// How many lines a pass reads of a tile.
+    pub(crate) fn read(self, width: Width) -> usize {
         match width {
-            Width::Int8 => 0..self.bytes,
-            Width::Int16 => self.reads(Width::Int8).end..self.len(),
+            Width::Int8 => self.len(),
+            Width::Int16 => self.gmf + self.pairs,
+        }
+    }
+}
+
+/// Some neighbouring tiles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tiles<'a> {
+    pub(crate) lines: TileLines,
+    /// Without the int16 words.
+    pub(crate) tiles: &'a [Lanes],
+    /// The int16 words.
+    pub(crate) pairs: &'a [Lanes],
+}
+
+impl<'a> Tiles<'a> {
+    /// Those of `range`.
+    #[inline(always)]
+    pub(crate) fn slice(self, range: Range<usize>) -> Self {
+        let TileLines { pairs, .. } = self.lines;
+        let len = self.lines.len();
+        Tiles {
+            lines: self.lines,
+            tiles: &self.tiles[range.start * len..range.end * len],
+            pairs: &self.pairs[range.start * pairs..range.end * pairs],
         }
     }
 
-    /// All that a pass reads.
-    pub(crate) fn reads(self, width: Width) -> Range<usize> {
-        match width {
-            Width::Int8 => 0..self.bytes + self.gmf + usize::from(self.bytes > 0),
-            Width::Int16 => self.bytes..self.len(),
+    /// Those from `first` on, none behind the end.
+    pub(crate) fn from(self, first: usize) -> Self {
+        Tiles {
+            lines: self.lines,
+            tiles: self.tiles.get(first * self.lines.len()..).unwrap_or_default(),
+            pairs: self.pairs.get(first * self.lines.pairs..).unwrap_or_default(),
         }
+    }
+
+    /// By how much the estimate of an item in int8 is raised.
+    pub(crate) fn spread(self, item: usize) -> f32 {
+        let line = self.lines.spread();
+        line.map_or(0.0, |line| self.tiles[item / LANES * self.lines.len() + line][item % LANES])
     }
 }
 
@@ -146,10 +180,9 @@ pub(crate) struct IntegerUser {
 pub(crate) struct Estimate<'a> {
     pub(crate) network: &'a Network,
     pub(crate) layer: &'a IntegerLayer,
-    pub(crate) lines: TileLines,
-    pub(crate) tiles: &'a [Lanes],
-    /// The tiles that will be read after these: fetched from memory meanwhile.
-    pub(crate) ahead: &'a [Lanes],
+    pub(crate) tiles: Tiles<'a>,
+    /// The tiles that will be read after these, where there are any: fetched from memory meanwhile.
+    pub(crate) ahead: Option<Tiles<'a>>,
     pub(crate) user: &'a IntegerUser,
     /// The user's GMF features.
     pub(crate) gmf: &'a [f32],
@@ -176,15 +209,22 @@ impl IntegerKernel for Estimate<'_> {
 impl Estimate<'_> {
     #[inline(always)]
     fn scan<S: IntegerSimd, const BYTES: bool>(self, s: S) {
-        let Estimate { network, layer, lines, user, gmf, scratch, .. } = self;
-        let (len, words, reads) = (lines.len(), lines.words(layer.width), lines.reads(layer.width));
-        for t in 0..self.tiles.len() / len {
-            let ahead = self.ahead.get(t * len..).unwrap_or_default();
-            for line in ahead.get(reads.clone()).unwrap_or_default() {
-                s.prefetch(line);
+        let Estimate { network, layer, tiles, user, gmf, scratch, .. } = self;
+        let lines = tiles.lines;
+        for t in 0..self.estimates.len() {
+            if let Some(ahead) = self.ahead {
+                let ahead = ahead.from(t);
+                let (tile, pairs) = if BYTES { (0..lines.len(), 0) } else { (lines.gmf(), lines.pairs) };
+                for line in ahead.tiles.get(tile).unwrap_or_default() {
+                    s.prefetch(line);
+                }
+                for line in ahead.pairs.get(..pairs).unwrap_or_default() {
+                    s.prefetch(line);
+                }
             }
-            let tile = &self.tiles[t * len..][..len];
-            let (items, items_gmf) = (&tile[words.clone()], &tile[lines.gmf()]);
+            let Tiles { tiles: tile, pairs, .. } = tiles.slice(t..t + 1);
+            let items = if BYTES { &tile[..lines.bytes] } else { pairs };
+            let items_gmf = &tile[lines.gmf()];
             let mut logits = s.splat(network.output_bias);
             for j in 0..gmf.len() {
                 logits = s.fma(s.splat(gmf[j]), s.load(&items_gmf[j]), logits);
@@ -198,7 +238,7 @@ impl Estimate<'_> {
                 second::<S, BYTES>(s, layer, items, user, &mut Activations(&mut scratch.to));
                 logits = hidden_after(s, network, deeper, logits, scratch);
             }
-            let spread = if BYTES { s.load(&tile[reads.end - 1]) } else { s.splat(0.0) };
+            let spread = if BYTES { s.load(&tile[tile.len() - 1]) } else { s.splat(0.0) };
             let logits = s.add(logits, spread);
             s.store(logits, &mut self.estimates[t]);
             self.hits[t] = s.at_least(logits, s.splat(self.threshold));
@@ -281,7 +321,7 @@ pub(super) fn round(x: f64) -> (f64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{IntegerIsa, Isa, LANES};
+    use crate::kernel::{IntegerIsa, Isa};
 
     struct Dots<'a> {
         words: [&'a Lanes; 2],

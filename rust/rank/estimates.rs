@@ -10,7 +10,8 @@ use crate::choose::pays;
 use crate::engine::{Engine, Users, with_scratch};
 use crate::error::{Result, reserve};
 use crate::filter::Cursor;
-use crate::kernel::integer::{Estimate, IntegerUser, Width};
+use crate::kernel::bounds::Integers;
+use crate::kernel::integer::{Estimate, IntegerUser, Tiles, Width};
 use crate::kernel::{LANES, StandardFloats};
 use crate::order::reaches;
 use crate::pool::Watch;
@@ -42,9 +43,8 @@ impl Query<'_> {
     ) -> Result<()> {
         let Query { engine, users, .. } = self;
         let (network, (isa, integers)) = (&engine.network, engine.integers.as_ref().expect("tiles of integers"));
-        let lines = integers.lines();
-        let tile_len = lines.len();
-        let panel = panel_tiles(lines.reads(Width::Int8).len().max(lines.reads(Width::Int16).len()), network);
+        let all = engine.integer_tiles(integers);
+        let panel = panel_tiles(all.lines.read(Width::Int8).max(all.lines.read(Width::Int16)), network);
         let (first_item, items) = ((tiles.start * LANES) as u32, tiles.len() * LANES);
         let mut states: Vec<State<'_, C>> = Vec::with_capacity(into.len());
         for (row, into) in rows.clone().zip(into) {
@@ -63,11 +63,10 @@ impl Query<'_> {
         let (mut estimates, mut hits) = ([[0.0; LANES]; MOST_TILES], [0u16; MOST_TILES]);
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
-            let panel_lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
-            let ahead = &engine.item_tiles[here.end * tile_len..];
+            let (in_panel, ahead) = (all.slice(here.clone()), all.from(here.end));
             let scanned = (here.end - tiles.start) * LANES;
             for (row, state) in rows.clone().zip(&mut states) {
-                if watch.stopped(panel_lines.len() * LANES + here.len() * LANES * network.multiply_adds()) {
+                if watch.stopped(here.len() * LANES * (network.tile_len() + network.multiply_adds())) {
                     return Ok(());
                 }
                 let Some((width, user)) = &state.pass else {
@@ -79,9 +78,8 @@ impl Query<'_> {
                     isa.run(Estimate {
                         network,
                         layer: integers.layer(width),
-                        lines,
-                        tiles: panel_lines,
-                        ahead: if row == rows.start { ahead } else { &[] },
+                        tiles: in_panel,
+                        ahead: (row == rows.start).then_some(ahead),
                         user,
                         gmf: network.split_row(users.row(row)).1,
                         threshold: state.floor,
@@ -90,7 +88,6 @@ impl Query<'_> {
                         hits: &mut hits[..here.len()],
                     });
                 });
-                let spread = lines.spread().filter(|_| width == Width::Int8);
                 let settings = StandardFloats::enter();
                 for (tile, (estimates, &hits)) in here.clone().zip(estimates.iter().zip(&hits)) {
                     let mut left = hits;
@@ -99,8 +96,9 @@ impl Query<'_> {
                     }
                     while left != 0 {
                         let lane = left.trailing_zeros() as usize;
-                        let spread = spread.map_or(0.0, |line| engine.item_tiles[tile * tile_len + line][lane]);
-                        state.take((tile * LANES + lane) as u32, estimates[lane], spread);
+                        let item = tile * LANES + lane;
+                        let spread = if width == Width::Int8 { all.spread(item) } else { 0.0 };
+                        state.take(item as u32, estimates[lane], spread);
                         left &= left - 1;
                     }
                 }
@@ -292,13 +290,17 @@ fn above(x: f64) -> f32 {
 }
 
 impl Engine {
+    fn integer_tiles(&self, integers: &Integers) -> Tiles<'_> {
+        Tiles { lines: integers.lines(), tiles: &self.item_tiles, pairs: &self.item_pairs }
+    }
+
     /// Between which values the estimates prove the logits of row `row`'s user and every item to lie; `None` where the row is scored in
     /// float32. For tests of the bound.
     #[doc(hidden)]
     pub fn proven(&self, users: &Users<'_>, row: usize) -> Option<Vec<[f64; 2]>> {
         let (isa, integers) = self.integers.as_ref()?;
         let (b, gmf) = self.network.split_row(users.row(row));
-        let (width, lines) = (integers.width(), integers.lines());
+        let (width, all) = (integers.width(), self.integer_tiles(integers));
         let user = integers.user(width, b, gmf)?;
         let tiles = self.num_items().div_ceil(LANES);
         let mut estimates = vec![[0.0; LANES]; tiles];
@@ -306,9 +308,8 @@ impl Engine {
             isa.run(Estimate {
                 network: &self.network,
                 layer: integers.layer(width),
-                lines,
-                tiles: &self.item_tiles,
-                ahead: &[],
+                tiles: all,
+                ahead: None,
                 user: &user,
                 gmf,
                 threshold: 0.0,
@@ -317,12 +318,8 @@ impl Engine {
                 hits: &mut vec![0; tiles],
             });
         });
-        let spread = |item: usize| match lines.spread() {
-            Some(line) => self.item_tiles[item / LANES * lines.len() + line][item % LANES],
-            None => 0.0,
-        };
         let between = |(item, most): (usize, f32)| {
-            [f64::from(most) - 2.0 * f64::from(spread(item)) - user.error, f64::from(most) + user.error]
+            [f64::from(most) - 2.0 * f64::from(all.spread(item)) - user.error, f64::from(most) + user.error]
         };
         Some(estimates.into_flattened().into_iter().take(self.num_items()).enumerate().map(between).collect())
     }
