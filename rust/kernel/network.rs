@@ -48,9 +48,12 @@ impl Packed {
     }
 }
 
-/// Blocks of equal size (but for the last), as few as hold all outputs.
+/// Blocks of equal size (but for the last), as few as hold all outputs; but two where each still has chains enough to hide the latency
+/// of a multiply-add: the end of one then overlaps the beginning of the other.
 pub(super) fn block_size(outputs: usize, most: usize) -> usize {
-    outputs.div_ceil(outputs.div_ceil(most))
+    const ENOUGH: usize = 6;
+    let least = if outputs >= 2 * ENOUGH { 2 } else { 1 };
+    outputs.div_ceil(outputs.div_ceil(most).max(least))
 }
 
 /// What follows the first layer.
