@@ -239,6 +239,23 @@ def test_an_absent_extra_is_a_sentence(ratings, tmp_path):
     )
 
 
+def test_commands_wait_for_no_more_than_they_need(model):
+    """Torch takes a second to import, pyarrow and matplotlib a tenth."""
+    program = """if True:
+        import sys
+        from neuralcf.cli import main
+        for arguments in (["doctor"], ["inspect", sys.argv[1]], ["recommend", sys.argv[1], "--user", "u3"]):
+            assert main(arguments) == 0
+        try:
+            main(["--help"])
+        except SystemExit:
+            print(sorted({"numpy", "torch", "pyarrow", "matplotlib"} & sys.modules.keys()))
+    """
+    command = [sys.executable, "-c", program, str(model)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "['numpy']"
+
+
 def test_ctrl_c(ratings, tmp_path):
     program = "import sys; from neuralcf.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["train", ratings, "--out", tmp_path / "model", "--epochs", "100000", *COLUMNS]

@@ -218,7 +218,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (found,) = (action for action in cli.make_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(found.choices)
 
 

@@ -1,0 +1,49 @@
+"""`neuralcf evaluate`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from neuralcf.cli.options import (
+    SPLIT_DATA,
+    Commands,
+    add_command,
+    add_json,
+    add_protocol,
+    add_questions,
+    add_references,
+    questions,
+)
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        _run,
+        summary="measure a model on held-out interactions",
+        example="neuralcf evaluate model ratings.csv",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
+    add_questions(parser)
+    add_protocol(parser)
+    add_json(parser)
+    add_references(parser, [])
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
+    parser.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from neuralcf.evaluate_command import evaluate_model, evaluation_json, evaluation_text
+
+    evaluations = evaluate_model(options.model, questions(options), options.references)
+    facts = json.dumps(evaluation_json(evaluations))
+    print(facts if options.json else evaluation_text(evaluations))
+    if options.out is not None:
+        options.out.write_text(facts + "\n", encoding="utf-8")
+    if options.per_user is not None:
+        evaluations[options.model].save(options.per_user)

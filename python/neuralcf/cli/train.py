@@ -1,0 +1,133 @@
+"""`neuralcf train`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neuralcf.cli.options import DATA, Commands, add_command, add_data, positive, reading, sizes
+from neuralcf.errors import ArgumentError
+from neuralcf.export import check_target
+
+if TYPE_CHECKING:
+    from neuralcf.config import TrainConfig
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "train",
+        _run,
+        summary="train a model on a file of interactions, measure it on held-out ones, write a model directory",
+        example="neuralcf train ratings.csv --user-column userId --item-column movieId --out model",
+    )
+    parser.add_argument(
+        "ratings", metavar="RATINGS", help=f"{DATA}; or X, for X.train.rating and the two beside it, a split already"
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="the model directory to write, or to replace"
+    )
+    add_data(parser)
+    _add_model(parser)
+    _add_split(parser)
+    _add_training(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="default neumf")
+    model.add_argument("--factors", type=positive, metavar="N", help="width of the GMF embeddings (default 8)")
+    model.add_argument(
+        "--layers",
+        type=sizes,
+        metavar="N,N,...",
+        help="width of both MLP embeddings together, then of each layer (default 64,32,16,8)",
+    )
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    split = parser.add_argument_group("what is held out, to measure the model by")
+    rule = split.add_mutually_exclusive_group()
+    rule.add_argument(
+        "--split",
+        metavar="RULE",
+        help="last: each user's latest interaction; random: one of each user; time:X: the latest share X of all, "
+        "such as time:0.1; none: nothing (default last, or random without timestamps)",
+    )
+    rule.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like RATINGS")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file whose keys are fields of TrainConfig"
+    )
+    training.add_argument("--preset", metavar="NAME", help="settings by name, such as paper-8, paper-64, fast")
+    training.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set any field of TrainConfig, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
+        "the preset",
+    )
+    training.add_argument(
+        "--epochs", type=positive, metavar="N", help="passes over the training part, at most (default 20)"
+    )
+    training.add_argument("--batch-size", type=positive, metavar="N", help="pairs in a step (default 1024)")
+    training.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate (default 0.004)")
+    training.add_argument("--negatives", type=positive, metavar="N", help="drawn for each interaction (default 4)")
+    training.add_argument("--seed", type=int, metavar="N", help="decides all chance (default 0)")
+    training.add_argument(
+        "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto: a GPU where there is one"
+    )
+    training.add_argument(
+        "--no-validation",
+        dest="validation",
+        action="store_const",
+        const=False,
+        help="keep none of the training part to choose the epoch by, and take the last one: for data too small for it",
+    )
+    training.add_argument(
+        "--run", dest="run_directory", type=Path, metavar="DIR", help="keep metrics and checkpoints there"
+    )
+    training.add_argument("--resume", action="store_true", help="go on with the run in --run, if one stands there")
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out.suffix == ".safetensors":
+        raise ArgumentError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
+    from neuralcf.pipeline import run
+    from neuralcf.train_command import print_outcome, read_split
+
+    config = _config(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(options.out)
+
+    split, data = read_split(
+        options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
+    )
+    trained = run(split, config, data=data, directory=options.run_directory, resume=options.resume)
+    print_outcome(trained)
+    trained.write(options.out)
+    example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
+    print(f"model written to {options.out}; next: {example}")
+
+
+def _config(options: argparse.Namespace) -> TrainConfig:
+    """Put together what the run is told; a run that is resumed begins with what it was told before."""
+    from neuralcf.configure import configure
+    from neuralcf.run_directory import RunDirectory
+
+    if options.resume and options.run_directory is None:
+        raise ArgumentError("--resume: expected a run directory to resume from; pass --run")
+    start = RunDirectory.stored_config(options.run_directory) if options.resume else None
+    names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed", "device")
+    given = {name: getattr(options, name) for name in (*names, "validation") if getattr(options, name) is not None}
+    return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)
