@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -71,3 +72,14 @@ def after(seconds: float, action: Callable[[], object], every: float = 0) -> Ite
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let the system refuse what is written beyond so many bytes of a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

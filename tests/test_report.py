@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import neuralcf
+from conftest import files_of_at_most
 from neuralcf.cli import main
 from neuralcf.compare import interval
 from neuralcf.data import hold_out, read_interactions
@@ -234,6 +235,16 @@ def test_the_page(model, ratings, dataset, tmp_path, capsys):
     assert html.count("</article>") == 2
     assert any(text.startswith(HOSTILE) for text in page.texts)
     assert "Items without a title, 1 in all, are shown by id" in html
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(model, ratings, tmp_path, capsys):
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    with files_of_at_most(10_000):
+        assert main(["report", str(model), str(ratings), "--out", str(out)]) == 1
+    assert capsys.readouterr().err == f"neuralcf: {out}: File too large\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert out.read_text() == "old"
 
 
 def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):

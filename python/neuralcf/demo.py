@@ -13,6 +13,7 @@ from neuralcf.config import TrainConfig
 from neuralcf.data import PlantedTaste, hold_out, planted_taste
 from neuralcf.errors import InternalError
 from neuralcf.export import check_target
+from neuralcf.files import write_atomically
 from neuralcf.models import NeuMF
 from neuralcf.pipeline import Metric, Run, run
 from neuralcf.recommender import Recommender
@@ -101,7 +102,7 @@ def demo(
         machine=machine,
         config=trained.stored_config(),
     )
-    (out / "report.html").write_text(report.html(), encoding="utf-8")
+    write_atomically(out / "report.html", report.html().encode())
     print(f"model      {model_path}\nreport     {out / 'report.html'}")
     print(f'more       neuralcf recommend {model_path} --user "{planted.user_titles[4]}"')
     return report

@@ -13,6 +13,7 @@ scores everything alike gains nothing. The references of `neuralcf.references` a
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
 from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
+from neuralcf.files import write_atomically
 from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
 from neuralcf.results import TopK
 from neuralcf.seeds import Stream, derive
@@ -115,8 +117,9 @@ class Evaluation:
         }
         arrays |= {f"per_user/{name}": values for name, values in self.per_user.items()}
         arrays |= {f"overall/{name}": np.array(value) for name, value in self.overall.items()}
-        with open(path, "wb") as file:  # noqa: PTH123 - np.savez would add a suffix to a path
-            np.savez(file, **arrays)
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Evaluation:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf._core import Scorer, __version__, open_model, publish
 from neuralcf.errors import ArgumentError, ModelFormatError
+from neuralcf.files import sync_directory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +94,7 @@ def save(
             _write_safetensors(staged_file, arrays, weights_metadata)
             Scorer.load(staged_file)
             staged_file.replace(target)
-            _sync(target.parent)
+            sync_directory(target.parent)
         return
 
     with _removing_on_failure(lambda: shutil.rmtree(staging)):
@@ -407,14 +408,6 @@ def _blocks(array: _Array) -> "list[_Array]":
         return []
     rows = max(1, _BLOCK // (array.nbytes // len(array)))
     return [array[start : start + rows] for start in range(0, len(array), rows)]
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _model_card(config: Mapping[str, Any]) -> str:

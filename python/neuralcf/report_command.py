@@ -17,6 +17,7 @@ from neuralcf.data.rows import Rows, take_rows
 from neuralcf.errors import ArgumentError, UnknownUserError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_for
 from neuralcf.evaluate_command import Questions, open_with_split
+from neuralcf.files import write_atomically
 from neuralcf.inspect_command import stored_config
 from neuralcf.recommend_command import parse_id
 from neuralcf.references import REFERENCES
@@ -41,16 +42,16 @@ def write_report(out: Path, path: str, questions: Questions, **options: Any) -> 
     """Write the report to `out`, and say so; arguments and errors as for `report`.
 
     Raises:
-        OSError: besides, `out` cannot be written.
+        OSError: besides, `out` cannot be written; what stood there before still does.
     """
     require_matplotlib()
     if out.is_dir():
         raise ArgumentError(f"--out: expected a file to write, got the directory {out}")
     if not out.parent.is_dir():
         raise ArgumentError(f"--out: expected a file in a directory that is there, got {out}")
-    html = report(path, questions, **options).html()
-    out.write_text(html, encoding="utf-8")
-    return f"report written to {out}, {len(html.encode()) / 1e6:.1f} MB"
+    html = report(path, questions, **options).html().encode()
+    write_atomically(out, html)
+    return f"report written to {out}, {len(html) / 1e6:.1f} MB"
 
 
 def report(

@@ -30,6 +30,7 @@ import torch
 from neuralcf._core import __version__
 from neuralcf.config import TrainConfig
 from neuralcf.errors import ArgumentError
+from neuralcf.files import write_atomically
 
 __all__ = ["RunDirectory"]
 
@@ -67,7 +68,7 @@ class RunDirectory:
         with ExitStack() as opened:
             opened.enter_context(_locked(self.path))
             if stored is None:
-                _write_atomically(self.path / "config.json", _describe(config, fingerprint))
+                write_atomically(self.path / "config.json", _describe(config, fingerprint))
             self._checkpoint = _read_checkpoint(self.path / "checkpoint.pt")
             length = 0 if self._checkpoint is None else self._checkpoint["metrics_bytes"]
             self._metrics = opened.enter_context((self.path / "metrics.jsonl").open("a+b"))
@@ -102,7 +103,7 @@ class RunDirectory:
         os.fsync(self._metrics.fileno())
         content = io.BytesIO()
         torch.save({**state, "metrics_bytes": self._metrics.tell()}, content)
-        _write_atomically(self.path / "checkpoint.pt", content.getvalue())
+        write_atomically(self.path / "checkpoint.pt", content.getvalue())
 
     def close(self) -> None:
         """Close the files and let the run go."""
@@ -186,17 +187,3 @@ def _read_checkpoint(file: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict) or not isinstance(state.get("metrics_bytes"), int):
         raise ArgumentError(f"{file}: expected a checkpoint, got something else")
     return state
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    part = file.with_name(f".{file.name}.part")
-    with part.open("wb") as written:
-        written.write(content)
-        written.flush()
-        os.fsync(written.fileno())
-    part.replace(file)
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -14,6 +14,7 @@ from neuralcf.cli.options import (
     add_references,
     questions,
 )
+from neuralcf.files import write_atomically
 
 __all__ = ["add_parser"]
 
@@ -44,6 +45,6 @@ def _run(options: argparse.Namespace) -> None:
     facts = json.dumps(evaluation_json(evaluations))
     print(facts if options.json else evaluation_text(evaluations))
     if options.out is not None:
-        options.out.write_text(facts + "\n", encoding="utf-8")
+        write_atomically(options.out, facts.encode() + b"\n")
     if options.per_user is not None:
         evaluations[options.model].save(options.per_user)
