@@ -16,9 +16,9 @@ from neuralcf.compare import Difference, interval
 from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
 from neuralcf.data.interactions import ExternalIds
 from neuralcf.data.rows import Rows, rows_from_pairs
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
-from neuralcf.inspect_command import stored_config
+from neuralcf.model_config import read_config
 from neuralcf.references import REFERENCES
 
 __all__ = [
@@ -109,8 +109,15 @@ def _split(path: str, questions: Questions) -> Split:
         return dataset
     if questions.held_out is not None:
         return given(dataset, read_interactions(questions.held_out, **questions.reading)[0])
-    config = stored_config(path)
-    fingerprint, seed = config.get("data", {}).get("fingerprint"), config.get("training", {}).get("seed")
+    config = read_config(path)
+    data, seed = config.get("data", {}), config.get("training", {}).get("seed")
+    fingerprint, rule = data.get("fingerprint"), data.get("split", "auto")
+    for key, value, fits, expected in (
+        ("training: seed", seed, seed is None or (type(seed) is int and seed >= 0), "an integer of at least 0"),
+        ("data: split", rule, isinstance(rule, str), "a string"),
+    ):
+        if not fits:
+            raise ModelFormatError(f"{Path(path) / 'config.json'}: {key}: expected {expected}, got {value!r}")
     if fingerprint is None or seed is None:
         raise ArgumentError(
             f"{path}: the model does not tell what it was trained on; pass what is held out as --held-out"
@@ -120,7 +127,7 @@ def _split(path: str, questions: Questions) -> Split:
             f"{questions.data}: expected the interactions that {path} was trained on, read with the same options, "
             f"got others ({len(dataset):,}); pass what is held out as --held-out"
         )
-    return hold_out(dataset, seed, config["data"].get("split", "auto"))
+    return hold_out(dataset, seed, rule)
 
 
 def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None) -> Split:

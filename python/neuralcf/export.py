@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from neuralcf._core import Scorer, __version__, open_model, publish
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.files import sync_directory
+from neuralcf.model_config import find_problem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,8 +65,8 @@ def save(
         seen: all interactions known at training time, a row for each user: scipy CSR `[U, I]`, or `(indptr, indices)`.
             Rows are sorted and made unique here.
         config: what config.json is to hold besides identity, kind and sizes, such as training configuration, metrics
-            and a fingerprint of the data. Plain JSON values. `metrics`, a list of objects with `name`, `value` and
-            `protocol`, is also shown in the model card.
+            and a fingerprint of the data. Plain JSON values. `training` and `data` are objects, `history` and `metrics`
+            lists; of `metrics`, objects with `name`, `value` and `protocol` are also shown in the model card.
 
     Raises:
         ModelFormatError: the tensors are not a valid model.
@@ -357,6 +358,8 @@ def _check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(config.get("versions", {}), Mapping):
         raise ArgumentError("config: versions: expected an object of names and versions")
     _check_json(config, "config")
+    if problem := find_problem(config):
+        raise ArgumentError(f"config: {problem}")
     made_with = {"neuralcf": __version__, "numpy": np.__version__, "python": platform.python_version()}
     return {**config, "versions": {**made_with, **config.get("versions", {})}}
 
@@ -434,9 +437,8 @@ def _model_card(config: Mapping[str, Any]) -> str:
         "leave it out when you publish the model and they are not public.",
         "",
     ]
-    metrics = config.get("metrics")
-    rows = metrics if isinstance(metrics, (list, tuple)) else []
-    shown = [row for row in rows if isinstance(row, Mapping) and {"name", "value", "protocol"} <= row.keys()]
+    metrics = config.get("metrics", [])
+    shown = [row for row in metrics if isinstance(row, Mapping) and {"name", "value", "protocol"} <= row.keys()]
     if shown:
         lines += ["| metric | value | protocol |", "|---|---|---|"]
         lines += [f"| {row['name']} | {_number(row['value'])} | {row['protocol']} |" for row in shown]

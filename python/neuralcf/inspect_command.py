@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from neuralcf._core import open_model
+from neuralcf.model_config import read_config
 
-__all__ = ["inspect_model", "inspection_text", "stored_config"]
-
-
-def stored_config(path: str) -> dict[str, Any]:
-    """Give what config.json of a model directory holds, nothing for a bare file of weights."""
-    stored = Path(path) / "config.json"
-    config: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
-    return config
+__all__ = ["inspect_model", "inspection_text"]
 
 
 def inspect_model(path: str) -> dict[str, Any]:
@@ -36,7 +29,7 @@ def inspect_model(path: str) -> dict[str, Any]:
         "seen": scorer.nbytes["seen"] > 0,
         "metadata": scorer.metadata,
         "nbytes": scorer.nbytes,
-        "config": stored_config(path),
+        "config": read_config(path),
     }
 
 
@@ -53,7 +46,7 @@ def inspection_text(facts: dict[str, Any]) -> str:
     }
     lines = [f"{facts['path']}: {facts['kind']}, {facts['num_users']:,} users, {facts['num_items']:,} items"]
     lines += [f"  {name:<14}{value}" for name, value in rows.items() if value]
-    for metric in config.get("metrics", []) if isinstance(config.get("metrics"), list) else []:
+    for metric in config.get("metrics", []):
         if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
             value = metric["value"]
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -18,7 +18,7 @@ from neuralcf.errors import ArgumentError, UnknownUserError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_for
 from neuralcf.evaluate_command import Questions, open_with_split
 from neuralcf.files import write_atomically
-from neuralcf.inspect_command import stored_config
+from neuralcf.model_config import read_config
 from neuralcf.recommend_command import parse_id
 from neuralcf.references import REFERENCES
 from neuralcf.report.calibration import Scores
@@ -81,7 +81,7 @@ def report(
         raise ArgumentError(f"{questions.data}: expected held-out interactions that {path} knows, got none")
     shown = _chosen(users, split, questions.seed)
     titles = None if items is None else read_titles(item_ids=split.train.item_ids, **items)
-    config = stored_config(path)
+    config = read_config(path)
 
     rankers: dict[str, Ranker] = {_KINDS[scorer.kind]: scorer}
     for name in references:
@@ -164,8 +164,7 @@ def _popularity(scorer: Scorer, split: Split, known: Rows, evaluations: dict[str
 
 def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> Scores:
     """Score the held-out pairs, and for each as many drawn unknown items as training draws."""
-    training = config.get("training")
-    stored = training.get("negatives") if isinstance(training, dict) else None
+    stored = config.get("training", {}).get("negatives")
     told = stored if isinstance(stored, int) and stored >= 1 else None
     negatives = told or _USUAL_NEGATIVES
     indptr, drawn = candidates_for(split, count=negatives, seed=seed)

@@ -1,6 +1,6 @@
 """How a model was trained, as far as its config.json tells.
 
-Anyone may have written that file: what cannot be understood counts as not told.
+Anyone may have written that file: an epoch that cannot be understood counts as not told.
 """
 
 from __future__ import annotations
@@ -49,15 +49,13 @@ class History:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> History | None:
-        """Read what config.json holds, or give None where it holds no history that can be understood."""
-        records = config.get("history")
-        epochs = [_epoch(record) for record in records] if isinstance(records, list) else []
+        """Read what `read_config` gives, or give None where it holds no history that can be understood."""
+        epochs = [_epoch(record) for record in config.get("history", [])]
         known = [epoch for epoch in epochs if epoch is not None]
         if not known or len(known) < len(epochs):
             return None
         stages = tuple(tuple(stage) for _, stage in groupby(known, key=lambda epoch: epoch.stage))
-        training = config.get("training")
-        training = training if isinstance(training, dict) else {}
+        training = config.get("training", {})
         best = training.get("best_epoch")
         within = isinstance(best, int) and 0 <= best <= len(stages[-1])
         loss = "binary cross-entropy" if training.get("trainer") == "ncf" else "loss"
