@@ -137,10 +137,13 @@ def test_refusals(models, ratings, dataset, tmp_path, capsys):
     bare = save(tmp_path / "bare", 2, 3)
     ids = (dataset.user_ids, dataset.item_ids)
     untold = save(tmp_path / "untold", USERS, len(ids[1]), ids)
+    config = {"training": {"seed": 3}, "data": {"fingerprint": dataset.fingerprint(), "split": "given"}}
+    given = save(tmp_path / "given", USERS, len(ids[1]), ids, config)
     (tmp_path / "torn.npz").write_bytes(b"PK")
     for arguments, message in [
         (["evaluate", models[0], other], "other.csv: expected the interactions that"),
         (["evaluate", untold, ratings], "does not tell what it was trained on; pass what is held out as --held-out"),
+        (["evaluate", given, ratings], "was given in a file when it was trained; pass it as --held-out"),
         (["evaluate", models[0], tmp_path / "absent"], "absent.train.rating"),
         (["evaluate", bare, ratings, "--held-out", ratings], "not in the training part"),
         (["evaluate", models[0], numbers, "--held-out", other], "users"),

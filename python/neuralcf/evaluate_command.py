@@ -122,6 +122,8 @@ def _split(path: str, questions: Questions) -> Split:
         raise ArgumentError(
             f"{path}: the model does not tell what it was trained on; pass what is held out as --held-out"
         )
+    if rule == "given":
+        raise ArgumentError(f"{path}: what is held out was given in a file when it was trained; pass it as --held-out")
     if dataset.fingerprint() != fingerprint:
         raise ArgumentError(
             f"{questions.data}: expected the interactions that {path} was trained on, read with the same options, "

@@ -17,7 +17,9 @@ def add_parser(commands: Commands) -> None:
         summary="train on data made on the spot, serve from Rust, compare with torch, write a report",
         example="neuralcf demo --out demo",
     )
-    parser.add_argument("--out", type=Path, default=Path("neuralcf-demo"), metavar="DIR", help="default neuralcf-demo")
+    parser.add_argument(
+        "--out", type=Path, default=Path("neuralcf-demo"), metavar="DIR", help="where to write (default neuralcf-demo)"
+    )
 
 
 def _run(options: argparse.Namespace) -> None:

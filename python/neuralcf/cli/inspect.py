@@ -11,7 +11,7 @@ __all__ = ["add_parser"]
 def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "inspect", _run, summary="tell what a model is", example="neuralcf inspect model")
-    parser.add_argument("model", metavar="DIR", help="a model directory, or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
     add_json(parser)
 
 

@@ -40,7 +40,7 @@ def add_parser(commands: Commands) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
-    model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="default neumf")
+    model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="which model (default neumf)")
     model.add_argument("--factors", type=positive, metavar="N", help="width of the GMF embeddings (default 8)")
     model.add_argument(
         "--layers",
