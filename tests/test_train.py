@@ -125,7 +125,8 @@ def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(sp
 
 def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
     ranking(monkeypatch, [0.1, 0.1, 0.5, 0.6])
-    config = dataclasses.replace(SMALL, epochs=1, pretrain=True, pretrain_epochs=1)
+    small_steps = {"fine_tune_optimizer": "sgd", "fine_tune_learning_rate": 0.01}
+    config = dataclasses.replace(SMALL, epochs=1, pretrain=True, pretrain_epochs=1, **small_steps)
     tuned = train(split.train, config)
     assert tuned.best_epoch == 1
     ranking(monkeypatch, [0.1, 0.1, 0.5, 0.4])

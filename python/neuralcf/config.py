@@ -64,16 +64,17 @@ class TrainConfig:
     pretrain: bool = False
     """Whether to train GMF and MLP first and start NeuMF from both (section 3.4.1 of the paper). NeuMF only."""
 
-    pretrain_epochs: int = 20
-    """How many epochs GMF and MLP get each, at most."""
+    pretrain_epochs: int = 3
+    """How many epochs GMF and MLP get each, at most. Few: parts that have learned all they can by themselves leave
+    fine-tuning little to do but to overfit."""
 
     alpha: float = 0.5
     """Weight of GMF in the output layer that joins both; the MLP's is 1 - alpha."""
 
-    fine_tune_optimizer: Literal["adam", "sgd"] = "sgd"
-    """Optimiser of NeuMF after pre-training; gradient descent in the paper, as Adam's moments are lost."""
+    fine_tune_optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimiser of NeuMF after pre-training; gradient descent in the paper, as the moments of Adam are lost."""
 
-    fine_tune_learning_rate: float = 0.01
+    fine_tune_learning_rate: float = 0.004
     """Its step size."""
 
     seed: int = 0

@@ -34,7 +34,9 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "paper-16": _paper(16),
         "paper-32": _paper(32),
         "paper-64": _paper(64),
-        "paper-8-pretrained": _paper(8, pretrain=True),
+        "paper-8-pretrained": _paper(
+            8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
+        ),
         "fast": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
     }
 )

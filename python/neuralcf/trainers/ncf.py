@@ -11,7 +11,8 @@ Averaging   After step n the average goes 1 / min(n, averaging * steps of an epo
             it is their mean, then their exponential moving average. It is what is measured and kept: averages are free
             of the noise of the steps (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
 Stages      One; with pre-training three: GMF, MLP, then NeuMF that starts from both, its output layer [alpha h_GMF ;
-            (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by SGD. All three see the same validation split.
+            (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by an optimiser that starts afresh. All three see the same
+            validation split.
 Protocol    With validation, one interaction of each user (the latest, or a random one where there are no timestamps) is
             kept out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best
             HR@10 is kept, the earlier one of equals, and a stage ends after `patience` epochs without a better one. A
