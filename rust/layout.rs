@@ -33,14 +33,10 @@ pub(crate) struct Projection {
 }
 
 impl Layout<'_> {
-    fn zeros(&self, what: &str, len: usize) -> Result<Aligned> {
-        Ok(Aligned::within(self.call.filled(what, Aligned::room_for(len), 0.0)?))
-    }
-
     /// One item after the other. The tables' memory is given back piece by piece.
     pub(crate) fn item_rows(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
-        let mut out = self.zeros("item rows", items.saturating_mul(self.network.row_len()))?;
+        let mut out = Aligned::zeros("item rows", items.saturating_mul(self.network.row_len()))?;
         if let Some(table) = gmf {
             self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), self.network.item_gmf())?;
         }
@@ -120,7 +116,7 @@ impl Layout<'_> {
     ) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
         let row_len = self.network.row_len();
-        let mut out = self.zeros(what, items.div_ceil(LANES).saturating_mul(tile_len))?;
+        let mut out = Aligned::zeros(what, items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
             let (mut features, mut gmf) = (vec![[0.0; LANES]; h0], vec![[0.0; LANES]; g]);
             let rows = rows[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
@@ -204,7 +200,7 @@ impl Layout<'_> {
         mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
     ) -> Result<Aligned> {
         let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
-        let mut out = self.zeros(what, users.saturating_mul(row_len))?;
+        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
             let mut tile = vec![[0.0; LANES]; tile_len];
             let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];

@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
 
 use super::{Aligned, IntegerIsa, IntegerKernel, IntegerSimd, Isa, Kernel, LANES, Lanes, Simd};
-use crate::error::{Result, filled};
+use crate::error::Result;
 
 /// Sums that are kept in registers beside each other: enough to hide the latency of a multiply-add.
 const MANY: usize = 12;
@@ -34,8 +34,9 @@ impl Probe {
     /// [`crate::Error::Memory`].
     pub fn new(isa: Isa, bytes: usize) -> Result<Self> {
         let lines = (bytes / size_of::<Lanes>()).next_multiple_of(LINES).max(LINES);
-        let buffer = filled("probe", Aligned::room_for(lines), 1.0)?; // a page of zeros may take no memory, and no time to read
-        Ok(Probe { isa, lines: Aligned::within(buffer) })
+        let mut lines = Aligned::zeros("probe", lines)?;
+        lines.fill([1.0; LANES]); // a page that was never written may take no memory, and no time to read
+        Ok(Probe { isa, lines })
     }
 
     /// Does `rounds` rounds of float32 multiply-adds in registers; gives how many these were.
