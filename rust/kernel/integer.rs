@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use super::network::{Activations, Network, Output, Scratch, Sink, block_size, hidden_after};
+use super::network::{Activations, Network, Output, Scratch, Sink, block_size, hidden_after, prefetch};
 use super::{IntegerKernel, IntegerSimd, LANES, Lanes};
 
 /// What a word holds.
@@ -212,30 +212,26 @@ impl Estimate<'_> {
         let Estimate { network, layer, tiles, user, gmf, scratch, .. } = self;
         let lines = tiles.lines;
         for t in 0..self.estimates.len() {
-            if let Some(ahead) = self.ahead {
-                let ahead = ahead.from(t);
-                let (tile, pairs) = if BYTES { (0..lines.len(), 0) } else { (lines.gmf(), lines.pairs) };
-                for line in ahead.tiles.get(tile).unwrap_or_default() {
-                    s.prefetch(line);
-                }
-                for line in ahead.pairs.get(..pairs).unwrap_or_default() {
-                    s.prefetch(line);
-                }
+            let ahead = self.ahead.map_or(Tiles { tiles: &[], pairs: &[], lines }, |ahead| ahead.from(t));
+            let items_ahead = if BYTES { ahead.tiles } else { ahead.pairs };
+            if BYTES {
+                prefetch(s, ahead.tiles, lines.len() - 1);
             }
             let Tiles { tiles: tile, pairs, .. } = tiles.slice(t..t + 1);
             let items = if BYTES { &tile[..lines.bytes] } else { pairs };
             let items_gmf = &tile[lines.gmf()];
             let mut logits = s.splat(network.output_bias);
             for j in 0..gmf.len() {
+                prefetch(s, ahead.tiles, lines.bytes + j);
                 logits = s.fma(s.splat(gmf[j]), s.load(&items_gmf[j]), logits);
             }
             let deeper = &network.layers[1..];
             if deeper.is_empty() {
                 let mut output = Output { weight: &network.output_weight, logits };
-                second::<S, BYTES>(s, layer, items, user, &mut output);
+                second::<S, BYTES>(s, layer, items, items_ahead, user, &mut output);
                 logits = output.logits;
             } else {
-                second::<S, BYTES>(s, layer, items, user, &mut Activations(&mut scratch.to));
+                second::<S, BYTES>(s, layer, items, items_ahead, user, &mut Activations(&mut scratch.to));
                 logits = hidden_after(s, network, deeper, logits, scratch);
             }
             let spread = if BYTES { s.load(&tile[tile.len() - 1]) } else { s.splat(0.0) };
@@ -252,6 +248,7 @@ fn second<S: IntegerSimd, const BYTES: bool>(
     s: S,
     layer: &IntegerLayer,
     items: &[Lanes],
+    ahead: &[Lanes],
     user: &IntegerUser,
     sink: &mut impl Sink<S>,
 ) {
@@ -266,7 +263,7 @@ fn second<S: IntegerSimd, const BYTES: bool>(
             ($($n:literal)*) => {
                 match n {
                     $($n => {
-                        let sums = block_of::<S, BYTES, $n>(s, block, scale, bias, items, &user.words);
+                        let sums = block_of::<S, BYTES, $n>(s, block, scale, bias, items, ahead, &user.words);
                         sink.take(s, first, sums);
                     })*
                     _ => unreachable!("a block has at most 16 outputs"),
@@ -286,6 +283,7 @@ fn block_of<S: IntegerSimd, const BYTES: bool, const N: usize>(
     scale: &[f32],
     bias: &[f32],
     items: &[Lanes],
+    ahead: &[Lanes],
     user: &[u32],
 ) -> [S::V; N] {
     if N > S::SUMS {
@@ -295,6 +293,7 @@ fn block_of<S: IntegerSimd, const BYTES: bool, const N: usize>(
     let (weight, _) = weight.as_chunks::<N>();
     assert!(weight.len() == items.len() && weight.len() == user.len(), "one word of inputs for each column of weights");
     for p in 0..weight.len() {
+        prefetch(s, ahead, p);
         let (item, user) = (s.load_words(&items[p]), s.splat_word(user[p]));
         let x = if BYTES { s.subtract_relu(item, user) } else { s.add_relu(item, user) };
         for n in 0..N {

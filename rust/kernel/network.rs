@@ -159,14 +159,32 @@ impl<S: Simd> Input<S> for Stored<'_> {
     }
 }
 
-/// The first layer's activations of one user and sixteen items, computed as they are read: cheaper than storing them.
-#[derive(Clone, Copy)]
-struct FirstLayer<'a> {
-    items: &'a [Lanes],
-    user: &'a [f32],
+/// Asks for line `at` of the tile `ahead`, where there is one. Line by line, between the multiply-adds: a whole tile at once is more
+/// than a core can have under way, and it would wait.
+#[inline(always)]
+pub(super) fn prefetch<S: Simd>(s: S, ahead: &[Lanes], at: usize) {
+    if let Some(line) = ahead.get(at) {
+        s.prefetch(line);
+    }
 }
 
-impl<S: Simd> Input<S> for FirstLayer<'_> {
+#[inline(always)]
+fn prefetch_all<S: Simd>(s: S, lines: &[Lanes]) {
+    for line in lines {
+        s.prefetch(line);
+    }
+}
+
+/// The first layer's activations of one user and sixteen items, computed as they are read: cheaper than storing them.
+#[derive(Clone, Copy)]
+struct FirstLayer<'a, const AHEAD: bool> {
+    items: &'a [Lanes],
+    user: &'a [f32],
+    /// With `AHEAD`: the lines that are asked for meanwhile. (Without it, looking whether there are any would cost 4 %.)
+    ahead: &'a [Lanes],
+}
+
+impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
     #[inline(always)]
     fn len(self) -> usize {
         self.items.len().min(self.user.len())
@@ -174,6 +192,9 @@ impl<S: Simd> Input<S> for FirstLayer<'_> {
 
     #[inline(always)]
     fn at(self, s: S, k: usize) -> S::V {
+        if AHEAD {
+            prefetch(s, self.ahead, k);
+        }
         s.relu(s.add(s.load(&self.items[k]), s.splat(self.user[k])))
     }
 }
@@ -326,83 +347,144 @@ fn chain<S: Simd>(s: S, weight: &[f32], input: impl Input<S>, sums: S::V) -> S::
     sums
 }
 
-/// The logits of one user and the items of some tiles, and which of them reach a threshold.
+/// The logits of a few users and the items of some tiles, and which of them reach a threshold.
 pub(crate) struct Scan<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: &'a [Lanes],
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
-    /// The user's row.
-    pub(crate) user: &'a [Lanes],
-    pub(crate) threshold: f32,
+    /// The users' rows, one for each of `thresholds`.
+    pub(crate) users: &'a [&'a [Lanes]],
+    pub(crate) thresholds: &'a [f32],
     pub(crate) scratch: &'a mut Scratch,
-    /// One for each tile.
+    /// One for each user and tile, user by user.
     pub(crate) logits: &'a mut [Lanes],
-    /// One for each tile: bit `l` is set where lane `l` has at least `threshold`.
+    /// Likewise: bit `l` is set where lane `l` has at least the user's threshold.
     pub(crate) hits: &'a mut [u16],
 }
 
 /// Tiles whose chains run side by side: a single chain would wait for each multiply-add to finish.
 const SIDE_BY_SIDE: usize = 4;
 
+/// Users that share the reading of a tile where it is read for few multiply-adds, and where the registers hold all chains.
+const TOGETHER: usize = 4;
+
+impl Network {
+    /// Users to scan at once.
+    pub(crate) fn together(&self) -> usize {
+        if self.layers.is_empty() { TOGETHER } else { 1 }
+    }
+}
+
 impl Kernel for Scan<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let tile_len = self.network.tile_len();
-        let tiles = self.tiles.len() / tile_len;
-        let whole = tiles - tiles % SIDE_BY_SIDE;
-        for first in (0..whole).step_by(SIDE_BY_SIDE) {
-            self.tiles_at::<S, SIDE_BY_SIDE>(s, first);
-        }
-        for first in whole..tiles {
-            self.tiles_at::<S, 1>(s, first);
+        if self.ahead.is_empty() {
+            self.all_users::<S, false>(s);
+        } else {
+            self.all_users::<S, true>(s);
         }
     }
 }
 
 impl Scan<'_> {
     #[inline(always)]
-    fn tiles_at<S: Simd, const T: usize>(&mut self, s: S, first: usize) {
+    fn all_users<S: Simd, const AHEAD: bool>(&mut self, s: S) {
+        let together = TOGETHER * SIDE_BY_SIDE <= S::BLOCK && self.network.layers.is_empty();
+        if together && self.users.len() == TOGETHER {
+            self.all_tiles::<S, AHEAD, TOGETHER>(s, 0);
+        } else {
+            for user in 0..self.users.len() {
+                self.all_tiles::<S, AHEAD, 1>(s, user);
+            }
+        }
+    }
+
+    /// Users `user..user + U` and all tiles.
+    #[inline(always)]
+    fn all_tiles<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize) {
+        let tiles = self.tiles.len() / self.network.tile_len();
+        let whole = tiles - tiles % SIDE_BY_SIDE;
+        for tile in (0..whole).step_by(SIDE_BY_SIDE) {
+            self.some_tiles::<S, AHEAD, U, SIDE_BY_SIDE>(s, user, tile);
+        }
+        for tile in whole..tiles {
+            self.some_tiles::<S, AHEAD, U, 1>(s, user, tile);
+        }
+    }
+
+    /// Of these, tiles `tile..tile + T`. `U` is 1 where layers follow the first.
+    #[inline(always)]
+    fn some_tiles<S: Simd, const AHEAD: bool, const U: usize, const T: usize>(
+        &mut self,
+        s: S,
+        user: usize,
+        tile: usize,
+    ) {
         let Scan { network, scratch, .. } = self;
         let (h0, tile_len) = (network.h0, network.tile_len());
-        let (b, g) = network.split_row(self.user);
-        let mut tiles = [self.tiles; T];
-        for t in 0..T {
-            tiles[t] = &self.tiles[(first + t) * tile_len..][..tile_len];
+        let (mut b, mut g) = ([&[][..]; U], [&[][..]; U]);
+        for u in 0..U {
+            (b[u], g[u]) = network.split_row(self.users[user + u]);
         }
-        let ahead = self.ahead.get(first * tile_len..).unwrap_or_default();
-        for line in ahead.iter().take(T * tile_len) {
-            s.prefetch(line);
+        let (mut items, mut ahead) = ([self.tiles; T], [&[][..]; T]);
+        for t in 0..T {
+            let at = (tile + t) * tile_len;
+            items[t] = &self.tiles[at..][..tile_len];
+            if AHEAD {
+                ahead[t] = self.ahead.get(at..at + tile_len).unwrap_or_default();
+            }
         }
 
-        let mut logits = [s.splat(network.output_bias); T];
-        for j in 0..g.len() {
-            let g = s.splat(g[j]);
+        let mut logits = [[s.splat(network.output_bias); T]; U];
+        for j in 0..network.g {
+            let mut q = [s.splat(0.0); T];
             for t in 0..T {
-                logits[t] = s.fma(g, s.load(&tiles[t][h0 + j]), logits[t]);
+                q[t] = s.load(&items[t][h0 + j]);
+            }
+            for u in 0..U {
+                let g = s.splat(g[u][j]);
+                for t in 0..T {
+                    logits[u][t] = s.fma(g, q[t], logits[u][t]);
+                }
             }
         }
         if network.layers.is_empty() {
-            for k in 0..b.len() {
-                let (b, w) = (s.splat(b[k]), s.splat(network.output_weight[k]));
+            for t in 0..T {
+                prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
+            }
+            for k in 0..h0 {
+                let w = s.splat(network.output_weight[k]);
+                let mut a = [w; T];
                 for t in 0..T {
-                    let x = s.relu(s.add(s.load(&tiles[t][k]), b));
-                    logits[t] = s.fma(w, x, logits[t]);
+                    prefetch(s, ahead[t], k);
+                    a[t] = s.load(&items[t][k]);
+                }
+                for u in 0..U {
+                    let b = s.splat(b[u][k]);
+                    for t in 0..T {
+                        logits[u][t] = s.fma(w, s.relu(s.add(a[t], b)), logits[u][t]);
+                    }
                 }
             }
-        } else {
+        } else if U == 1 {
             for t in 0..T {
-                let first_layer = FirstLayer { items: &tiles[t][..h0], user: b };
-                logits[t] = hidden(s, network, first_layer, logits[t], scratch);
+                prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
+                let first_layer = FirstLayer::<AHEAD> { items: &items[t][..h0], user: b[0], ahead: ahead[t] };
+                logits[0][t] = hidden(s, network, first_layer, logits[0][t], scratch);
             }
         }
-        let threshold = s.splat(self.threshold);
-        for t in 0..T {
-            let logits = s.add(logits[t], s.splat(0.0));
-            s.store(logits, &mut self.logits[first + t]);
-            self.hits[first + t] = s.at_least(logits, threshold);
+        let tiles = self.logits.len() / self.users.len();
+        for u in 0..U {
+            let threshold = s.splat(self.thresholds[user + u]);
+            for t in 0..T {
+                let at = (user + u) * tiles + tile + t;
+                let logits = s.add(logits[u][t], s.splat(0.0));
+                s.store(logits, &mut self.logits[at]);
+                self.hits[at] = s.at_least(logits, threshold);
+            }
         }
     }
 }

@@ -378,34 +378,43 @@ impl<'a> Query<'a> {
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
-        let (mut logits, mut hits) = ([[0.0; LANES]; MOST_TILES], [0u16; MOST_TILES]);
+        let user_rows: Vec<&[Lanes]> = rows.map(|row| users.row(row)).collect();
+        let together = network.together();
+        let (mut logits, mut hits) = (vec![[0.0; LANES]; together * panel], vec![0u16; together * panel]);
+        let mut thresholds = vec![0.0; together];
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
             let lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
             let ahead = &engine.item_tiles[here.end * tile_len..];
-            for ((row, into), cursor) in rows.clone().zip(&mut *into).zip(&mut cursors) {
-                if watch.stopped(lines.len() * LANES + here.len() * LANES * network.multiply_adds()) {
+            let groups = user_rows.chunks(together).zip(into.chunks_mut(together)).zip(cursors.chunks_mut(together));
+            for (n, ((users, into), cursors)) in groups.enumerate() {
+                let cells = users.len() * here.len();
+                if watch.stopped(lines.len() * LANES + cells * LANES * network.multiply_adds()) {
                     return;
                 }
+                thresholds.iter_mut().zip(&*into).for_each(|(threshold, into)| *threshold = into.threshold());
                 engine.isa.run(Scan {
                     network,
                     tiles: lines,
-                    ahead: if row == rows.start { ahead } else { &[] },
-                    user: users.row(row),
-                    threshold: into.threshold(),
+                    ahead: if n == 0 { ahead } else { &[] },
+                    users,
+                    thresholds: &thresholds,
                     scratch,
-                    logits: &mut logits[..here.len()],
-                    hits: &mut hits[..here.len()],
+                    logits: &mut logits[..cells],
+                    hits: &mut hits[..cells],
                 });
-                for (tile, (logits, &hits)) in here.clone().zip(logits.iter().zip(&hits)) {
-                    let mut left = hits;
-                    if left != 0 {
-                        left &= self.real_and_shared(tile) & !cursor.sixteen((tile * LANES) as u32);
-                    }
-                    while left != 0 {
-                        let lane = left.trailing_zeros();
-                        into.take((tile * LANES) as u32 + lane, logits[lane as usize]);
-                        left &= left - 1;
+                let by_user = logits.chunks(here.len()).zip(hits.chunks(here.len()));
+                for ((into, cursor), (logits, hits)) in into.iter_mut().zip(cursors).zip(by_user) {
+                    for (tile, (logits, &hits)) in here.clone().zip(logits.iter().zip(hits)) {
+                        let mut left = hits;
+                        if left != 0 {
+                            left &= self.real_and_shared(tile) & !cursor.sixteen((tile * LANES) as u32);
+                        }
+                        while left != 0 {
+                            let lane = left.trailing_zeros();
+                            into.take((tile * LANES) as u32 + lane, logits[lane as usize]);
+                            left &= left - 1;
+                        }
                     }
                 }
             }
