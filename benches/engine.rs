@@ -22,6 +22,9 @@ const USERS: usize = 20_000;
 /// What a panel of tiles takes of the first-level cache.
 const PANEL_BYTES: usize = 24 << 10;
 
+/// Users that share the reading of a tile where no layer follows the first.
+const TOGETHER: usize = 4;
+
 fn shape_a(items: usize) -> Shape {
     Shape::new(USERS, items, 8, (32, 32), &[32, 16, 8])
 }
@@ -70,7 +73,8 @@ fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Wo
     let float32 = if integers.is_some() { others } else { second + others };
     let mut streams = vec![(tiles, a_pair / users as f64)];
     if users > 1 {
-        streams.push((PANEL_BYTES, a_pair));
+        let together = if shape.layers.len() < 2 { TOGETHER } else { 1 };
+        streams.push((PANEL_BYTES, a_pair / together as f64));
     }
     Work { float32, integers, streams, threads }
 }

@@ -126,6 +126,7 @@ impl Candidate<'_> {
             user_rows: self.user_rows,
             item_rows: self.item_rows,
             at: &Sixteen { users: [user * row_len; LANES], items },
+            ahead: None,
             scratch: &mut scratch,
         });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));

@@ -63,6 +63,10 @@ impl Engine {
     }
 }
 
+/// Lines of a row that is asked for at once. Longer ones are asked for line by line, while the pairs before are computed: sixteen of
+/// them are more than a core can have under way.
+const SHORT: usize = 4;
+
 /// Any number of pairs, sixteen at a time.
 struct Many<'a, UserOf: Fn(usize) -> usize> {
     engine: &'a Engine,
@@ -83,7 +87,7 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
         let Many { engine, user_of, users, items, logits, watch, scratch } = self;
         let network = &engine.network;
         let (user_rows, item_rows, row_len) = (users.rows(), engine.item_rows(), network.row_len());
-        let groups = items.len().div_ceil(LANES);
+        let (groups, at_once) = (items.len().div_ceil(LANES), row_len <= SHORT);
         let mut located = [Sixteen::default(); AHEAD + 1]; // a ring: group n at n modulo its length
         for n in 0..groups + AHEAD {
             if n < groups {
@@ -92,10 +96,9 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
                     let pair = (n * LANES + lane).min(items.len() - 1); // the lanes behind the end repeat the last pair
                     let (user, item) = (users.position(user_of(pair)) * row_len, items[pair] as usize * row_len);
                     (group.users[lane], group.items[lane]) = (user, item);
-                    for line in 0..row_len {
-                        s.prefetch(&user_rows[user + line]);
-                        s.prefetch(&item_rows[item + line]);
-                    }
+                }
+                if at_once || n < AHEAD {
+                    group.ask(s, user_rows, item_rows, row_len);
                 }
             }
             let Some(group) = n.checked_sub(AHEAD) else { continue };
@@ -103,7 +106,8 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
                 return;
             }
             let at = &located[group % (AHEAD + 1)];
-            let sixteen = Pairs { network, user_rows, item_rows, at, scratch }.run(s);
+            let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
+            let sixteen = Pairs { network, user_rows, item_rows, at, ahead, scratch }.run(s);
             let to = &mut logits[group * LANES..];
             let len = to.len().min(LANES);
             to[..len].copy_from_slice(&sixteen[..len]);

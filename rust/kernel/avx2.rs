@@ -97,9 +97,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, at: &Lanes) {
-        // SAFETY: a prefetch reads nothing and cannot fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.as_ptr().cast()) }
+    fn prefetch(self, lines: &[Lanes], at: usize) {
+        let line = lines.as_ptr().wrapping_add(at);
+        // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 
     #[inline(always)]

@@ -64,8 +64,8 @@ pub(crate) trait Simd: Copy {
     fn at_least(self, a: Self::V, b: Self::V) -> u16;
     /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for the cache line of `at`, into the second-level cache.
-    fn prefetch(self, at: &Lanes);
+    /// Asks for `lines[at]`, where there is one, into the second-level cache.
+    fn prefetch(self, lines: &[Lanes], at: usize);
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }

@@ -163,15 +163,15 @@ impl<S: Simd> Input<S> for Stored<'_> {
 /// than a core can have under way, and it would wait.
 #[inline(always)]
 pub(super) fn prefetch<S: Simd>(s: S, ahead: &[Lanes], at: usize) {
-    if let Some(line) = ahead.get(at) {
-        s.prefetch(line);
+    if at < ahead.len() {
+        s.prefetch(ahead, at);
     }
 }
 
 #[inline(always)]
 fn prefetch_all<S: Simd>(s: S, lines: &[Lanes]) {
-    for line in lines {
-        s.prefetch(line);
+    for at in 0..lines.len() {
+        s.prefetch(lines, at);
     }
 }
 
@@ -196,6 +196,30 @@ impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
             prefetch(s, self.ahead, k);
         }
         s.relu(s.add(s.load(&self.items[k]), s.splat(self.user[k])))
+    }
+}
+
+/// The first layer's activations of sixteen pairs; with each feature, a line of the rows that are read next is asked for.
+#[derive(Clone, Copy)]
+struct Gathered<'a> {
+    features: &'a [Lanes],
+    user_rows: &'a [Lanes],
+    item_rows: &'a [Lanes],
+    ahead: &'a Sixteen,
+}
+
+impl<S: Simd> Input<S> for Gathered<'_> {
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.features.len()
+    }
+
+    #[inline(always)]
+    fn at(self, s: S, k: usize) -> S::V {
+        let (line, lane) = (k / LANES, k % LANES);
+        s.prefetch(self.user_rows, self.ahead.users[lane] + line);
+        s.prefetch(self.item_rows, self.ahead.items[lane] + line);
+        s.load(&self.features[k])
     }
 }
 
@@ -505,6 +529,8 @@ pub(crate) struct Pairs<'a> {
     pub(crate) user_rows: &'a [Lanes],
     pub(crate) item_rows: &'a [Lanes],
     pub(crate) at: &'a Sixteen,
+    /// Those of sixteen pairs whose turn comes later: fetched from memory meanwhile.
+    pub(crate) ahead: Option<&'a Sixteen>,
     pub(crate) scratch: &'a mut Scratch,
 }
 
@@ -517,14 +543,35 @@ pub(crate) struct Sixteen {
     pub(crate) items: [usize; LANES],
 }
 
+impl Sixteen {
+    /// Asks for all lines of their rows.
+    #[inline(always)]
+    pub(crate) fn ask<S: Simd>(&self, s: S, user_rows: &[Lanes], item_rows: &[Lanes], row_len: usize) {
+        for lane in 0..LANES {
+            for line in 0..row_len {
+                s.prefetch(user_rows, self.users[lane] + line);
+                s.prefetch(item_rows, self.items[lane] + line);
+            }
+        }
+    }
+}
+
 impl Kernel for Pairs<'_> {
     type Output = Lanes;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Lanes {
-        let Pairs { network, user_rows, item_rows, at: Sixteen { users: user, items: item }, scratch } = self;
+        let Pairs { network, user_rows, item_rows, at: Sixteen { users: user, items: item }, ahead, scratch } = self;
         let first_len = network.h0.div_ceil(LANES);
 
+        if let Some(ahead) = ahead {
+            for line in first_len..network.row_len() {
+                for lane in 0..LANES {
+                    s.prefetch(user_rows, ahead.users[lane] + line);
+                    s.prefetch(item_rows, ahead.items[lane] + line);
+                }
+            }
+        }
         let mut logits = s.splat(network.output_bias);
         if network.shares_a_line() {
             // (Adding the other row's +0 makes a -0 positive. Only the sign of a zero logit could tell, and -0 is no logit.)
@@ -560,7 +607,11 @@ impl Kernel for Pairs<'_> {
                     s.store(x[k], &mut to[k]);
                 }
             }
-            logits = hidden(s, network, Stored(&first_layer[..network.h0]), logits, scratch);
+            let features = &first_layer[..network.h0];
+            logits = match ahead {
+                None => hidden(s, network, Stored(features), logits, scratch),
+                Some(ahead) => hidden(s, network, Gathered { features, user_rows, item_rows, ahead }, logits, scratch),
+            };
             scratch.first = first_layer;
         }
         let mut out = [0.0; LANES];

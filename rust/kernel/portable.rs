@@ -56,7 +56,7 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
     }
 
     #[inline(always)]
-    fn prefetch(self, _at: &Lanes) {}
+    fn prefetch(self, _lines: &[Lanes], _at: usize) {}
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

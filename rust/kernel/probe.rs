@@ -138,9 +138,8 @@ impl Kernel for Read<'_> {
         let (blocks, _) = self.0.as_chunks::<FEW>();
         for block in 0..blocks.len() {
             if self.0.len() > CACHED {
-                let ahead = self.0.get(block * FEW + AHEAD..).unwrap_or_default();
-                for line in ahead.iter().take(FEW) {
-                    s.prefetch(line);
+                for n in 0..FEW {
+                    s.prefetch(self.0, block * FEW + n + AHEAD);
                 }
             }
             for n in 0..FEW {
