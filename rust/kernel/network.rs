@@ -51,7 +51,7 @@ impl Packed {
 /// Blocks of equal size (but for the last), as few as hold all outputs; but two where each still has chains enough to hide the latency
 /// of a multiply-add: the end of one then overlaps the beginning of the other.
 pub(super) fn block_size(outputs: usize, most: usize) -> usize {
-    const ENOUGH: usize = 6;
+    const ENOUGH: usize = 8; // six would do, and blocks of six are no faster than one of twelve
     let least = if outputs >= 2 * ENOUGH { 2 } else { 1 };
     outputs.div_ceil(outputs.div_ceil(most).max(least))
 }
