@@ -436,9 +436,11 @@ impl Engine {
     }
 }
 
-/// The whole-array check first, in a form that the compiler vectorises; the search for the culprit only when there is one.
+/// The whole array at once, in operations that every CPU has for vectors: an index is out of range where it, or what it leaves to the
+/// last row, has the highest bit. The search for the culprit only when there is one.
 fn check(what: &str, indices: &[u32], bound: usize, noun: &str) -> Result<()> {
-    if indices.iter().fold(0, |max, &i| max.max(i)) as usize >= bound {
+    let last = (bound as u32).wrapping_sub(1); // a table has at most 2^31 rows
+    if indices.iter().fold(0, |any, &i| any | i | last.wrapping_sub(i)) >> 31 != 0 {
         for (at, &i) in indices.iter().enumerate() {
             index(what, at, i.into(), bound, noun)?;
         }

@@ -98,7 +98,7 @@ impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
                     (group.users[lane], group.items[lane]) = (user, item);
                 }
                 if at_once || n < AHEAD {
-                    group.ask(s, user_rows, item_rows, row_len);
+                    group.ask(s, user_rows, item_rows, LANES.min(items.len() - n * LANES), row_len);
                 }
             }
             let Some(group) = n.checked_sub(AHEAD) else { continue };

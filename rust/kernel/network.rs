@@ -544,10 +544,10 @@ pub(crate) struct Sixteen {
 }
 
 impl Sixteen {
-    /// Asks for all lines of their rows.
+    /// Asks for the rows of the first `lanes` pairs, all `row_len` lines of each.
     #[inline(always)]
-    pub(crate) fn ask<S: Simd>(&self, s: S, user_rows: &[Lanes], item_rows: &[Lanes], row_len: usize) {
-        for lane in 0..LANES {
+    pub(crate) fn ask<S: Simd>(&self, s: S, user_rows: &[Lanes], item_rows: &[Lanes], lanes: usize, row_len: usize) {
+        for lane in 0..lanes.min(LANES) {
             for line in 0..row_len {
                 s.prefetch(user_rows, self.users[lane] + line);
                 s.prefetch(item_rows, self.items[lane] + line);
