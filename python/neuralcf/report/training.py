@@ -104,7 +104,7 @@ class History:
                 self._draw_curve(axes[1], values, colour, label)
             axes[1].set_ylabel("validation")
             axes[1].set_ylim(bottom=0)
-            legend(axes[1], bbox_to_anchor=(0.5, 1.05 if len(self.stages) > 1 else 1))
+            legend(axes[1])
         for one in axes:
             one.set_xlabel("epoch")
             one.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -125,9 +125,10 @@ class History:
             if start:
                 axes.axvline(start + 0.5, color=FAINT, linewidth=1.5)
             if len(self.stages) > 1:
-                middle = start + (len(stage) + 1) / 2
+                # Upright at the lower left, where a stage of one epoch has room, and where neither curve begins.
                 name = stage[0].stage[:12].replace("$", r"\$")
-                axes.text(middle, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", color=INK)
+                text = axes.text(start + 0.6, 0.03, name, transform=axes.get_xaxis_transform(), color=INK)
+                text.set(rotation=90, horizontalalignment="left", verticalalignment="bottom", fontsize="small")
             start += len(stage)
         if self.kept_at is not None:
             axes.axvline(self.kept_at, color=INK, linewidth=1, linestyle=(0, (1, 2)))
