@@ -227,23 +227,12 @@ impl<'py> Out<'py> {
     pub(super) fn write(self, values: &[f32]) -> PyResult<Bound<'py, PyUntypedArray>> {
         let Out(array) = Out::new(&self.0, values.len())?;
         let (start, stride) = (start(&array), array.strides()[0]);
-        // A constant stride is a simpler loop.
-        if stride == size_of::<f32>() as isize {
-            paste(values, start, size_of::<f32>() as isize);
-        } else {
-            paste(values, start, stride);
+        for (at, &value) in values.iter().enumerate() {
+            let element = start.wrapping_offset(at as isize * stride).cast::<f32>();
+            // SAFETY: `Out::new` has just seen a writable array of `values.len()` such elements, and NumPy keeps element `at` at
+            // this address; the interpreter is attached and the array referenced; no alignment is asked for.
+            unsafe { element.write_unaligned(value) };
         }
         Ok(array)
-    }
-}
-
-/// Writes values `stride` bytes apart. Called by [`Out::write`] alone, with addresses within the array.
-#[inline(always)]
-fn paste(values: &[f32], to: *mut u8, stride: isize) {
-    for (at, &value) in values.iter().enumerate() {
-        let element = to.wrapping_offset(at as isize * stride).cast::<f32>();
-        // SAFETY: `Out::write` has just seen a writable array of `values.len()` such elements, and NumPy keeps element `at` at this
-        // address; the interpreter is attached and the array referenced; no alignment is asked for.
-        unsafe { element.write_unaligned(value) };
     }
 }
