@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from neuralcf.cli.options import (
+    MODEL,
     SPLIT_DATA,
     Commands,
     add_command,
@@ -28,7 +29,7 @@ def add_parser(commands: Commands) -> None:
         summary="measure a model on held-out interactions",
         example="neuralcf evaluate model ratings.csv",
     )
-    parser.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
     add_questions(parser)
     add_protocol(parser)

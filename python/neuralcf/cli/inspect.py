@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from neuralcf.cli.options import Commands, add_command, add_json
+from neuralcf.cli.options import MODEL, Commands, add_command, add_json
 
 __all__ = ["add_parser"]
 
@@ -11,7 +11,7 @@ __all__ = ["add_parser"]
 def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "inspect", _run, summary="tell what a model is", example="neuralcf inspect model")
-    parser.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     add_json(parser)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA",
+    "MODEL",
     "SPLIT_DATA",
     "Commands",
     "add_command",
@@ -32,6 +33,7 @@ __all__ = [
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 DATA = "a text file, one interaction a line (.gz too), or a Parquet file"
+MODEL = "a model directory, or a .safetensors file"
 SPLIT_DATA = (
     "what the model was trained on, split again as it was; with --held-out the training part; or X, for X.train.rating "
     "and the two beside it"

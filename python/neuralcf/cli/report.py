@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from neuralcf.cli.options import (
+    MODEL,
     SPLIT_DATA,
     Commands,
     add_command,
@@ -27,7 +28,7 @@ def add_parser(commands: Commands) -> None:
         "lists to read",
         example="neuralcf report model ratings.csv --items movies.csv --out report.html",
     )
-    parser.add_argument("model", metavar="MODEL", help="a model directory, or a .safetensors file")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, or to replace")
     add_references(parser, ["popularity"])
