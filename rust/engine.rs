@@ -436,11 +436,16 @@ impl Engine {
     }
 }
 
-/// The whole array at once, in operations that every CPU has for vectors: an index is out of range where it, or what it leaves to the
-/// last row, has the highest bit. The search for the culprit only when there is one.
+/// Whether all indices are those of a table of `bound` rows, at most 2^31; in operations that every CPU has for vectors: an index is
+/// none where it, or what it leaves to the last row, has the highest bit.
+pub(crate) fn all_below(indices: &[u32], bound: usize) -> bool {
+    let last = (bound as u32).wrapping_sub(1);
+    indices.iter().fold(0, |any, &i| any | i | last.wrapping_sub(i)) >> 31 == 0
+}
+
+/// The whole array at once; the search for the culprit only when there is one.
 fn check(what: &str, indices: &[u32], bound: usize, noun: &str) -> Result<()> {
-    let last = (bound as u32).wrapping_sub(1); // a table has at most 2^31 rows
-    if indices.iter().fold(0, |any, &i| any | i | last.wrapping_sub(i)) >> 31 != 0 {
+    if !all_below(indices, bound) {
         for (at, &i) in indices.iter().enumerate() {
             index(what, at, i.into(), bound, noun)?;
         }

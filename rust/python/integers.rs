@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple};
 
 use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
 use super::errors::{Turns, argument_error, out_of_range_error};
-use crate::engine::index;
+use crate::engine::{all_below, index};
 use crate::error::reserve;
 
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
@@ -92,17 +92,13 @@ pub(super) fn indices(object: &Bound<'_, PyAny>, what: &str, bound: usize, noun:
         }
 
         fn take<T: Integer>(&mut self, first: usize, piece: &[T]) -> PyResult<()> {
-            // The whole piece at once, in operations that every CPU has for vectors: a value is none of u31 where it has a higher bit,
-            // and beyond the last row where the difference has its highest. The search for the culprit only when there is one.
-            let last = (self.bound as u32).wrapping_sub(1);
-            let (mut any, mut differences) = (0, 0);
+            // The whole piece at once; the search for the culprit only when there is one.
+            let (start, mut any) = (self.out.len(), 0);
             self.out.extend(piece.iter().map(|x| {
-                let bits = x.bits();
-                any |= bits;
-                differences |= last.wrapping_sub(bits as u32);
-                bits as u32
+                any |= x.bits();
+                x.bits() as u32
             }));
-            if any >> 31 != 0 || differences >> 31 != 0 {
+            if any >> 32 != 0 || !all_below(&self.out[start..], self.bound) {
                 for (at, &x) in (first..).zip(piece) {
                     index(self.what, at, x.into(), self.bound, self.noun)?;
                 }
