@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{Random, Shape, engine_with, model, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use limits::{Integers, Limits, Report, Row, Work};
+use limits::{Integers, Limits, Rates, Report, Row, Work};
 use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
 use neuralcf::{Call, Engine, Isa, Pass, Probe, Scale};
 
@@ -76,7 +76,8 @@ fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Wo
         let together = if shape.layers.len() < 2 { TOGETHER } else { 1 };
         streams.push((PANEL_BYTES, a_pair / together as f64));
     }
-    Work { float32, integers, streams, threads }
+    let rectified = shape.layers.len() == 1;
+    Work { float32, rectified, integers, streams, threads }
 }
 
 /// What a pair by itself needs: the user's row and the item's.
@@ -85,7 +86,7 @@ fn pair_work(shape: &Shape, engine: &Engine, pairs: usize, threads: usize) -> Wo
     let (item_rows, user_rows) = (bytes(engine, "item_rows"), bytes(engine, "user_rows"));
     let a_pair = item_rows / shape.items + user_rows / shape.users;
     let streams = vec![((pairs * a_pair).min(item_rows + user_rows), a_pair as f64)];
-    Work { float32: second + others, integers: None, streams, threads }
+    Work { float32: second + others, streams, threads, ..Work::default() }
 }
 
 /// The first entries of a top-k list have the scores that `score_batch` gives them.
@@ -145,7 +146,7 @@ impl Bench {
 fn row(group: &'static str, shape: &'static str, variant: impl Into<String>, items: usize) -> Row {
     let variant = variant.into();
     let (users, threads, pairs) = (1, 1, items);
-    Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: (0.0, 0.0, 0.0) }
+    Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: Rates::default() }
 }
 
 const PASSES: [Pass; 3] = [Pass::Float32, Pass::Int16, Pass::Int8];

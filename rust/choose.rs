@@ -7,8 +7,9 @@
 use crate::error::{Result, filled, reserve};
 use crate::kernel::bounds::Integers;
 use crate::kernel::integer::{Estimate, Tiles, Width};
-use crate::kernel::network::{Network, Pairs, Scratch, Sixteen};
-use crate::kernel::{IntegerIsa, Isa, LANES, Lanes, StandardFloats};
+use crate::kernel::network::{Network, Scratch};
+use crate::kernel::rows::{Group, Pairs, Rows, Same, Sixteen};
+use crate::kernel::{IntegerIsa, Isa, LANES, StandardFloats};
 use crate::pool::{Call, Watch};
 
 /// Items from which on a scan in integers pays: fewer are soon scanned, and a larger share of them lies near the k-th best.
@@ -63,8 +64,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) integers: &'a (IntegerIsa, Integers),
     pub(crate) items: usize,
     pub(crate) tiles: Tiles<'a>,
-    pub(crate) item_rows: &'a [Lanes],
-    pub(crate) user_rows: &'a [Lanes],
+    pub(crate) item_rows: &'a Rows,
+    pub(crate) user_rows: &'a Rows,
     pub(crate) call: Call<'a>,
 }
 
@@ -75,10 +76,9 @@ impl Candidate<'_> {
     /// # Errors
     /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
     pub(crate) fn pays(&self) -> Result<bool> {
-        let rows = self.user_rows.chunks_exact(self.network.row_len());
-        let sample =
-            (SAMPLE / self.items.saturating_mul(self.network.multiply_adds())).clamp(FEWEST, MOST).min(rows.len());
-        let step = rows.len() / sample;
+        let users = self.user_rows.count();
+        let sample = (SAMPLE / self.items.saturating_mul(self.network.multiply_adds())).clamp(FEWEST, MOST).min(users);
+        let step = users / sample;
         let mut open = filled("sample of users", sample, 0)?;
         self.call.for_each_chunk(&mut open, 1, |n, open, watch| {
             open[0] = self.open(n * step, watch)?;
@@ -91,8 +91,8 @@ impl Candidate<'_> {
     fn open(&self, user: usize, watch: &Watch<'_>) -> Result<usize> {
         let Candidate { network, items, .. } = *self;
         let (isa, integers) = self.integers;
-        let (row_len, width) = (network.row_len(), integers.width());
-        let (b, gmf) = network.split_row(&self.user_rows[user * row_len..][..row_len]);
+        let width = integers.width();
+        let (b, gmf) = network.split_row(self.user_rows.row(user));
         let Some(in_integers) = integers.user(width, b, gmf) else { return Ok(items) };
         let mut scratch = Scratch::default();
         scratch.fit(network);
@@ -120,15 +120,9 @@ impl Candidate<'_> {
         best.extend(most.iter().enumerate().map(|(item, most)| (most - self.tiles.spread(item), item)));
         let last = BEST.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
-        let items = std::array::from_fn(|l| best[l.min(last)].1 * row_len);
-        let logits = self.isa.run(Pairs {
-            network,
-            user_rows: self.user_rows,
-            item_rows: self.item_rows,
-            at: &Sixteen { users: [user * row_len; LANES], items },
-            ahead: None,
-            scratch: &mut scratch,
-        });
+        let items = Sixteen::new(self.item_rows, |lane| best[lane.min(last)].1);
+        let group = Group { users: Same::new(self.user_rows, user), items };
+        let logits = self.isa.run(Pairs { network, group: &group, ahead: None, scratch: &mut scratch });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
         Ok(most.iter().filter(|&&most| f64::from(most) + in_integers.error >= worst).count())
     }

@@ -12,8 +12,9 @@ use crate::format::{Kind, Model, Range, Table};
 use crate::kernel::bounds::Integers;
 use crate::kernel::integer::{Tiles, Width};
 use crate::kernel::network::{Network, Packed, Scratch};
+use crate::kernel::rows::{Half, Rows};
 use crate::kernel::sigmoid::Sigmoid;
-use crate::kernel::{Aligned, IntegerIsa, Isa, Lanes};
+use crate::kernel::{Aligned, IntegerIsa, Isa};
 use crate::layout::{Layout, Projection};
 use crate::pool::{self, Call};
 
@@ -35,9 +36,9 @@ pub struct Engine {
     /// What the scan in integers needs.
     pub(crate) integers: Option<(IntegerIsa, Integers)>,
     /// One item after the other: what a query of single items reads.
-    item_rows: Aligned,
+    item_rows: Rows,
     /// One user after the other, projected.
-    user_rows: Aligned,
+    user_rows: Rows,
     projection: Projection,
     /// The users' embeddings as they were given, for [`Engine::user_vectors`].
     user_gmf: Option<Table>,
@@ -84,17 +85,12 @@ pub struct UserVectors {
 
 /// Users that are not in the model, ready to be queried; see [`Engine::project`].
 #[derive(Debug)]
-pub struct ProjectedUsers {
-    rows: Aligned,
-    row_len: usize,
-    len: usize,
-}
+pub struct ProjectedUsers(Rows);
 
 /// The users of a call, one for each row of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Users<'a> {
-    rows: &'a [Lanes],
-    row_len: usize,
+    rows: &'a Rows,
     which: Which<'a>,
     len: usize,
 }
@@ -137,20 +133,20 @@ impl<'a> Users<'a> {
         }
     }
 
-    pub(crate) fn rows(&self) -> &'a [Lanes] {
+    pub(crate) fn rows(&self) -> &'a Rows {
         self.rows
     }
 
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
-        &self.rows[self.position(row) * self.row_len..][..self.row_len]
+    pub(crate) fn row(&self, row: usize) -> &'a [Half] {
+        self.rows.row(self.position(row))
     }
 }
 
 impl ProjectedUsers {
     /// All of them, in the order of their vectors.
     pub fn users(&self) -> Users<'_> {
-        Users { rows: &self.rows, row_len: self.row_len, which: Which::Given, len: self.len }
+        Users { rows: &self.0, which: Which::Given, len: self.0.count() }
     }
 }
 
@@ -348,7 +344,7 @@ impl Engine {
     }
 
     fn same_user(&self, user: u32) -> Users<'_> {
-        Users { rows: &self.user_rows, row_len: self.network.row_len(), which: Which::Same(user), len: 1 }
+        Users { rows: &self.user_rows, which: Which::Same(user), len: 1 }
     }
 
     /// Makes users that are not in the model ready to be queried.
@@ -365,8 +361,7 @@ impl Engine {
         let (gmf_width, mlp_width) = self.user_widths();
         let gmf_row = self.user_gmf.as_ref().map(|_| |user| &gmf[user * gmf_width..][..gmf_width]);
         let mlp_row = self.user_mlp.as_ref().map(|_| |user| &mlp[user * mlp_width..][..mlp_width]);
-        let projected = layout.user_rows("user vectors", &self.projection, rows, gmf_row, mlp_row)?;
-        Ok(ProjectedUsers { rows: projected, row_len: self.network.row_len(), len: rows })
+        layout.user_rows("user vectors", &self.projection, rows, gmf_row, mlp_row).map(ProjectedUsers)
     }
 
     fn check_vectors<'a>(
@@ -418,7 +413,7 @@ impl Engine {
         check(what, items, self.num_items, "item")
     }
 
-    pub(crate) fn item_rows(&self) -> &[Lanes] {
+    pub(crate) fn item_rows(&self) -> &Rows {
         &self.item_rows
     }
 

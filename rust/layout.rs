@@ -6,6 +6,7 @@ use crate::kernel::bounds::{Integers, Ranges};
 use crate::kernel::int8::Int8;
 use crate::kernel::int16::Int16;
 use crate::kernel::network::{Network, Packed, Project};
+use crate::kernel::rows::{HALF, Half, Rows};
 use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
 
@@ -34,24 +35,24 @@ pub(crate) struct Projection {
 
 impl Layout<'_> {
     /// One item after the other. The tables' memory is given back piece by piece.
-    pub(crate) fn item_rows(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Aligned> {
+    pub(crate) fn item_rows(&self, items: usize, gmf: Option<Table>, mlp: Option<(Table, &Packed)>) -> Result<Rows> {
         let Network { h0, g, .. } = *self.network;
-        let mut out = Aligned::zeros("item rows", items.saturating_mul(self.network.row_len()))?;
+        let mut out = Rows::zeros("item rows", items, self.network.row_len())?;
         if let Some(table) = gmf {
-            self.fill_rows(&mut out, table, g, |q, to| to.copy_from_slice(q), self.network.item_gmf())?;
+            self.fill_rows(out.halves_mut(), table, g, |q, to| to.copy_from_slice(q), self.network.gmf_at())?;
         }
         if let Some((table, layer)) = mlp {
             let project = |q: &[Lanes], to: &mut [Lanes]| self.isa.run(Project { layer, input: q, output: to });
-            self.fill_rows(&mut out, table, h0, project, 0)?;
+            self.fill_rows(out.halves_mut(), table, h0, project, 0)?;
         }
         Ok(out)
     }
 
-    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from position
-    /// `at` of a row on.
+    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from half `at` of
+    /// a row on.
     fn fill_rows(
         &self,
-        mut rows: &mut [Lanes],
+        mut rows: &mut [Half],
         table: Table,
         features: usize,
         make: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
@@ -79,7 +80,7 @@ impl Layout<'_> {
     }
 
     /// Sixteen items side by side: as float32, or as `integers` has them but for the int16 words.
-    pub(crate) fn item_tiles(&self, items: usize, rows: &[Lanes], integers: Option<&Integers>) -> Result<Aligned> {
+    pub(crate) fn item_tiles(&self, items: usize, rows: &Rows, integers: Option<&Integers>) -> Result<Aligned> {
         let h0 = self.network.h0;
         let tile_len = integers.map_or(self.network.tile_len(), |integers| integers.lines().len());
         self.tiles("item tiles", items, rows, tile_len, |features, gmf, tile| match integers {
@@ -99,7 +100,7 @@ impl Layout<'_> {
     }
 
     /// The int16 words of sixteen items side by side.
-    pub(crate) fn item_pairs(&self, items: usize, rows: &[Lanes], integers: &Integers) -> Result<Aligned> {
+    pub(crate) fn item_pairs(&self, items: usize, rows: &Rows, integers: &Integers) -> Result<Aligned> {
         self.tiles("int16 tiles", items, rows, integers.lines().pairs, |features, _, tile| {
             self.isa.run(integers.int16.quantise(features, tile));
         })
@@ -110,7 +111,7 @@ impl Layout<'_> {
         &self,
         what: &str,
         items: usize,
-        rows: &[Lanes],
+        rows: &Rows,
         tile_len: usize,
         make: impl Fn(&[Lanes], &[Lanes], &mut [Lanes]) + Sync,
     ) -> Result<Aligned> {
@@ -119,14 +120,14 @@ impl Layout<'_> {
         let mut out = Aligned::zeros(what, items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
             let (mut features, mut gmf) = (vec![[0.0; LANES]; h0], vec![[0.0; LANES]; g]);
-            let rows = rows[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
+            let rows = rows.halves()[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
             for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
                 if watch.stopped(LANES * (h0 + g)) {
                     return Ok(());
                 }
-                let sixteen = rows.chunks_exact(row_len).map(<[Lanes]>::as_flattened);
-                into_lanes(sixteen.clone().map(|row| &row[..h0]), &mut features);
-                into_lanes(sixteen.map(|row| &row[self.network.item_gmf()..][..g]), &mut gmf);
+                let sixteen = rows.chunks_exact(row_len).map(|row| self.network.split_row(row));
+                into_lanes(sixteen.clone().map(|(first, _)| first), &mut features);
+                into_lanes(sixteen.map(|(_, gmf)| gmf), &mut gmf);
                 make(&features, &gmf, tile);
             }
             Ok(())
@@ -140,15 +141,15 @@ impl Layout<'_> {
         &self,
         block: usize,
         bytes: bool,
-        item_rows: &[Lanes],
-        user_rows: &[Lanes],
+        item_rows: &Rows,
+        user_rows: &Rows,
     ) -> Result<Option<Integers>> {
         if self.network.layers.is_empty() {
             return Ok(None);
         }
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
         let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
-        let gmf = &items[self.network.item_gmf()..][..self.network.g];
+        let gmf = &items[self.network.gmf_at() * HALF..][..self.network.g];
         let ranges = Ranges {
             items: highest(&items),
             users: highest(&users),
@@ -162,17 +163,16 @@ impl Layout<'_> {
     }
 
     /// At most `most` of the rows, spread over all of them.
-    fn some_rows<'r>(&self, rows: &'r [Lanes], most: usize) -> impl Iterator<Item = (&'r [f32], &'r [f32])> {
-        let rows = rows.chunks_exact(self.network.row_len());
-        let step = rows.len().div_ceil(most);
-        rows.step_by(step).map(|row| self.network.split_row(row))
+    fn some_rows<'r>(&self, rows: &'r Rows, most: usize) -> impl Iterator<Item = (&'r [f32], &'r [f32])> {
+        let step = rows.count().div_ceil(most);
+        (0..rows.count()).step_by(step).map(|row| self.network.split_row(rows.row(row)))
     }
 
     /// The lowest and highest value at each position of the rows.
-    fn extremes(&self, rows: &[Lanes]) -> Result<Vec<[f32; 2]>> {
+    fn extremes(&self, rows: &Rows) -> Result<Vec<[f32; 2]>> {
         const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
-        let row_len = self.network.row_len();
-        let (width, part) = (row_len * LANES, row_len * LANES * TILES_PER_TASK);
+        let (rows, row_len) = (rows.halves(), self.network.row_len());
+        let (width, part) = (row_len * HALF, row_len * LANES * TILES_PER_TASK);
         let mut parts = self.call.filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
         self.call.for_each_chunk(&mut parts, width, |n, extremes, watch| {
             for row in rows[n * part..].chunks_exact(row_len).take(LANES * TILES_PER_TASK) {
@@ -198,10 +198,10 @@ impl Layout<'_> {
         users: usize,
         gmf: Option<Row>,
         mlp: Option<impl Fn(usize) -> &'a [f32] + Sync>,
-    ) -> Result<Aligned> {
+    ) -> Result<Rows> {
         let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
-        let mut out = Aligned::zeros(what, users.saturating_mul(row_len))?;
-        self.call.for_each_chunk(&mut out, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+        let mut out = Rows::zeros(what, users, row_len)?;
+        self.call.for_each_chunk(out.halves_mut(), TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
             let mut tile = vec![[0.0; LANES]; tile_len];
             let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
             for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
@@ -222,7 +222,7 @@ impl Layout<'_> {
                     self.isa.run(Project { layer, input: &p, output: &mut tile[..h0] });
                 }
                 into_rows(&tile[..h0], rows, row_len, 0);
-                into_rows(&tile[h0..], rows, row_len, h0.next_multiple_of(LANES));
+                into_rows(&tile[h0..], rows, row_len, self.network.gmf_at());
             }
             Ok(())
         })?;
@@ -247,9 +247,9 @@ fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     }
 }
 
-/// Writes lanes as up to sixteen rows, each from position `at` on.
-fn into_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
+/// Writes lanes as up to sixteen rows, each from half `at` on.
+fn into_rows(features: &[Lanes], rows: &mut [Half], row_len: usize, at: usize) {
     for (lane, row) in rows.chunks_exact_mut(row_len).enumerate() {
-        row.as_flattened_mut()[at..].iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
+        row[at..].as_flattened_mut().iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result};
-use crate::kernel::network::{Pairs, Scratch, Sixteen};
+use crate::kernel::network::{Network, Scratch};
+use crate::kernel::rows::{self, Group, Pairs, Rows, Same, Sixteen};
 use crate::kernel::{Kernel, LANES, Simd};
 use crate::pool::{Call, Watch};
 
@@ -35,17 +36,14 @@ impl Engine {
     }
 
     /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
-    pub(crate) fn score_items(
-        &self,
-        users: &Users<'_>,
-        first_row: usize,
-        items: &[u32],
-        logits: &mut [f32],
-        watch: &Watch<'_>,
-    ) {
-        with_scratch(&self.network, |scratch| {
-            self.isa.run(Many { engine: self, user_of: |at| first_row + at, users, items, logits, watch, scratch });
-        });
+    fn score_items(&self, users: &Users<'_>, first_row: usize, items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
+        let rows = users.rows();
+        self.score_list(
+            items,
+            |which| Sixteen::new(rows, |lane| users.position(first_row + which[lane])),
+            logits,
+            watch,
+        );
     }
 
     /// The logits of the user of row `row` and each of `items`.
@@ -57,58 +55,81 @@ impl Engine {
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
+        let user = Same::new(users.rows(), users.position(row));
+        self.score_list(items, |_| user, logits, watch);
+    }
+
+    /// The logits of `items`; `users_of` gives the users at sixteen positions of that list.
+    fn score_list<U: rows::Users>(
+        &self,
+        items: &[u32],
+        users_of: impl Fn([usize; LANES]) -> U,
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        let list = List { items, item_rows: self.item_rows(), users_of };
         with_scratch(&self.network, |scratch| {
-            self.isa.run(Many { engine: self, user_of: |_| row, users, items, logits, watch, scratch });
+            self.isa.run(Many { network: &self.network, list, logits, watch, scratch });
         });
     }
 }
 
-/// Lines of a row that is asked for at once. Longer ones are asked for line by line, while the pairs before are computed: sixteen of
+/// Halves of a row that is asked for at once. Longer ones are asked for line by line, while the pairs before are computed: sixteen of
 /// them are more than a core can have under way.
-const SHORT: usize = 4;
+const SHORT: usize = 8;
+
+/// Pairs.
+struct List<'a, UsersOf> {
+    items: &'a [u32],
+    item_rows: &'a Rows,
+    /// The users at some positions.
+    users_of: UsersOf,
+}
+
+impl<'a, U, UsersOf: Fn([usize; LANES]) -> U> List<'a, UsersOf> {
+    /// The pairs from position `first` on. The lanes behind the end repeat the last pair.
+    #[inline(always)]
+    fn group(&self, first: usize) -> Group<'a, U> {
+        let which = std::array::from_fn(|lane| (first + lane).min(self.items.len() - 1));
+        let items = Sixteen::new(self.item_rows, |lane| self.items[which[lane]] as usize);
+        Group { users: (self.users_of)(which), items }
+    }
+}
 
 /// Any number of pairs, sixteen at a time.
-struct Many<'a, UserOf: Fn(usize) -> usize> {
-    engine: &'a Engine,
-    /// The row of the user of the pair at a position.
-    user_of: UserOf,
-    users: &'a Users<'a>,
-    items: &'a [u32],
+struct Many<'a, UsersOf> {
+    network: &'a Network,
+    list: List<'a, UsersOf>,
     logits: &'a mut [f32],
     watch: &'a Watch<'a>,
     scratch: &'a mut Scratch,
 }
 
-impl<UserOf: Fn(usize) -> usize> Kernel for Many<'_, UserOf> {
+impl<U: rows::Users, UsersOf: Fn([usize; LANES]) -> U> Kernel for Many<'_, UsersOf> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Many { engine, user_of, users, items, logits, watch, scratch } = self;
-        let network = &engine.network;
-        let (user_rows, item_rows, row_len) = (users.rows(), engine.item_rows(), network.row_len());
-        let (groups, at_once) = (items.len().div_ceil(LANES), row_len <= SHORT);
-        let mut located = [Sixteen::default(); AHEAD + 1]; // a ring: group n at n modulo its length
+        let Many { network, list, logits, watch, scratch } = self;
+        let (groups, row_len) = (logits.len().div_ceil(LANES), network.row_len());
+        let at_once = row_len <= SHORT;
+        let mut located = [None; AHEAD + 1]; // a ring: group n at n modulo its length
         for n in 0..groups + AHEAD {
             if n < groups {
-                let group = &mut located[n % (AHEAD + 1)];
-                for lane in 0..LANES {
-                    let pair = (n * LANES + lane).min(items.len() - 1); // the lanes behind the end repeat the last pair
-                    let (user, item) = (users.position(user_of(pair)) * row_len, items[pair] as usize * row_len);
-                    (group.users[lane], group.items[lane]) = (user, item);
-                }
+                let group = list.group(n * LANES);
                 if at_once || n < AHEAD {
-                    group.ask(s, user_rows, item_rows, LANES.min(items.len() - n * LANES), row_len);
+                    group.ask(s, LANES.min(logits.len() - n * LANES), row_len);
                 }
+                located[n % (AHEAD + 1)] = Some(group);
             }
-            let Some(group) = n.checked_sub(AHEAD) else { continue };
+            let Some(at) = n.checked_sub(AHEAD) else { continue };
             if watch.stopped(LANES * network.multiply_adds()) {
                 return;
             }
-            let at = &located[group % (AHEAD + 1)];
-            let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
-            let sixteen = Pairs { network, user_rows, item_rows, at, ahead, scratch }.run(s);
-            let to = &mut logits[group * LANES..];
+            let group = located[at % (AHEAD + 1)].as_ref().expect("located three turns ago");
+            let ahead = if at_once || n >= groups { None } else { located[n % (AHEAD + 1)].as_ref() };
+            let sixteen = Pairs { network, group, ahead, scratch }.run(s);
+            let to = &mut logits[at * LANES..];
             let len = to.len().min(LANES);
             to[..len].copy_from_slice(&sixteen[..len]);
         }

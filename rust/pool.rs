@@ -73,13 +73,14 @@ pub(crate) struct Watch<'a> {
     stop: &'a AtomicBool,
     /// Only the caller's own watch asks; a worker sees the flag.
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
-    asked: Cell<Instant>,
+    /// When it asked last, or first could have: most calls are too short to look at the clock.
+    asked: Cell<Option<Instant>>,
     work: Cell<usize>,
 }
 
 impl<'a> Watch<'a> {
     fn new(stop: &'a AtomicBool, interrupted: Option<&'a (dyn Fn() -> bool + Sync)>) -> Self {
-        Watch { stop, interrupted, asked: Cell::new(Instant::now()), work: Cell::new(0) }
+        Watch { stop, interrupted, asked: Cell::new(None), work: Cell::new(0) }
     }
 
     /// Whether to give up, after another `multiply_adds` of work.
@@ -97,14 +98,16 @@ impl<'a> Watch<'a> {
 
     #[cold]
     fn ask(&self) -> bool {
-        if let Some(interrupted) = self.interrupted
-            && self.asked.get().elapsed() >= POLL_EVERY
-        {
-            // A check that panics must not unwind past workers that still use the caller's stack.
-            if catch_unwind(AssertUnwindSafe(interrupted)).unwrap_or(true) {
-                self.stop.store(true, Ordering::Relaxed);
+        if let Some(interrupted) = self.interrupted {
+            let mut asked = self.asked.get().unwrap_or_else(Instant::now);
+            if asked.elapsed() >= POLL_EVERY {
+                // A check that panics must not unwind past workers that still use the caller's stack.
+                if catch_unwind(AssertUnwindSafe(interrupted)).unwrap_or(true) {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                asked = Instant::now();
             }
-            self.asked.set(Instant::now());
+            self.asked.set(Some(asked));
         }
         self.stop.load(Ordering::Relaxed)
     }
@@ -182,6 +185,9 @@ impl Call<'_> {
     }
 
     fn run_tasks(&self, tasks: usize, run: &(dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync)) -> Result<()> {
+        if self.threads.min(tasks) <= 1 {
+            return caught(|| self.one_by_one(tasks, run));
+        }
         // SAFETY: only the lifetime changes. The reference is used by this function, and by workers between joining the job and
         // leaving it; `Helpers::dismiss`, which runs before this function returns or unwinds, waits until all have left and no
         // other can join. (After a fork there are no workers.)
@@ -191,7 +197,7 @@ impl Call<'_> {
             tasks,
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
-            places: AtomicUsize::new(self.threads.min(tasks).saturating_sub(1)),
+            places: AtomicUsize::new(self.threads.min(tasks) - 1),
             inside: AtomicUsize::new(0),
             failure: Mutex::new(None),
         });
@@ -243,7 +249,7 @@ struct Job {
 impl Job {
     /// Claims and runs tasks until there are none, or until the call is to stop.
     fn work(&self, watch: &Watch<'_>) {
-        let all = AssertUnwindSafe(|| -> Result<()> {
+        let outcome = caught(|| {
             while !self.stop.load(Ordering::Relaxed) {
                 let n = self.next.fetch_add(1, Ordering::Relaxed);
                 if n >= self.tasks {
@@ -253,12 +259,16 @@ impl Job {
             }
             Ok(())
         });
-        let outcome = catch_unwind(all).unwrap_or_else(|payload| Err(Error::Internal(panic_text(&*payload))));
         if let Err(error) = outcome {
             lock(&self.failure).get_or_insert(error);
             self.stop.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// What `work` returns; a panic becomes [`Error::Internal`].
+fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Error::Internal(panic_text(&*payload))))
 }
 
 /// What a panic said.
@@ -270,7 +280,7 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 /// The workers called to a job.
 struct Helpers<'a> {
     job: &'a Arc<Job>,
-    pool: Option<&'static Pool>,
+    pool: &'static Pool,
     forks: u64,
 }
 
@@ -278,20 +288,18 @@ impl<'a> Helpers<'a> {
     fn call(job: &'a Arc<Job>) -> Self {
         let forks = FORKS.load(Ordering::Relaxed);
         let wanted = job.places.load(Ordering::Relaxed);
-        let pool = (wanted > 0).then(Pool::of_this_process);
-        if let Some(pool) = pool {
-            pool.offer(job, wanted);
-        }
+        let pool = Pool::of_this_process();
+        pool.offer(job, wanted);
         Helpers { job, pool, forks }
     }
 
     /// Lets nobody join any more and waits for those inside. Meanwhile the interrupt check goes on.
     fn dismiss(&self, watch: &Watch<'_>) {
         let forked = || FORKS.load(Ordering::Relaxed) != self.forks;
-        let Some(pool) = self.pool else { return };
         if forked() {
             return;
         }
+        let pool = self.pool;
         pool.withdraw(self.job);
         let inside = || self.job.inside.load(Ordering::Acquire) > 0;
         for _ in 0..2_000 {

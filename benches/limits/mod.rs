@@ -3,6 +3,7 @@
 //! A pair needs multiply-adds and bytes. Each resource alone, at the best rate seen in this run, would take so long; the longest of
 //! these times is the limit: `1 / min(peak, bandwidth x intensity)`, the roofline of Williams et al. (CACM 2009). What else a pair
 //! needs (the first layer's additions, ReLUs, broadcasts of weights, the top-k) is not in it, so the share says what all that costs.
+//! With a single hidden layer every multiply-add has an addition and a ReLU of its own: how fast the three go together stands beside.
 
 use std::fmt::{self, Write};
 use std::time::Instant;
@@ -21,6 +22,8 @@ pub(crate) enum Integers {
 pub(crate) struct Work {
     /// Multiply-adds in float32.
     pub(crate) float32: usize,
+    /// Whether most of these come with an addition and a ReLU of their own.
+    pub(crate) rectified: bool,
     /// Multiply-adds in integers.
     pub(crate) integers: Option<(Integers, usize)>,
     /// Bytes read in order: out of how many, and how many for a pair.
@@ -34,6 +37,7 @@ pub(crate) struct Limits {
     work: Work,
     tables: Vec<Probe>,
     float32: f64,
+    rectified: f64,
     integers: f64,
     bandwidths: Vec<f64>,
 }
@@ -43,7 +47,7 @@ impl Limits {
         let sizes = work.streams.iter().map(|&(bytes, _)| bytes).chain([0]);
         let tables: Vec<Probe> = sizes.map(|bytes| Probe::new(isa, bytes).unwrap()).collect();
         let bandwidths = vec![0.0; work.streams.len()];
-        Limits { work: work.clone(), tables, float32: 0.0, integers: 0.0, bandwidths }
+        Limits { work: work.clone(), tables, float32: 0.0, rectified: 0.0, integers: 0.0, bandwidths }
     }
 
     /// Looks at the machine for some milliseconds.
@@ -51,6 +55,9 @@ impl Limits {
         const ROUNDS: usize = 1 << 12;
         let probe = &self.tables[0];
         self.float32 = self.float32.max(rate(|| probe.multiply_adds(ROUNDS)));
+        if self.work.rectified {
+            self.rectified = self.rectified.max(rate(|| probe.rectified_multiply_adds(ROUNDS)));
+        }
         if let Some((integers, _)) = self.work.integers {
             let work = || match integers {
                 Integers::Int8 => probe.multiply_adds_int8(ROUNDS).unwrap(),
@@ -102,8 +109,20 @@ pub(crate) struct Row {
     pub(crate) nanoseconds: f64,
     /// Nanoseconds a pair, and by which resource.
     pub(crate) limit: Option<(f64, &'static str)>,
-    /// Of one core: billions of multiply-adds a second in float32 and in the pass's integers, gigabytes a second.
-    pub(crate) rates: (f64, f64, f64),
+    pub(crate) rates: Rates,
+}
+
+/// What one core does alone; 0 for what a pass does not need.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    /// Billions of multiply-adds a second in float32.
+    float32: f64,
+    /// Of those that come with an addition and a ReLU.
+    rectified: f64,
+    /// In the pass's integers.
+    integers: f64,
+    /// Gigabytes a second, of what takes longest to read.
+    gigabytes: f64,
 }
 
 impl Row {
@@ -126,7 +145,7 @@ impl Report {
     pub(crate) fn csv(&self) -> String {
         let mut text = String::from(
             "group,shape,variant,items,users,threads,pairs,ns_per_call,ns_per_pair,limit_ns_per_pair,bound_by,share,\
-             gmadds_float32,gmadds_integers,gb_per_s\n",
+             gmadds_float32,gmadds_rectified,gmadds_integers,gb_per_s\n",
         );
         for row in &self.0 {
             let Row { group, shape, variant, items, users, threads, pairs, nanoseconds, rates, .. } = row;
@@ -136,8 +155,8 @@ impl Report {
                 Some((limit, bound, share)) => write!(text, "{limit:.4},{bound},{share:.4},").unwrap(),
                 None => text.push_str(",,,"),
             }
-            let (float32, integers, gigabytes) = rates;
-            writeln!(text, "{float32:.2},{integers:.2},{gigabytes:.2}").unwrap();
+            let Rates { float32, rectified, integers, gigabytes } = rates;
+            writeln!(text, "{float32:.2},{rectified:.2},{integers:.2},{gigabytes:.2}").unwrap();
         }
         text
     }
@@ -147,7 +166,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:8} {:9} {:26} {:>9} {:>5} {:>7} {:>9} {:>11} {:>10} {:>10} {:>6}  {:13} {:>6} {:>6} {:>6}",
+            "{:8} {:9} {:26} {:>9} {:>5} {:>7} {:>9} {:>11} {:>10} {:>10} {:>6}  {:13} {:>6} {:>6} {:>6} {:>6}",
             "group",
             "shape",
             "variant",
@@ -161,6 +180,7 @@ impl fmt::Display for Report {
             "share",
             "bound by",
             "f32",
+            "relu",
             "int",
             "GB/s"
         )?;
@@ -170,25 +190,26 @@ impl fmt::Display for Report {
             write!(f, "{:11.2} {:10.3} ", nanoseconds / 1e3, row.ns_per_pair())?;
             match row.share() {
                 Some((limit, bound, share)) => {
-                    let (float32, integers, gigabytes) = rates;
+                    let Rates { float32, rectified, integers, gigabytes } = rates;
                     write!(f, "{limit:10.3} {:5.1}%  {bound:13} ", share * 100.0)?;
-                    writeln!(f, "{float32:6.1} {integers:6.1} {gigabytes:6.1}")?;
+                    writeln!(f, "{float32:6.1} {rectified:6.1} {integers:6.1} {gigabytes:6.1}")?;
                 }
                 None => writeln!(f, "{:>10} {:>6}", "-", "-")?,
             }
         }
         writeln!(
             f,
-            "f32 and int: billions of multiply-adds a second of one core; GB/s: reading what the pass reads, one core"
+            "Of one core: f32, int: billions of multiply-adds a second; relu: each after an addition and a ReLU; GB/s: reading what \
+             the pass reads"
         )
     }
 }
 
 impl Limits {
-    /// As [`Row::rates`] wants them; the bandwidth is that of the resource that takes longest to read.
-    pub(crate) fn rates(&self) -> (f64, f64, f64) {
+    pub(crate) fn rates(&self) -> Rates {
         let streams = self.work.streams.iter().zip(&self.bandwidths);
         let slowest = streams.max_by(|a, b| (a.0.1 / a.1).total_cmp(&(b.0.1 / b.1)));
-        (self.float32, self.integers, slowest.map_or(0.0, |(_, &bandwidth)| bandwidth))
+        let gigabytes = slowest.map_or(0.0, |(_, &bandwidth)| bandwidth);
+        Rates { float32: self.float32, rectified: self.rectified, integers: self.integers, gigabytes }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::rows::Half;
 use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -37,8 +38,13 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load(self, from: &Lanes) -> Halves {
-        let (low, high) = from.split_at(8);
-        // SAFETY: `self` proves AVX2; `low` is eight values, and the load asks for no alignment.
+        let ([low, high], _) = from.as_chunks() else { unreachable!("two halves") };
+        self.load_halves(low, high)
+    }
+
+    #[inline(always)]
+    fn load_halves(self, low: &Half, high: &Half) -> Halves {
+        // SAFETY: `self` proves AVX2; the reference is valid for 32 bytes, and the load asks for no alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
@@ -97,8 +103,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, lines: &[Lanes], at: usize) {
-        let line = lines.as_ptr().wrapping_add(at);
+    fn prefetch<T>(self, from: &[T], at: usize) {
+        let line = from.as_ptr().wrapping_add(at);
         // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }

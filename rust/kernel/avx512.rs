@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::rows::Half;
 use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
 /// Proof that the CPU has AVX-512F, AVX-512BW, AVX2 and FMA, and with `VNNI` also AVX-512 VNNI.
@@ -38,6 +39,12 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn load_halves(self, low: &Half, high: &Half) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { load_halves(low, high) }
+    }
+
+    #[inline(always)]
     fn store(self, v: __m512, to: &mut Lanes) {
         // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the store asks for no alignment.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
@@ -57,9 +64,8 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn relu(self, z: __m512) -> __m512 {
-        let zero = self.splat(0.0);
-        // SAFETY: `self` proves AVX-512F. (The instruction gives its second operand for equal zeros: +0.)
-        unsafe { _mm512_max_ps(z, zero) }
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { relu(z) }
     }
 
     #[inline(always)]
@@ -75,8 +81,8 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch(self, lines: &[Lanes], at: usize) {
-        let line = lines.as_ptr().wrapping_add(at);
+    fn prefetch<T>(self, from: &[T], at: usize) {
+        let line = from.as_ptr().wrapping_add(at);
         // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
@@ -196,6 +202,25 @@ fn multiply_bytes_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
     let even = (_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(a)), _mm512_and_si512(b, _mm512_set1_epi16(0xff)));
     let odd = (_mm512_srai_epi16::<8>(a), _mm512_srli_epi16::<8>(b));
     multiply_then_add(even.0, even.1, multiply_then_add(odd.0, odd.1, sums))
+}
+
+/// The bits of -0 and of values below zero are a negative integer, those of others are not; and the units that compare integers are not
+/// those that multiply and add.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn relu(z: __m512) -> __m512 {
+    _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(z), _mm512_setzero_si512()))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_halves(low: &Half, high: &Half) -> __m512 {
+    // SAFETY: the reference is valid for 32 bytes, and the load asks for no alignment.
+    let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
+    // SAFETY: as above, for `high`.
+    let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
+    let (low, high) = (_mm512_castps_pd(_mm512_castps256_ps512(low)), _mm256_castps_pd(high));
+    _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, high))
 }
 
 /// Four steps, each doubling the size of the squares that are in place: pairs, quads, and two of whole 128-bit parts.

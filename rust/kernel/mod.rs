@@ -24,6 +24,7 @@ mod isa;
 pub(crate) mod network;
 mod portable;
 mod probe;
+pub(crate) mod rows;
 pub(crate) mod sigmoid;
 
 pub(crate) use aligned::Aligned;
@@ -31,6 +32,7 @@ pub(crate) use float_env::StandardFloats;
 pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
 pub use probe::Probe;
+use rows::Half;
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.
 pub(crate) const LANES: usize = 16;
@@ -52,20 +54,22 @@ pub(crate) trait Simd: Copy {
     fn splat(self, x: f32) -> Self::V;
     /// Reads sixteen values.
     fn load(self, from: &Lanes) -> Self::V;
+    /// Reads the lower eight lanes and the upper ones.
+    fn load_halves(self, low: &Half, high: &Half) -> Self::V;
     /// Writes sixteen values.
     fn store(self, v: Self::V, to: &mut Lanes);
     /// `a + b`, rounded once.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `z > 0 ? z : 0`; the zero is positive.
+    /// `z > 0 ? z : 0`; the zero is positive. `z` is never a NaN.
     fn relu(self, z: Self::V) -> Self::V;
     /// Bit `l` is set where `a[l] >= b[l]`.
     fn at_least(self, a: Self::V, b: Self::V) -> u16;
     /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for `lines[at]`, where there is one, into the second-level cache.
-    fn prefetch(self, lines: &[Lanes], at: usize);
+    /// Asks for the cache line of `from[at]`, where there is one, into the second-level cache.
+    fn prefetch<T>(self, from: &[T], at: usize);
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }

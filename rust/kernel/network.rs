@@ -1,10 +1,11 @@
 //! The arithmetic of a score, once: `README.md` gives the formulas and the order of every sum.
 //!
 //! `I` items, `G` GMF width, `H` width of a hidden layer; a tile is sixteen items, feature by feature, `H0` first-layer features and
-//! then `G` GMF features; a row is one item (or user), `H0` features and then `G`, each padded with zeros to whole [`Lanes`].
+//! then `G` GMF features.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
 
+use super::rows::Half;
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
@@ -76,29 +77,6 @@ impl Network {
         self.h0 + self.g
     }
 
-    /// Length of a row, in [`Lanes`].
-    pub(crate) fn row_len(&self) -> usize {
-        self.h0.div_ceil(LANES) + self.g.div_ceil(LANES)
-    }
-
-    /// The first-layer part and the GMF part of a user's row.
-    #[inline(always)]
-    pub(crate) fn split_row<'a>(&self, row: &'a [Lanes]) -> (&'a [f32], &'a [f32]) {
-        let (first, gmf) = row.split_at(self.h0.div_ceil(LANES));
-        (&first.as_flattened()[..self.h0], &gmf.as_flattened()[..self.g])
-    }
-
-    /// Where in an item's row its GMF features begin. Where they fill half a line or less they lie in its second half, a user's in
-    /// the first: the sum of both lines has them all, and pairs need a single transposition.
-    pub(crate) fn item_gmf(&self) -> usize {
-        self.h0.next_multiple_of(LANES) + if self.shares_a_line() { LANES / 2 } else { 0 }
-    }
-
-    #[inline(always)]
-    fn shares_a_line(&self) -> bool {
-        (1..=LANES / 2).contains(&self.g)
-    }
-
     /// Multiply-adds for one pair.
     pub(crate) fn multiply_adds(&self) -> usize {
         self.g + self.output_weight.len() + self.layers.iter().map(|layer| layer.inputs * layer.outputs).sum::<usize>()
@@ -117,7 +95,7 @@ impl Network {
 /// Room for the activations of the first layer and of two neighbouring ones; grows to what a network needs and is then reused.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    first: Vec<Lanes>,
+    pub(super) first: Vec<Lanes>,
     from: Vec<Lanes>,
     pub(super) to: Vec<Lanes>,
 }
@@ -138,14 +116,14 @@ impl Scratch {
 ///
 /// (Loops over positions, not iterators with closures: a closure is compiled without the instruction set's features, and whether
 /// it is then inlined is the compiler's mood. See `README.md`, what did not help.)
-trait Input<S: Simd>: Copy {
+pub(super) trait Input<S: Simd>: Copy {
     fn len(self) -> usize;
     fn at(self, s: S, k: usize) -> S::V;
 }
 
 /// Features as they lie in memory.
 #[derive(Clone, Copy)]
-struct Stored<'a>(&'a [Lanes]);
+pub(super) struct Stored<'a>(pub(super) &'a [Lanes]);
 
 impl<S: Simd> Input<S> for Stored<'_> {
     #[inline(always)]
@@ -196,30 +174,6 @@ impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
             prefetch(s, self.ahead, k);
         }
         s.relu(s.add(s.load(&self.items[k]), s.splat(self.user[k])))
-    }
-}
-
-/// The first layer's activations of sixteen pairs; with each feature, a line of the rows that are read next is asked for.
-#[derive(Clone, Copy)]
-struct Gathered<'a> {
-    features: &'a [Lanes],
-    user_rows: &'a [Lanes],
-    item_rows: &'a [Lanes],
-    ahead: &'a Sixteen,
-}
-
-impl<S: Simd> Input<S> for Gathered<'_> {
-    #[inline(always)]
-    fn len(self) -> usize {
-        self.features.len()
-    }
-
-    #[inline(always)]
-    fn at(self, s: S, k: usize) -> S::V {
-        let (line, lane) = (k / LANES, k % LANES);
-        s.prefetch(self.user_rows, self.ahead.users[lane] + line);
-        s.prefetch(self.item_rows, self.ahead.items[lane] + line);
-        s.load(&self.features[k])
     }
 }
 
@@ -324,7 +278,13 @@ fn block_of<S: Simd, const N: usize>(
 /// The hidden layers after the first, and the output layer's chain over the last of them. `first` gives the first layer's
 /// activations, `logits` what the chain has summed before.
 #[inline(always)]
-fn hidden<S: Simd>(s: S, network: &Network, first: impl Input<S>, logits: S::V, scratch: &mut Scratch) -> S::V {
+pub(super) fn hidden<S: Simd>(
+    s: S,
+    network: &Network,
+    first: impl Input<S>,
+    logits: S::V,
+    scratch: &mut Scratch,
+) -> S::V {
     match &network.layers[..] {
         [] => chain(s, &network.output_weight, first, logits),
         [last] => {
@@ -378,7 +338,7 @@ pub(crate) struct Scan<'a> {
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
     /// The users' rows, one for each of `thresholds`.
-    pub(crate) users: &'a [&'a [Lanes]],
+    pub(crate) users: &'a [&'a [Half]],
     pub(crate) thresholds: &'a [f32],
     pub(crate) scratch: &'a mut Scratch,
     /// One for each user and tile, user by user.
@@ -510,113 +470,6 @@ impl Scan<'_> {
                 self.hits[at] = s.at_least(logits, threshold);
             }
         }
-    }
-}
-
-/// An array of an expression's values for each lane: written out, so that the values stay in registers.
-macro_rules! each_lane {
-    ($lane:ident => $value:expr) => {
-        each_lane!(@ $lane, $value, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $lane:ident, $value:expr, $($n:literal)*) => {
-        [$({ let $lane: usize = $n; $value }),*]
-    };
-}
-
-/// The logits of sixteen pairs, from the rows of their users and items.
-pub(crate) struct Pairs<'a> {
-    pub(crate) network: &'a Network,
-    pub(crate) user_rows: &'a [Lanes],
-    pub(crate) item_rows: &'a [Lanes],
-    pub(crate) at: &'a Sixteen,
-    /// Those of sixteen pairs whose turn comes later: fetched from memory meanwhile.
-    pub(crate) ahead: Option<&'a Sixteen>,
-    pub(crate) scratch: &'a mut Scratch,
-}
-
-/// Where the rows of sixteen pairs begin, a lane each.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Sixteen {
-    /// In the users' rows.
-    pub(crate) users: [usize; LANES],
-    /// In the items' rows.
-    pub(crate) items: [usize; LANES],
-}
-
-impl Sixteen {
-    /// Asks for the rows of the first `lanes` pairs, all `row_len` lines of each.
-    #[inline(always)]
-    pub(crate) fn ask<S: Simd>(&self, s: S, user_rows: &[Lanes], item_rows: &[Lanes], lanes: usize, row_len: usize) {
-        for lane in 0..lanes.min(LANES) {
-            for line in 0..row_len {
-                s.prefetch(user_rows, self.users[lane] + line);
-                s.prefetch(item_rows, self.items[lane] + line);
-            }
-        }
-    }
-}
-
-impl Kernel for Pairs<'_> {
-    type Output = Lanes;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Lanes {
-        let Pairs { network, user_rows, item_rows, at: Sixteen { users: user, items: item }, ahead, scratch } = self;
-        let first_len = network.h0.div_ceil(LANES);
-
-        if let Some(ahead) = ahead {
-            for line in first_len..network.row_len() {
-                for lane in 0..LANES {
-                    s.prefetch(user_rows, ahead.users[lane] + line);
-                    s.prefetch(item_rows, ahead.items[lane] + line);
-                }
-            }
-        }
-        let mut logits = s.splat(network.output_bias);
-        if network.shares_a_line() {
-            // (Adding the other row's +0 makes a -0 positive. Only the sign of a zero logit could tell, and -0 is no logit.)
-            let sum = s.transpose(each_lane!(l => {
-                s.add(s.load(&item_rows[item[l] + first_len]), s.load(&user_rows[user[l] + first_len]))
-            }));
-            for j in 0..LANES / 2 {
-                if j < network.g {
-                    logits = s.fma(sum[j], sum[LANES / 2 + j], logits);
-                }
-            }
-        }
-        let blocks = if network.shares_a_line() { 0 } else { network.g.div_ceil(LANES) };
-        for block in 0..blocks {
-            let at = first_len + block;
-            let q = s.transpose(each_lane!(l => s.load(&item_rows[item[l] + at])));
-            let mut q_by_feature = [[0.0; LANES]; LANES];
-            for j in 0..LANES {
-                s.store(q[j], &mut q_by_feature[j]);
-            }
-            let g = s.transpose(each_lane!(l => s.load(&user_rows[user[l] + at])));
-            for j in 0..LANES.min(network.g - block * LANES) {
-                logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
-            }
-        }
-        if network.h0 > 0 {
-            let mut first_layer = std::mem::take(&mut scratch.first);
-            for (at, to) in first_layer.as_chunks_mut::<LANES>().0[..first_len].iter_mut().enumerate() {
-                let x = s.transpose(each_lane!(l => {
-                    s.relu(s.add(s.load(&item_rows[item[l] + at]), s.load(&user_rows[user[l] + at])))
-                }));
-                for k in 0..LANES {
-                    s.store(x[k], &mut to[k]);
-                }
-            }
-            let features = &first_layer[..network.h0];
-            logits = match ahead {
-                None => hidden(s, network, Stored(features), logits, scratch),
-                Some(ahead) => hidden(s, network, Gathered { features, user_rows, item_rows, ahead }, logits, scratch),
-            };
-            scratch.first = first_layer;
-        }
-        let mut out = [0.0; LANES];
-        s.store(s.add(logits, s.splat(0.0)), &mut out);
-        out
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sixteen lanes as an array: what every CPU can do. The compiler turns the loops into SSE2 on x86-64 and NEON on aarch64.
 
+use super::rows::{HALF, Half};
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// The portable instruction set. `HARDWARE_FMA` says that `f32::mul_add` is one instruction in the target's baseline; elsewhere it
@@ -19,6 +20,11 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
     #[inline(always)]
     fn load(self, from: &Lanes) -> Lanes {
         *from
+    }
+
+    #[inline(always)]
+    fn load_halves(self, low: &Half, high: &Half) -> Lanes {
+        std::array::from_fn(|l| if l < HALF { low[l] } else { high[l - HALF] })
     }
 
     #[inline(always)]
@@ -56,7 +62,7 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
     }
 
     #[inline(always)]
-    fn prefetch(self, _lines: &[Lanes], _at: usize) {}
+    fn prefetch<T>(self, _from: &[T], _at: usize) {}
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

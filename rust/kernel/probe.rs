@@ -44,6 +44,11 @@ impl Probe {
         self.isa.run(MultiplyAdds(rounds))
     }
 
+    /// As [`Probe::multiply_adds`], each after an addition and a ReLU of its own: what a model with one hidden layer does.
+    pub fn rectified_multiply_adds(&self, rounds: usize) -> usize {
+        self.isa.run(RectifiedMultiplyAdds { rounds, lines: &self.lines[..LINES] })
+    }
+
     /// Does `rounds` rounds of int16 multiply-adds; gives how many these were. `None` where float32 is as fast.
     pub fn multiply_adds_int16(&self, rounds: usize) -> Option<usize> {
         let isa = IntegerIsa::of(self.isa).first().copied()?;
@@ -90,6 +95,49 @@ impl Kernel for MultiplyAdds {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
         if S::BLOCK >= MANY { self.with::<S, MANY>(s) } else { self.with::<S, FEW>(s) }
+    }
+}
+
+struct RectifiedMultiplyAdds<'a> {
+    rounds: usize,
+    lines: &'a [Lanes],
+}
+
+impl RectifiedMultiplyAdds<'_> {
+    /// `N * N` chains: each of `N` values meets each of `N` others.
+    #[inline(always)]
+    fn with<S: Simd, const N: usize>(self, s: S) -> usize {
+        let factor = s.splat(std::hint::black_box(0.5));
+        let mut sums = [[s.splat(0.0); N]; N];
+        for round in 0..self.rounds {
+            let mut a = [factor; N];
+            for t in 0..N {
+                a[t] = s.load(&self.lines[(round + t) % LINES]);
+            }
+            for u in 0..N {
+                let b = s.splat(self.lines[round % LINES][u]);
+                for t in 0..N {
+                    sums[u][t] = s.fma(factor, s.relu(s.add(a[t], b)), sums[u][t]);
+                }
+            }
+        }
+        let mut values = [[[0.0; LANES]; N]; N];
+        for u in 0..N {
+            for t in 0..N {
+                s.store(sums[u][t], &mut values[u][t]);
+            }
+        }
+        std::hint::black_box(values);
+        self.rounds * N * N * LANES
+    }
+}
+
+impl Kernel for RectifiedMultiplyAdds<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        if S::BLOCK >= MANY { self.with::<S, 4>(s) } else { self.with::<S, 2>(s) }
     }
 }
 
@@ -167,7 +215,9 @@ mod tests {
             let lanes = isa.run(Read(&probe.lines[..FEW * 20]));
             assert_eq!(lanes, (FEW * 20) as f32, "{isa}");
             assert_eq!(probe.read(), 1 << 16);
-            assert_eq!(probe.multiply_adds(7) % (7 * LANES), 0);
+            for done in [probe.multiply_adds(7), probe.rectified_multiply_adds(7)] {
+                assert!(done > 0 && done % (7 * LANES) == 0, "{isa}");
+            }
             let integers = probe.multiply_adds_int16(7);
             assert_eq!(integers.is_some(), !IntegerIsa::of(isa).is_empty());
             assert!(integers.is_none_or(|done| done > 0 && done % (7 * 2 * LANES) == 0));

@@ -80,25 +80,25 @@ pub(super) fn interruptible<T: Send>(
 
 /// Lets other threads and Python's signal handlers have their turn, where the last one is `TURN` ago.
 pub(super) struct Turns {
-    last: Instant,
+    /// None before the first time: what is soon done never looks at the clock.
+    last: Option<Instant>,
 }
 
 impl Turns {
     const TURN: Duration = Duration::from_millis(20);
 
     pub(super) fn new() -> Self {
-        Turns { last: Instant::now() }
+        Turns { last: None }
     }
 
     /// # Errors
     /// What a signal handler raised.
     pub(super) fn give(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.last.elapsed() < Self::TURN {
-            return Ok(());
+        if self.last.get_or_insert_with(Instant::now).elapsed() >= Self::TURN {
+            py.check_signals()?;
+            py.detach(|| ());
+            self.last = None;
         }
-        py.check_signals()?;
-        py.detach(|| ());
-        self.last = Instant::now();
         Ok(())
     }
 }
