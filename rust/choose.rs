@@ -120,8 +120,8 @@ impl Candidate<'_> {
         best.extend(most.iter().enumerate().map(|(item, most)| (most - self.tiles.spread(item), item)));
         let last = BEST.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
-        let items = Sixteen::new(self.item_rows, |lane| best[lane.min(last)].1);
-        let group = Group { users: Same::new(self.user_rows, user), items };
+        let mut group = Group { users: Same::new(self.user_rows, user), items: Sixteen::new(self.item_rows) };
+        (0..LANES).for_each(|lane| group.items.put(lane, best[lane.min(last)].1));
         let logits = self.isa.run(Pairs { network, group: &group, ahead: None, scratch: &mut scratch });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
         Ok(most.iter().filter(|&&most| f64::from(most) + in_integers.error >= worst).count())

@@ -12,9 +12,9 @@ use crate::format::{Kind, Model, Range, Table};
 use crate::kernel::bounds::Integers;
 use crate::kernel::integer::{Tiles, Width};
 use crate::kernel::network::{Network, Packed, Scratch};
-use crate::kernel::rows::{Half, Rows};
+use crate::kernel::rows::Rows;
 use crate::kernel::sigmoid::Sigmoid;
-use crate::kernel::{Aligned, IntegerIsa, Isa};
+use crate::kernel::{Aligned, IntegerIsa, Isa, Lanes};
 use crate::layout::{Layout, Projection};
 use crate::pool::{self, Call};
 
@@ -138,7 +138,7 @@ impl<'a> Users<'a> {
     }
 
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [Half] {
+    pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
         self.rows.row(self.position(row))
     }
 }

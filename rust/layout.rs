@@ -6,7 +6,7 @@ use crate::kernel::bounds::{Integers, Ranges};
 use crate::kernel::int8::Int8;
 use crate::kernel::int16::Int16;
 use crate::kernel::network::{Network, Packed, Project};
-use crate::kernel::rows::{HALF, Half, Rows};
+use crate::kernel::rows::Rows;
 use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
 
@@ -39,20 +39,20 @@ impl Layout<'_> {
         let Network { h0, g, .. } = *self.network;
         let mut out = Rows::zeros("item rows", items, self.network.row_len())?;
         if let Some(table) = gmf {
-            self.fill_rows(out.halves_mut(), table, g, |q, to| to.copy_from_slice(q), self.network.gmf_at())?;
+            self.fill_rows(out.lines_mut(), table, g, |q, to| to.copy_from_slice(q), self.network.gmf_at())?;
         }
         if let Some((table, layer)) = mlp {
             let project = |q: &[Lanes], to: &mut [Lanes]| self.isa.run(Project { layer, input: q, output: to });
-            self.fill_rows(out.halves_mut(), table, h0, project, 0)?;
+            self.fill_rows(out.lines_mut(), table, h0, project, 0)?;
         }
         Ok(out)
     }
 
-    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from half `at` of
+    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from line `at` of
     /// a row on.
     fn fill_rows(
         &self,
-        mut rows: &mut [Half],
+        mut rows: &mut [Lanes],
         table: Table,
         features: usize,
         make: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
@@ -120,7 +120,7 @@ impl Layout<'_> {
         let mut out = Aligned::zeros(what, items.div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
             let (mut features, mut gmf) = (vec![[0.0; LANES]; h0], vec![[0.0; LANES]; g]);
-            let rows = rows.halves()[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
+            let rows = rows.lines()[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
             for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
                 if watch.stopped(LANES * (h0 + g)) {
                     return Ok(());
@@ -149,7 +149,7 @@ impl Layout<'_> {
         }
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
         let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
-        let gmf = &items[self.network.gmf_at() * HALF..][..self.network.g];
+        let gmf = &items[self.network.gmf_at() * LANES..][..self.network.g];
         let ranges = Ranges {
             items: highest(&items),
             users: highest(&users),
@@ -171,8 +171,8 @@ impl Layout<'_> {
     /// The lowest and highest value at each position of the rows.
     fn extremes(&self, rows: &Rows) -> Result<Vec<[f32; 2]>> {
         const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
-        let (rows, row_len) = (rows.halves(), self.network.row_len());
-        let (width, part) = (row_len * HALF, row_len * LANES * TILES_PER_TASK);
+        let (rows, row_len) = (rows.lines(), self.network.row_len());
+        let (width, part) = (row_len * LANES, row_len * LANES * TILES_PER_TASK);
         let mut parts = self.call.filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
         self.call.for_each_chunk(&mut parts, width, |n, extremes, watch| {
             for row in rows[n * part..].chunks_exact(row_len).take(LANES * TILES_PER_TASK) {
@@ -201,7 +201,7 @@ impl Layout<'_> {
     ) -> Result<Rows> {
         let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
         let mut out = Rows::zeros(what, users, row_len)?;
-        self.call.for_each_chunk(out.halves_mut(), TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
+        self.call.for_each_chunk(out.lines_mut(), TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
             let mut tile = vec![[0.0; LANES]; tile_len];
             let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
             for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
@@ -247,8 +247,8 @@ fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     }
 }
 
-/// Writes lanes as up to sixteen rows, each from half `at` on.
-fn into_rows(features: &[Lanes], rows: &mut [Half], row_len: usize, at: usize) {
+/// Writes lanes as up to sixteen rows, each from line `at` on.
+fn into_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
     for (lane, row) in rows.chunks_exact_mut(row_len).enumerate() {
         row[at..].as_flattened_mut().iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
     }

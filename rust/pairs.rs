@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result};
 use crate::kernel::network::{Network, Scratch};
-use crate::kernel::rows::{self, Group, Pairs, Rows, Same, Sixteen};
+use crate::kernel::rows::{Group, Pairs, Same, Sixteen, UserRows};
 use crate::kernel::{Kernel, LANES, Simd};
 use crate::pool::{Call, Watch};
 
@@ -37,13 +37,8 @@ impl Engine {
 
     /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
     fn score_items(&self, users: &Users<'_>, first_row: usize, items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
-        let rows = users.rows();
-        self.score_list(
-            items,
-            |which| Sixteen::new(rows, |lane| users.position(first_row + which[lane])),
-            logits,
-            watch,
-        );
+        let user_of = |pair| users.position(first_row + pair);
+        self.score_list(items, Sixteen::new(users.rows()), user_of, logits, watch);
     }
 
     /// The logits of the user of row `row` and each of `items`.
@@ -55,79 +50,70 @@ impl Engine {
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
-        let user = Same::new(users.rows(), users.position(row));
-        self.score_list(items, |_| user, logits, watch);
+        let user = users.position(row);
+        self.score_list(items, Same::new(users.rows(), user), |_| user, logits, watch);
     }
 
-    /// The logits of `items`; `users_of` gives the users at sixteen positions of that list.
-    fn score_list<U: rows::Users>(
+    /// The logits of `items`; `user_of` gives the row that the user of the item at a position has in the table of `users`.
+    fn score_list(
         &self,
         items: &[u32],
-        users_of: impl Fn([usize; LANES]) -> U,
+        users: impl UserRows,
+        user_of: impl Fn(usize) -> usize,
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
-        let list = List { items, item_rows: self.item_rows(), users_of };
+        let group = Group { users, items: Sixteen::new(self.item_rows()) };
         with_scratch(&self.network, |scratch| {
-            self.isa.run(Many { network: &self.network, list, logits, watch, scratch });
+            self.isa.run(Many { network: &self.network, group, user_of, items, logits, watch, scratch });
         });
     }
 }
 
-/// Halves of a row that is asked for at once. Longer ones are asked for line by line, while the pairs before are computed: sixteen of
+/// Lines of a row that is asked for at once. Longer ones are asked for line by line, while the pairs before are computed: sixteen of
 /// them are more than a core can have under way.
-const SHORT: usize = 8;
-
-/// Pairs.
-struct List<'a, UsersOf> {
-    items: &'a [u32],
-    item_rows: &'a Rows,
-    /// The users at some positions.
-    users_of: UsersOf,
-}
-
-impl<'a, U, UsersOf: Fn([usize; LANES]) -> U> List<'a, UsersOf> {
-    /// The pairs from position `first` on. The lanes behind the end repeat the last pair.
-    #[inline(always)]
-    fn group(&self, first: usize) -> Group<'a, U> {
-        let which = std::array::from_fn(|lane| (first + lane).min(self.items.len() - 1));
-        let items = Sixteen::new(self.item_rows, |lane| self.items[which[lane]] as usize);
-        Group { users: (self.users_of)(which), items }
-    }
-}
+const SHORT: usize = 4;
 
 /// Any number of pairs, sixteen at a time.
-struct Many<'a, UsersOf> {
+struct Many<'a, U, UserOf> {
     network: &'a Network,
-    list: List<'a, UsersOf>,
+    /// Any sixteen pairs.
+    group: Group<'a, U>,
+    /// The row of the user of the pair at a position.
+    user_of: UserOf,
+    items: &'a [u32],
     logits: &'a mut [f32],
     watch: &'a Watch<'a>,
     scratch: &'a mut Scratch,
 }
 
-impl<U: rows::Users, UsersOf: Fn([usize; LANES]) -> U> Kernel for Many<'_, UsersOf> {
+impl<U: UserRows, UserOf: Fn(usize) -> usize> Kernel for Many<'_, U, UserOf> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Many { network, list, logits, watch, scratch } = self;
-        let (groups, row_len) = (logits.len().div_ceil(LANES), network.row_len());
+        let Many { network, group, user_of, items, logits, watch, scratch } = self;
+        let (groups, row_len) = (items.len().div_ceil(LANES), network.row_len());
         let at_once = row_len <= SHORT;
-        let mut located = [None; AHEAD + 1]; // a ring: group n at n modulo its length
+        let mut located = [group; AHEAD + 1]; // a ring: group n at n modulo its length
         for n in 0..groups + AHEAD {
             if n < groups {
-                let group = list.group(n * LANES);
-                if at_once || n < AHEAD {
-                    group.ask(s, LANES.min(logits.len() - n * LANES), row_len);
+                let group = &mut located[n % (AHEAD + 1)];
+                for lane in 0..LANES {
+                    let pair = (n * LANES + lane).min(items.len() - 1); // the lanes behind the end repeat the last pair
+                    group.users.put(lane, user_of(pair));
+                    group.items.put(lane, items[pair] as usize);
                 }
-                located[n % (AHEAD + 1)] = Some(group);
+                if at_once || n < AHEAD {
+                    group.ask(s, LANES.min(items.len() - n * LANES), row_len);
+                }
             }
             let Some(at) = n.checked_sub(AHEAD) else { continue };
             if watch.stopped(LANES * network.multiply_adds()) {
                 return;
             }
-            let group = located[at % (AHEAD + 1)].as_ref().expect("located three turns ago");
-            let ahead = if at_once || n >= groups { None } else { located[n % (AHEAD + 1)].as_ref() };
+            let group = &located[at % (AHEAD + 1)];
+            let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
             let sixteen = Pairs { network, group, ahead, scratch }.run(s);
             let to = &mut logits[at * LANES..];
             let len = to.len().min(LANES);

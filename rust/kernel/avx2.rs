@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use super::rows::Half;
 use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -38,13 +37,17 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load(self, from: &Lanes) -> Halves {
-        let ([low, high], _) = from.as_chunks() else { unreachable!("two halves") };
-        self.load_halves(low, high)
+        let (low, high) = from.split_at(8);
+        // SAFETY: `self` proves AVX2; `low` is eight values, and the load asks for no alignment.
+        let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
+        // SAFETY: as above, for `high`.
+        let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
+        Halves(low, high)
     }
 
     #[inline(always)]
-    fn load_halves(self, low: &Half, high: &Half) -> Halves {
-        // SAFETY: `self` proves AVX2; the reference is valid for 32 bytes, and the load asks for no alignment.
+    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Halves {
+        // SAFETY: `self` proves AVX2; the reference is valid for 64 bytes, of which the load reads 32; it asks for no alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
@@ -103,8 +106,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, from: &[T], at: usize) {
-        let line = from.as_ptr().wrapping_add(at);
+    fn prefetch(self, lines: &[Lanes], at: usize) {
+        let line = lines.as_ptr().wrapping_add(at);
         // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }

@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use super::rows::Half;
 use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
 /// Proof that the CPU has AVX-512F, AVX-512BW, AVX2 and FMA, and with `VNNI` also AVX-512 VNNI.
@@ -39,9 +38,9 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn load_halves(self, low: &Half, high: &Half) -> __m512 {
+    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
-        unsafe { load_halves(low, high) }
+        unsafe { load_lower_halves(low, high) }
     }
 
     #[inline(always)]
@@ -81,8 +80,8 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, from: &[T], at: usize) {
-        let line = from.as_ptr().wrapping_add(at);
+    fn prefetch(self, lines: &[Lanes], at: usize) {
+        let line = lines.as_ptr().wrapping_add(at);
         // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
@@ -214,8 +213,8 @@ fn relu(z: __m512) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_halves(low: &Half, high: &Half) -> __m512 {
-    // SAFETY: the reference is valid for 32 bytes, and the load asks for no alignment.
+fn load_lower_halves(low: &Lanes, high: &Lanes) -> __m512 {
+    // SAFETY: the reference is valid for 64 bytes, of which the load reads 32; it asks for no alignment.
     let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
     // SAFETY: as above, for `high`.
     let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };

@@ -32,7 +32,6 @@ pub(crate) use float_env::StandardFloats;
 pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
 pub use probe::Probe;
-use rows::Half;
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.
 pub(crate) const LANES: usize = 16;
@@ -54,8 +53,8 @@ pub(crate) trait Simd: Copy {
     fn splat(self, x: f32) -> Self::V;
     /// Reads sixteen values.
     fn load(self, from: &Lanes) -> Self::V;
-    /// Reads the lower eight lanes and the upper ones.
-    fn load_halves(self, low: &Half, high: &Half) -> Self::V;
+    /// Reads the lower eight values of `low`, and into the upper eight lanes the lower eight of `high`.
+    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Self::V;
     /// Writes sixteen values.
     fn store(self, v: Self::V, to: &mut Lanes);
     /// `a + b`, rounded once.
@@ -68,8 +67,8 @@ pub(crate) trait Simd: Copy {
     fn at_least(self, a: Self::V, b: Self::V) -> u16;
     /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for the cache line of `from[at]`, where there is one, into the second-level cache.
-    fn prefetch<T>(self, from: &[T], at: usize);
+    /// Asks for `lines[at]`, where there is one, into the second-level cache.
+    fn prefetch(self, lines: &[Lanes], at: usize);
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }

@@ -5,7 +5,6 @@
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
 
-use super::rows::Half;
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
@@ -338,7 +337,7 @@ pub(crate) struct Scan<'a> {
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
     /// The users' rows, one for each of `thresholds`.
-    pub(crate) users: &'a [&'a [Half]],
+    pub(crate) users: &'a [&'a [Lanes]],
     pub(crate) thresholds: &'a [f32],
     pub(crate) scratch: &'a mut Scratch,
     /// One for each user and tile, user by user.

@@ -1,6 +1,5 @@
 //! Sixteen lanes as an array: what every CPU can do. The compiler turns the loops into SSE2 on x86-64 and NEON on aarch64.
 
-use super::rows::{HALF, Half};
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// The portable instruction set. `HARDWARE_FMA` says that `f32::mul_add` is one instruction in the target's baseline; elsewhere it
@@ -23,8 +22,8 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
     }
 
     #[inline(always)]
-    fn load_halves(self, low: &Half, high: &Half) -> Lanes {
-        std::array::from_fn(|l| if l < HALF { low[l] } else { high[l - HALF] })
+    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Lanes {
+        std::array::from_fn(|l| if l < LANES / 2 { low[l] } else { high[l - LANES / 2] })
     }
 
     #[inline(always)]
@@ -62,7 +61,7 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, _from: &[T], _at: usize) {}
+    fn prefetch(self, _lines: &[Lanes], _at: usize) {}
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

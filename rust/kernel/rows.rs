@@ -1,7 +1,7 @@
 //! Rows of features, and the logits of pairs that are read from them.
 //!
-//! A row is one item (or user): `H0` first-layer features and then `G` GMF features, each padded with zeros to whole halves of a cache
-//! line. Sixteen rows are read side by side and transposed, and then follow the same chains as a scan.
+//! A row is one item (or user): `H0` first-layer features and then `G` GMF features, each padded with zeros to whole cache
+//! lines. Sixteen rows are read side by side and transposed, and then follow the same chains as a scan.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
 
@@ -9,26 +9,20 @@ use super::network::{Input, Network, Scratch, Stored, hidden};
 use super::{Aligned, Kernel, LANES, Lanes, Simd};
 use crate::error::Result;
 
-/// Half of the lanes: what rows are measured in.
-pub(crate) const HALF: usize = LANES / 2;
-
-/// Half a cache line of features.
-pub(crate) type Half = [f32; HALF];
-
 impl Network {
-    /// Length of a row, in [`Half`]s.
+    /// Length of a row, in [`Lanes`].
     pub(crate) fn row_len(&self) -> usize {
-        self.gmf_at() + self.g.div_ceil(HALF)
+        self.gmf_at() + self.g.div_ceil(LANES)
     }
 
-    /// Where in a row its GMF part begins, in [`Half`]s.
+    /// Where in a row its GMF part begins, in [`Lanes`].
     pub(crate) fn gmf_at(&self) -> usize {
-        self.h0.div_ceil(HALF)
+        self.h0.div_ceil(LANES)
     }
 
     /// The first-layer part and the GMF part of a row.
     #[inline(always)]
-    pub(crate) fn split_row<'a>(&self, row: &'a [Half]) -> (&'a [f32], &'a [f32]) {
+    pub(crate) fn split_row<'a>(&self, row: &'a [Lanes]) -> (&'a [f32], &'a [f32]) {
         let (first, gmf) = row.split_at(self.gmf_at());
         (&first.as_flattened()[..self.h0], &gmf.as_flattened()[..self.g])
     }
@@ -37,56 +31,42 @@ impl Network {
 /// A table of rows, one after the other.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    memory: Aligned,
+    lines: Aligned,
     row_len: usize,
-    /// In [`Half`]s, of all rows.
-    len: usize,
 }
 
 impl Rows {
-    /// `count` rows of `row_len` halves, all zeros.
+    /// `count` rows of `row_len` lines, all zeros.
     ///
     /// # Errors
     /// [`crate::Error::Memory`] that names `what` they were for.
     pub(crate) fn zeros(what: &str, count: usize, row_len: usize) -> Result<Self> {
-        let len = count.saturating_mul(row_len);
-        Ok(Rows { memory: Aligned::zeros(what, len / 2 + 1)?, row_len, len })
+        Ok(Rows { lines: Aligned::zeros(what, count.saturating_mul(row_len))?, row_len })
     }
 
     /// All rows.
-    pub(crate) fn halves(&self) -> &[Half] {
-        &self.padded()[..self.len]
-    }
-
-    pub(crate) fn halves_mut(&mut self) -> &mut [Half] {
-        &mut self.memory.as_flattened_mut().as_chunks_mut().0[..self.len]
-    }
-
-    /// All rows, and at least a half more: a whole vector that begins in any row is within.
     #[inline(always)]
-    pub(crate) fn padded(&self) -> &[Half] {
-        self.memory.as_flattened().as_chunks().0
+    pub(crate) fn lines(&self) -> &[Lanes] {
+        &self.lines
+    }
+
+    pub(crate) fn lines_mut(&mut self) -> &mut [Lanes] {
+        &mut self.lines
     }
 
     /// How many.
     pub(crate) fn count(&self) -> usize {
-        self.len / self.row_len
+        self.lines.len() / self.row_len
     }
 
     #[inline(always)]
-    pub(crate) fn row(&self, at: usize) -> &[Half] {
-        &self.halves()[at * self.row_len..][..self.row_len]
+    pub(crate) fn row(&self, at: usize) -> &[Lanes] {
+        &self.lines[at * self.row_len..][..self.row_len]
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.memory.nbytes()
+        self.lines.nbytes()
     }
-}
-
-/// Sixteen features, from the half at `at` on.
-#[inline(always)]
-fn sixteen(rows: &[Half], at: usize) -> &Lanes {
-    rows[at..at + 2].as_flattened().first_chunk().expect("two halves")
 }
 
 /// An array of an expression's values for each lane: written out, so that the values stay in registers.
@@ -102,82 +82,91 @@ macro_rules! each_lane {
 /// Some rows of a table, a lane each: where they begin.
 #[derive(Clone, Copy)]
 pub(crate) struct Sixteen<'a> {
-    rows: &'a [Half],
+    rows: &'a [Lanes],
+    row_len: usize,
     at: [usize; LANES],
 }
 
 impl<'a> Sixteen<'a> {
-    /// Row `which(lane)` of `rows` for each lane.
-    #[inline(always)]
-    pub(crate) fn new(rows: &'a Rows, which: impl Fn(usize) -> usize) -> Self {
-        let mut at = [0; LANES];
-        for lane in 0..LANES {
-            at[lane] = which(lane) * rows.row_len;
-        }
-        Sixteen { rows: rows.padded(), at }
+    /// The first of `rows`, sixteen times.
+    pub(crate) fn new(rows: &'a Rows) -> Self {
+        Sixteen { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
     }
 
-    /// Sixteen features of each row, from the half at `half` of a row on.
+    /// Puts row `row` into a lane.
     #[inline(always)]
-    fn load<S: Simd>(&self, s: S, half: usize) -> [S::V; LANES] {
-        each_lane!(lane => s.load(sixteen(self.rows, self.at[lane] + half)))
+    pub(crate) fn put(&mut self, lane: usize, row: usize) {
+        self.at[lane] = row * self.row_len;
     }
 
-    /// Asks for the line of a row that has its half `half`.
+    /// Line `line` of a lane's row.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, lane: usize, half: usize) {
-        s.prefetch(self.rows, self.at[lane] + half);
+    fn load<S: Simd>(&self, s: S, lane: usize, line: usize) -> S::V {
+        s.load(&self.rows[self.at[lane] + line])
+    }
+
+    /// Asks for line `line` of a lane's row.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        s.prefetch(self.rows, self.at[lane] + line);
     }
 }
 
 /// The users of sixteen pairs.
-pub(crate) trait Users: Copy {
-    /// Asks for the line of a lane's row that has its half `half`.
-    fn prefetch<S: Simd>(&self, s: S, lane: usize, half: usize);
+pub(crate) trait UserRows: Copy {
+    /// Puts the user of row `row` into a lane.
+    fn put(&mut self, lane: usize, row: usize);
 
-    /// The first layer's activations of sixteen features, from the half at `half` of the rows on: a vector for each feature.
-    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, half: usize) -> [S::V; LANES];
+    /// Asks for line `line` of a lane's row.
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize);
+
+    /// The first layer's activations that line `line` of the rows makes: a vector for each feature.
+    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, line: usize) -> [S::V; LANES];
 
     /// The GMF part's chain, from `logits` on.
     fn gmf<S: Simd>(&self, s: S, network: &Network, items: &Sixteen<'_>, logits: S::V) -> S::V;
 }
 
 /// A user for each pair.
-impl Users for Sixteen<'_> {
+impl UserRows for Sixteen<'_> {
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, lane: usize, half: usize) {
-        self.prefetch(s, lane, half);
+    fn put(&mut self, lane: usize, row: usize) {
+        self.put(lane, row);
     }
 
     #[inline(always)]
-    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, half: usize) -> [S::V; LANES] {
-        let (a, b) = (items.load(s, half), self.load(s, half));
-        s.transpose(each_lane!(lane => s.relu(s.add(a[lane], b[lane]))))
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        self.prefetch(s, lane, line);
+    }
+
+    #[inline(always)]
+    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, line: usize) -> [S::V; LANES] {
+        s.transpose(each_lane!(lane => s.relu(s.add(items.load(s, lane, line), self.load(s, lane, line)))))
     }
 
     #[inline(always)]
     fn gmf<S: Simd>(&self, s: S, network: &Network, items: &Sixteen<'_>, logits: S::V) -> S::V {
         let (mut logits, at) = (logits, network.gmf_at());
-        if (1..=HALF).contains(&network.g) {
-            // Both parts fit a vector: a single transposition.
+        if (1..=LANES / 2).contains(&network.g) {
+            // Users' and items' features fit one vector: a single transposition.
             let both = s.transpose(each_lane!(lane => {
-                s.load_halves(&self.rows[self.at[lane] + at], &items.rows[items.at[lane] + at])
+                s.load_lower_halves(&self.rows[self.at[lane] + at], &items.rows[items.at[lane] + at])
             }));
-            for j in 0..HALF {
+            for j in 0..LANES / 2 {
                 if j < network.g {
-                    logits = s.fma(both[j], both[HALF + j], logits);
+                    logits = s.fma(both[j], both[LANES / 2 + j], logits);
                 }
             }
             return logits;
         }
         for first in (0..network.g).step_by(LANES) {
-            let half = at + first / HALF;
-            let q = s.transpose(items.load(s, half));
+            let line = at + first / LANES;
+            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
             let mut q_by_feature = [[0.0; LANES]; LANES];
             for j in 0..LANES {
                 s.store(q[j], &mut q_by_feature[j]);
             }
-            let g = s.transpose(self.load(s, half));
+            let g = s.transpose(each_lane!(lane => self.load(s, lane, line)));
             for j in 0..LANES.min(network.g - first) {
                 logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
             }
@@ -189,24 +178,27 @@ impl Users for Sixteen<'_> {
 /// One user for all pairs.
 #[derive(Clone, Copy)]
 pub(crate) struct Same<'a> {
-    rows: &'a [Half],
+    row: &'a [Lanes],
 }
 
 impl<'a> Same<'a> {
     /// The user of row `which` of `rows`.
     pub(crate) fn new(rows: &'a Rows, which: usize) -> Self {
-        Same { rows: &rows.padded()[which * rows.row_len..] }
+        Same { row: rows.row(which) }
     }
 }
 
-impl Users for Same<'_> {
+impl UserRows for Same<'_> {
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _half: usize) {}
+    fn put(&mut self, _lane: usize, _row: usize) {}
 
     #[inline(always)]
-    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, half: usize) -> [S::V; LANES] {
-        let b = sixteen(self.rows, half);
-        let mut x = s.transpose(items.load(s, half));
+    fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _line: usize) {}
+
+    #[inline(always)]
+    fn activations<S: Simd>(&self, s: S, items: &Sixteen<'_>, line: usize) -> [S::V; LANES] {
+        let b = &self.row[line];
+        let mut x = s.transpose(each_lane!(lane => items.load(s, lane, line)));
         for k in 0..LANES {
             x[k] = s.relu(s.add(x[k], s.splat(b[k])));
         }
@@ -217,8 +209,9 @@ impl Users for Same<'_> {
     fn gmf<S: Simd>(&self, s: S, network: &Network, items: &Sixteen<'_>, logits: S::V) -> S::V {
         let mut logits = logits;
         for first in (0..network.g).step_by(LANES) {
-            let half = network.gmf_at() + first / HALF;
-            let (q, g) = (s.transpose(items.load(s, half)), sixteen(self.rows, half));
+            let line = network.gmf_at() + first / LANES;
+            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+            let g = &self.row[line];
             for j in 0..LANES {
                 if j < network.g - first {
                     logits = s.fma(s.splat(g[j]), q[j], logits);
@@ -236,21 +229,21 @@ pub(crate) struct Group<'a, U> {
     pub(crate) items: Sixteen<'a>,
 }
 
-impl<U: Users> Group<'_, U> {
-    /// Asks for the rows of the first `lanes` pairs, all `row_len` halves of each.
+impl<U: UserRows> Group<'_, U> {
+    /// Asks for the rows of the first `lanes` pairs, all `row_len` lines of each.
     #[inline(always)]
     pub(crate) fn ask<S: Simd>(&self, s: S, lanes: usize, row_len: usize) {
         for lane in 0..lanes.min(LANES) {
-            for half in (0..row_len).step_by(2) {
-                self.prefetch(s, lane, half);
+            for line in 0..row_len {
+                self.prefetch(s, lane, line);
             }
         }
     }
 
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, lane: usize, half: usize) {
-        self.users.prefetch(s, lane, half);
-        self.items.prefetch(s, lane, half);
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        self.users.prefetch(s, lane, line);
+        self.items.prefetch(s, lane, line);
     }
 }
 
@@ -261,7 +254,7 @@ struct Gathered<'a, U> {
     ahead: &'a Group<'a, U>,
 }
 
-impl<S: Simd, U: Users> Input<S> for Gathered<'_, U> {
+impl<S: Simd, U: UserRows> Input<S> for Gathered<'_, U> {
     #[inline(always)]
     fn len(self) -> usize {
         self.features.len()
@@ -269,7 +262,7 @@ impl<S: Simd, U: Users> Input<S> for Gathered<'_, U> {
 
     #[inline(always)]
     fn at(self, s: S, k: usize) -> S::V {
-        self.ahead.prefetch(s, k % LANES, k / LANES * 2);
+        self.ahead.prefetch(s, k % LANES, k / LANES);
         s.load(&self.features[k])
     }
 }
@@ -283,7 +276,7 @@ pub(crate) struct Pairs<'a, U> {
     pub(crate) scratch: &'a mut Scratch,
 }
 
-impl<U: Users> Kernel for Pairs<'_, U> {
+impl<U: UserRows> Kernel for Pairs<'_, U> {
     type Output = Lanes;
 
     #[inline(always)]
@@ -291,9 +284,9 @@ impl<U: Users> Kernel for Pairs<'_, U> {
         let Pairs { network, group: Group { users, items }, ahead, scratch } = self;
         if let Some(ahead) = ahead {
             // What the features, sixteen a line, do not ask for.
-            for half in (network.h0.next_multiple_of(LANES) / HALF..network.row_len()).step_by(2) {
+            for line in network.gmf_at()..network.row_len() {
                 for lane in 0..LANES {
-                    ahead.prefetch(s, lane, half);
+                    ahead.prefetch(s, lane, line);
                 }
             }
         }
@@ -303,7 +296,7 @@ impl<U: Users> Kernel for Pairs<'_, U> {
             for (block, to) in
                 first_layer.as_chunks_mut::<LANES>().0[..network.h0.div_ceil(LANES)].iter_mut().enumerate()
             {
-                let x = users.activations(s, items, 2 * block);
+                let x = users.activations(s, items, block);
                 for k in 0..LANES {
                     s.store(x[k], &mut to[k]);
                 }

@@ -80,7 +80,7 @@ pub(super) fn interruptible<T: Send>(
 
 /// Lets other threads and Python's signal handlers have their turn, where the last one is `TURN` ago.
 pub(super) struct Turns {
-    /// None before the first time: what is soon done never looks at the clock.
+    /// The last turn, or the first time that one could have been given.
     last: Option<Instant>,
 }
 
@@ -94,10 +94,14 @@ impl Turns {
     /// # Errors
     /// What a signal handler raised.
     pub(super) fn give(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.last.get_or_insert_with(Instant::now).elapsed() >= Self::TURN {
-            py.check_signals()?;
-            py.detach(|| ());
-            self.last = None;
+        match self.last {
+            None => self.last = Some(Instant::now()),
+            Some(last) if last.elapsed() >= Self::TURN => {
+                py.check_signals()?;
+                py.detach(|| ());
+                self.last = Some(Instant::now());
+            }
+            Some(_) => (),
         }
         Ok(())
     }

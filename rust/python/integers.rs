@@ -182,11 +182,11 @@ fn read_items(object: &Bound<'_, PyAny>, what: &str, sink: &mut impl Sink) -> Py
     let mut turns = Turns::new();
     sink.expect(object.len()?)?;
     for (at, item) in object.try_iter()?.enumerate() {
-        if at % PIECE == 0 {
-            turns.give(object.py())?;
-        }
         let value = integer(&item?, format_args!("{what}[{at}]"))?;
         sink.take(at, &[value])?;
+        if at % PIECE == PIECE - 1 {
+            turns.give(object.py())?;
+        }
     }
     Ok(())
 }
@@ -205,7 +205,9 @@ fn read_pieces<T: Integer>(py: Python<'_>, source: &Source<'_>, sink: &mut impl 
     let len = source.shape()[0];
     let mut turns = Turns::new();
     for first in (0..len).step_by(piece.len()) {
-        turns.give(py)?;
+        if first > 0 {
+            turns.give(py)?; // between pieces: a short array is read without a look at the clock
+        }
         let most = piece.len();
         let piece = &mut piece[..most.min(len - first)];
         source.read(first, piece)?;

@@ -11,7 +11,6 @@ use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result, reserve};
 use crate::filter::{Csr, Cursor, Exclude, Filter, Shared};
 use crate::kernel::network::{Network, Scan, Scratch};
-use crate::kernel::rows::Half;
 use crate::kernel::{LANES, Lanes, StandardFloats};
 use crate::order::{Key, Selection};
 use crate::pool::{Call, Watch};
@@ -379,7 +378,7 @@ impl<'a> Query<'a> {
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
-        let user_rows: Vec<&[Half]> = rows.map(|row| users.row(row)).collect();
+        let user_rows: Vec<&[Lanes]> = rows.map(|row| users.row(row)).collect();
         let together = network.together();
         let (mut logits, mut hits) = (vec![[0.0; LANES]; together * panel], vec![0u16; together * panel]);
         let mut thresholds = vec![0.0; together];
