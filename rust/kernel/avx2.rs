@@ -26,7 +26,7 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     type V = Halves;
-    const BLOCK: usize = 6;
+    const BLOCK: usize = 5;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Halves {

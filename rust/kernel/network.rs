@@ -14,9 +14,52 @@ pub(crate) struct Packed {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
     block: usize,
+    /// The first block's.
+    turn: Turn,
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
+
+/// Which lines a block of outputs asks for. Every block reads all of a layer's inputs; where a line is asked for with each of them, the
+/// blocks take turns, so that each line is asked for once and at an even pace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    block: usize,
+    pub(super) every: usize,
+}
+
+impl Turn {
+    /// Of the first of `blocks` blocks.
+    pub(super) fn first_of(blocks: usize) -> Self {
+        Turn { block: 0, every: blocks.min(STRETCH) }
+    }
+
+    /// Of the next block. Those behind the first `every` ask for nothing.
+    #[inline(always)]
+    pub(super) fn next(self) -> Self {
+        Turn { block: self.block + 1, ..self }
+    }
+
+    /// The first of the block's lines from `from` on; the others follow at distances of `every`.
+    #[inline(always)]
+    pub(super) fn first(self, from: usize) -> usize {
+        if self.block < self.every { from + self.block } else { usize::MAX }
+    }
+
+    /// Asks for the block's share of lines `from..to` of `ahead`.
+    #[inline(always)]
+    pub(super) fn ask<S: Simd>(self, s: S, ahead: &[Lanes], from: usize, to: usize) {
+        let mut at = self.first(from);
+        while at < to.min(ahead.len()) {
+            s.prefetch(ahead, at);
+            at += self.every;
+        }
+    }
+}
+
+/// Inputs between which lines are asked for: few at a time, since a core can have only some under way; not with each input, since a
+/// branch in the innermost loop costs registers.
+pub(super) const STRETCH: usize = 16;
 
 impl Packed {
     /// Packs `weight(output, input)` and `bias` for blocks of at most `most` outputs.
@@ -29,7 +72,8 @@ impl Packed {
                 packed.extend((first..outputs.min(first + block)).map(|o| weight(o, k)));
             }
         }
-        Packed { inputs, outputs, block, weight: packed, bias: bias.to_vec() }
+        let turn = Turn::first_of(outputs.div_ceil(block));
+        Packed { inputs, outputs, block, turn, weight: packed, bias: bias.to_vec() }
     }
 
     /// The weight of input `k` in output `o`.
@@ -118,6 +162,12 @@ impl Scratch {
 pub(super) trait Input<S: Simd>: Copy {
     fn len(self) -> usize;
     fn at(self, s: S, k: usize) -> S::V;
+
+    /// Whether something is asked for meanwhile.
+    const ASKS: bool = false;
+    /// Asks for what block `turn` asks for with inputs `from..to`.
+    #[inline(always)]
+    fn ask(self, _s: S, _turn: Turn, _from: usize, _to: usize) {}
 }
 
 /// Features as they lie in memory.
@@ -169,10 +219,14 @@ impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
 
     #[inline(always)]
     fn at(self, s: S, k: usize) -> S::V {
-        if AHEAD {
-            prefetch(s, self.ahead, k);
-        }
         s.relu(s.add(s.load(&self.items[k]), s.splat(self.user[k])))
+    }
+
+    const ASKS: bool = AHEAD;
+
+    #[inline(always)]
+    fn ask(self, s: S, turn: Turn, from: usize, to: usize) {
+        turn.ask(s, self.ahead, from, to);
     }
 }
 
@@ -225,8 +279,9 @@ impl<S: Simd> Sink<S> for Output<'_, S> {
 
 /// One layer: for each output a chain from the bias, inputs ascending; block after block into `sink`.
 #[inline(always)]
-fn layer<S: Simd>(s: S, layer: &Packed, input: impl Input<S>, sink: &mut impl Sink<S>) {
+fn layer<S: Simd, I: Input<S>>(s: S, layer: &Packed, input: I, sink: &mut impl Sink<S>) {
     let mut weight = &layer.weight[..];
+    let mut turn = layer.turn;
     let mut first = 0;
     while first < layer.outputs {
         let n = layer.block.min(layer.outputs - first);
@@ -235,23 +290,25 @@ fn layer<S: Simd>(s: S, layer: &Packed, input: impl Input<S>, sink: &mut impl Si
         macro_rules! of_size {
             ($($n:literal)*) => {
                 match n {
-                    $($n => block_of::<S, $n>(s, block, bias, input, first, sink),)*
+                    $($n => block_of::<S, I, $n>(s, block, bias, input, turn, first, sink),)*
                     _ => unreachable!("a block has at most 16 outputs"),
                 }
             };
         }
         of_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
         weight = rest;
+        turn = turn.next();
         first += n;
     }
 }
 
 #[inline(always)]
-fn block_of<S: Simd, const N: usize>(
+fn block_of<S: Simd, I: Input<S>, const N: usize>(
     s: S,
     weight: &[f32],
     bias: &[f32],
-    input: impl Input<S>,
+    input: I,
+    turn: Turn,
     first: usize,
     sink: &mut impl Sink<S>,
 ) {
@@ -265,11 +322,19 @@ fn block_of<S: Simd, const N: usize>(
     }
     let (weight, _) = weight.as_chunks::<N>();
     assert!(weight.len() == input.len(), "one input for each column of weights");
-    for k in 0..weight.len() {
-        let x = input.at(s, k);
-        for n in 0..N {
-            sums[n] = s.fma(s.splat(weight[k][n]), x, sums[n]);
+    let mut from = 0;
+    while from < weight.len() {
+        let to = if I::ASKS { weight.len().min(from + STRETCH) } else { weight.len() };
+        if I::ASKS {
+            input.ask(s, turn, from, to);
         }
+        for k in from..to {
+            let x = input.at(s, k);
+            for n in 0..N {
+                sums[n] = s.fma(s.splat(weight[k][n]), x, sums[n]);
+            }
+        }
+        from = to;
     }
     sink.take(s, first, sums);
 }
