@@ -20,46 +20,36 @@ pub(crate) struct Packed {
     bias: Vec<f32>,
 }
 
-/// Which lines a block of outputs asks for. Every block reads all of a layer's inputs; where a line is asked for with each of them, the
-/// blocks take turns, so that each line is asked for once and at an even pace.
+/// Inputs between which lines are asked for: few at a time, since a core can have only some under way; not with each input, since a
+/// branch in the innermost loop costs registers.
+const STRETCH: usize = 16;
+
+/// With which inputs a block of outputs asks for lines. Every block reads all of a layer's inputs; they take turns, so that each line is
+/// asked for once and at an even pace.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turn {
+struct Turn {
     block: usize,
-    pub(super) every: usize,
+    every: usize,
 }
 
 impl Turn {
     /// Of the first of `blocks` blocks.
-    pub(super) fn first_of(blocks: usize) -> Self {
+    fn first_of(blocks: usize) -> Self {
         Turn { block: 0, every: blocks.min(STRETCH) }
     }
 
     /// Of the next block. Those behind the first `every` ask for nothing.
     #[inline(always)]
-    pub(super) fn next(self) -> Self {
+    fn next(self) -> Self {
         Turn { block: self.block + 1, ..self }
     }
 
-    /// The first of the block's lines from `from` on; the others follow at distances of `every`.
+    /// The first of the block's inputs from `from` on, which begins a stretch; the others follow at distances of `every`.
     #[inline(always)]
-    pub(super) fn first(self, from: usize) -> usize {
+    fn first(self, from: usize) -> usize {
         if self.block < self.every { from + self.block } else { usize::MAX }
     }
-
-    /// Asks for the block's share of lines `from..to` of `ahead`.
-    #[inline(always)]
-    pub(super) fn ask<S: Simd>(self, s: S, ahead: &[Lanes], from: usize, to: usize) {
-        let mut at = self.first(from);
-        while at < to.min(ahead.len()) {
-            s.prefetch(ahead, at);
-            at += self.every;
-        }
-    }
 }
-
-/// Inputs between which lines are asked for: few at a time, since a core can have only some under way; not with each input, since a
-/// branch in the innermost loop costs registers.
-pub(super) const STRETCH: usize = 16;
 
 impl Packed {
     /// Packs `weight(output, input)` and `bias` for blocks of at most `most` outputs.
@@ -165,9 +155,10 @@ pub(super) trait Input<S: Simd>: Copy {
 
     /// Whether something is asked for meanwhile.
     const ASKS: bool = false;
-    /// Asks for what block `turn` asks for with inputs `from..to`.
+
+    /// Asks for what comes with input `k`.
     #[inline(always)]
-    fn ask(self, _s: S, _turn: Turn, _from: usize, _to: usize) {}
+    fn ask(self, _s: S, _k: usize) {}
 }
 
 /// Features as they lie in memory.
@@ -225,8 +216,8 @@ impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
     const ASKS: bool = AHEAD;
 
     #[inline(always)]
-    fn ask(self, s: S, turn: Turn, from: usize, to: usize) {
-        turn.ask(s, self.ahead, from, to);
+    fn ask(self, s: S, k: usize) {
+        prefetch(s, self.ahead, k);
     }
 }
 
@@ -326,7 +317,11 @@ fn block_of<S: Simd, I: Input<S>, const N: usize>(
     while from < weight.len() {
         let to = if I::ASKS { weight.len().min(from + STRETCH) } else { weight.len() };
         if I::ASKS {
-            input.ask(s, turn, from, to);
+            let mut k = turn.first(from);
+            while k < to {
+                input.ask(s, k);
+                k += turn.every;
+            }
         }
         for k in from..to {
             let x = input.at(s, k);
@@ -387,9 +382,12 @@ pub(super) fn hidden_after<S: Simd>(
 
 /// `sums + weight . input`, ascending.
 #[inline(always)]
-fn chain<S: Simd>(s: S, weight: &[f32], input: impl Input<S>, sums: S::V) -> S::V {
+fn chain<S: Simd, I: Input<S>>(s: S, weight: &[f32], input: I, sums: S::V) -> S::V {
     let mut sums = sums;
     for k in 0..weight.len().min(input.len()) {
+        if I::ASKS {
+            input.ask(s, k);
+        }
         sums = s.fma(s.splat(weight[k]), input.at(s, k), sums);
     }
     sums
@@ -552,5 +550,50 @@ impl Kernel for Project<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         layer(s, self.layer, Stored(self.input), &mut Sums(self.output));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::super::portable::Portable;
+    use super::*;
+
+    /// Inputs of zero that count how often each was asked for.
+    #[derive(Clone, Copy)]
+    struct Counting<'a>(&'a RefCell<Vec<usize>>);
+
+    impl<S: Simd> Input<S> for Counting<'_> {
+        fn len(self) -> usize {
+            self.0.borrow().len()
+        }
+
+        fn at(self, s: S, _k: usize) -> S::V {
+            s.splat(0.0)
+        }
+
+        const ASKS: bool = true;
+
+        fn ask(self, _s: S, k: usize) {
+            self.0.borrow_mut()[k] += 1;
+        }
+    }
+
+    #[test]
+    fn each_line_is_asked_for_once_whatever_the_layers() {
+        for inputs in [1, 7, 15, 16, 17, 40, 130] {
+            for outputs in (0..40).chain([97, 200]) {
+                let s = Portable::<false>;
+                let layer = || Packed::new(inputs, &vec![0.0; outputs], Portable::<false>::BLOCK, |_, _| 0.0);
+                let layers: Vec<Packed> = (outputs > 0).then(layer).into_iter().collect();
+                let output_weight = vec![0.0; layers.first().map_or(inputs, |layer| layer.outputs)];
+                let network = Network { h0: inputs, g: 0, layers, output_weight, output_bias: 0.0 };
+                let (asked, mut scratch) = (RefCell::new(vec![0; inputs]), Scratch::default());
+                scratch.fit(&network);
+                hidden(s, &network, Counting(&asked), s.splat(0.0), &mut scratch);
+                assert_eq!(asked.into_inner(), vec![1; inputs], "{inputs} inputs, {outputs} outputs");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
 
-use super::network::{Input, Network, Scratch, Stored, Turn, hidden};
+use super::network::{Input, Network, Scratch, Stored, hidden};
 use super::{Aligned, Kernel, LANES, Lanes, Simd};
 use crate::error::Result;
 
@@ -268,12 +268,8 @@ impl<S: Simd, U: UserRows> Input<S> for Gathered<'_, U> {
     const ASKS: bool = true;
 
     #[inline(always)]
-    fn ask(self, s: S, turn: Turn, from: usize, to: usize) {
-        let mut k = turn.first(from);
-        while k < to {
-            self.ahead.prefetch(s, k % LANES, k / LANES);
-            k += turn.every;
-        }
+    fn ask(self, s: S, k: usize) {
+        self.ahead.prefetch(s, k % LANES, k / LANES);
     }
 }
 
