@@ -6,6 +6,7 @@
 
 use crate::error::{Result, filled, reserve};
 use crate::kernel::bounds::Integers;
+use crate::kernel::hits::Hits;
 use crate::kernel::integer::{Estimate, Tiles, Width};
 use crate::kernel::network::{Network, Scratch};
 use crate::kernel::rows::{Group, Pairs, Rows, Same, Sixteen};
@@ -97,10 +98,12 @@ impl Candidate<'_> {
         let mut scratch = Scratch::default();
         scratch.fit(network);
         let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
+        let mut hits = Hits::new(TILES);
         for (n, most) in most.chunks_mut(TILES).enumerate() {
             if watch.stopped(TILES * LANES * network.multiply_adds()) {
                 return Ok(items);
             }
+            hits.seek(f32::NEG_INFINITY);
             isa.run(Estimate {
                 network,
                 layer: integers.layer(width),
@@ -108,11 +111,10 @@ impl Candidate<'_> {
                 ahead: None,
                 user: &in_integers,
                 gmf,
-                threshold: f32::INFINITY,
                 scratch: &mut scratch,
-                estimates: most,
-                hits: &mut [0; TILES],
+                hits: &mut hits,
             });
+            most.iter_mut().zip(hits.found()).for_each(|(most, hit)| *most = hit.logits);
         }
         let _settings = StandardFloats::enter();
         let most = &most.as_flattened()[..items];

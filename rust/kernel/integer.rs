@@ -16,6 +16,7 @@
 
 use std::ops::Range;
 
+use super::hits::Hits;
 use super::network::{Activations, Network, Output, Scratch, Sink, block_size, hidden_after, prefetch};
 use super::{IntegerKernel, IntegerSimd, LANES, Lanes};
 
@@ -148,6 +149,12 @@ impl<'a> Tiles<'a> {
         }
     }
 
+    /// How many.
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.pairs.len() / self.lines.pairs
+    }
+
     /// Those from `first` on, none behind the end.
     pub(crate) fn from(self, first: usize) -> Self {
         Tiles {
@@ -175,7 +182,7 @@ pub(crate) struct IntegerUser {
     pub(crate) error: f64,
 }
 
-/// Estimates of the logits of one user and the items of some tiles, each raised by the item's spread, and which of them reach a
+/// Estimates of the logits of one user and the items of a panel of tiles, each raised by the item's spread: which of them reach a
 /// threshold.
 pub(crate) struct Estimate<'a> {
     pub(crate) network: &'a Network,
@@ -186,12 +193,8 @@ pub(crate) struct Estimate<'a> {
     pub(crate) user: &'a IntegerUser,
     /// The user's GMF features.
     pub(crate) gmf: &'a [f32],
-    pub(crate) threshold: f32,
     pub(crate) scratch: &'a mut Scratch,
-    /// One for each tile.
-    pub(crate) estimates: &'a mut [Lanes],
-    /// One for each tile: bit `l` is set where lane `l` has at least `threshold`.
-    pub(crate) hits: &'a mut [u16],
+    pub(crate) hits: &'a mut Hits,
 }
 
 impl IntegerKernel for Estimate<'_> {
@@ -211,7 +214,7 @@ impl Estimate<'_> {
     fn scan<S: IntegerSimd, const BYTES: bool>(self, s: S) {
         let Estimate { network, layer, tiles, user, gmf, scratch, .. } = self;
         let lines = tiles.lines;
-        for t in 0..self.estimates.len() {
+        for t in 0..tiles.count() {
             let ahead = self.ahead.map_or(Tiles { tiles: &[], pairs: &[], lines }, |ahead| ahead.from(t));
             let items_ahead = if BYTES { ahead.tiles } else { ahead.pairs };
             if BYTES {
@@ -235,9 +238,7 @@ impl Estimate<'_> {
                 logits = hidden_after(s, network, deeper, logits, scratch);
             }
             let spread = if BYTES { s.load(&tile[tile.len() - 1]) } else { s.splat(0.0) };
-            let logits = s.add(logits, spread);
-            s.store(logits, &mut self.estimates[t]);
-            self.hits[t] = s.at_least(logits, s.splat(self.threshold));
+            self.hits.look(s, t, s.add(logits, spread));
         }
     }
 }

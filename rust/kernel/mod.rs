@@ -17,6 +17,7 @@ mod avx512;
 pub(crate) mod bounds;
 mod float_env;
 mod gradients;
+pub(crate) mod hits;
 pub(crate) mod int16;
 pub(crate) mod int8;
 pub(crate) mod integer;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
 
+use super::hits::Hits;
 use super::{Kernel, LANES, Lanes, Simd};
 
 /// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
@@ -393,20 +394,17 @@ fn chain<S: Simd, I: Input<S>>(s: S, weight: &[f32], input: I, sums: S::V) -> S:
     sums
 }
 
-/// The logits of a few users and the items of some tiles, and which of them reach a threshold.
+/// The logits of some users and the items of a panel of tiles: which of them reach a threshold.
 pub(crate) struct Scan<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: &'a [Lanes],
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
-    /// The users' rows, one for each of `thresholds`.
+    /// The users' rows.
     pub(crate) users: &'a [&'a [Lanes]],
-    pub(crate) thresholds: &'a [f32],
     pub(crate) scratch: &'a mut Scratch,
-    /// One for each user and tile, user by user.
-    pub(crate) logits: &'a mut [Lanes],
-    /// Likewise: bit `l` is set where lane `l` has at least the user's threshold.
-    pub(crate) hits: &'a mut [u16],
+    /// One for each user.
+    pub(crate) hits: &'a mut [Hits],
 }
 
 /// Tiles whose chains run side by side: a single chain would wait for each multiply-add to finish.
@@ -415,49 +413,53 @@ const SIDE_BY_SIDE: usize = 4;
 /// Users that share the reading of a tile where it is read for few multiply-adds, and where the registers hold all chains.
 const TOGETHER: usize = 4;
 
-impl Network {
-    /// Users to scan at once.
-    pub(crate) fn together(&self) -> usize {
-        if self.layers.is_empty() { TOGETHER } else { 1 }
-    }
-}
+/// From so many users on, each asks for a few of the lines that are read later.
+const MANY: usize = 8;
 
 impl Kernel for Scan<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        if self.ahead.is_empty() {
-            self.all_users::<S, false>(s);
+        let (users, tile_len) = (self.users.len(), self.network.tile_len());
+        let (share, mut user) = if users >= MANY {
+            (tile_len.div_ceil(users), 0)
+        } else if self.ahead.is_empty() {
+            (0, 0)
         } else {
-            self.all_users::<S, true>(s);
+            (0, self.some_users::<S, true>(s, 0, 0))
+        };
+        while user < users {
+            user = self.some_users::<S, false>(s, user, share);
         }
     }
 }
 
 impl Scan<'_> {
+    /// User `user` and, where they share the reading of tiles, the next; returns who comes then. With `AHEAD` they ask for all that is
+    /// read later, line by line, else for `share` lines of a tile at once.
     #[inline(always)]
-    fn all_users<S: Simd, const AHEAD: bool>(&mut self, s: S) {
+    fn some_users<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) -> usize {
         let together = TOGETHER * SIDE_BY_SIDE <= S::BLOCK && self.network.layers.is_empty();
-        if together && self.users.len() == TOGETHER {
-            self.all_tiles::<S, AHEAD, TOGETHER>(s, 0);
+        if together && user + TOGETHER <= self.users.len() {
+            self.all_tiles::<S, AHEAD, TOGETHER>(s, user, share);
+            user + TOGETHER
         } else {
-            for user in 0..self.users.len() {
-                self.all_tiles::<S, AHEAD, 1>(s, user);
-            }
+            self.all_tiles::<S, AHEAD, 1>(s, user, share);
+            user + 1
         }
     }
 
     /// Users `user..user + U` and all tiles.
     #[inline(always)]
-    fn all_tiles<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize) {
+    fn all_tiles<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize, share: usize) {
         let tiles = self.tiles.len() / self.network.tile_len();
         let whole = tiles - tiles % SIDE_BY_SIDE;
         for tile in (0..whole).step_by(SIDE_BY_SIDE) {
-            self.some_tiles::<S, AHEAD, U, SIDE_BY_SIDE>(s, user, tile);
+            self.some_tiles::<S, AHEAD, U, SIDE_BY_SIDE>(s, user, share, tile);
         }
         for tile in whole..tiles {
-            self.some_tiles::<S, AHEAD, U, 1>(s, user, tile);
+            self.some_tiles::<S, AHEAD, U, 1>(s, user, share, tile);
         }
     }
 
@@ -467,10 +469,16 @@ impl Scan<'_> {
         &mut self,
         s: S,
         user: usize,
+        share: usize,
         tile: usize,
     ) {
         let Scan { network, scratch, .. } = self;
         let (h0, tile_len) = (network.h0, network.tile_len());
+        for t in 0..T {
+            for line in user * share..tile_len.min((user + U) * share) {
+                prefetch(s, self.ahead, (tile + t) * tile_len + line);
+            }
+        }
         let (mut b, mut g) = ([&[][..]; U], [&[][..]; U]);
         for u in 0..U {
             (b[u], g[u]) = network.split_row(self.users[user + u]);
@@ -522,14 +530,10 @@ impl Scan<'_> {
                 logits[0][t] = hidden(s, network, first_layer, logits[0][t], scratch);
             }
         }
-        let tiles = self.logits.len() / self.users.len();
         for u in 0..U {
-            let threshold = s.splat(self.thresholds[user + u]);
+            let hits = &mut self.hits[user + u];
             for t in 0..T {
-                let at = (user + u) * tiles + tile + t;
-                let logits = s.add(logits[u][t], s.splat(0.0));
-                s.store(logits, &mut self.logits[at]);
-                self.hits[at] = s.at_least(logits, threshold);
+                hits.look(s, tile + t, s.add(logits[u][t], s.splat(0.0)));
             }
         }
     }

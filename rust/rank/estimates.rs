@@ -5,12 +5,13 @@
 
 use std::ops::Range;
 
-use super::{Collect, MOST_TILES, Query, panel_tiles};
+use super::{Collect, Query, panel_tiles};
 use crate::choose::pays;
 use crate::engine::{Engine, Users, with_scratch};
 use crate::error::{Result, reserve};
 use crate::filter::Cursor;
 use crate::kernel::bounds::Integers;
+use crate::kernel::hits::Hits;
 use crate::kernel::integer::{Estimate, IntegerUser, Tiles, Width};
 use crate::kernel::{LANES, StandardFloats};
 use crate::order::reaches;
@@ -60,7 +61,7 @@ impl Query<'_> {
             }
             states.push(state);
         }
-        let (mut estimates, mut hits) = ([[0.0; LANES]; MOST_TILES], [0u16; MOST_TILES]);
+        let mut hits = Hits::new(panel);
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
             let (in_panel, ahead) = (all.slice(here.clone()), all.from(here.end));
@@ -74,6 +75,7 @@ impl Query<'_> {
                     continue;
                 };
                 let width = *width;
+                hits.seek(state.floor);
                 with_scratch(network, |scratch| {
                     isa.run(Estimate {
                         network,
@@ -82,23 +84,20 @@ impl Query<'_> {
                         ahead: (row == rows.start).then_some(ahead),
                         user,
                         gmf: network.split_row(users.row(row)).1,
-                        threshold: state.floor,
                         scratch,
-                        estimates: &mut estimates[..here.len()],
-                        hits: &mut hits[..here.len()],
+                        hits: &mut hits,
                     });
                 });
                 let settings = StandardFloats::enter();
-                for (tile, (estimates, &hits)) in here.clone().zip(estimates.iter().zip(&hits)) {
-                    let mut left = hits;
-                    if left != 0 {
-                        left &= self.real_and_shared(tile) & !state.excluded.sixteen((tile * LANES) as u32);
-                    }
+                for hit in hits.found() {
+                    let tile = here.start + hit.tile;
+                    let mut left =
+                        hit.lanes & self.real_and_shared(tile) & !state.excluded.sixteen((tile * LANES) as u32);
                     while left != 0 {
                         let lane = left.trailing_zeros() as usize;
                         let item = tile * LANES + lane;
                         let spread = if width == Width::Int8 { all.spread(item) } else { 0.0 };
-                        state.take(item as u32, estimates[lane], spread);
+                        state.take(item as u32, hit.logits[lane], spread);
                         left &= left - 1;
                     }
                 }
@@ -303,7 +302,8 @@ impl Engine {
         let (width, all) = (integers.width(), self.integer_tiles(integers));
         let user = integers.user(width, b, gmf)?;
         let tiles = self.num_items().div_ceil(LANES);
-        let mut estimates = vec![[0.0; LANES]; tiles];
+        let mut hits = Hits::new(tiles);
+        hits.seek(f32::NEG_INFINITY);
         with_scratch(&self.network, |scratch| {
             isa.run(Estimate {
                 network: &self.network,
@@ -312,16 +312,15 @@ impl Engine {
                 ahead: None,
                 user: &user,
                 gmf,
-                threshold: 0.0,
                 scratch,
-                estimates: &mut estimates,
-                hits: &mut vec![0; tiles],
+                hits: &mut hits,
             });
         });
         let between = |(item, most): (usize, f32)| {
             [f64::from(most) - 2.0 * f64::from(all.spread(item)) - user.error, f64::from(most) + user.error]
         };
-        Some(estimates.into_flattened().into_iter().take(self.num_items()).enumerate().map(between).collect())
+        let most = hits.found().iter().flat_map(|hit| hit.logits);
+        Some(most.take(self.num_items()).enumerate().map(between).collect())
     }
 }
 

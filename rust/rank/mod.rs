@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::engine::{Engine, Scale, Users, with_scratch};
 use crate::error::{Error, Result, reserve};
 use crate::filter::{Csr, Cursor, Exclude, Filter, Shared};
+use crate::kernel::hits::Hits;
 use crate::kernel::network::{Network, Scan, Scratch};
 use crate::kernel::{LANES, Lanes, StandardFloats};
 use crate::order::{Key, Selection};
@@ -234,9 +235,11 @@ impl Plan<'_> {
     }
 }
 
+/// The most multiply-adds between two looks whether the call is to stop.
+const MOST_WORK: usize = 1 << 27;
+
 /// How many tiles of a length are a panel. Those of a huge network are few: between two panels a call may be stopped.
 fn panel_tiles(tile_len: usize, network: &Network) -> usize {
-    const MOST_WORK: usize = 1 << 27;
     let by_work = MOST_WORK / (LANES * network.multiply_adds());
     match (PANEL_BYTES / (tile_len * size_of::<Lanes>())).min(by_work) {
         few @ 0..4 => {
@@ -248,6 +251,11 @@ fn panel_tiles(tile_len: usize, network: &Network) -> usize {
         }
         many => many.min(MOST_TILES) / 4 * 4,
     }
+}
+
+/// How many rows pass over a panel of so many tiles before the call may be stopped.
+fn rows_at_once(panel: usize, network: &Network) -> usize {
+    (MOST_WORK / (panel * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
 }
 
 impl<'a> Query<'a> {
@@ -379,40 +387,34 @@ impl<'a> Query<'a> {
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
         let user_rows: Vec<&[Lanes]> = rows.map(|row| users.row(row)).collect();
-        let together = network.together();
-        let (mut logits, mut hits) = (vec![[0.0; LANES]; together * panel], vec![0u16; together * panel]);
-        let mut thresholds = vec![0.0; together];
+        let most = rows_at_once(panel, network).min(into.len());
+        let mut hits = vec![Hits::new(panel); most];
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
             let lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
             let ahead = &engine.item_tiles[here.end * tile_len..];
-            let groups = user_rows.chunks(together).zip(into.chunks_mut(together)).zip(cursors.chunks_mut(together));
-            for (n, ((users, into), cursors)) in groups.enumerate() {
-                let cells = users.len() * here.len();
-                if watch.stopped(lines.len() * LANES + cells * LANES * network.multiply_adds()) {
+            let blocks = user_rows.chunks(most).zip(into.chunks_mut(most)).zip(cursors.chunks_mut(most));
+            for (n, ((users, into), cursors)) in blocks.enumerate() {
+                let work = lines.len() + users.len() * here.len() * network.multiply_adds();
+                if watch.stopped(LANES * work) {
                     return;
                 }
-                thresholds.iter_mut().zip(&*into).for_each(|(threshold, into)| *threshold = into.threshold());
+                hits.iter_mut().zip(&*into).for_each(|(hits, into)| hits.seek(into.threshold()));
                 engine.isa.run(Scan {
                     network,
                     tiles: lines,
                     ahead: if n == 0 { ahead } else { &[] },
                     users,
-                    thresholds: &thresholds,
                     scratch,
-                    logits: &mut logits[..cells],
-                    hits: &mut hits[..cells],
+                    hits: &mut hits,
                 });
-                let by_user = logits.chunks(here.len()).zip(hits.chunks(here.len()));
-                for ((into, cursor), (logits, hits)) in into.iter_mut().zip(cursors).zip(by_user) {
-                    for (tile, (logits, &hits)) in here.clone().zip(logits.iter().zip(hits)) {
-                        let mut left = hits;
-                        if left != 0 {
-                            left &= self.real_and_shared(tile) & !cursor.sixteen((tile * LANES) as u32);
-                        }
+                for (hits, (into, cursor)) in hits.iter().zip(into.iter_mut().zip(cursors)) {
+                    for hit in hits.found() {
+                        let tile = here.start + hit.tile;
+                        let mut left = hit.lanes & self.real_and_shared(tile) & !cursor.sixteen((tile * LANES) as u32);
                         while left != 0 {
                             let lane = left.trailing_zeros();
-                            into.take((tile * LANES) as u32 + lane, logits[lane as usize]);
+                            into.take((tile * LANES) as u32 + lane, hit.logits[lane as usize]);
                             left &= left - 1;
                         }
                     }
