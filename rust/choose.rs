@@ -80,8 +80,7 @@ impl Candidate<'_> {
         let users = self.user_rows.count();
         let sample = (SAMPLE / self.items.saturating_mul(self.network.multiply_adds())).clamp(FEWEST, MOST).min(users);
         let step = users / sample;
-        let mut open = filled("sample of users", sample, 0)?;
-        self.call.for_each_chunk(&mut open, 1, |n, open, watch| {
+        let open = self.call.in_chunks("sample of users", sample, 1, 0, |n, open, watch| {
             open[0] = self.open(n * step, watch)?;
             Ok(())
         })?;
@@ -122,8 +121,8 @@ impl Candidate<'_> {
         best.extend(most.iter().enumerate().map(|(item, most)| (most - self.tiles.spread(item), item)));
         let last = BEST.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
-        let mut group = Group { users: Same::new(self.user_rows, user), items: Sixteen::new(self.item_rows) };
-        (0..LANES).for_each(|lane| group.items.put(lane, best[lane.min(last)].1));
+        let mut group = Group { users: Same::new(self.user_rows.row(user)), items: Sixteen::new(self.item_rows) };
+        group.items.locate(std::array::from_fn(|lane| best[lane.min(last)].1 as u32));
         let logits = self.isa.run(Pairs { network, group: &group, ahead: None, scratch: &mut scratch });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
         Ok(most.iter().filter(|&&most| f64::from(most) + in_integers.error >= worst).count())

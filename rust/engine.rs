@@ -3,7 +3,9 @@
 //! What all queries share is done once, here: the first layer is linear before its ReLU, so its item half and its user half are
 //! applied to the two tables when the model is loaded, and the output layer's GMF weights go into the users (`kernel/README.md`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops;
 
 use crate::choose::{Candidate, integers_may_pay};
 use crate::error::{Error, Result, reserve};
@@ -123,13 +125,12 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// Which row of [`Users::rows`] row `row`'s user has.
-    #[inline(always)]
-    pub(crate) fn position(&self, row: usize) -> usize {
+    /// Where the users of these rows are in the table that [`Users::rows`] gives; `None` where all are one.
+    pub(crate) fn positions(&self, rows: ops::Range<usize>) -> Option<Cow<'a, [u32]>> {
         match self.which {
-            Which::Each(users) => users[row] as usize,
-            Which::Same(user) => user as usize,
-            Which::Given => row,
+            Which::Each(users) => Some(users[rows].into()),
+            Which::Same(_) => None,
+            Which::Given => Some(rows.map(|row| row as u32).collect()),
         }
     }
 
@@ -139,7 +140,11 @@ impl<'a> Users<'a> {
 
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [Lanes] {
-        self.rows.row(self.position(row))
+        self.rows.row(match self.which {
+            Which::Each(users) => users[row] as usize,
+            Which::Same(user) => user as usize,
+            Which::Given => row,
+        })
     }
 }
 
@@ -354,6 +359,9 @@ impl Engine {
     /// so large that a score could leave the range of float32; [`Error::Memory`]; [`Error::Interrupted`].
     pub fn project(&self, vectors: &UserVectors, call: Call<'_>) -> Result<ProjectedUsers> {
         let rows = vectors.rows;
+        if u32::try_from(rows).is_err() {
+            return Err(Error::Argument(format!("users: expected at most {} rows, got {rows}", u32::MAX)));
+        }
         let gmf = self.check_vectors("gmf", self.user_gmf.as_ref(), vectors.gmf.as_deref(), rows)?;
         let mlp = self.check_vectors("mlp", self.user_mlp.as_ref(), vectors.mlp.as_deref(), rows)?;
         self.range.check_users(max_abs(gmf), max_abs(mlp))?;

@@ -173,8 +173,8 @@ impl Layout<'_> {
         const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
         let (rows, row_len) = (rows.lines(), self.network.row_len());
         let (width, part) = (row_len * LANES, row_len * LANES * TILES_PER_TASK);
-        let mut parts = self.call.filled("extremes", rows.len().div_ceil(part) * width, NONE)?;
-        self.call.for_each_chunk(&mut parts, width, |n, extremes, watch| {
+        let len = rows.len().div_ceil(part) * width;
+        let parts = self.call.in_chunks("extremes", len, width, NONE, |n, extremes, watch| {
             for row in rows[n * part..].chunks_exact(row_len).take(LANES * TILES_PER_TASK) {
                 if watch.stopped(width) {
                     return Ok(());

@@ -25,20 +25,20 @@ impl Engine {
         }
         self.check_items("items", items)?;
         let call = self.sized(call, items.len());
-        let mut scores = call.filled("scores", items.len(), 0.0)?;
-        call.for_each_chunk(&mut scores, PAIRS_PER_TASK, |n, scores, watch| {
+        call.in_chunks("scores", items.len(), PAIRS_PER_TASK, 0.0, |n, scores, watch| {
             let first = n * PAIRS_PER_TASK;
             self.score_items(users, first, &items[first..][..scores.len()], scores, watch);
             self.rescale(scores, scale);
             Ok(())
-        })?;
-        Ok(scores)
+        })
     }
 
     /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
     fn score_items(&self, users: &Users<'_>, first_row: usize, items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
-        let user_of = |pair| users.position(first_row + pair);
-        self.score_list(items, Sixteen::new(users.rows()), user_of, logits, watch);
+        match users.positions(first_row..first_row + items.len()) {
+            None => self.score_candidates(users, first_row, items, logits, watch),
+            Some(positions) => self.score_list(Sixteen::new(users.rows()), &positions, items, logits, watch),
+        }
     }
 
     /// The logits of the user of row `row` and each of `items`.
@@ -50,22 +50,21 @@ impl Engine {
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
-        let user = users.position(row);
-        self.score_list(items, Same::new(users.rows(), user), |_| user, logits, watch);
+        self.score_list(Same::new(users.row(row)), &[], items, logits, watch);
     }
 
-    /// The logits of `items`; `user_of` gives the row that the user of the item at a position has in the table of `users`.
+    /// The logits of `items` and the users at `positions` of a table; of one user, where there are none.
     fn score_list(
         &self,
-        items: &[u32],
         users: impl UserRows,
-        user_of: impl Fn(usize) -> usize,
+        positions: &[u32],
+        items: &[u32],
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
         let group = Group { users, items: Sixteen::new(self.item_rows()) };
         with_scratch(&self.network, |scratch| {
-            self.isa.run(Many { network: &self.network, group, user_of, items, logits, watch, scratch });
+            self.isa.run(Many { network: &self.network, group, positions, items, logits, watch, scratch });
         });
     }
 }
@@ -75,35 +74,44 @@ impl Engine {
 const SHORT: usize = 4;
 
 /// Any number of pairs, sixteen at a time.
-struct Many<'a, U, UserOf> {
+struct Many<'a, U> {
     network: &'a Network,
     /// Any sixteen pairs.
     group: Group<'a, U>,
-    /// The row of the user of the pair at a position.
-    user_of: UserOf,
+    /// The rows of the users, one for each item; none where all pairs have one user.
+    positions: &'a [u32],
     items: &'a [u32],
     logits: &'a mut [f32],
     watch: &'a Watch<'a>,
     scratch: &'a mut Scratch,
 }
 
-impl<U: UserRows, UserOf: Fn(usize) -> usize> Kernel for Many<'_, U, UserOf> {
+/// Sixteen of `all` from `first` on; behind the end its last is repeated.
+#[inline(always)]
+fn sixteen(all: &[u32], first: usize) -> [u32; LANES] {
+    let left = &all[first..];
+    match left.first_chunk() {
+        Some(sixteen) => *sixteen,
+        None => std::array::from_fn(|lane| left[lane.min(left.len() - 1)]),
+    }
+}
+
+impl<U: UserRows> Kernel for Many<'_, U> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Many { network, group, user_of, items, logits, watch, scratch } = self;
+        let Many { network, group, positions, items, logits, watch, scratch } = self;
         let (groups, row_len) = (items.len().div_ceil(LANES), network.row_len());
         let at_once = row_len <= SHORT;
         let mut located = [group; AHEAD + 1]; // a ring: group n at n modulo its length
         for n in 0..groups + AHEAD {
             if n < groups {
                 let group = &mut located[n % (AHEAD + 1)];
-                for lane in 0..LANES {
-                    let pair = (n * LANES + lane).min(items.len() - 1); // the lanes behind the end repeat the last pair
-                    group.users.put(lane, user_of(pair));
-                    group.items.put(lane, items[pair] as usize);
+                if !positions.is_empty() {
+                    group.users.locate(sixteen(positions, n * LANES));
                 }
+                group.items.locate(sixteen(items, n * LANES));
                 if at_once || n < AHEAD {
                     group.ask(s, LANES.min(items.len() - n * LANES), row_len);
                 }

@@ -3,7 +3,10 @@
 //! The caller of [`Call::for_each_chunk`] always takes part and could finish alone; workers only help. So a small job, a machine
 //! that has no thread to give and a freshly forked child all work the same way. A `fork` copies the pool's memory but not its
 //! threads: the child forgets the copied pool, whatever state its locks were copied in, and builds its own on its first large call.
-#![allow(unsafe_code, reason = "pthread_atfork; tasks that borrow from the caller's stack, which waits for them")]
+#![allow(
+    unsafe_code,
+    reason = "pthread_atfork; tasks that borrow from the caller's stack and write to memory that it has reserved"
+)]
 
 use std::any::Any;
 use std::cell::Cell;
@@ -146,6 +149,47 @@ impl Call<'_> {
             }
             // The interrupt check forked and this is the child: its workers, and what they had claimed, are gone.
         }
+    }
+
+    /// Appends `len` elements, for which there must be room, to `all`: chunks that begin as copies of `blank` and are then given to
+    /// `task`, as in [`Call::for_each_chunk`]: the threads that fill new memory are the first to touch it, not one thread before them.
+    ///
+    /// # Errors
+    /// As [`Call::for_each_chunk`]; nothing is appended then.
+    pub(crate) fn extend_in_chunks<T: Copy + Send + Sync>(
+        &self,
+        all: &mut Vec<T>,
+        len: usize,
+        chunk_len: usize,
+        blank: T,
+        task: impl Fn(usize, &mut [T], &Watch<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        self.for_each_chunk(&mut all.spare_capacity_mut()[..len], chunk_len, |n, chunk, watch| {
+            chunk.iter_mut().for_each(|place| _ = place.write(blank));
+            // SAFETY: `MaybeUninit<T>` has the layout of `T`, and every element of the chunk has just been written.
+            let chunk = unsafe { std::slice::from_raw_parts_mut(chunk.as_mut_ptr().cast::<T>(), chunk.len()) };
+            task(n, chunk, watch)
+        })?;
+        // SAFETY: the capacity holds them; the call has succeeded, so every task has run, and has written its whole chunk first.
+        unsafe { all.set_len(all.len() + len) };
+        Ok(())
+    }
+
+    /// `len` elements, made as by [`Call::extend_in_chunks`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Memory`] that names `what` they were for.
+    pub(crate) fn in_chunks<T: Copy + Send + Sync>(
+        &self,
+        what: &str,
+        len: usize,
+        chunk_len: usize,
+        blank: T,
+        task: impl Fn(usize, &mut [T], &Watch<'_>) -> Result<()> + Sync,
+    ) -> Result<Vec<T>> {
+        let mut all = reserve(what, len)?;
+        self.extend_in_chunks(&mut all, len, chunk_len, blank, task)?;
+        Ok(all)
     }
 
     /// Calls `piece(0, watch)`, `piece(1, watch)`, ... on the calling thread: what cannot be divided, and yet takes long. A piece

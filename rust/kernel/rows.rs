@@ -93,10 +93,12 @@ impl<'a> Sixteen<'a> {
         Sixteen { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
     }
 
-    /// Puts row `row` into a lane.
+    /// Puts a row into each lane.
     #[inline(always)]
-    pub(crate) fn put(&mut self, lane: usize, row: usize) {
-        self.at[lane] = row * self.row_len;
+    pub(crate) fn locate(&mut self, rows: [u32; LANES]) {
+        for lane in 0..LANES {
+            self.at[lane] = rows[lane] as usize * self.row_len;
+        }
     }
 
     /// Line `line` of a lane's row.
@@ -114,8 +116,8 @@ impl<'a> Sixteen<'a> {
 
 /// The users of sixteen pairs.
 pub(crate) trait UserRows: Copy {
-    /// Puts the user of row `row` into a lane.
-    fn put(&mut self, lane: usize, row: usize);
+    /// Puts the user of a row into each lane.
+    fn locate(&mut self, rows: [u32; LANES]);
 
     /// Asks for line `line` of a lane's row.
     fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize);
@@ -130,8 +132,8 @@ pub(crate) trait UserRows: Copy {
 /// A user for each pair.
 impl UserRows for Sixteen<'_> {
     #[inline(always)]
-    fn put(&mut self, lane: usize, row: usize) {
-        self.put(lane, row);
+    fn locate(&mut self, rows: [u32; LANES]) {
+        self.locate(rows);
     }
 
     #[inline(always)]
@@ -182,15 +184,15 @@ pub(crate) struct Same<'a> {
 }
 
 impl<'a> Same<'a> {
-    /// The user of row `which` of `rows`.
-    pub(crate) fn new(rows: &'a Rows, which: usize) -> Self {
-        Same { row: rows.row(which) }
+    /// The user of row `row`.
+    pub(crate) fn new(row: &'a [Lanes]) -> Self {
+        Same { row }
     }
 }
 
 impl UserRows for Same<'_> {
     #[inline(always)]
-    fn put(&mut self, _lane: usize, _row: usize) {}
+    fn locate(&mut self, _rows: [u32; LANES]) {}
 
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _line: usize) {}

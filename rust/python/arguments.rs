@@ -55,7 +55,7 @@ pub(super) enum UsersArgument {
 }
 
 impl UsersArgument {
-    pub(super) fn new(object: &Bound<'_, PyAny>, engine: &Engine) -> PyResult<Self> {
+    pub(super) fn new(object: &Bound<'_, PyAny>, engine: &Engine, threads: usize) -> PyResult<Self> {
         if let Some(user) = scalar(object, "users")? {
             return Ok(UsersArgument::One(index("users", 0, user, engine.num_users(), "user")?));
         }
@@ -72,7 +72,7 @@ impl UsersArgument {
             };
             return Ok(UsersArgument::Vectors(UserVectors { rows, gmf: gmf.map(|m| m.1), mlp: mlp.map(|m| m.1) }));
         }
-        indices(object, "users", engine.num_users(), "user").map(UsersArgument::Many)
+        indices(object, "users", engine.num_users(), "user", threads).map(UsersArgument::Many)
     }
 
     /// How many rows; a single user makes one.
@@ -192,7 +192,7 @@ fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<Ite
     if let Some(mask) = mask(object, what)? {
         return Ok(ItemSet::from_mask(what, &mask, items)?);
     }
-    Ok(ItemSet::from_indices(what, &indices(object, what, items, "item")?, items)?)
+    Ok(ItemSet::from_indices(what, &indices(object, what, items, "item", 1)?, items)?)
 }
 
 /// scipy's compressed sparse rows or a pair `(indptr, indices)`; None where `object` is neither.
@@ -227,6 +227,6 @@ fn rows(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns
         usize::try_from(value)
             .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
     })?;
-    let cells = indices(cells, &cells_name, columns, "item")?;
+    let cells = indices(cells, &cells_name, columns, "item", 1)?;
     Ok(Csr::new(what, indptr, cells, columns)?)
 }

@@ -4,6 +4,9 @@
 //! score, never a wrong address. What decides which memory is read or written is looked at again whenever Python code may have run.
 #![allow(unsafe_code, reason = "reads and writes the memory of NumPy arrays")]
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -56,7 +59,7 @@ macro_rules! numbers {
         })*
     };
 }
-numbers!(i8 i16 i32 i64 i128 u8 u16 u32 u64);
+numbers!(i8 i16 i32 i64 u8 u16 u32 u64);
 
 /// The address of the first element. (The type parameter says nothing: elements are read byte-wise.)
 fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
@@ -65,25 +68,44 @@ fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     bytes.data()
 }
 
-/// An array of one or two dimensions, to be copied out piece by piece.
-pub(super) struct Source<'py> {
-    array: Bound<'py, PyUntypedArray>,
-    what: String,
-    shape: Vec<usize>,
+/// What decides which memory is an array's, but for its strides; of the shape, the first two dimensions.
+#[derive(Clone, Copy, PartialEq)]
+struct Header {
+    dimensions: usize,
+    shape: [usize; 2],
     kind: u8,
     size: usize,
     swap: bool,
 }
 
-impl<'py> Source<'py> {
-    pub(super) fn new(array: Bound<'py, PyUntypedArray>, what: &str) -> Self {
-        let dtype = array.dtype();
-        let (kind, size, swap) = (dtype.kind(), dtype.itemsize(), dtype.is_native_byteorder() == Some(false));
-        Source { what: what.to_owned(), shape: array.shape().to_vec(), kind, size, swap, array }
+impl Header {
+    fn of(array: &Bound<'_, PyUntypedArray>) -> Self {
+        let (dtype, all) = (array.dtype(), array.shape());
+        let length = |dimension: usize| all.get(dimension).copied().unwrap_or(1);
+        Header {
+            dimensions: all.len(),
+            shape: [length(0), length(1)],
+            kind: dtype.kind(),
+            size: dtype.itemsize(),
+            swap: dtype.is_native_byteorder() == Some(false),
+        }
+    }
+}
+
+/// An array of one or two dimensions, to be copied out piece by piece.
+pub(super) struct Source<'a, 'py> {
+    array: Bound<'py, PyUntypedArray>,
+    what: Cow<'a, str>,
+    header: Header,
+}
+
+impl<'a, 'py> Source<'a, 'py> {
+    pub(super) fn new(array: Bound<'py, PyUntypedArray>, what: impl Into<Cow<'a, str>>) -> Self {
+        Source { header: Header::of(&array), what: what.into(), array }
     }
 
     pub(super) fn shape(&self) -> &[usize] {
-        &self.shape
+        self.array.shape()
     }
 
     /// The dtype as NumPy writes it.
@@ -93,70 +115,92 @@ impl<'py> Source<'py> {
 
     /// NumPy's letter for the kind of dtype, and the bytes of an element.
     pub(super) fn dtype(&self) -> (u8, usize) {
-        (self.kind, self.size)
+        (self.header.kind, self.header.size)
     }
 
-    /// Elements `first..first + to.len()`, in row-major order.
+    /// The array's elements, to be read before any Python code runs.
     ///
     /// # Errors
     /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
-    pub(super) fn read<T: Number>(&self, first: usize, to: &mut [T]) -> Result<()> {
-        let dtype = self.array.dtype();
-        let swap = dtype.is_native_byteorder() == Some(false);
-        let now = (self.array.shape(), dtype.kind(), dtype.itemsize(), swap);
-        if now != (&self.shape[..], self.kind, self.size, self.swap) {
+    pub(super) fn elements(&self) -> Result<Elements<'_>> {
+        if Header::of(&self.array) != self.header {
             return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
         }
-        assert!(size_of::<T>() == self.size && first + to.len() <= self.shape.iter().product());
-        let (width, row_stride, stride) = match (&self.shape[..], self.array.strides()) {
-            (&[len], &[stride]) => (len, 0, stride),
-            (&[_, width], &[row_stride, stride]) => (width, row_stride, stride),
+        let (rows, width, row_stride, stride) = match (self.array.shape(), self.array.strides()) {
+            (&[len], &[stride]) => (1, len, 0, stride),
+            (&[rows, width], &[row_stride, stride]) => (rows, width, row_stride, stride),
             _ => unreachable!("arrays of other dimensions are refused before"),
         };
-        let (start, mut at, mut left) = (start(&self.array), first, to);
-        while !left.is_empty() {
-            let (row, column) = (at / width, at % width);
-            let (to, rest) = left.split_at_mut(left.len().min(width - column));
-            let from = start.wrapping_offset(row as isize * row_stride + column as isize * stride);
-            at += to.len();
-            left = rest;
-            // A constant stride is a simpler loop.
-            if stride == size_of::<T>() as isize {
-                copy(from, size_of::<T>() as isize, to);
-            } else {
-                copy(from, stride, to);
-            }
-            if swap {
-                to.iter_mut().for_each(|x| *x = x.swapped());
-            }
-        }
-        Ok(())
+        let Header { size, swap, .. } = self.header;
+        Ok(Elements { start: start(&self.array), rows, width, row_stride, stride, size, swap, source: PhantomData })
     }
 }
 
-/// Copies elements that lie `stride` bytes apart. Called by [`Source::read`] alone, with addresses within the array.
+/// The elements of an array that no Python code can change meanwhile: whoever holds this stays attached to the interpreter and runs
+/// none. Other threads may read them, too.
+pub(super) struct Elements<'a> {
+    start: *const u8,
+    rows: usize,
+    width: usize,
+    row_stride: isize,
+    stride: isize,
+    size: usize,
+    swap: bool,
+    source: PhantomData<&'a ()>,
+}
+
+// SAFETY: it is only read through, and nothing in it changes.
+unsafe impl Sync for Elements<'_> {}
+
+impl Elements<'_> {
+    /// Elements `first..first + to.len()`, in row-major order.
+    #[inline]
+    pub(super) fn read<T: Number>(&self, first: usize, to: &mut [T]) {
+        assert!(size_of::<T>() == self.size && first + to.len() <= self.rows * self.width);
+        let (mut at, mut left) = (first, to);
+        while !left.is_empty() {
+            let (row, column) = (at / self.width, at % self.width);
+            let (to, rest) = left.split_at_mut(left.len().min(self.width - column));
+            let from = self.start.wrapping_offset(row as isize * self.row_stride + column as isize * self.stride);
+            at += to.len();
+            left = rest;
+            // A constant stride is a simpler loop.
+            if self.stride == size_of::<T>() as isize {
+                copy(from, size_of::<T>() as isize, to);
+            } else {
+                copy(from, self.stride, to);
+            }
+            if self.swap {
+                to.iter_mut().for_each(|x| *x = x.swapped());
+            }
+        }
+    }
+}
+
+/// Copies elements that lie `stride` bytes apart. Called by [`Elements::read`] alone, with addresses within the array.
 #[inline(always)]
 fn copy<T: Number>(from: *const u8, stride: isize, to: &mut [T]) {
     for (n, to) in to.iter_mut().enumerate() {
         let element = from.wrapping_offset(n as isize * stride).cast::<T>();
-        // SAFETY: `Source::read` has just compared shape and dtype, so NumPy keeps an element of this size at this address; the
-        // interpreter is attached and the array referenced, so its memory stays; no alignment is asked for, and every bit
-        // pattern is a number.
+        // SAFETY: `Source::elements` has compared shape and dtype, and no Python code has run since, so NumPy keeps an element of
+        // this size at this address; the array is referenced, so its memory stays; no alignment is asked for, and every bit pattern
+        // is a number.
         *to = unsafe { element.read_unaligned() };
     }
 }
 
 /// A float array of one or two dimensions, to be read piece by piece as float32.
-pub(super) struct Floats<'py>(Source<'py>);
+pub(super) struct Floats<'a, 'py>(Source<'a, 'py>);
 
-impl<'py> Floats<'py> {
+impl<'a, 'py> Floats<'a, 'py> {
     /// # Errors
     /// TypeError for anything but float32, float16 and, where `wide`, float64 (rounded to float32).
-    pub(super) fn new(object: &Bound<'py, PyAny>, what: &str, wide: bool) -> PyResult<Self> {
+    pub(super) fn new(object: &Bound<'py, PyAny>, what: impl Into<Cow<'a, str>>, wide: bool) -> PyResult<Self> {
+        let what = what.into();
         let expected = if wide { "float32, float16 or float64" } else { "float32 or float16" };
         let refuse =
             || PyTypeError::new_err(format!("{what}: expected an array of {expected}, got {}", describe(object)));
-        let source = Source::new(as_array(object)?.ok_or_else(refuse)?, what);
+        let source = Source::new(as_array(object)?.ok_or_else(refuse)?, what.clone());
         match source.dtype() {
             (b'f', 2 | 4) => Ok(Floats(source)),
             (b'f', 8) if wide => Ok(Floats(source)),
@@ -174,10 +218,10 @@ impl<'py> Floats<'py> {
     /// Elements `first..first + to.len()`, in row-major order.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// As [`Source::elements`].
     pub(super) fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
         let _settings = StandardFloats::enter(); // float64 is rounded to nearest, whatever the host program chose
-        match self.0.size {
+        match self.0.dtype().1 {
             2 => self.convert(first, to, |bits| half::f16::from_bits(bits).to_f32()),
             4 => self.convert(first, to, f32::from_bits),
             _ => self.convert(first, to, |bits| f64::from_bits(bits) as f32),
@@ -185,10 +229,10 @@ impl<'py> Floats<'py> {
     }
 
     fn convert<T: Number>(&self, first: usize, to: &mut [f32], float: impl Fn(T) -> f32) -> Result<()> {
-        let mut piece = [T::default(); 1024];
+        let (elements, mut piece) = (self.0.elements()?, [T::default(); 1024]);
         for (n, to) in to.chunks_mut(piece.len()).enumerate() {
             let bits = &mut piece[..to.len()];
-            self.0.read(first + n * 1024, bits)?;
+            elements.read(first + n * 1024, bits);
             to.iter_mut().zip(bits).for_each(|(to, bits)| *to = float(*bits));
         }
         Ok(())

@@ -62,7 +62,7 @@ impl Ids {
 
     fn take<'py>(&self, py: Python<'py>, indices: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let positions = integers::indices(indices, "indices", self.ids.len(), "id")?;
+            let positions = integers::indices(indices, "indices", self.ids.len(), "id", 1)?;
             let mut ints = Vec::new();
             let mut strings = Vec::new();
             for position in positions {

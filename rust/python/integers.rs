@@ -10,13 +10,23 @@ use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple};
 use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
 use super::errors::{Turns, argument_error, out_of_range_error};
 use crate::engine::{all_below, index};
-use crate::error::reserve;
+use crate::error::{Result, reserve};
+use crate::pool::{Call, Watch};
 
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
 const PIECE: usize = 2048;
 
 /// Arrays no longer than this use a buffer of this length: making the long one ready costs a third of a microsecond.
 const SMALL: usize = 128;
+
+/// Elements that one task reads.
+const TASK: usize = 8 * PIECE;
+
+/// Elements for which a thread is worth waking: some 50 us.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// Elements between two looks whether it is another thread's turn: some milliseconds.
+const TURN: usize = 1 << 22;
 
 /// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length.
 pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i128>> {
@@ -53,9 +63,9 @@ fn integer(object: &Bound<'_, PyAny>, place: impl fmt::Display) -> PyResult<i128
     number.extract::<i128>().map_err(|_| out_of_range_error(format!("{place}: {number} is out of range")))
 }
 
-/// An integer as it lies in an array; `i128` stands for those of lists.
-trait Integer: Number + Into<i128> {
-    /// Its value in two's complement; all ones where that does not hold it.
+/// An integer as it lies in an array.
+trait Integer: Number + Sync + Into<i128> {
+    /// Its value in two's complement.
     fn bits(self) -> u64;
 }
 
@@ -64,51 +74,146 @@ macro_rules! integer_types {
         $(impl Integer for $type {
             #[inline(always)]
             fn bits(self) -> u64 {
-                if size_of::<Self>() <= 8 { self as u64 } else { i64::try_from(self).map_or(u64::MAX, i64::cast_unsigned) }
+                self as u64
             }
         })*
     };
 }
-integer_types!(i8 i16 i32 i64 i128 u8 u16 u32 u64);
+integer_types!(i8 i16 i32 i64 u8 u16 u32 u64);
 
-/// What becomes of integers, piece by piece; `first` is the position of the piece's first.
-trait Sink {
-    fn expect(&mut self, len: usize) -> crate::Result<()>;
-    fn take<T: Integer>(&mut self, first: usize, piece: &[T]) -> PyResult<()>;
+/// A one-dimensional array of integers; None for a list, a tuple or a range.
+fn array<'a, 'py>(object: &Bound<'py, PyAny>, what: &'a str) -> PyResult<Option<Source<'a, 'py>>> {
+    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyRange>() {
+        return Ok(None);
+    }
+    let Some(array) = as_array(object)? else {
+        let got = describe(object);
+        return Err(PyTypeError::new_err(format!("{what}: expected an array or a list of integers, got {got}")));
+    };
+    let source = Source::new(array, what);
+    if source.shape().len() != 1 {
+        return Err(argument_error(format!("{what}: expected one dimension, got shape {:?}", source.shape())));
+    }
+    Ok(Some(source))
 }
 
-/// Indices of a table with `bound` rows, at most 2^31. `what` names the argument, `noun` what it indexes.
-pub(super) fn indices(object: &Bound<'_, PyAny>, what: &str, bound: usize, noun: &str) -> PyResult<Vec<u32>> {
-    struct Indices<'a> {
-        what: &'a str,
-        bound: usize,
-        noun: &'a str,
-        out: Vec<u32>,
-    }
-    impl Sink for Indices<'_> {
-        fn expect(&mut self, len: usize) -> crate::Result<()> {
-            self.out = reserve(self.what, len)?;
-            Ok(())
-        }
-
-        fn take<T: Integer>(&mut self, first: usize, piece: &[T]) -> PyResult<()> {
-            // The whole piece at once; the search for the culprit only when there is one.
-            let (start, mut any) = (self.out.len(), 0);
-            self.out.extend(piece.iter().map(|x| {
-                any |= x.bits();
-                x.bits() as u32
-            }));
-            if any >> 32 != 0 || !all_below(&self.out[start..], self.bound) {
-                for (at, &x) in (first..).zip(piece) {
-                    index(self.what, at, x.into(), self.bound, self.noun)?;
-                }
+/// Calls a method of a reader with the type of an array's elements.
+macro_rules! read_as {
+    ($source:expr, $what:expr, $reader:ident . $method:ident) => {
+        match $source.dtype() {
+            (b'i', 1) => $reader.$method::<i8>($source),
+            (b'i', 2) => $reader.$method::<i16>($source),
+            (b'i', 4) => $reader.$method::<i32>($source),
+            (b'i', 8) => $reader.$method::<i64>($source),
+            (b'u', 1) => $reader.$method::<u8>($source),
+            (b'u', 2) => $reader.$method::<u16>($source),
+            (b'u', 4) => $reader.$method::<u32>($source),
+            (b'u', 8) => $reader.$method::<u64>($source),
+            _ => {
+                let (what, got) = ($what, $source.dtype_name());
+                Err(PyTypeError::new_err(format!("{what}: expected an integer dtype, got {got}")))
             }
-            Ok(())
+        }
+    };
+}
+
+/// Calls `each(position, value)` for the integers of a list, a tuple or a range.
+fn each_item(object: &Bound<'_, PyAny>, what: &str, mut each: impl FnMut(usize, i128) -> PyResult<()>) -> PyResult<()> {
+    let mut turns = Turns::new();
+    for (at, item) in object.try_iter()?.enumerate() {
+        each(at, integer(&item?, format_args!("{what}[{at}]"))?)?;
+        if at % PIECE == PIECE - 1 {
+            turns.give(object.py())?;
         }
     }
-    let mut sink = Indices { what, bound, noun, out: Vec::new() };
-    read(object, what, &mut sink)?;
-    Ok(sink.out)
+    Ok(())
+}
+
+/// Indices of a table with `bound` rows, at most 2^31. `what` names the argument, `noun` what it indexes. Long arrays are read by up to
+/// `threads` threads.
+pub(super) fn indices(
+    object: &Bound<'_, PyAny>,
+    what: &str,
+    bound: usize,
+    noun: &str,
+    threads: usize,
+) -> PyResult<Vec<u32>> {
+    let Some(source) = array(object, what)? else {
+        let mut out = reserve(what, object.len()?)?;
+        each_item(object, what, |at, value| {
+            out.push(index(what, at, value, bound, noun)?);
+            Ok(())
+        })?;
+        return Ok(out);
+    };
+    let reader = Indices { py: object.py(), table: Table { what, bound, noun }, threads };
+    read_as!(&source, what, reader.read)
+}
+
+/// What indices are indices of.
+struct Table<'a> {
+    what: &'a str,
+    bound: usize,
+    noun: &'a str,
+}
+
+impl Table<'_> {
+    /// Writes a piece of an array, whose first element is at position `first`, as indices.
+    fn narrow<T: Integer>(&self, first: usize, piece: &[T], to: &mut [u32]) -> Result<()> {
+        // The whole piece at once; the search for the culprit only when there is one.
+        let mut any = 0;
+        for (to, x) in to.iter_mut().zip(piece) {
+            any |= x.bits();
+            *to = x.bits() as u32;
+        }
+        if any >> 32 != 0 || !all_below(to, self.bound) {
+            for (at, &x) in (first..).zip(piece) {
+                index(self.what, at, x.into(), self.bound, self.noun)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Indices<'a, 'py> {
+    py: Python<'py>,
+    table: Table<'a>,
+    threads: usize,
+}
+
+impl Indices<'_, '_> {
+    fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<u32>> {
+        let (table, len) = (&self.table, source.shape()[0]);
+        let mut out = reserve(table.what, len)?;
+        if len <= SMALL {
+            let mut piece = [T::default(); SMALL];
+            source.elements()?.read(0, &mut piece[..len]);
+            out.resize(len, 0);
+            table.narrow(0, &piece[..len], &mut out)?;
+            return Ok(out);
+        }
+        let threads = self.threads.min(len / WORTH_A_THREAD).max(1);
+        let mut turns = Turns::new();
+        for first in (0..len).step_by(TURN) {
+            if first > 0 {
+                turns.give(self.py)?;
+            }
+            let elements = source.elements()?;
+            let task = |n: usize, to: &mut [u32], _: &Watch<'_>| {
+                let mut piece = [T::default(); PIECE];
+                for (at, to) in (first + n * TASK..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
+                    let piece = &mut piece[..to.len()];
+                    elements.read(at, piece);
+                    table.narrow(at, piece, to)?;
+                }
+                Ok(())
+            };
+            let mut extend = |call: Call<'_>| call.extend_in_chunks(&mut out, TURN.min(len - first), TASK, 0, task);
+            // Where something is wrong, one thread finds the first that is.
+            extend(Call { threads, ..Call::ALONE }).or_else(|_| extend(Call::ALONE))?;
+        }
+        Ok(out)
+    }
 }
 
 /// Integers, each through `convert(position, value)`.
@@ -117,27 +222,41 @@ pub(super) fn integers<U>(
     what: &str,
     convert: impl Fn(usize, i128) -> PyResult<U>,
 ) -> PyResult<Vec<U>> {
-    struct Each<'a, U, Convert> {
-        what: &'a str,
-        convert: Convert,
-        out: Vec<U>,
-    }
-    impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Sink for Each<'_, U, Convert> {
-        fn expect(&mut self, len: usize) -> crate::Result<()> {
-            self.out = reserve(self.what, len)?;
+    let Some(source) = array(object, what)? else {
+        let mut out = reserve(what, object.len()?)?;
+        each_item(object, what, |at, value| {
+            out.push(convert(at, value)?);
             Ok(())
-        }
+        })?;
+        return Ok(out);
+    };
+    let reader = Converted { py: object.py(), what, convert };
+    read_as!(&source, what, reader.read)
+}
 
-        fn take<T: Integer>(&mut self, first: usize, piece: &[T]) -> PyResult<()> {
-            for (at, &x) in (first..).zip(piece) {
-                self.out.push((self.convert)(at, x.into())?);
+struct Converted<'a, 'py, Convert> {
+    py: Python<'py>,
+    what: &'a str,
+    convert: Convert,
+}
+
+impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Converted<'_, '_, Convert> {
+    fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<U>> {
+        let len = source.shape()[0];
+        let (mut out, mut piece) = (reserve(self.what, len)?, [T::default(); PIECE]);
+        let mut turns = Turns::new();
+        for first in (0..len).step_by(PIECE) {
+            if first > 0 {
+                turns.give(self.py)?;
             }
-            Ok(())
+            let piece = &mut piece[..PIECE.min(len - first)];
+            source.elements()?.read(first, piece);
+            for (at, &x) in (first..).zip(&*piece) {
+                out.push((self.convert)(at, x.into())?);
+            }
         }
+        Ok(out)
     }
-    let mut sink = Each { what, convert, out: Vec::new() };
-    read(object, what, &mut sink)?;
-    Ok(sink.out)
 }
 
 /// A one-dimensional boolean array, as it is; None for anything else.
@@ -148,70 +267,6 @@ pub(super) fn mask(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<Vec
         return Ok(None);
     }
     let mut bytes = crate::error::filled(what, source.shape()[0], 0u8)?;
-    source.read(0, &mut bytes)?;
+    source.elements()?.read(0, &mut bytes);
     Ok(Some(bytes.into_iter().map(|byte| byte != 0).collect()))
-}
-
-fn read(object: &Bound<'_, PyAny>, what: &str, sink: &mut impl Sink) -> PyResult<()> {
-    if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyRange>() {
-        return read_items(object, what, sink);
-    }
-    let Some(array) = as_array(object)? else {
-        let got = describe(object);
-        return Err(PyTypeError::new_err(format!("{what}: expected an array or a list of integers, got {got}")));
-    };
-    let source = Source::new(array, what);
-    if source.shape().len() != 1 {
-        return Err(argument_error(format!("{what}: expected one dimension, got shape {:?}", source.shape())));
-    }
-    let py = object.py();
-    match source.dtype() {
-        (b'i', 1) => read_array::<i8>(py, &source, sink),
-        (b'i', 2) => read_array::<i16>(py, &source, sink),
-        (b'i', 4) => read_array::<i32>(py, &source, sink),
-        (b'i', 8) => read_array::<i64>(py, &source, sink),
-        (b'u', 1) => read_array::<u8>(py, &source, sink),
-        (b'u', 2) => read_array::<u16>(py, &source, sink),
-        (b'u', 4) => read_array::<u32>(py, &source, sink),
-        (b'u', 8) => read_array::<u64>(py, &source, sink),
-        _ => Err(PyTypeError::new_err(format!("{what}: expected an integer dtype, got {}", source.dtype_name()))),
-    }
-}
-
-fn read_items(object: &Bound<'_, PyAny>, what: &str, sink: &mut impl Sink) -> PyResult<()> {
-    let mut turns = Turns::new();
-    sink.expect(object.len()?)?;
-    for (at, item) in object.try_iter()?.enumerate() {
-        let value = integer(&item?, format_args!("{what}[{at}]"))?;
-        sink.take(at, &[value])?;
-        if at % PIECE == PIECE - 1 {
-            turns.give(object.py())?;
-        }
-    }
-    Ok(())
-}
-
-fn read_array<T: Integer>(py: Python<'_>, source: &Source<'_>, sink: &mut impl Sink) -> PyResult<()> {
-    let len = source.shape()[0];
-    sink.expect(len)?;
-    if len <= SMALL {
-        read_pieces(py, source, sink, &mut [T::default(); SMALL])
-    } else {
-        read_pieces(py, source, sink, &mut [T::default(); PIECE])
-    }
-}
-
-fn read_pieces<T: Integer>(py: Python<'_>, source: &Source<'_>, sink: &mut impl Sink, piece: &mut [T]) -> PyResult<()> {
-    let len = source.shape()[0];
-    let mut turns = Turns::new();
-    for first in (0..len).step_by(piece.len()) {
-        if first > 0 {
-            turns.give(py)?; // between pieces: a short array is read without a look at the clock
-        }
-        let most = piece.len();
-        let piece = &mut piece[..most.min(len - first)];
-        source.read(first, piece)?;
-        sink.take(first, piece)?;
-    }
-    Ok(())
 }

@@ -91,14 +91,18 @@ impl Scorer {
         &self,
         py: Python<'_>,
         pairs: usize,
-        threads_argument: Option<&Bound<'_, PyAny>>,
+        threads: usize,
         query: impl FnOnce(Call<'_>) -> crate::Result<T> + Send,
     ) -> PyResult<T> {
-        let threads = threads(threads_argument)?.unwrap_or(self.threads);
         if pairs.saturating_mul(self.engine.network.multiply_adds()) < WORTH_DETACHING {
             return Ok(query(Call::ALONE)?);
         }
         interruptible(py, |interrupted| query(Call { threads, interrupted }))
+    }
+
+    /// Threads for a call.
+    fn threads_of(&self, argument: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        Ok(threads(argument)?.unwrap_or(self.threads))
     }
 
     fn catalogue(&self, rows: usize) -> usize {
@@ -134,7 +138,7 @@ impl Scorer {
                 let Ok(name) = name.extract::<String>() else {
                     return Err(PyTypeError::new_err(format!("tensors: expected names as keys, got {name}")));
                 };
-                let floats = Floats::new(&array, &name, false)?;
+                let floats = Floats::new(&array, name.clone(), false)?;
                 if !(1..=2).contains(&floats.shape().len()) {
                     return Err(model_format_error(format!(
                         "{name}: expected one or two dimensions, got shape {:?}",
@@ -221,8 +225,9 @@ impl Scorer {
         threads: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let users = UsersArgument::new(users, &self.engine)?;
-            let items = indices(items, "items", self.engine.num_items(), "item")?;
+            let threads = self.threads_of(threads)?;
+            let users = UsersArgument::new(users, &self.engine, threads)?;
+            let items = indices(items, "items", self.engine.num_items(), "item", threads)?;
             let out = out.map(|out| Out::new(out, items.len())).transpose()?;
             let scores = self.run(py, items.len(), threads, |call| {
                 users.with(&self.engine, items.len(), call, |users| {
@@ -266,7 +271,8 @@ impl Scorer {
                 }
             }
             let K(k) = k;
-            let users = UsersArgument::new(users, &self.engine)?;
+            let threads = self.threads_of(threads)?;
+            let users = UsersArgument::new(users, &self.engine, threads)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
             let rows = users.len();
             let top = self.run(py, self.catalogue(rows), threads, |call| {
@@ -295,8 +301,9 @@ impl Scorer {
         threads: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let users = UsersArgument::new(users, &self.engine)?;
-            let items = indices(items, "items", self.engine.num_items(), "item")?;
+            let threads = self.threads_of(threads)?;
+            let users = UsersArgument::new(users, &self.engine, threads)?;
+            let items = indices(items, "items", self.engine.num_items(), "item", threads)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
             let ranks = self.run(py, self.catalogue(items.len()), threads, |call| {
                 users.with(&self.engine, items.len(), call, |users| {
@@ -309,7 +316,7 @@ impl Scorer {
 
     fn user_vectors<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let vectors = match UsersArgument::new(users, &self.engine)? {
+            let vectors = match UsersArgument::new(users, &self.engine, self.threads)? {
                 UsersArgument::One(user) => self.engine.user_vectors(&[user])?,
                 UsersArgument::Many(users) => self.engine.user_vectors(&users)?,
                 UsersArgument::Vectors(_) => {

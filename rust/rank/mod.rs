@@ -111,8 +111,7 @@ impl Engine {
         let query = Query::new(self, users, filter)?;
         let logits = self.score_batch(users, items, Scale::Logit, call)?;
         let plan = query.plan(call, 1);
-        let mut counts = call.filled("rank counts", plan.outputs(), 0i64)?;
-        plan.call.for_each_chunk(&mut counts, plan.block, |task, counts, watch| {
+        let counts = plan.call.in_chunks("rank counts", plan.outputs(), plan.block, 0i64, |task, counts, watch| {
             let (rows, part) = plan.task(task);
             let mut rivals: Vec<Rivals> =
                 rows.clone().map(|row| Rivals { item: items[row], logit: logits[row], count: 0 }).collect();
