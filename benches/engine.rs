@@ -62,7 +62,8 @@ fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Wo
     let (second, others) = multiply_adds(shape);
     let tiles = bytes(engine, "item_tiles");
     let a_pair = match engine.pass() {
-        Pass::Int8 => (shape.layers[0].next_multiple_of(4) + 4 * shape.g + 4) as f64, // the int16 values lie beside
+        // The int16 values lie beside; GMF features are in half precision.
+        Pass::Int8 => (shape.layers[0].next_multiple_of(4) + 2 * shape.g.next_multiple_of(2) + 4) as f64,
         _ => tiles as f64 / shape.items as f64,
     };
     let integers = match engine.pass() {

@@ -109,7 +109,6 @@ impl Candidate<'_> {
                 tiles: self.tiles.slice(n * TILES..n * TILES + most.len()),
                 ahead: None,
                 user: &in_integers,
-                gmf,
                 scratch: &mut scratch,
                 hits: &mut hits,
             });

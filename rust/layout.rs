@@ -90,7 +90,7 @@ impl Layout<'_> {
             }
             Some(integers) => {
                 let lines = integers.lines();
-                tile[lines.gmf()].copy_from_slice(gmf);
+                integers.round_gmf(gmf, &mut tile[lines.gmf()]);
                 if let Some(int8) = &integers.int8 {
                     let (bytes, rest) = tile.split_at_mut(lines.bytes);
                     self.isa.run(int8.quantise(features, bytes, &mut rest[lines.gmf]));

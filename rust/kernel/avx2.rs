@@ -1,11 +1,11 @@
-//! AVX2 with FMA: sixteen lanes are two registers.
+//! AVX2 with FMA and F16C: sixteen lanes are two registers.
 #![allow(unsafe_code, reason = "intrinsics; an `Avx2` value exists only on a CPU that has them")]
 
 use std::arch::x86_64::*;
 
 use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
 
-/// Proof that the CPU has AVX2 and FMA.
+/// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2(());
 
@@ -20,7 +20,9 @@ pub(crate) struct IntegerHalves(__m256i, __m256i);
 impl Avx2 {
     /// The instruction set, where the CPU and the operating system have it.
     pub(crate) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        found.then_some(Avx2(()))
     }
 }
 
@@ -122,7 +124,6 @@ impl Simd for Avx2 {
 impl IntegerSimd for Avx2 {
     type Words = IntegerHalves;
     type Sums = IntegerHalves;
-    /// One less than in float32: a product needs a register before it is added.
     const SUMS: usize = 5;
 
     #[inline(always)]
@@ -140,6 +141,13 @@ impl IntegerSimd for Avx2 {
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
         IntegerHalves(low, high)
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &Lanes) -> [Halves; 2] {
+        let (four, _) = from.as_chunks();
+        // SAFETY: `self` proves F16C.
+        unsafe { load_halves(four) }
     }
 
     #[inline(always)]
@@ -188,14 +196,28 @@ impl IntegerSimd for Avx2 {
 
     #[inline(always)]
     fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` proves both features, see `detect`.
+        // SAFETY: `self` proves the three features, see `detect`.
         unsafe { run_integers(self, kernel) }
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn run_integers<K: IntegerKernel>(s: Avx2, kernel: K) -> K::Output {
     kernel.run(s)
+}
+
+/// The values that four times 128 bits hold in half precision.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn load_halves(from: &[[f32; 4]]) -> [Halves; 2] {
+    [Halves(eight_halves(&from[0]), eight_halves(&from[1])), Halves(eight_halves(&from[2]), eight_halves(&from[3]))]
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn eight_halves(from: &[f32; 4]) -> __m256 {
+    // SAFETY: the reference is valid for 16 bytes, and the load asks for no alignment.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.as_ptr().cast()) })
 }
 
 #[inline]

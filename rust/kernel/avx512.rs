@@ -116,6 +116,16 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn load_halves(self, from: &Lanes) -> [__m512; 2] {
+        let (two, _) = from.as_chunks();
+        // SAFETY: `self` proves AVX-512F.
+        let low = unsafe { sixteen_halves(&two[0]) };
+        // SAFETY: as above.
+        let high = unsafe { sixteen_halves(&two[1]) };
+        [low, high]
+    }
+
+    #[inline(always)]
     fn add_relu(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512BW.
         unsafe { add_relu(a, b) }
@@ -170,6 +180,14 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
             unsafe { run_integers(self, kernel) }
         }
     }
+}
+
+/// The values that these bits hold in half precision.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sixteen_halves(from: &[f32; 8]) -> __m512 {
+    // SAFETY: the reference is valid for 32 bytes, and the load asks for no alignment.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma")]

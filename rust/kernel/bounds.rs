@@ -3,6 +3,8 @@
 //!
 //! Everything here is float64, and every bound is rounded up by [`SLACK`].
 
+use super::Lanes;
+use super::halves::HalfPrecision;
 use super::int8::Int8;
 use super::int16::Int16;
 use super::integer::{IntegerLayer, IntegerUser, TileLines, Width};
@@ -54,7 +56,13 @@ impl Integers {
 
     pub(crate) fn lines(&self) -> TileLines {
         let bytes = self.int8.as_ref().map_or(0, |int8| int8.layer.words);
-        TileLines { bytes, gmf: self.int16.gmf_width(), pairs: self.int16.layer.words }
+        let gmf = HalfPrecision::lines(self.int16.paths.gmf.len());
+        TileLines { bytes, gmf, pairs: self.int16.layer.words }
+    }
+
+    /// Makes a tile's lines of GMF features from a line for each.
+    pub(crate) fn round_gmf(&self, features: &[Lanes], to: &mut [Lanes]) {
+        self.int16.paths.halves.round(features, to);
     }
 
     /// The user with first-layer features `b` and GMF features `g`; `None` where the pass is not made for such a user.
@@ -77,7 +85,9 @@ pub(super) struct Paths {
     pub(super) second: Vec<f64>,
     /// What the roundings of an evaluation change, relative to the sum of magnitudes.
     pub(super) gamma: f64,
-    /// `2 gamma max_i |q_G[i, j]|`.
+    /// How GMF features are kept.
+    pub(super) halves: HalfPrecision,
+    /// `D[j] + 2 gamma (max_i |q_G[i, j]| + D[j])`.
     gmf: Vec<f64>,
     fixed: f64,
 }
@@ -90,9 +100,11 @@ impl Paths {
         (relative < 0.1).then_some(())?;
         let gamma = relative / (1.0 - relative);
 
+        let halves = HalfPrecision::new(largest_gmf);
         let underflow = 2f64.powi(-148);
         let mut path: Vec<f64> = network.output_weight.iter().map(|w| f64::from(w.abs()) + NOTHING).collect();
         let mut fixed = 2.0 * gamma * f64::from(network.output_bias.abs()) + underflow * (network.g + last) as f64;
+        fixed += 2f64.powi(-133) * network.g as f64; // users' weights that became subnormal
         for (n, layer) in network.layers.iter().enumerate().rev() {
             for (path, bias) in path.iter().zip(layer.bias()) {
                 fixed += path * (2.0 * gamma * f64::from(bias.abs()) + underflow * layer.inputs as f64);
@@ -105,15 +117,13 @@ impl Paths {
                 path = (0..layer.inputs).map(through).collect();
             }
         }
-        let gmf = largest_gmf.iter().map(|&q| 2.0 * gamma * f64::from(q)).collect();
-        Some(Paths { second: path, gamma, gmf, fixed })
+        let weight = |&q: &f32| halves.error(q) + 2.0 * gamma * (f64::from(q) + halves.error(q));
+        let gmf = largest_gmf.iter().map(weight).collect();
+        Some(Paths { second: path, gamma, halves, gmf, fixed })
     }
 
-    pub(super) fn gmf_width(&self) -> usize {
-        self.gmf.len()
-    }
-
-    /// What rounding to float32 changes for a user with GMF features `g`, but for what passes through the second layer.
+    /// What rounding the GMF features to half precision and everything to float32 changes for a user with GMF features `g`, but for what
+    /// passes through the second layer.
     pub(super) fn rounding(&self, g: &[f32]) -> f64 {
         self.fixed + self.gmf.iter().zip(g).map(|(weight, g)| weight * f64::from(g.abs())).sum::<f64>()
     }

@@ -18,7 +18,7 @@ pub(crate) struct Int16 {
     /// `S`.
     scale: f32,
     features: Vec<Feature>,
-    paths: Paths,
+    pub(super) paths: Paths,
 }
 
 /// What the bound needs of a first-layer feature.
@@ -108,10 +108,6 @@ impl Int16 {
         })
     }
 
-    pub(super) fn gmf_width(&self) -> usize {
-        self.paths.gmf_width()
-    }
-
     /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's users'.
     pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<IntegerUser> {
         let _settings = StandardFloats::enter();
@@ -130,7 +126,8 @@ impl Int16 {
             values.push(value);
         }
         error *= SLACK;
-        error.is_finite().then(|| IntegerUser { words: Width::Int16.pack(&values), bias: self.bias.clone(), error })
+        let (words, gmf) = (Width::Int16.pack(&values), self.paths.halves.user(g));
+        error.is_finite().then(|| IntegerUser { words, bias: self.bias.clone(), gmf, error })
     }
 
     /// Makes a tile's lines of int16 from `features`, a line for each feature of the first layer.

@@ -185,7 +185,8 @@ impl Int8 {
         }
         error = (error + self.activation * of_activations.sqrt() / 2.0) * SLACK;
         let bias = bias.into_iter().map(|bias| bias as f32).collect();
-        error.is_finite().then(|| IntegerUser { words: Width::Int8.pack(&bytes), bias, error })
+        let (words, gmf) = (Width::Int8.pack(&bytes), self.paths.halves.user(g));
+        error.is_finite().then_some(IntegerUser { words, bias, gmf, error })
     }
 
     /// Makes a tile's lines of bytes and its line of spreads from `features`, a line for each feature of the first layer.

@@ -90,13 +90,13 @@ impl IntegerLayer {
     }
 }
 
-/// Where the lines of a tile lie: the bytes of the first layer, the GMF features in float32, the spread of the int8 estimates; bytes
-/// and spread only where there is a pass in int8. And how many lines of int16 words an item's tile has in the other array.
+/// Where the lines of a tile lie: the bytes of the first layer, the GMF features in half precision, the spread of the int8 estimates;
+/// bytes and spread only where there is a pass in int8. And how many lines of int16 words a tile has in the other array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileLines {
     /// Lines of bytes; 0 where there is no pass in int8.
     pub(crate) bytes: usize,
-    /// Lines of GMF features.
+    /// Lines of GMF features, two a line.
     pub(crate) gmf: usize,
     /// Lines of int16, which lie apart.
     pub(crate) pairs: usize,
@@ -178,6 +178,8 @@ pub(crate) struct IntegerUser {
     pub(crate) words: Vec<u32>,
     /// The second layer's biases, corrected for what is known of the user's rounding.
     pub(crate) bias: Vec<f32>,
+    /// The weights of the items' GMF features, as many as the lines hold.
+    pub(crate) gmf: Vec<f32>,
     /// An estimate and the float32 logit differ by this at most, and by the item's spread.
     pub(crate) error: f64,
 }
@@ -191,8 +193,6 @@ pub(crate) struct Estimate<'a> {
     /// The tiles that will be read after these, where there are any: fetched from memory meanwhile.
     pub(crate) ahead: Option<Tiles<'a>>,
     pub(crate) user: &'a IntegerUser,
-    /// The user's GMF features.
-    pub(crate) gmf: &'a [f32],
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) hits: &'a mut Hits,
 }
@@ -212,7 +212,7 @@ impl IntegerKernel for Estimate<'_> {
 impl Estimate<'_> {
     #[inline(always)]
     fn scan<S: IntegerSimd, const BYTES: bool>(self, s: S) {
-        let Estimate { network, layer, tiles, user, gmf, scratch, .. } = self;
+        let Estimate { network, layer, tiles, user, scratch, .. } = self;
         let lines = tiles.lines;
         for t in 0..tiles.count() {
             let ahead = self.ahead.map_or(Tiles { tiles: &[], pairs: &[], lines }, |ahead| ahead.from(t));
@@ -224,9 +224,11 @@ impl Estimate<'_> {
             let items = if BYTES { &tile[..lines.bytes] } else { pairs };
             let items_gmf = &tile[lines.gmf()];
             let mut logits = s.splat(network.output_bias);
-            for j in 0..gmf.len() {
+            for (j, gmf) in user.gmf.as_chunks::<2>().0.iter().enumerate() {
                 prefetch(s, ahead.tiles, lines.bytes + j);
-                logits = s.fma(s.splat(gmf[j]), s.load(&items_gmf[j]), logits);
+                let q = s.load_halves(&items_gmf[j]);
+                logits = s.fma(s.splat(gmf[0]), q[0], logits);
+                logits = s.fma(s.splat(gmf[1]), q[1], logits);
             }
             let deeper = &network.layers[1..];
             if deeper.is_empty() {
@@ -320,6 +322,8 @@ pub(super) fn round(x: f64) -> (f64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
     use crate::kernel::{IntegerIsa, Isa};
 
@@ -338,6 +342,33 @@ mod tests {
             s.store(s.to_floats(s.dot_bytes(a, b, s.zero_sums())), &mut self.out[0]);
             s.store(s.to_floats(s.dot_bytes(a, x, s.zero_sums())), &mut self.out[1]);
             s.store(s.to_floats(s.dot_pairs(a, b, s.zero_sums())), &mut self.out[2]);
+        }
+    }
+
+    struct ToFloats<'a>(&'a Lanes, &'a mut [Lanes; 2]);
+
+    impl IntegerKernel for ToFloats<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: IntegerSimd>(self, s: S) {
+            let halves = s.load_halves(self.0);
+            (0..2).for_each(|n| s.store(halves[n], &mut self.1[n]));
+        }
+    }
+
+    #[test]
+    fn every_number_in_half_precision_is_read_with_every_set_of_instructions() {
+        let all: Vec<u16> = (0..=u16::MAX).filter(|&bits| f16::from_bits(bits).is_finite()).collect();
+        for halves in all.as_chunks::<{ 2 * LANES }>().0 {
+            let line: Lanes =
+                std::array::from_fn(|w| f32::from_bits(u32::from(halves[2 * w]) | u32::from(halves[2 * w + 1]) << 16));
+            for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
+                let mut out = [[0.0; LANES]; 2];
+                isa.run(ToFloats(&line, &mut out));
+                let expected = halves.map(|bits| f16::from_bits(bits).to_f32().to_bits());
+                assert_eq!(out.as_flattened().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), expected, "{isa:?}");
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod avx512;
 pub(crate) mod bounds;
 mod float_env;
 mod gradients;
+mod halves;
 pub(crate) mod hits;
 pub(crate) mod int16;
 pub(crate) mod int8;
@@ -98,6 +99,8 @@ pub(crate) trait IntegerSimd: Simd {
     fn splat_word(self, word: u32) -> Self::Words;
     /// Reads sixteen words, which are kept in the bits of float32 values.
     fn load_words(self, from: &Lanes) -> Self::Words;
+    /// Reads the values that halves of a line hold in half precision, sixteen each, from bits of float32 values.
+    fn load_halves(self, from: &Lanes) -> [Self::V; 2];
     /// Of int16: `max(a + b, 0)`; the addition saturates.
     fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Of uint8: `max(a - b, 0)`.

@@ -42,7 +42,7 @@ impl Query<'_> {
         into: &mut [C],
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let Query { engine, users, .. } = self;
+        let engine = self.engine;
         let (network, (isa, integers)) = (&engine.network, engine.integers.as_ref().expect("tiles of integers"));
         let all = engine.integer_tiles(integers);
         let panel = panel_tiles(all.lines.read(Width::Int8).max(all.lines.read(Width::Int16)), network);
@@ -83,7 +83,6 @@ impl Query<'_> {
                         tiles: in_panel,
                         ahead: (row == rows.start).then_some(ahead),
                         user,
-                        gmf: network.split_row(users.row(row)).1,
                         scratch,
                         hits: &mut hits,
                     });
@@ -311,7 +310,6 @@ impl Engine {
                 tiles: all,
                 ahead: None,
                 user: &user,
-                gmf,
                 scratch,
                 hits: &mut hits,
             });
