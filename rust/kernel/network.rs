@@ -400,8 +400,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) tiles: &'a [Lanes],
     /// The tiles that will be read after these: fetched from memory meanwhile.
     pub(crate) ahead: &'a [Lanes],
-    /// The users' rows.
-    pub(crate) users: &'a [&'a [Lanes]],
+    /// The users: first-layer features and GMF features.
+    pub(crate) users: &'a [(&'a [f32], &'a [f32])],
     pub(crate) scratch: &'a mut Scratch,
     /// One for each user.
     pub(crate) hits: &'a mut [Hits],
@@ -481,7 +481,7 @@ impl Scan<'_> {
         }
         let (mut b, mut g) = ([&[][..]; U], [&[][..]; U]);
         for u in 0..U {
-            (b[u], g[u]) = network.split_row(self.users[user + u]);
+            (b[u], g[u]) = self.users[user + u];
         }
         let (mut items, mut ahead) = ([self.tiles; T], [&[][..]; T]);
         for t in 0..T {

@@ -385,7 +385,7 @@ impl<'a> Query<'a> {
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
-        let user_rows: Vec<&[Lanes]> = rows.map(|row| users.row(row)).collect();
+        let user_rows: Vec<(&[f32], &[f32])> = rows.map(|row| network.split_row(users.row(row))).collect();
         let most = rows_at_once(panel, network).min(into.len());
         let mut hits = vec![Hits::new(panel); most];
         for first in tiles.clone().step_by(panel) {
