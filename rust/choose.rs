@@ -97,7 +97,7 @@ impl Candidate<'_> {
         let mut scratch = Scratch::default();
         scratch.fit(network);
         let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
-        let mut hits = Hits::new(TILES);
+        let mut hits = Hits::new(TILES)?;
         for (n, most) in most.chunks_mut(TILES).enumerate() {
             if watch.stopped(TILES * LANES * network.multiply_adds()) {
                 return Ok(items);

@@ -532,6 +532,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_in_chunks_is_whole_or_not_there() {
+        for threads in [1, 3] {
+            let (call, mut all) = (Call { threads, ..Call::ALONE }, vec![1u32; 3]);
+            all.reserve(100);
+            let count = |n: usize, chunk: &mut [u32], _: &Watch<'_>| {
+                assert!(chunk.iter().all(|&x| x == 7), "a chunk begins as copies of the blank");
+                chunk.iter_mut().zip(8 * n as u32..).for_each(|(to, x)| *to = x);
+                Ok(())
+            };
+            call.extend_in_chunks(&mut all, 100, 8, 7, count).unwrap();
+            assert!(all[..3] == [1; 3] && all[3..].iter().copied().eq(0..100));
+            let failing = |n: usize, _: &mut [u32], _: &Watch<'_>| {
+                assert!(n != 5, "task 5 panics");
+                if n == 9 { Err(Error::Memory("task 9".into())) } else { Ok(()) }
+            };
+            all.truncate(3);
+            call.extend_in_chunks(&mut all, 100, 8, 7, failing).unwrap_err();
+            assert_eq!(all, [1; 3]);
+            assert!(call.in_chunks("nothing", 0, 8, 7u32, count).unwrap().is_empty());
+        }
+    }
+
+    #[test]
     fn an_interrupt_stops_what_cannot_be_divided() {
         let asked = AtomicUsize::new(0);
         let interrupted = || asked.fetch_add(1, Ordering::Relaxed) == 1;

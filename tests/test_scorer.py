@@ -95,7 +95,7 @@ def test_every_instruction_set_of_this_cpu_was_run(capsys: pytest.CaptureFixture
         expected.add("neon")
     elif platform.system() == "Linux":
         flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
-        expected |= {"avx2"} if {"avx2", "fma"} <= flags else set()
+        expected |= {"avx2"} if {"avx2", "fma", "f16c"} <= flags else set()
         expected |= {"avx512"} if {"avx512f", "avx2", "fma"} <= flags else set()
     else:
         pytest.skip("no list of the CPU's features to compare with on this system")

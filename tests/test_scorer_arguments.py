@@ -67,6 +67,23 @@ def test_every_single_integer_is_a_single_user(small: Scorer, user: object) -> N
     assert len(small.user_vectors(user).gmf) == 1
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_long_arrays_are_read_whole_whatever_their_layout(small: Scorer, threads: int) -> None:
+    every = np.indices((9, 101)).reshape(2, -1)
+    table = small.score_batch(*every).reshape(9, 101)
+    users, items = np.random.default_rng(0).integers(0, [[9], [101]], (2, 700_001))
+    expected = table[users, items]
+    pairs = np.stack([users, items], axis=1)
+    backwards = np.ascontiguousarray(items[::-1])[::-1]
+    for layout in ((users, items), (users.astype("u1"), items.astype(">i2")), pairs.T, (users.astype("i4"), backwards)):
+        np.testing.assert_array_equal(small.score_batch(*layout, threads=threads), expected)
+    users[[150_000, 600_000]], items[699_999] = (-1, 9), 101
+    with pytest.raises(OutOfRangeError, match=r"users\[150000\]: user index -1 is out of range for 9 users"):
+        small.score_batch(users, items, threads=threads)
+    with pytest.raises(OutOfRangeError, match=r"items\[699999\]: item index 101 is out of range for 101"):
+        small.score_batch(0, items, threads=threads)
+
+
 def test_tensors_of_torch_are_read(small: Scorer) -> None:
     torch = pytest.importorskip("torch")
     users, items = torch.tensor(USERS), torch.tensor(ITEMS, dtype=torch.int32)

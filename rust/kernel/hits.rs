@@ -2,6 +2,7 @@
 //! a comparison and nothing else.
 
 use super::{LANES, Lanes, Simd};
+use crate::error::{Result, filled};
 
 /// A tile that reaches the threshold.
 #[derive(Clone, Copy)]
@@ -15,7 +16,6 @@ pub(crate) struct Hit {
 }
 
 /// The hits of a user in a panel of tiles.
-#[derive(Clone)]
 pub(crate) struct Hits {
     threshold: f32,
     count: usize,
@@ -24,9 +24,12 @@ pub(crate) struct Hits {
 
 impl Hits {
     /// Room for `tiles` tiles.
-    pub(crate) fn new(tiles: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn new(tiles: usize) -> Result<Self> {
         let none = Hit { tile: 0, lanes: 0, logits: [0.0; LANES] };
-        Hits { threshold: f32::INFINITY, count: 0, found: vec![none; tiles] }
+        Ok(Hits { threshold: f32::INFINITY, count: 0, found: filled("hits", tiles, none)? })
     }
 
     /// Forgets what was found, and looks for logits of at least `threshold`.

@@ -68,7 +68,7 @@ fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     bytes.data()
 }
 
-/// What decides which memory is an array's, but for its strides; of the shape, the first two dimensions.
+/// What decides which memory is an array's, but for where it begins and its strides; of the shape, the first two dimensions.
 #[derive(Clone, Copy, PartialEq)]
 struct Header {
     dimensions: usize,
@@ -118,7 +118,8 @@ impl<'a, 'py> Source<'a, 'py> {
         (self.header.kind, self.header.size)
     }
 
-    /// The array's elements, to be read before any Python code runs.
+    /// The array's elements. Whoever has them stays attached to the interpreter and reads them, by any thread, before any Python code
+    /// runs: with [`Turns::give`](super::errors::Turns::give) they are over.
     ///
     /// # Errors
     /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
@@ -136,8 +137,7 @@ impl<'a, 'py> Source<'a, 'py> {
     }
 }
 
-/// The elements of an array that no Python code can change meanwhile: whoever holds this stays attached to the interpreter and runs
-/// none. Other threads may read them, too.
+/// The elements of an array, as long as no Python code can change it: see [`Source::elements`].
 pub(super) struct Elements<'a> {
     start: *const u8,
     rows: usize,
@@ -149,7 +149,8 @@ pub(super) struct Elements<'a> {
     source: PhantomData<&'a ()>,
 }
 
-// SAFETY: it is only read through, and nothing in it changes.
+// SAFETY: it is only read through; and while the thread that made it stays attached and runs no Python code, as `Source::elements` asks,
+// nobody can change the array or free its memory.
 unsafe impl Sync for Elements<'_> {}
 
 impl Elements<'_> {

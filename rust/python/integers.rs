@@ -10,13 +10,13 @@ use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple};
 use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
 use super::errors::{Turns, argument_error, out_of_range_error};
 use crate::engine::{all_below, index};
-use crate::error::{Result, reserve};
+use crate::error::{Error, Result, reserve};
 use crate::pool::{Call, Watch};
 
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
 const PIECE: usize = 2048;
 
-/// Arrays no longer than this use a buffer of this length: making the long one ready costs a third of a microsecond.
+/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third of a microsecond.
 const SMALL: usize = 128;
 
 /// Elements that one task reads.
@@ -25,8 +25,8 @@ const TASK: usize = 8 * PIECE;
 /// Elements for which a thread is worth waking: some 50 us.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Elements between two looks whether it is another thread's turn: some milliseconds.
-const TURN: usize = 1 << 22;
+/// Elements between two looks whether it is another thread's turn: a millisecond, some tens where they lie far apart or on a disk.
+const TURN: usize = 1 << 19;
 
 /// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length.
 pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i128>> {
@@ -209,8 +209,10 @@ impl Indices<'_, '_> {
                 Ok(())
             };
             let mut extend = |call: Call<'_>| call.extend_in_chunks(&mut out, TURN.min(len - first), TASK, 0, task);
-            // Where something is wrong, one thread finds the first that is.
-            extend(Call { threads, ..Call::ALONE }).or_else(|_| extend(Call::ALONE))?;
+            match extend(Call { threads, ..Call::ALONE }) {
+                Err(Error::OutOfRange(_)) => extend(Call::ALONE)?, // one thread finds the first that is
+                outcome => outcome?,
+            }
         }
         Ok(out)
     }
@@ -243,7 +245,7 @@ struct Converted<'a, 'py, Convert> {
 impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Converted<'_, '_, Convert> {
     fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<U>> {
         let len = source.shape()[0];
-        let (mut out, mut piece) = (reserve(self.what, len)?, [T::default(); PIECE]);
+        let (mut out, mut piece) = (reserve(self.what, len)?, vec![T::default(); PIECE.min(len)]);
         let mut turns = Turns::new();
         for first in (0..len).step_by(PIECE) {
             if first > 0 {

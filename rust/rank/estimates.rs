@@ -61,7 +61,7 @@ impl Query<'_> {
             }
             states.push(state);
         }
-        let mut hits = Hits::new(panel);
+        let mut hits = Hits::new(panel.min(tiles.len()))?;
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
             let (in_panel, ahead) = (all.slice(here.clone()), all.from(here.end));
@@ -301,7 +301,7 @@ impl Engine {
         let (width, all) = (integers.width(), self.integer_tiles(integers));
         let user = integers.user(width, b, gmf)?;
         let tiles = self.num_items().div_ceil(LANES);
-        let mut hits = Hits::new(tiles);
+        let mut hits = Hits::new(tiles).ok()?;
         hits.seek(f32::NEG_INFINITY);
         with_scratch(&self.network, |scratch| {
             isa.run(Estimate {

@@ -234,11 +234,9 @@ impl Plan<'_> {
     }
 }
 
-/// The most multiply-adds between two looks whether the call is to stop.
-const MOST_WORK: usize = 1 << 27;
-
 /// How many tiles of a length are a panel. Those of a huge network are few: between two panels a call may be stopped.
 fn panel_tiles(tile_len: usize, network: &Network) -> usize {
+    const MOST_WORK: usize = 1 << 27;
     let by_work = MOST_WORK / (LANES * network.multiply_adds());
     match (PANEL_BYTES / (tile_len * size_of::<Lanes>())).min(by_work) {
         few @ 0..4 => {
@@ -252,8 +250,9 @@ fn panel_tiles(tile_len: usize, network: &Network) -> usize {
     }
 }
 
-/// How many rows pass over a panel of so many tiles before the call may be stopped.
+/// How many rows pass over a panel of so many tiles before a call may be stopped: some milliseconds without any SIMD.
 fn rows_at_once(panel: usize, network: &Network) -> usize {
+    const MOST_WORK: usize = 1 << 23;
     (MOST_WORK / (panel * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
 }
 
@@ -345,7 +344,7 @@ impl<'a> Query<'a> {
                 }
             }
             _ if self.engine.integers.is_some() => self.scan_in_integers(rows, part, into, watch)?,
-            _ => with_scratch(&self.engine.network, |scratch| self.scan(rows, part, into, watch, scratch)),
+            _ => with_scratch(&self.engine.network, |scratch| self.scan(rows, part, into, watch, scratch))?,
         }
         Ok(())
     }
@@ -370,6 +369,10 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Shows each row's collector the items of these tiles that its filters leave.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
     fn scan<C: Collect>(
         &self,
         rows: Range<usize>,
@@ -377,7 +380,7 @@ impl<'a> Query<'a> {
         into: &mut [C],
         watch: &Watch<'_>,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<()> {
         let Query { engine, users, .. } = self;
         let network = &engine.network;
         let tile_len = network.tile_len();
@@ -387,7 +390,10 @@ impl<'a> Query<'a> {
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
         let user_rows: Vec<(&[f32], &[f32])> = rows.map(|row| network.split_row(users.row(row))).collect();
         let most = rows_at_once(panel, network).min(into.len());
-        let mut hits = vec![Hits::new(panel); most];
+        let mut hits = reserve("hits", most)?;
+        for _ in 0..most {
+            hits.push(Hits::new(panel.min(tiles.len()))?);
+        }
         for first in tiles.clone().step_by(panel) {
             let here = first..tiles.end.min(first + panel);
             let lines = &engine.item_tiles[here.start * tile_len..here.end * tile_len];
@@ -396,7 +402,7 @@ impl<'a> Query<'a> {
             for (n, ((users, into), cursors)) in blocks.enumerate() {
                 let work = lines.len() + users.len() * here.len() * network.multiply_adds();
                 if watch.stopped(LANES * work) {
-                    return;
+                    return Ok(());
                 }
                 hits.iter_mut().zip(&*into).for_each(|(hits, into)| hits.seek(into.threshold()));
                 engine.isa.run(Scan {
@@ -420,6 +426,7 @@ impl<'a> Query<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The lanes of a tile that are items at all, and that the shared filter leaves.
