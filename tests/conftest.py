@@ -16,6 +16,12 @@ from reference import Shape, Tensors, random_tensors, ruler
 ISAS: tuple[str, ...] = tuple(machine()["supported"])
 
 
+def pytest_configure() -> None:
+    """Started in the background of a shell, the tests begin with Ctrl-C ignored, and their children inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_report_header() -> str:
     return f"instruction sets: {', '.join(ISAS)}; threads: {machine()['threads']}"
 
