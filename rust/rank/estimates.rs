@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Collect, Query, panel_tiles};
+use super::{Collect, Query, lanes, panel_tiles};
 use crate::choose::pays;
 use crate::engine::{Engine, Users, with_scratch};
 use crate::error::{Result, reserve};
@@ -90,14 +90,11 @@ impl Query<'_> {
                 let settings = StandardFloats::enter();
                 for hit in hits.found() {
                     let tile = here.start + hit.tile;
-                    let mut left =
-                        hit.lanes & self.real_and_shared(tile) & !state.excluded.sixteen((tile * LANES) as u32);
-                    while left != 0 {
-                        let lane = left.trailing_zeros() as usize;
+                    let excluded = state.excluded.sixteen((tile * LANES) as u32);
+                    for lane in lanes(hit.lanes & self.real_and_shared(tile) & !excluded) {
                         let item = tile * LANES + lane;
                         let spread = if width == Width::Int8 { all.spread(item) } else { 0.0 };
                         state.take(item as u32, hit.logits[lane], spread);
-                        left &= left - 1;
                     }
                 }
                 drop(settings);
@@ -161,11 +158,7 @@ impl Query<'_> {
     fn visit_tiles(&self, row: usize, tiles: Range<usize>, into: &mut impl Collect, watch: &Watch<'_>) {
         let mut items = Vec::with_capacity(tiles.len() * LANES);
         for tile in tiles {
-            let mut left = self.real_and_shared(tile);
-            while left != 0 {
-                items.push((tile * LANES) as u32 + left.trailing_zeros());
-                left &= left - 1;
-            }
+            items.extend(lanes(self.real_and_shared(tile)).map(|lane| (tile * LANES + lane) as u32));
         }
         self.visit_listed(row, &items, into, watch);
     }

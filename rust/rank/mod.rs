@@ -256,6 +256,15 @@ fn rows_at_once(panel: usize, network: &Network) -> usize {
     (MOST_WORK / (panel * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
 }
 
+/// The lanes whose bits are set, ascending.
+fn lanes(mut bits: u16) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}
+
 impl<'a> Query<'a> {
     fn new(engine: &'a Engine, users: &'a Users<'a>, filter: &'a Filter<'a>) -> Result<Self> {
         let rows = users.len();
@@ -416,11 +425,9 @@ impl<'a> Query<'a> {
                 for (hits, (into, cursor)) in hits.iter().zip(into.iter_mut().zip(cursors)) {
                     for hit in hits.found() {
                         let tile = here.start + hit.tile;
-                        let mut left = hit.lanes & self.real_and_shared(tile) & !cursor.sixteen((tile * LANES) as u32);
-                        while left != 0 {
-                            let lane = left.trailing_zeros();
-                            into.take((tile * LANES) as u32 + lane, hit.logits[lane as usize]);
-                            left &= left - 1;
+                        let excluded = cursor.sixteen((tile * LANES) as u32);
+                        for lane in lanes(hit.lanes & self.real_and_shared(tile) & !excluded) {
+                            into.take((tile * LANES + lane) as u32, hit.logits[lane]);
                         }
                     }
                 }
