@@ -121,7 +121,8 @@ impl Candidate<'_> {
         let last = BEST.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
         let mut group = Group { users: Same::new(self.user_rows.row(user)), items: Sixteen::new(self.item_rows) };
-        group.items.locate(std::array::from_fn(|lane| best[lane.min(last)].1 as u32));
+        let best: Vec<u32> = best[..=last].iter().map(|&(_, item)| item as u32).collect();
+        group.items.locate(&best, 0);
         let logits = self.isa.run(Pairs { network, group: &group, ahead: None, scratch: &mut scratch });
         let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
         Ok(most.iter().filter(|&&most| f64::from(most) + in_integers.error >= worst).count())

@@ -86,16 +86,6 @@ struct Many<'a, U> {
     scratch: &'a mut Scratch,
 }
 
-/// Sixteen of `all` from `first` on; behind the end its last is repeated.
-#[inline(always)]
-fn sixteen(all: &[u32], first: usize) -> [u32; LANES] {
-    let left = &all[first..];
-    match left.first_chunk() {
-        Some(sixteen) => *sixteen,
-        None => std::array::from_fn(|lane| left[lane.min(left.len() - 1)]),
-    }
-}
-
 impl<U: UserRows> Kernel for Many<'_, U> {
     type Output = ();
 
@@ -108,10 +98,8 @@ impl<U: UserRows> Kernel for Many<'_, U> {
         for n in 0..groups + AHEAD {
             if n < groups {
                 let group = &mut located[n % (AHEAD + 1)];
-                if !positions.is_empty() {
-                    group.users.locate(sixteen(positions, n * LANES));
-                }
-                group.items.locate(sixteen(items, n * LANES));
+                group.users.locate(positions, n * LANES);
+                group.items.locate(items, n * LANES);
                 if at_once || n < AHEAD {
                     group.ask(s, LANES.min(items.len() - n * LANES), row_len);
                 }

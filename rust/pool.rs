@@ -152,7 +152,7 @@ impl Call<'_> {
     }
 
     /// Appends `len` elements, for which there must be room, to `all`: chunks that begin as copies of `blank` and are then given to
-    /// `task`, as in [`Call::for_each_chunk`]: the threads that fill new memory are the first to touch it, not one thread before them.
+    /// `task`, as in [`Call::for_each_chunk`]. So new memory is first touched by the threads that fill it, not by one before them.
     ///
     /// # Errors
     /// As [`Call::for_each_chunk`]; nothing is appended then.

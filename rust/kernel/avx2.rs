@@ -146,7 +146,7 @@ impl IntegerSimd for Avx2 {
     #[inline(always)]
     fn load_halves(self, from: &Lanes) -> [Halves; 2] {
         let (four, _) = from.as_chunks();
-        // SAFETY: `self` proves F16C.
+        // SAFETY: `self` proves AVX2 and F16C.
         unsafe { load_halves(four) }
     }
 

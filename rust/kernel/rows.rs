@@ -93,9 +93,14 @@ impl<'a> Sixteen<'a> {
         Sixteen { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
     }
 
-    /// Puts a row into each lane.
+    /// Puts a row into each lane: sixteen of `rows` from `first` on; behind the end its last is repeated.
     #[inline(always)]
-    pub(crate) fn locate(&mut self, rows: [u32; LANES]) {
+    pub(crate) fn locate(&mut self, rows: &[u32], first: usize) {
+        let left = &rows[first..];
+        let rows: [u32; LANES] = match left.first_chunk() {
+            Some(sixteen) => *sixteen,
+            None => std::array::from_fn(|lane| left[lane.min(left.len() - 1)]),
+        };
         for lane in 0..LANES {
             self.at[lane] = rows[lane] as usize * self.row_len;
         }
@@ -116,8 +121,8 @@ impl<'a> Sixteen<'a> {
 
 /// The users of sixteen pairs.
 pub(crate) trait UserRows: Copy {
-    /// Puts the user of a row into each lane.
-    fn locate(&mut self, rows: [u32; LANES]);
+    /// Puts users into the lanes, as [`Sixteen::locate`]; of one user there are no rows.
+    fn locate(&mut self, rows: &[u32], first: usize);
 
     /// Asks for line `line` of a lane's row.
     fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize);
@@ -132,8 +137,8 @@ pub(crate) trait UserRows: Copy {
 /// A user for each pair.
 impl UserRows for Sixteen<'_> {
     #[inline(always)]
-    fn locate(&mut self, rows: [u32; LANES]) {
-        self.locate(rows);
+    fn locate(&mut self, rows: &[u32], first: usize) {
+        self.locate(rows, first);
     }
 
     #[inline(always)]
@@ -192,7 +197,7 @@ impl<'a> Same<'a> {
 
 impl UserRows for Same<'_> {
     #[inline(always)]
-    fn locate(&mut self, _rows: [u32; LANES]) {}
+    fn locate(&mut self, _rows: &[u32], _first: usize) {}
 
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _line: usize) {}

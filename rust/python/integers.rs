@@ -16,7 +16,8 @@ use crate::pool::{Call, Watch};
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
 const PIECE: usize = 2048;
 
-/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third of a microsecond.
+/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third of a
+/// microsecond.
 const SMALL: usize = 128;
 
 /// Elements that one task reads.
@@ -97,18 +98,18 @@ fn array<'a, 'py>(object: &Bound<'py, PyAny>, what: &'a str) -> PyResult<Option<
     Ok(Some(source))
 }
 
-/// Calls a method of a reader with the type of an array's elements.
+/// Calls a reader's `read` with the type of an array's elements.
 macro_rules! read_as {
-    ($source:expr, $what:expr, $reader:ident . $method:ident) => {
+    ($source:expr, $what:expr, $reader:expr) => {
         match $source.dtype() {
-            (b'i', 1) => $reader.$method::<i8>($source),
-            (b'i', 2) => $reader.$method::<i16>($source),
-            (b'i', 4) => $reader.$method::<i32>($source),
-            (b'i', 8) => $reader.$method::<i64>($source),
-            (b'u', 1) => $reader.$method::<u8>($source),
-            (b'u', 2) => $reader.$method::<u16>($source),
-            (b'u', 4) => $reader.$method::<u32>($source),
-            (b'u', 8) => $reader.$method::<u64>($source),
+            (b'i', 1) => $reader.read::<i8>($source),
+            (b'i', 2) => $reader.read::<i16>($source),
+            (b'i', 4) => $reader.read::<i32>($source),
+            (b'i', 8) => $reader.read::<i64>($source),
+            (b'u', 1) => $reader.read::<u8>($source),
+            (b'u', 2) => $reader.read::<u16>($source),
+            (b'u', 4) => $reader.read::<u32>($source),
+            (b'u', 8) => $reader.read::<u64>($source),
             _ => {
                 let (what, got) = ($what, $source.dtype_name());
                 Err(PyTypeError::new_err(format!("{what}: expected an integer dtype, got {got}")))
@@ -117,16 +118,16 @@ macro_rules! read_as {
     };
 }
 
-/// Calls `each(position, value)` for the integers of a list, a tuple or a range.
-fn each_item(object: &Bound<'_, PyAny>, what: &str, mut each: impl FnMut(usize, i128) -> PyResult<()>) -> PyResult<()> {
-    let mut turns = Turns::new();
+/// The integers of a list, a tuple or a range, each through `convert(position, value)`.
+fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128) -> PyResult<U>) -> PyResult<Vec<U>> {
+    let (mut out, mut turns) = (reserve(what, object.len()?)?, Turns::new());
     for (at, item) in object.try_iter()?.enumerate() {
-        each(at, integer(&item?, format_args!("{what}[{at}]"))?)?;
+        out.push(convert(at, integer(&item?, format_args!("{what}[{at}]"))?)?);
         if at % PIECE == PIECE - 1 {
             turns.give(object.py())?;
         }
     }
-    Ok(())
+    Ok(out)
 }
 
 /// Indices of a table with `bound` rows, at most 2^31. `what` names the argument, `noun` what it indexes. Long arrays are read by up to
@@ -139,15 +140,10 @@ pub(super) fn indices(
     threads: usize,
 ) -> PyResult<Vec<u32>> {
     let Some(source) = array(object, what)? else {
-        let mut out = reserve(what, object.len()?)?;
-        each_item(object, what, |at, value| {
-            out.push(index(what, at, value, bound, noun)?);
-            Ok(())
-        })?;
-        return Ok(out);
+        return items(object, what, |at, value| Ok(index(what, at, value, bound, noun)?));
     };
     let reader = Indices { py: object.py(), table: Table { what, bound, noun }, threads };
-    read_as!(&source, what, reader.read)
+    read_as!(&source, what, reader)
 }
 
 /// What indices are indices of.
@@ -225,15 +221,10 @@ pub(super) fn integers<U>(
     convert: impl Fn(usize, i128) -> PyResult<U>,
 ) -> PyResult<Vec<U>> {
     let Some(source) = array(object, what)? else {
-        let mut out = reserve(what, object.len()?)?;
-        each_item(object, what, |at, value| {
-            out.push(convert(at, value)?);
-            Ok(())
-        })?;
-        return Ok(out);
+        return items(object, what, convert);
     };
     let reader = Converted { py: object.py(), what, convert };
-    read_as!(&source, what, reader.read)
+    read_as!(&source, what, reader)
 }
 
 struct Converted<'a, 'py, Convert> {
