@@ -1,6 +1,11 @@
 # `make` alone lists the targets. Everything is set up in .venv on first use; pip's own settings (PIP_*) are honoured.
 
 PYTHON ?= python3
+# TORCH=cpu takes torch without its GPU libraries, some 3 GB on Linux, from PyTorch's own index.
+TORCH ?=
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH: expected cpu or nothing, got $(TORCH))
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -type f)
@@ -71,6 +76,9 @@ clean: ## remove what the targets made
 	rm -rf $(VENV) target build dist python/neuralcf/*.so
 
 $(VENV)/built: $(VENV)/tools $(RUST_SOURCES)
+ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu torch
+endif
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras train,plot,test,lint
 	@touch $@
 
