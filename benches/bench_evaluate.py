@@ -17,7 +17,7 @@ from engines import Model
 from engines.with_torch import TorchNeuMF
 from neuralcf import Scorer
 from neuralcf.data import Dataset
-from neuralcf.data.rows import Rows, take_rows
+from neuralcf.data.csr import Rows, take_rows
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 WEIGHTS = DATA / "ncf-weights/neumf8_init.safetensors"

@@ -120,8 +120,8 @@ def test_only_bad_rows_is_an_error_that_counts_them(tmp_path):
 
 
 def test_a_line_without_end_is_refused_before_memory_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr("neuralcf.data.delimited.BLOCK", 1 << 10)
-    monkeypatch.setattr("neuralcf.data.delimited.LONGEST_ROW", 1 << 12)
+    monkeypatch.setattr("neuralcf.data.readers.delimited.BLOCK", 1 << 10)
+    monkeypatch.setattr("neuralcf.data.readers.delimited.LONGEST_ROW", 1 << 12)
     path = tmp_path / "ratings.csv"
     path.write_text("1,2" * 10_000)
     with pytest.raises(ArgumentError, match="expected lines of text"):

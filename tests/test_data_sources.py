@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralcf import ArgumentError
-from neuralcf.data import delimited, read_interactions
+from neuralcf.data import read_interactions
+from neuralcf.data.readers import delimited
 
 COLUMNS = {
     "user": [30, 10, 30, 10],

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError
-from neuralcf.titles import read_titles
 
 IDS = np.array([3, 7, 20])
 TITLES = {3: "Éden, Le (1997)", 20: 'The "Big" | One'}

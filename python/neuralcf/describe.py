@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.interactions import Dataset
-from neuralcf.data.read import ReadReport
-from neuralcf.data.source import read_source
+from neuralcf.data.dataset import Dataset
+from neuralcf.data.readers.interactions import ReadReport
+from neuralcf.data.readers.source import read_source
 from neuralcf.data.split import GivenSplit
 
 __all__ = ["describe", "render"]

@@ -23,9 +23,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.interactions import ExternalIds
+from neuralcf.data.csr import Rows, rows_from_pairs, take_rows
+from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.negatives import draw_candidates
-from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
 from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
 from neuralcf.files import write_atomically

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from neuralcf._core import Ids, Scorer, open_model
 from neuralcf.compare import Difference, interval
 from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
-from neuralcf.data.interactions import ExternalIds
-from neuralcf.data.rows import Rows, rows_from_pairs
+from neuralcf.data.csr import Rows, rows_from_pairs
+from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.model_config import read_config
@@ -101,8 +101,8 @@ def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tup
 
 def _split(path: str, questions: Questions) -> Split:
     """Read the data and split them as the model was trained, or as the files are."""
-    from neuralcf.data.read import read_interactions
-    from neuralcf.data.source import read_source
+    from neuralcf.data.readers.interactions import read_interactions
+    from neuralcf.data.readers.source import read_source
 
     dataset, _ = read_source(questions.data, **questions.reading)
     if isinstance(dataset, GivenSplit):

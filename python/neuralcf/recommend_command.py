@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError
 from neuralcf.recommender import Recommender
-from neuralcf.titles import read_titles
 
 __all__ = ["Recommended", "parse_id", "recommend", "recommendation_json", "recommendation_text"]
 

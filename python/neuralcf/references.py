@@ -26,8 +26,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.interactions import Dataset
-from neuralcf.data.rows import Rows, take_rows
+from neuralcf.data.csr import Rows, take_rows
+from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.results import TopK
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from neuralcf._core import Scorer, __version__
 from neuralcf.data import Split
-from neuralcf.data.rows import Rows, take_rows
+from neuralcf.data.csr import Rows, take_rows
+from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError, UnknownUserError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_for
 from neuralcf.evaluate_command import Questions, open_with_split
@@ -28,7 +29,6 @@ from neuralcf.report.lists import Lists, UserList
 from neuralcf.report.popularity import Popularity, popularity_groups, shares
 from neuralcf.report.run import RunReport
 from neuralcf.report.training import History
-from neuralcf.titles import read_titles
 
 __all__ = ["report", "write_report"]
 

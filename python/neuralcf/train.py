@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from neuralcf.config import TrainConfig
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.run_directory import RunDirectory
 from neuralcf.trainers import EpochRecord, Trainer, TrainResult, ncf

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from neuralcf.data import Split, given, hold_out
-from neuralcf.data.read import ReadReport, read_interactions
-from neuralcf.data.source import read_source
+from neuralcf.data.readers.interactions import ReadReport, read_interactions
+from neuralcf.data.readers.source import read_source
 from neuralcf.errors import ArgumentError
 from neuralcf.pipeline import Run
 

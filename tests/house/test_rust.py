@@ -1,4 +1,4 @@
-"""The rules of the house in Rust, read off the sources: where unsafe code, files and threads may be, and who may know whom."""
+"""The rules of the house in Rust, read off the sources: where unsafe code, files and threads may be, who knows whom."""
 
 import re
 from collections.abc import Iterator

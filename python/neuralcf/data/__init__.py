@@ -6,16 +6,16 @@ Reading needs pyarrow, the extra `data`, and is imported on first use; all else 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates, draw_negatives
 from neuralcf.data.split import GivenSplit, Split, given, hold_out, leave_last_out, leave_one_out, split_by_time
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
 
 if TYPE_CHECKING:
-    from neuralcf.data.ncf import read_ncf as read_ncf
-    from neuralcf.data.read import ReadReport as ReadReport
-    from neuralcf.data.read import read_interactions as read_interactions
-    from neuralcf.data.source import read_source as read_source
+    from neuralcf.data.readers.interactions import ReadReport as ReadReport
+    from neuralcf.data.readers.interactions import read_interactions as read_interactions
+    from neuralcf.data.readers.ncf_files import read_ncf as read_ncf
+    from neuralcf.data.readers.source import read_source as read_source
 
 __all__ = [
     "Dataset",
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 _NEEDS_PYARROW = {
-    "ReadReport": "neuralcf.data.read",
-    "read_interactions": "neuralcf.data.read",
-    "read_ncf": "neuralcf.data.ncf",
-    "read_source": "neuralcf.data.source",
+    "ReadReport": "neuralcf.data.readers.interactions",
+    "read_interactions": "neuralcf.data.readers.interactions",
+    "read_ncf": "neuralcf.data.readers.ncf_files",
+    "read_source": "neuralcf.data.readers.source",
 }
 
 

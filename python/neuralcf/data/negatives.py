@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.rows import Rows, rows_from_pairs, take_rows
+from neuralcf.data.csr import Rows, rows_from_pairs, take_rows
 from neuralcf.errors import ArgumentError
 
 __all__ = ["UnknownItems", "draw_candidates", "draw_negatives"]

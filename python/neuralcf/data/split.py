@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.interactions import Dataset, ExternalIds
-from neuralcf.data.rows import Rows, rows_from_pairs
+from neuralcf.data.csr import Rows, rows_from_pairs
+from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 
 __all__ = ["PlantedTaste", "planted_taste"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neuralcf.config import TrainConfig
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.models import Model
 from neuralcf.run_directory import RunDirectory
 

@@ -41,7 +41,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from neuralcf.config import TrainConfig
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.device import resolve
 from neuralcf.errors import DivergedError, ModelFormatError
 from neuralcf.losses import bce_with_logits, l2_penalty

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import UnknownItems
 from neuralcf.seeds import Stream, derive
 

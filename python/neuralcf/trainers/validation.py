@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from neuralcf._core import Scorer
-from neuralcf.data.interactions import Dataset
+from neuralcf.data.csr import Rows
+from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
-from neuralcf.data.rows import Rows
 from neuralcf.data.split import Split, leave_last_out, leave_one_out
 from neuralcf.errors import ArgumentError
 from neuralcf.metrics import hit_ratio, ndcg

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from neuralcf.data.delimited import read_text
-from neuralcf.data.interactions import Dataset, ExternalIds
-from neuralcf.data.layout import Wanted
-from neuralcf.data.raw import OnBadRows, RawTable
-from neuralcf.data.tables import is_parquet, read_parquet, read_table
+from neuralcf.data.dataset import Dataset, ExternalIds
+from neuralcf.data.readers.columns import Wanted
+from neuralcf.data.readers.delimited import read_text
+from neuralcf.data.readers.raw_table import OnBadRows, RawTable
+from neuralcf.data.readers.tables import is_parquet, read_parquet, read_table
 from neuralcf.errors import ArgumentError
 
 __all__ = ["ReadReport", "read_interactions"]

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.data.rows import Rows, rows_from_pairs
+from neuralcf.data.csr import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
 
 __all__ = ["Dataset", "ExternalIds"]

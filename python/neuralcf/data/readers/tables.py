@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from neuralcf.data.layout import Layout, Wanted
-from neuralcf.data.raw import BadRows, OnBadRows, Places, RawTable
+from neuralcf.data.readers.columns import Layout, Wanted
+from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
 from neuralcf.errors import ArgumentError
 
 __all__ = ["is_parquet", "read_parquet", "read_table"]

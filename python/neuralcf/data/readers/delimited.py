@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from neuralcf.data.layout import Layout, Wanted
-from neuralcf.data.raw import BadRows, OnBadRows, Places, RawTable
+from neuralcf.data.readers.columns import Layout, Wanted
+from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
 from neuralcf.errors import ArgumentError
 
 __all__ = ["read_text"]

@@ -6,9 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from neuralcf.data.interactions import Dataset
-from neuralcf.data.ncf import find_ncf, read_ncf_parts
-from neuralcf.data.read import ReadReport, read_interactions
+from neuralcf.data.dataset import Dataset
+from neuralcf.data.readers.interactions import ReadReport, read_interactions
+from neuralcf.data.readers.ncf_files import find_ncf, read_ncf_parts
 from neuralcf.data.split import GivenSplit
 from neuralcf.errors import ArgumentError
 

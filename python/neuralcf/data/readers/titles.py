@@ -20,8 +20,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from neuralcf.data.interactions import ExternalIds
-from neuralcf.data.layout import HEADER_NAMES, chosen_column, find_name
+from neuralcf.data.dataset import ExternalIds
+from neuralcf.data.readers.columns import HEADER_NAMES, chosen_column, find_name
 from neuralcf.errors import ArgumentError
 
 __all__ = ["read_titles"]

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neuralcf.data.interactions import Dataset, ExternalIds
-from neuralcf.data.read import ReadReport, read_interactions
+from neuralcf.data.dataset import Dataset, ExternalIds
+from neuralcf.data.readers.interactions import ReadReport, read_interactions
 from neuralcf.data.split import GivenSplit, given
 from neuralcf.errors import ArgumentError
 
