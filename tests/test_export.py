@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import neuralcf
-from neuralcf.export import check_target
+from neuralcf.format.save import check_target
 
 USERS, ITEMS, G, MU, MI = 5, 7, 3, 4, 2
 KINDS = ("gmf", "mlp", "neumf")
@@ -90,7 +90,7 @@ def test_ids_and_interactions_are_written_as_the_format_says(tmp_path):
 
 
 def test_any_layout_half_precision_and_large_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["neuralcf.export"], "_BLOCK", 40)  # several blocks for each table
+    monkeypatch.setattr(sys.modules["neuralcf.format.safetensors"], "_BLOCK", 40)  # several blocks for each table
     saved = tensors()
     awkward = {name: np.asfortranarray(array.astype(">f4")) for name, array in saved.items()}
     awkward["gmf.item_embedding.weight"] = saved["gmf.item_embedding.weight"].astype(np.float16)

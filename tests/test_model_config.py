@@ -9,7 +9,7 @@ import pytest
 import neuralcf
 from neuralcf.cli import main
 from neuralcf.errors import ArgumentError, ModelFormatError
-from neuralcf.model_config import read_config
+from neuralcf.format.config import read_config
 
 TENSORS = {
     "gmf.user_embedding.weight": np.ones((2, 1), np.float32),

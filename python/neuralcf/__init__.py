@@ -18,9 +18,9 @@ from neuralcf.errors import (
     UnknownItemError,
     UnknownUserError,
 )
-from neuralcf.export import export, save
-from neuralcf.recommender import Recommendations, Recommender
+from neuralcf.format.save import export, save
 from neuralcf.results import TopK, UserVectors
+from neuralcf.serving.recommender import Recommendations, Recommender
 
 if TYPE_CHECKING:
     from neuralcf import train as train

@@ -12,13 +12,13 @@ from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
 from neuralcf.data import PlantedTaste, hold_out, planted_taste
 from neuralcf.errors import InternalError
-from neuralcf.export import check_target
 from neuralcf.files import write_atomically
+from neuralcf.format.save import check_target
 from neuralcf.models import NeuMF
 from neuralcf.pipeline import Metric, Run, run
-from neuralcf.recommender import Recommender
 from neuralcf.report.charts import require_matplotlib
 from neuralcf.report.demo import Comparison, DemoReport, TasteList, Timing
+from neuralcf.serving.recommender import Recommender
 
 __all__ = ["demo"]
 

@@ -18,7 +18,7 @@ from neuralcf.data.csr import Rows, rows_from_pairs
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
-from neuralcf.model_config import read_config
+from neuralcf.format.config import read_config
 from neuralcf.references import REFERENCES
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralcf._core import open_model
-from neuralcf.model_config import read_config
+from neuralcf.format.config import read_config
 
 __all__ = ["inspect_model", "inspection_text"]
 

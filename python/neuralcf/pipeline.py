@@ -9,7 +9,7 @@ from neuralcf._core import Scorer
 from neuralcf.config import TrainConfig
 from neuralcf.data import Split
 from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
-from neuralcf.export import export
+from neuralcf.format.save import export
 from neuralcf.references import Popularity
 from neuralcf.train import TrainResult, train
 

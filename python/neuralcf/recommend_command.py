@@ -10,7 +10,7 @@ import numpy as np
 
 from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError
-from neuralcf.recommender import Recommender
+from neuralcf.serving.recommender import Recommender
 
 __all__ = ["Recommended", "parse_id", "recommend", "recommendation_json", "recommendation_text"]
 

@@ -19,7 +19,7 @@ from neuralcf.errors import ArgumentError, UnknownUserError
 from neuralcf.evaluate import Evaluation, Ranker, candidates_for
 from neuralcf.evaluate_command import Questions, open_with_split
 from neuralcf.files import write_atomically
-from neuralcf.model_config import read_config
+from neuralcf.format.config import read_config
 from neuralcf.recommend_command import parse_id
 from neuralcf.references import REFERENCES
 from neuralcf.report.calibration import Scores

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from neuralcf.cli.options import DATA, Commands, add_command, add_data, positive, reading, sizes
 from neuralcf.errors import ArgumentError
-from neuralcf.export import check_target
+from neuralcf.format.save import check_target
 
 if TYPE_CHECKING:
     from neuralcf.config import TrainConfig

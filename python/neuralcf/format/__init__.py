@@ -1,0 +1,1 @@
+"""The one writer of the model format; `rust/format/` reads it, and its README.md defines it."""
