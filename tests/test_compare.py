@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from neuralcf import ArgumentError
-from neuralcf.compare import compare, interval
-from neuralcf.evaluate import Evaluation
+from neuralcf.evaluation.result import Evaluation
+from neuralcf.evaluation.significance import compare, interval
 
 
 def evaluation(values, **changes):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from neuralcf import ArgumentError, Scorer
+from neuralcf.baselines import Popularity
 from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.data.split import Split
-from neuralcf.evaluate import Evaluation, candidates_for, evaluate_candidates, evaluate_full
-from neuralcf.metrics import hit_ratio, ndcg, recall, reciprocal_rank
-from neuralcf.references import Popularity
+from neuralcf.evaluation.metrics import hit_ratio, ndcg, recall, reciprocal_rank
+from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.result import Evaluation
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 METRICS = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_rank}

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import neuralcf
+from neuralcf.baselines import BASELINES, EASE, ItemKNN, Popularity
 from neuralcf.cli import main
 from neuralcf.data import hold_out, read_interactions
-from neuralcf.evaluate import Evaluation, candidates_for, evaluate_candidates, evaluate_full
-from neuralcf.references import EASE, REFERENCES, ItemKNN, Popularity
+from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.result import Evaluation
 
 USERS, ITEMS = 30, 25
 
@@ -57,16 +58,16 @@ def run(capsys, *arguments):
 
 
 def test_evaluate_full(models, dataset, ratings, tmp_path, capsys):
-    references = [kind(hold_out(dataset).train) for kind in (Popularity, ItemKNN, EASE)]
+    baselines = [kind(hold_out(dataset).train) for kind in (Popularity, ItemKNN, EASE)]
     out, per_user = tmp_path / "out.json", tmp_path / "values.npz"
-    options = ["-k", 3, 8, "--references", *REFERENCES, "--out", out, "--per-user", per_user]
+    options = ["-k", 3, 8, "--baselines", *BASELINES, "--out", out, "--per-user", per_user]
     code, text, err = run(capsys, "evaluate", models[0], ratings, *options)
     assert (code, err) == (0, "")
     facts = json.loads(out.read_text())
     expected = [
-        evaluate_full(r, hold_out(dataset), (3, 8), lists=True) for r in (neuralcf.Scorer.load(models[0]), *references)
+        evaluate_full(r, hold_out(dataset), (3, 8), lists=True) for r in (neuralcf.Scorer.load(models[0]), *baselines)
     ]
-    for name, evaluation in zip((str(models[0]), *REFERENCES), expected, strict=True):
+    for name, evaluation in zip((str(models[0]), *BASELINES), expected, strict=True):
         assert {metric: entry["mean"] for metric, entry in facts["results"][name].items()} == evaluation.means
         assert all(entry["protocol"] == evaluation.protocol for entry in facts["results"][name].values())
         for metric, mean in evaluation.means.items():
@@ -148,7 +149,7 @@ def test_refusals(models, ratings, dataset, tmp_path, capsys):
         (["evaluate", bare, ratings, "--held-out", ratings], "not in the training part"),
         (["evaluate", models[0], numbers, "--held-out", other], "users"),
         (["compare", models[0], models[1]], "expected DATA to evaluate it on"),
-        (["compare", "ease", "popularity", ratings], "ease: expected a model beside a reference"),
+        (["compare", "ease", "popularity", ratings], "ease: expected a model beside a baseline"),
         (["compare", tmp_path / "torn.npz", tmp_path / "torn.npz"], "torn.npz: expected"),
     ]:
         code, out, err = run(capsys, *arguments)

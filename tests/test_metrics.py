@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralcf import ArgumentError
-from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
 
 RANK_METRICS = (hit_ratio, recall, reciprocal_rank, ndcg)
 

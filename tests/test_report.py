@@ -9,12 +9,12 @@ import pytest
 
 import neuralcf
 from conftest import files_of_at_most
+from neuralcf.baselines import ItemKNN
 from neuralcf.cli import main
-from neuralcf.compare import interval
 from neuralcf.data import hold_out, read_interactions
-from neuralcf.evaluate import candidates_for, evaluate_candidates, evaluate_full
-from neuralcf.evaluate_command import Questions
-from neuralcf.references import ItemKNN
+from neuralcf.evaluation.held_out import Questions
+from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.significance import interval
 from neuralcf.report.calibration import area_under_curve, calibrate
 from neuralcf.report.training import History
 from neuralcf.report_command import report
@@ -77,7 +77,7 @@ def model(dataset, tensors, tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(model, ratings):
     questions = Questions(data=str(ratings), reading={}, cutoffs=(3, 10), seed=5)
-    return report(str(model), questions, references=("popularity", "itemknn"), users=4)
+    return report(str(model), questions, baselines=("popularity", "itemknn"), users=4)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def probabilities(tensors, user):
     return 1 / (1 + np.exp(-(items.astype(np.float64) @ users[user])))
 
 
-def test_metrics_beside_references(made, html, model, split):
+def test_metrics_beside_baselines(made, html, model, split):
     rankers = {"GMF": neuralcf.Scorer.load(model), "itemknn": ItemKNN(split.train)}
     rows = candidates_for(split, seed=5)
     everything, drawn = made.comparison.evaluations.values()

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from neuralcf import ArgumentError, DivergedError, Scorer, export
+from neuralcf.baselines import Popularity
 from neuralcf.config import TrainConfig
 from neuralcf.data import Dataset, leave_last_out, planted_taste
-from neuralcf.evaluate import evaluate_full
+from neuralcf.evaluation.protocols import evaluate_full
 from neuralcf.models import NeuMF
-from neuralcf.references import Popularity
 from neuralcf.train import TRAINERS, train
 from neuralcf.trainers.sampling import EpochSampler
 from neuralcf.trainers.validation import Validation

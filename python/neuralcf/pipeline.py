@@ -6,11 +6,12 @@ from os import PathLike
 from typing import Any
 
 from neuralcf._core import Scorer
+from neuralcf.baselines import Popularity
 from neuralcf.config import TrainConfig
 from neuralcf.data import Split
-from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
-from neuralcf.references import Popularity
 from neuralcf.train import TrainResult, train
 
 __all__ = ["CUTOFFS", "Metric", "Run", "measure", "run"]

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Scorer, __version__
+from neuralcf.baselines import BASELINES
 from neuralcf.data import Split
 from neuralcf.data.csr import Rows, take_rows
 from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError, UnknownUserError
-from neuralcf.evaluate import Evaluation, Ranker, candidates_for
-from neuralcf.evaluate_command import Questions, open_with_split
+from neuralcf.evaluation.held_out import Questions, open_with_split
+from neuralcf.evaluation.protocols import Ranker, candidates_for
+from neuralcf.evaluation.result import Evaluation
 from neuralcf.files import write_atomically
 from neuralcf.format.config import read_config
 from neuralcf.recommend_command import parse_id
-from neuralcf.references import REFERENCES
 from neuralcf.report.calibration import Scores
 from neuralcf.report.charts import require_matplotlib
 from neuralcf.report.comparison import Comparison
@@ -58,7 +59,7 @@ def report(
     path: str,
     questions: Questions,
     *,
-    references: Sequence[str] = ("popularity",),
+    baselines: Sequence[str] = ("popularity",),
     users: int | Sequence[str] = 6,
     items: dict[str, Any] | None = None,
 ) -> RunReport:
@@ -67,7 +68,7 @@ def report(
     Args:
         path: the model.
         questions: on what, at which cut-offs, and the seed of all that is drawn.
-        references: names of `REFERENCES`.
+        baselines: names of `BASELINES`.
         users: whose lists to show: so many, drawn among those with held-out items, or ids as they were typed.
         items: the arguments of `read_titles` but for the ids, or None.
 
@@ -84,9 +85,9 @@ def report(
     config = read_config(path)
 
     rankers: dict[str, Ranker] = {_KINDS[scorer.kind]: scorer}
-    for name in references:
+    for name in baselines:
         _say(f"fitting {name}")
-        rankers[name] = REFERENCES[name](split.train)
+        rankers[name] = BASELINES[name](split.train)
     evaluations: dict[str, dict[str, Evaluation]] = {}
     for protocol in ("full", "1+99"):
         _say(f"ranking held-out items, {protocol}")

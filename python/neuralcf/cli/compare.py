@@ -36,8 +36,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from neuralcf.compare import compare
-    from neuralcf.evaluate_command import comparison_json, comparison_text, evaluate_or_load
+    from neuralcf.evaluation.held_out import comparison_json, comparison_text, evaluate_or_load
+    from neuralcf.evaluation.significance import compare
 
     a, b = evaluate_or_load((options.A, options.B), questions(options) if options.data else None)
     differences = compare(a, b)

@@ -8,11 +8,11 @@ from neuralcf.cli.options import (
     MODEL,
     SPLIT_DATA,
     Commands,
+    add_baselines,
     add_command,
     add_json,
     add_protocol,
     add_questions,
-    add_references,
     questions,
 )
 from neuralcf.files import write_atomically
@@ -34,15 +34,15 @@ def add_parser(commands: Commands) -> None:
     add_questions(parser)
     add_protocol(parser)
     add_json(parser)
-    add_references(parser, [])
+    add_baselines(parser, [])
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
     parser.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
 
 
 def _run(options: argparse.Namespace) -> None:
-    from neuralcf.evaluate_command import evaluate_model, evaluation_json, evaluation_text
+    from neuralcf.evaluation.held_out import evaluate_model, evaluation_json, evaluation_text
 
-    evaluations = evaluate_model(options.model, questions(options), options.references)
+    evaluations = evaluate_model(options.model, questions(options), options.baselines)
     facts = json.dumps(evaluation_json(evaluations))
     print(facts if options.json else evaluation_text(evaluations))
     if options.out is not None:

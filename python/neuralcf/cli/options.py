@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from neuralcf.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from neuralcf.evaluate_command import Questions
+    from neuralcf.evaluation.held_out import Questions
 
 __all__ = [
     "DATA",
     "MODEL",
     "SPLIT_DATA",
     "Commands",
+    "add_baselines",
     "add_command",
     "add_data",
     "add_items",
     "add_json",
     "add_protocol",
     "add_questions",
-    "add_references",
     "items",
     "positive",
     "questions",
@@ -98,10 +98,10 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_references(parser: argparse.ArgumentParser, default: list[str]) -> None:
-    """Add the references that are ranked beside a model."""
+def add_baselines(parser: argparse.ArgumentParser, default: list[str]) -> None:
+    """Add the baselines that are ranked beside a model."""
     parser.add_argument(
-        "--references",
+        "--baselines",
         nargs="+",
         default=default,
         choices=("popularity", "itemknn", "ease"),
@@ -157,7 +157,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 def questions(options: argparse.Namespace) -> Questions:
     """Give what is to be evaluated on, and how."""
-    from neuralcf.evaluate_command import Questions
+    from neuralcf.evaluation.held_out import Questions
 
     return Questions(
         data=options.data,

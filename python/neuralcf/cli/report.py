@@ -7,10 +7,10 @@ from neuralcf.cli.options import (
     MODEL,
     SPLIT_DATA,
     Commands,
+    add_baselines,
     add_command,
     add_items,
     add_questions,
-    add_references,
     items,
     questions,
 )
@@ -24,14 +24,13 @@ def add_parser(commands: Commands) -> None:
         commands,
         "report",
         _run,
-        summary="write an HTML report of a model: its training, metrics beside references, probabilities, "
-        "lists to read",
+        summary="write an HTML report of a model: its training, metrics beside baselines, probabilities, lists to read",
         example="neuralcf report model ratings.csv --items movies.csv --out report.html",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, or to replace")
-    add_references(parser, ["popularity"])
+    add_baselines(parser, ["popularity"])
     parser.add_argument("--users", type=int, default=6, metavar="N", help="lists of N users, drawn (default 6)")
     parser.add_argument("--user", nargs="+", metavar="ID", help="lists of these users instead")
     add_items(parser)
@@ -46,7 +45,7 @@ def _run(options: argparse.Namespace) -> None:
         options.out,
         options.model,
         questions(options),
-        references=options.references,
+        baselines=options.baselines,
         users=options.users if options.user is None else options.user,
         items=items(options),
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.compare import Z_95
+from neuralcf.evaluation.significance import Z_95
 from neuralcf.report import page
 from neuralcf.report.charts import ACCENT, MUTED, THIRD, legend, panels
 

@@ -1,4 +1,4 @@
-"""The model beside its references, by every protocol: bars, differences user by user, every number."""
+"""The model beside its baselines, by every protocol: bars, differences user by user, every number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.compare import Interval, interval
-from neuralcf.evaluate import Evaluation
+from neuralcf.evaluation.result import Evaluation
+from neuralcf.evaluation.significance import Interval, interval
 from neuralcf.report import page
 from neuralcf.report.charts import INK, SERIES, panels
 
@@ -24,7 +24,7 @@ __all__ = ["Comparison", "with_half"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Evaluations of a model and of references."""
+    """Evaluations of a model and of baselines."""
 
     evaluations: Mapping[str, Mapping[str, Evaluation]]
     """By what held-out items are ranked among, in two words, then by ranker, of which the first is the model."""
@@ -33,19 +33,19 @@ class Comparison:
 
     @property
     def rankers(self) -> list[str]:
-        """The names of the model and the references."""
+        """The names of the model and the baselines."""
         return list(next(iter(self.evaluations.values())))
 
     def html(self) -> str:
         """Give the section."""
         parts = [
-            page.chart("Beside references", self.draw, wide=(7.4, 3.1), narrow=(4.0, 5.4)),
+            page.chart("Beside baselines", self.draw, wide=(7.4, 3.1), narrow=(4.0, 5.4)),
             page.paragraph("Bars are means over users, with 95% intervals by the normal approximation, as after ±."),
             self._table(f"@{self.k}"),
             *self._differences(),
             page.details("All cut-offs", self._table()),
         ]
-        return page.section("Beside references", *parts)
+        return page.section("Beside baselines", *parts)
 
     def draw(self, figure: Figure) -> None:
         """Draw a panel for each protocol, a group for each metric, a bar for each ranker."""
@@ -78,18 +78,18 @@ class Comparison:
         axes.grid(visible=False, axis="x")
 
     def _differences(self) -> list[str]:
-        """Tell how far the model is from each reference, user by user, which tells more than separate intervals."""
-        metric, (model, *references) = f"NDCG@{self.k}", self.rankers
-        if not references:
-            alone = "No reference stands beside the model: alone, its numbers do not tell whether they are good."
+        """Tell how far the model is from each baseline, user by user, which tells more than separate intervals."""
+        metric, (model, *baselines) = f"NDCG@{self.k}", self.rankers
+        if not baselines:
+            alone = "No baseline stands beside the model: alone, its numbers do not tell whether they are good."
             return [page.paragraph(alone)]
         rows = []
-        for reference, (among, rankers) in product(references, self.evaluations.items()):
-            bounds = interval(rankers[model].per_user[metric] - rankers[reference].per_user[metric])
+        for baseline, (among, rankers) in product(baselines, self.evaluations.items()):
+            bounds = interval(rankers[model].per_user[metric] - rankers[baseline].per_user[metric])
             within = _unbroken(f"({bounds.low:+.4f} to {bounds.high:+.4f})") if _is_defined(bounds) else ""
-            rows.append((reference, _unbroken(among), f"{bounds.mean:+.4f} {within}"))
+            rows.append((baseline, _unbroken(among), f"{bounds.mean:+.4f} {within}"))
         text = (
-            f"{metric} of {model} minus that of each reference, the mean over users of their differences with its 95% "
+            f"{metric} of {model} minus that of each baseline, the mean over users of their differences with its 95% "
             "interval: what users have in common cancels, which separate intervals do not show."
         )
         return [page.paragraph(text), page.table(("minus", "among", "difference"), rows)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.evaluate import Evaluation
+from neuralcf.evaluation.result import Evaluation
 from neuralcf.report import page
 from neuralcf.report.charts import SERIES, legend, panels
 from neuralcf.report.comparison import with_half

@@ -67,11 +67,11 @@ class RunReport:
         )
 
     def _tiles(self) -> list[tuple[str, str]]:
-        """Choose what to see first: a metric of each protocol beside that of the best reference, and more."""
+        """Choose what to see first: a metric of each protocol beside that of the best baseline, and more."""
         k, tiles = self.popularity.k, []
         for metric, among in zip((f"NDCG@{k}", f"HR@{k}"), self.comparison.evaluations, strict=True):
-            (_, model), *references = self.comparison.evaluations[among].items()
-            best = max(references, key=lambda reference: reference[1].means[metric], default=None)
+            (_, model), *baselines = self.comparison.evaluations[among].items()
+            best = max(baselines, key=lambda baseline: baseline[1].means[metric], default=None)
             beside = "" if best is None else f", {best[0]} {best[1].means[metric]:.3f}"
             tiles.append((f"{model.means[metric]:.3f}", f"{metric} among {among}{beside}"))
         error = 100 * self.scores.calibration.error
@@ -89,7 +89,7 @@ class RunReport:
             "Rank: how many other items score at least as high. Several held-out items of a user stand in one list "
             "among all items, and in a list each among candidates.",
             "Intervals: 95%, mean ± 1.96 s / √users, with users as a sample of those who might have come.",
-            f"Seed {self.seed} decides what is drawn. Scored by neuralcf {self.version}; references are fitted on the "
+            f"Seed {self.seed} decides what is drawn. Scored by neuralcf {self.version}; baselines are fitted on the "
             "same training part.",
         ]
         return page.section("Protocol", f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in points)}</ul>")

@@ -13,7 +13,7 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import Split, leave_last_out, leave_one_out
 from neuralcf.errors import ArgumentError
-from neuralcf.metrics import hit_ratio, ndcg
+from neuralcf.evaluation.metrics import hit_ratio, ndcg
 from neuralcf.seeds import Stream, derive
 
 __all__ = ["Validation"]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.errors import ArgumentError
-from neuralcf.evaluate import Evaluation
+from neuralcf.evaluation.result import Evaluation
 
 __all__ = ["Difference", "Interval", "compare", "interval"]
 

@@ -7,34 +7,28 @@ in one list. Krichene and Rendle, "On sampled metrics for item recommendation", 
 models differently.
 
 A rank counts the other items that score at least as high: ties count against the held-out item, so that a model that
-scores everything alike gains nothing. The references of `neuralcf.references` are ranked by the same rule.
+scores everything alike gains nothing. The baselines of `neuralcf.baselines.base` are ranked by the same rule.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.data.csr import Rows, rows_from_pairs, take_rows
-from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
-from neuralcf.files import write_atomically
-from neuralcf.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.evaluation.result import Evaluation
 from neuralcf.results import TopK
 from neuralcf.seeds import Stream, derive
 
 __all__ = [
-    "Evaluation",
     "Ranker",
     "candidates_for",
     "candidates_of",
@@ -47,7 +41,7 @@ FULL_PROTOCOL = "the whole catalogue without the user's training items; ties cou
 
 
 class Ranker(Protocol):
-    """What can be evaluated: a `Scorer`, a `Reference`, anything that ranks as they do."""
+    """What can be evaluated: a `Scorer`, a `Baseline`, anything that ranks as they do."""
 
     @property
     def num_items(self) -> int:
@@ -67,93 +61,11 @@ class Ranker(Protocol):
         """As `Scorer.top_k`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Metrics of every evaluated user, and how they were measured."""
-
-    users: ExternalIds
-    """The m evaluated users, each once: dense indices, or the ids that were put in their place."""
-
-    per_user: dict[str, NDArray[np.float64]]
-    """Values float64 [m] by name, such as `NDCG@10`."""
-
-    overall: dict[str, float]
-    """What no single user has: `Coverage@k`."""
-
-    held_out: int
-    """How many held-out items were ranked, of all users together."""
-
-    protocol: str
-    """What each of them was ranked against, in words."""
-
-    fingerprint: str
-    """SHA-256 of what was ranked against what: equal only where two evaluations answer the same questions."""
-
-    @property
-    def means(self) -> dict[str, float]:
-        """Each metric over all users, in the order of their names' introduction."""
-        return {name: float(values.mean()) for name, values in self.per_user.items()} | self.overall
-
-    @property
-    def hr(self) -> float:
-        """HR at the first cut-off."""
-        return self._first("HR@")
-
-    @property
-    def ndcg(self) -> float:
-        """NDCG at the first cut-off."""
-        return self._first("NDCG@")
-
-    def _first(self, prefix: str) -> float:
-        return next(value for name, value in self.means.items() if name.startswith(prefix))
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write everything to an .npz file, for a paired comparison later."""
-        arrays: dict[str, Any] = {
-            "users": np.asarray(self.users),
-            "held_out": np.array(self.held_out),
-            "protocol": np.array(self.protocol),
-            "fingerprint": np.array(self.fingerprint),
-        }
-        arrays |= {f"per_user/{name}": values for name, values in self.per_user.items()}
-        arrays |= {f"overall/{name}": np.array(value) for name, value in self.overall.items()}
-        content = io.BytesIO()
-        np.savez(content, **arrays)
-        write_atomically(path, content.getvalue())
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Evaluation:
-        """Read what `save` wrote.
-
-        Raises:
-            ArgumentError: the file is something else.
-            OSError: it cannot be read.
-        """
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # noqa: PTH123
-                arrays: dict[str, NDArray[Any]] = dict(stored)
-            users = arrays["users"]
-            per_user = {name[9:]: arrays[name] for name in arrays if name.startswith("per_user/")}
-            for name, values in per_user.items():
-                if values.shape != users.shape or values.dtype != np.float64:
-                    raise ValueError(f"{name}: {values.dtype} {list(values.shape)} for {users.size} users")
-            return cls(
-                users=users.tolist() if users.dtype.kind == "U" else users,
-                per_user=per_user,
-                overall={name[8:]: float(arrays[name]) for name in arrays if name.startswith("overall/")},
-                held_out=int(arrays["held_out"]),
-                protocol=str(arrays["protocol"]),
-                fingerprint=str(arrays["fingerprint"]),
-            )
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ArgumentError(f"{path}: expected what `Evaluation.save` writes: {error}") from error
-
-
 def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, lists: bool = False) -> Evaluation:
     """Rank each held-out item among the whole catalogue without the user's training items.
 
     Args:
-        ranker: the model, or a reference.
+        ranker: the model, or a baseline.
         split: what was trained on, and what was held out: any number of items a user.
         k: the cut-off, or several.
         lists: whether to compute coverage and novelty too, which takes the users' lists: a `top_k` more.
@@ -192,7 +104,7 @@ def evaluate_candidates(
     """Rank each held-out item among the candidates of its row.
 
     Args:
-        ranker: the model, or a reference.
+        ranker: the model, or a baseline.
         users: int64 [m].
         items: int64 [m], the held-out items.
         candidates_indptr: int64 [m + 1].

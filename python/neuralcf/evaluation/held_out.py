@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Ids, Scorer, open_model
-from neuralcf.compare import Difference, interval
+from neuralcf.baselines import BASELINES
 from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
 from neuralcf.data.csr import Rows, rows_from_pairs
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError
-from neuralcf.evaluate import Evaluation, Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.result import Evaluation
+from neuralcf.evaluation.significance import Difference, interval
 from neuralcf.format.config import read_config
-from neuralcf.references import REFERENCES
 
 __all__ = [
     "Questions",
@@ -62,8 +63,8 @@ class Questions:
         return replace(evaluation, users=ids[users] if isinstance(ids, np.ndarray) else [ids[user] for user in users])
 
 
-def evaluate_model(path: str, questions: Questions, references: Sequence[str] = ()) -> dict[str, Evaluation]:
-    """Evaluate a model, under its path, and references fitted on the same training part, under their names.
+def evaluate_model(path: str, questions: Questions, baselines: Sequence[str] = ()) -> dict[str, Evaluation]:
+    """Evaluate a model, under its path, and baselines fitted on the same training part, under their names.
 
     Raises:
         ArgumentError: data that are not those of the model, or nothing to rank.
@@ -71,7 +72,7 @@ def evaluate_model(path: str, questions: Questions, references: Sequence[str] = 
     """
     scorer, split = open_with_split(path, questions)
     evaluations = {path: questions.ask(scorer, split)}
-    return evaluations | {name: questions.ask(REFERENCES[name](split.train), split) for name in references}
+    return evaluations | {name: questions.ask(BASELINES[name](split.train), split) for name in baselines}
 
 
 def open_with_split(path: str, questions: Questions) -> tuple[Scorer, Split]:
@@ -81,18 +82,18 @@ def open_with_split(path: str, questions: Questions) -> tuple[Scorer, Split]:
 
 
 def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tuple[Evaluation, Evaluation]:
-    """Get two evaluations to compare: per-user values from .npz files, or models and references to evaluate.
+    """Get two evaluations to compare: per-user values from .npz files, or models and baselines to evaluate.
 
     Raises:
-        ArgumentError: a model without data, or a reference without a model beside it.
+        ArgumentError: a model without data, or a baseline without a model beside it.
     """
-    models = [path for path in paths if path not in REFERENCES and not path.endswith(".npz")]
-    names = [path for path in paths if path in REFERENCES]
+    models = [path for path in paths if path not in BASELINES and not path.endswith(".npz")]
+    names = [path for path in paths if path in BASELINES]
     evaluations = {path: Evaluation.load(path) for path in paths if path.endswith(".npz")}
     if (models or names) and questions is None:
         raise ArgumentError(f"{(models + names)[0]}: expected DATA to evaluate it on, or per-user values in .npz files")
     if names and not models:
-        raise ArgumentError(f"{names[0]}: expected a model beside a reference, whose split it takes")
+        raise ArgumentError(f"{names[0]}: expected a model beside a baseline, whose split it takes")
     for path in models:
         assert questions is not None
         evaluations |= evaluate_model(path, questions, names)

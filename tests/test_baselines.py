@@ -1,14 +1,14 @@
-"""References: scores against their definitions, ranks and lists by the rule of Scorer."""
+"""Baselines: scores against their definitions, ranks and lists by the rule of Scorer."""
 
 import numpy as np
 import pytest
+from reference import Shape, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuralcf import ArgumentError, Scorer, references
+from neuralcf import ArgumentError, Scorer
+from neuralcf.baselines import BASELINES, EASE, Baseline, ItemKNN, Popularity
 from neuralcf.data import Dataset
-from neuralcf.references import EASE, REFERENCES, ItemKNN, Popularity, Reference
-from reference import Shape, random_tensors
 
 
 def dataset(matrix):
@@ -31,7 +31,7 @@ def rows(mask):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several blocks, the last one not full, also where data are small."""
-    monkeypatch.setattr(references, "_BLOCK_CELLS", 55)
+    monkeypatch.setattr("neuralcf.baselines.base._BLOCK_CELLS", 55)
 
 
 def test_popularity_counts_users():
@@ -81,7 +81,7 @@ def test_ease_solves_its_constrained_problem():
     assert got.scores(np.array([5, 2])) == pytest.approx(matrix[[5, 2]] @ weights)
 
 
-class Known(Reference):
+class Known(Baseline):
     """Scores that are given."""
 
     name = "known"
@@ -137,7 +137,7 @@ def test_popularity_ranks_by_one_sort_as_by_scores(filters):
 
 def test_names_and_refusals():
     train = dataset(random_matrix())
-    assert list(REFERENCES) == ["popularity", "itemknn", "ease"]
+    assert list(BASELINES) == ["popularity", "itemknn", "ease"]
     with pytest.raises(ArgumentError, match="neighbours: expected"):
         ItemKNN(train, neighbours=0)
     for wrong in (-1.0, float("nan")):

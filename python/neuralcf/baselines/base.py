@@ -1,0 +1,101 @@
+"""What a baseline is: scores of all items from a training part, and ranks and lists made of them.
+
+Ranks follow the rule of `Scorer.rank_of`: the other items that score at least as high, so that ties count against;
+lists follow its order: equal scores by ascending item. Scores are float64 and computed for a block of users at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.data.csr import Rows
+from neuralcf.data.dataset import Dataset
+from neuralcf.results import TopK
+
+__all__ = ["Baseline", "Candidates", "mask"]
+
+Candidates: TypeAlias = tuple[NDArray[np.int64], NDArray[np.integer[Any]]]
+"""Rows that need not be sorted, nor unique."""
+
+_BLOCK_CELLS = 4_000_000
+"""Scores of a block of users, at most: 32 MB of float64."""
+
+
+class Baseline(ABC):
+    """Scores of all items from a training part, and ranks and lists made of them as `Scorer` makes them.
+
+    Args:
+        train: the training part.
+    """
+
+    name: ClassVar[str]
+    """What the command line calls it."""
+
+    def __init__(self, train: Dataset) -> None:
+        self.known = train.known()
+        self.num_items = train.num_items
+        self.popularity = np.bincount(self.known[1], minlength=train.num_items)
+        """int64 [I]: n(i)."""
+
+    @abstractmethod
+    def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score all items for each user, int64 [B] -> float64 [B, I]."""
+
+    def rank_of(
+        self,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        *,
+        exclude: Rows | None = None,
+        allow: Candidates | None = None,
+    ) -> NDArray[np.int64]:
+        """Count, for each pair, the other unfiltered items that score at least as high as the pair's item, int64 [n].
+
+        Args:
+            users: int64 [n].
+            items: int64 [n].
+            exclude: rows [n] of items that do not count.
+            allow: rows [n] of the items that count; an item given twice counts once.
+        """
+        ranks = np.empty(users.size, dtype=np.int64)
+        for block in self._blocks(users.size):
+            scores, rows = self.scores(users[block]), np.arange(users[block].size)
+            counts = np.ones(scores.shape, dtype=bool) if allow is None else mask(allow, block, self.num_items)
+            if exclude is not None:
+                counts &= ~mask(exclude, block, self.num_items)
+            counts[rows, items[block]] = False
+            own = scores[rows, items[block]]
+            ranks[block] = np.count_nonzero((scores >= own[:, None]) & counts, axis=1)
+        return ranks
+
+    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: Rows | None = None) -> TopK:
+        """Find the best items of each user, int64 [B]: `ids` int64 [B, k], `scores` float32 [B, k], filled with -1."""
+        ids = np.full((users.size, k), -1, dtype=np.int64)
+        best = np.full((users.size, k), -np.inf, dtype=np.float32)
+        for block in self._blocks(users.size):
+            scores = self.scores(users[block])
+            if exclude is not None:
+                scores[mask(exclude, block, self.num_items)] = -np.inf
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            found = np.take_along_axis(scores, order, axis=1)
+            ids[block, : order.shape[1]] = np.where(found > -np.inf, order, -1)
+            best[block, : order.shape[1]] = found
+        return TopK(ids, best)
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        step = max(1, _BLOCK_CELLS // self.num_items)
+        return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def mask(rows: Candidates, block: slice, num_items: int) -> NDArray[np.bool_]:
+    """Give the rows of a block as booleans [B, I]."""
+    indptr, indices = rows
+    bounds = indptr[block.start : block.stop + 1]
+    mask = np.zeros((bounds.size - 1, num_items), dtype=bool)
+    mask[np.repeat(np.arange(bounds.size - 1), np.diff(bounds)), indices[bounds[0] : bounds[-1]]] = True
+    return mask
