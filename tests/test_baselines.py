@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from reference import Shape, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import BASELINES, EASE, Baseline, ItemKNN, Popularity
 from neuralcf.data import Dataset
+from reference import Shape, random_tensors
 
 
 def dataset(matrix):

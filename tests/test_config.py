@@ -6,8 +6,8 @@ import math
 import pytest
 
 from neuralcf import ArgumentError
-from neuralcf.config import TrainConfig
-from neuralcf.configure import PRESETS, configure, parse_setting
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.configure import PRESETS, configure, parse_setting
 
 
 @pytest.mark.parametrize(

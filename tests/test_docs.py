@@ -32,7 +32,7 @@ import pytest
 
 import neuralcf
 from neuralcf import cli
-from neuralcf.configure import read_toml
+from neuralcf.training.configure import read_toml
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / ".." / "shared" / "data"
@@ -245,8 +245,8 @@ def assert_rows(page: str, rows: list[str]) -> None:
 
 
 def test_training_page_has_every_field_and_preset() -> None:
-    from neuralcf.config import TrainConfig
-    from neuralcf.configure import PRESETS
+    from neuralcf.training.config import TrainConfig
+    from neuralcf.training.configure import PRESETS
 
     (record,) = ast.parse(inspect.getsource(TrainConfig)).body
     assert isinstance(record, ast.ClassDef)
@@ -274,10 +274,11 @@ def test_serving_page_has_every_method_and_argument() -> None:
 
 
 def test_public_names_are_mentioned() -> None:
-    from neuralcf import baselines, data, evaluation, losses, models, train
+    from neuralcf import baselines, data, evaluation, models, training
+    from neuralcf.training import losses
 
     pages = "\n".join(text_of(page) for page in PAGES if page.startswith("docs/"))
-    for module in (neuralcf, baselines, data, evaluation, losses, models, train):
+    for module in (neuralcf, baselines, data, evaluation, losses, models, training):
         for name in module.__all__:
             assert re.search(rf"\b{name}\b", pages), f"docs: {module.__name__}.{name}"
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from neuralcf import ArgumentError, Scorer
-from neuralcf.config import TrainConfig
-from neuralcf.losses import bce_with_logits, l2_penalty
-from neuralcf.models import GMF, MLP, NeuMF, build, fuse
+from neuralcf.models import GMF, MLP, NeuMF, fuse
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.losses import bce_with_logits, l2_penalty
+from neuralcf.training.trainers.ncf import build
 
 GMF_NAMES = ["gmf.user_embedding.weight", "gmf.item_embedding.weight"]
 MLP_NAMES = [

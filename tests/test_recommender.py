@@ -184,7 +184,7 @@ for absent in ("torch", "scipy", "pandas", "matplotlib", "tqdm", "safetensors"):
 import neuralcf
 recommender = neuralcf.Recommender.load(sys.argv[1])
 assert recommender.recommend(10, 1, logits=True).scores[0] == 5.0
-for name in ("NeuMF", "train"):
+for name in ("NeuMF", "training"):
     try:
         getattr(neuralcf, name)
     except ImportError as error:
@@ -201,7 +201,7 @@ def test_serving_needs_numpy_alone(tmp_path):
     assert printed.returncode == 0, printed.stderr
     assert printed.stdout.splitlines() == [
         "neuralcf.NeuMF needs torch: pip install 'neuralcf[train]'",
-        "neuralcf.train needs torch: pip install 'neuralcf[train]'",
+        "neuralcf.training needs torch: pip install 'neuralcf[train]'",
         "['neuralcf', 'numpy']",
     ]
 

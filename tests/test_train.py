@@ -9,13 +9,13 @@ import torch
 
 from neuralcf import ArgumentError, DivergedError, Scorer, export
 from neuralcf.baselines import Popularity
-from neuralcf.config import TrainConfig
 from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.evaluation.protocols import evaluate_full
 from neuralcf.models import NeuMF
-from neuralcf.train import TRAINERS, train
-from neuralcf.trainers.sampling import EpochSampler
-from neuralcf.trainers.validation import Validation
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.sampling import EpochSampler
+from neuralcf.training.train import TRAINERS, train
+from neuralcf.training.validation import Validation
 
 SMALL = TrainConfig(epochs=8, batch_size=256, patience=0)
 

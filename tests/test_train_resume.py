@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from neuralcf import ArgumentError
-from neuralcf.config import TrainConfig
 from neuralcf.data import leave_last_out, planted_taste
-from neuralcf.run_directory import RunDirectory
-from neuralcf.train import train
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.run_directory import RunDirectory
+from neuralcf.training.train import train
 
 CONFIG = TrainConfig(
     factors=4,
@@ -77,7 +77,7 @@ def assert_same(one, other):
 
 def test_killed_ten_times_at_random_it_ends_in_the_same_bits(tmp_path):
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["neuralcf.train", "pytest"])  # imported once; every child starts at once
+    server.set_forkserver_preload(["neuralcf.training.train", "pytest"])  # imported once; every child starts at once
     chance = random.Random(0)
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     for kill in range(10):

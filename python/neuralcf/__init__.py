@@ -1,7 +1,7 @@
 """Neural collaborative filtering: train in PyTorch, serve exactly and fast from Rust.
 
 `Scorer` answers in dense indices, `Recommender` in your own ids; these and `save` need numpy alone. `GMF`, `MLP`,
-`NeuMF` and the module `train` need torch and are imported on first use; `export` takes modules of torch.
+`NeuMF` and the package `training` need torch and are imported on first use; `export` takes modules of torch.
 """
 
 from importlib import import_module
@@ -23,7 +23,7 @@ from neuralcf.results import TopK, UserVectors
 from neuralcf.serving.recommender import Recommendations, Recommender
 
 if TYPE_CHECKING:
-    from neuralcf import train as train
+    from neuralcf import training as training
     from neuralcf.models import GMF as GMF
     from neuralcf.models import MLP as MLP
     from neuralcf.models import NeuMF as NeuMF
@@ -48,14 +48,14 @@ __all__ = [
     "__version__",
     "export",
     "save",
-    "train",
+    "training",
 ]
 
 _NEEDS_TORCH = {
     "GMF": "neuralcf.models",
     "MLP": "neuralcf.models",
     "NeuMF": "neuralcf.models",
-    "train": "neuralcf.train",
+    "training": "neuralcf.training",
 }
 
 
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
         if error.name not in ("torch", "tqdm"):
             raise
         raise ImportError(f"neuralcf.{name} needs {error.name}: pip install 'neuralcf[train]'") from error
-    return module if name == "train" else getattr(module, name)
+    return module if name == "training" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from neuralcf._core import Scorer
-from neuralcf.config import TrainConfig
 from neuralcf.data import PlantedTaste, hold_out, planted_taste
 from neuralcf.errors import InternalError
+from neuralcf.experiment import Metric, Run, run
 from neuralcf.files import write_atomically
 from neuralcf.format.save import check_target
 from neuralcf.models import NeuMF
-from neuralcf.pipeline import Metric, Run, run
 from neuralcf.report.charts import require_matplotlib
 from neuralcf.report.demo import Comparison, DemoReport, TasteList, Timing
 from neuralcf.serving.recommender import Recommender
+from neuralcf.training.config import TrainConfig
 
 __all__ = ["demo"]
 

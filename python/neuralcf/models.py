@@ -28,10 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuralcf.config import TrainConfig
 from neuralcf.errors import ArgumentError
 
-__all__ = ["GMF", "MLP", "Model", "NeuMF", "build", "fuse"]
+__all__ = ["GMF", "MLP", "Model", "NeuMF", "fuse"]
 
 EMBEDDING_STD: Final = 0.01
 
@@ -181,15 +180,6 @@ class NeuMF(nn.Module):
 
 
 Model: TypeAlias = GMF | MLP | NeuMF
-
-
-def build(config: TrainConfig, num_users: int, num_items: int) -> Model:
-    """Make the untrained model that `config` describes; torch's random generator decides its weights."""
-    if config.model == "gmf":
-        return GMF(num_users, num_items, config.factors)
-    if config.model == "mlp":
-        return MLP(num_users, num_items, config.layers, dropout=config.dropout)
-    return NeuMF(num_users, num_items, config.factors, config.layers, dropout=config.dropout)
 
 
 def fuse(gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor], alpha: float = 0.5) -> dict[str, Tensor]:

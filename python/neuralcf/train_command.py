@@ -8,7 +8,7 @@ from neuralcf.data import Split, given, hold_out
 from neuralcf.data.readers.interactions import ReadReport, read_interactions
 from neuralcf.data.readers.source import read_source
 from neuralcf.errors import ArgumentError
-from neuralcf.pipeline import Run
+from neuralcf.experiment import Run
 
 __all__ = ["print_outcome", "read_split"]
 

@@ -12,7 +12,7 @@ from neuralcf.errors import ArgumentError
 from neuralcf.format.save import check_target
 
 if TYPE_CHECKING:
-    from neuralcf.config import TrainConfig
+    from neuralcf.training.config import TrainConfig
 
 __all__ = ["add_parser"]
 
@@ -103,7 +103,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
         raise ArgumentError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
-    from neuralcf.pipeline import run
+    from neuralcf.experiment import run
     from neuralcf.train_command import print_outcome, read_split
 
     config = _config(options)
@@ -122,8 +122,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _config(options: argparse.Namespace) -> TrainConfig:
     """Put together what the run is told; a run that is resumed begins with what it was told before."""
-    from neuralcf.configure import configure
-    from neuralcf.run_directory import RunDirectory
+    from neuralcf.training.configure import configure
+    from neuralcf.training.run_directory import RunDirectory
 
     if options.resume and options.run_directory is None:
         raise ArgumentError("--resume: expected a run directory to resume from; pass --run")

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from neuralcf.config import TrainConfig
 from neuralcf.errors import ArgumentError
+from neuralcf.training.config import TrainConfig
 
 __all__ = ["PRESETS", "configure", "parse_setting", "read_toml"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from neuralcf.config import TrainConfig
 from neuralcf.data.dataset import Dataset
 from neuralcf.models import Model
-from neuralcf.run_directory import RunDirectory
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.run_directory import RunDirectory
 
 __all__ = ["EpochRecord", "TrainResult", "Trainer"]
 
@@ -53,7 +53,7 @@ class TrainResult:
 
 
 class Trainer(Protocol):
-    """A way to get a model from interactions: one file, entered in `neuralcf.train.TRAINERS`."""
+    """A way to get a model from interactions: one file, entered in `neuralcf.training.TRAINERS`."""
 
     def __call__(
         self, dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, progress: bool | None

@@ -16,14 +16,14 @@ __all__ = ["TrainConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The configuration of `neuralcf.train.train`.
+    """The configuration of `neuralcf.training.train`.
 
     Raises:
         ArgumentError: a value that cannot be used; the message names the field, what was expected and what came.
     """
 
     trainer: str = "ncf"
-    """Which trainer: "ncf" is the paper's, by gradient descent; `neuralcf.train.TRAINERS` lists them."""
+    """Which trainer: "ncf" is the paper's, by gradient descent; `neuralcf.training.TRAINERS` lists them."""
 
     model: Literal["gmf", "mlp", "neumf"] = "neumf"
     """Which model: the linear one, the multi-layer perceptron, or both joined."""

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from neuralcf._core import __version__
-from neuralcf.config import TrainConfig
 from neuralcf.errors import ArgumentError
 from neuralcf.files import write_atomically
+from neuralcf.training.config import TrainConfig
 
 __all__ = ["RunDirectory"]
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from neuralcf._core import Scorer
 from neuralcf.baselines import Popularity
-from neuralcf.config import TrainConfig
 from neuralcf.data import Split
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
-from neuralcf.train import TrainResult, train
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.train import train
+from neuralcf.training.trainer import TrainResult
 
 __all__ = ["CUTOFFS", "Metric", "Run", "measure", "run"]
 
@@ -83,7 +84,8 @@ def run(
 ) -> Run:
     """Train on the training part of a split, measure on what was held out.
 
-    `data` goes into the model's config.json; `directory` and `resume` are `run` and `resume` of `neuralcf.train.train`.
+    `data` goes into the model's config.json; `directory` and `resume` are `run` and `resume` of
+    `neuralcf.training.train`.
 
     Raises:
         ArgumentError: data that cannot be trained on; a run directory that cannot be used.

@@ -7,13 +7,14 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Final
 
-from neuralcf.config import TrainConfig
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
-from neuralcf.run_directory import RunDirectory
-from neuralcf.trainers import EpochRecord, Trainer, TrainResult, ncf
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.run_directory import RunDirectory
+from neuralcf.training.trainer import Trainer, TrainResult
+from neuralcf.training.trainers import ncf
 
-__all__ = ["TRAINERS", "EpochRecord", "TrainConfig", "TrainResult", "Trainer", "train"]
+__all__ = ["TRAINERS", "train"]
 
 TRAINERS: Final[Mapping[str, Trainer]] = MappingProxyType({"ncf": ncf.fit})
 """The trainers by the name that `TrainConfig.trainer` gives."""
@@ -36,7 +37,7 @@ def train(
     Args:
         dataset: what may be learned from; a test split is already out of it.
         config: how.
-        run: a directory for configuration, metrics and checkpoints (`neuralcf.run_directory`); None keeps none.
+        run: a directory for configuration, metrics and checkpoints (`RunDirectory`); None keeps none.
         resume: whether to go on with the run that stands there; one begins where none does.
         progress: whether to show a progress bar; None shows one on a terminal only.
 

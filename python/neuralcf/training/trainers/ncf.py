@@ -3,7 +3,7 @@
 Model       yhat(u, i) = sigmoid(f(u, i)), f the logit of GMF, MLP or NeuMF (`neuralcf.models`).
 Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: binary cross-entropy; y = 1 for the known
             interactions, y = 0 for drawn negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
-            (`neuralcf.losses`).
+            (`neuralcf.training.losses`).
 Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
             know, drawn anew in each epoch (section 3.1.1 of the paper; 4 negatives in its experiments).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
@@ -40,19 +40,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from neuralcf.config import TrainConfig
 from neuralcf.data.dataset import Dataset
-from neuralcf.device import resolve
 from neuralcf.errors import DivergedError, ModelFormatError
-from neuralcf.losses import bce_with_logits, l2_penalty
-from neuralcf.models import Model, build, fuse
-from neuralcf.run_directory import RunDirectory
+from neuralcf.models import GMF, MLP, Model, NeuMF, fuse
 from neuralcf.seeds import Stream, derive
-from neuralcf.trainers.base import EpochRecord, TrainResult
-from neuralcf.trainers.sampling import EpochSampler
-from neuralcf.trainers.validation import Validation
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.device import resolve
+from neuralcf.training.losses import bce_with_logits, l2_penalty
+from neuralcf.training.run_directory import RunDirectory
+from neuralcf.training.sampling import EpochSampler
+from neuralcf.training.trainer import EpochRecord, TrainResult
+from neuralcf.training.validation import Validation
 
-__all__ = ["fit"]
+__all__ = ["build", "fit"]
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -70,6 +70,15 @@ def fit(dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, prog
         model = build(config, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
     model.load_state_dict(state.finished[-1])
     return TrainResult(model.eval(), state.history, state.best_epoch)
+
+
+def build(config: TrainConfig, num_users: int, num_items: int) -> Model:
+    """Make the untrained model that `config` describes; torch's random generator decides its weights."""
+    if config.model == "gmf":
+        return GMF(num_users, num_items, config.factors)
+    if config.model == "mlp":
+        return MLP(num_users, num_items, config.layers, dropout=config.dropout)
+    return NeuMF(num_users, num_items, config.factors, config.layers, dropout=config.dropout)
 
 
 @dataclass(frozen=True)
