@@ -13,7 +13,7 @@ import pytest
 
 import neuralcf
 from neuralcf.cli import main
-from neuralcf.doctor import cgroup_quota
+from neuralcf.cli.doctor import cgroup_quota
 
 TRAIN = ["--epochs", "2", "--factors", "4", "--layers", "8,4", "--batch-size", "64"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 import neuralcf
-from neuralcf.demo import demo
+from neuralcf.demo.tour import demo
 from pages import stands_alone
 
 
@@ -15,13 +15,13 @@ def made(tmp_path_factory):
 
 def test_what_it_found(made):
     _, report = made
-    assert [(c.name, c.among) for c in report.comparisons] == [
+    assert [(c.name, c.among) for c in report.metrics] == [
         ("HR@10", "1 + 99"),
         ("NDCG@10", "1 + 99"),
         ("HR@10", "all items"),
         ("NDCG@10", "all items"),
     ]
-    assert all(c.model > 1.2 * c.popularity for c in report.comparisons)
+    assert all(c.value > 1.2 * c.popularity for c in report.metrics)
     assert 0 < report.largest_difference <= 1e-5
     assert [timing.num_items for timing in report.timings] == [200, 3000]
 

@@ -114,7 +114,7 @@ def test_candidates_protocol(split):
             assert got.per_user[f"{name}@5"].tolist() == pytest.approx(expected)
         assert 0 < got.hr < 1
         assert got.protocol == "1 + 20 candidates for each held-out item, given; ties count against"
-    assert evaluations[0].fingerprint == evaluations[1].fingerprint  # the same questions
+    assert evaluations[0].fingerprint == evaluations[1].fingerprint  # the same setup
 
 
 def test_candidates_are_neither_known_nor_held_out(split):
@@ -140,7 +140,7 @@ def test_a_model_that_scores_all_alike_gains_nothing():
     assert evaluate_candidates(scorer, split.users, split.items, *candidates_for(split, count=20)).hr == 0
 
 
-def test_the_fingerprint_tells_questions_apart():
+def test_the_fingerprint_tells_setup_apart():
     split = split_of(1)
     scorer, _ = coarse_scorer(60, 50)
     other_items = replace(split, items=np.roll(split.items, 1))

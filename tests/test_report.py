@@ -12,12 +12,12 @@ from conftest import files_of_at_most
 from neuralcf.baselines import ItemKNN
 from neuralcf.cli import main
 from neuralcf.data import hold_out, read_interactions
-from neuralcf.evaluation.held_out import Questions
+from neuralcf.evaluation.held_out import EvaluationSetup
 from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.significance import interval
+from neuralcf.report.build import report
 from neuralcf.report.calibration import area_under_curve, calibrate
 from neuralcf.report.training import History
-from neuralcf.report_command import report
 from pages import stands_alone
 
 USERS, ITEMS, SEED = 30, 40, 3
@@ -76,8 +76,8 @@ def model(dataset, tensors, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(model, ratings):
-    questions = Questions(data=str(ratings), reading={}, cutoffs=(3, 10), seed=5)
-    return report(str(model), questions, baselines=("popularity", "itemknn"), users=4)
+    setup = EvaluationSetup(data=str(ratings), reading={}, cutoffs=(3, 10), seed=5)
+    return report(str(model), setup, baselines=("popularity", "itemknn"), users=4)
 
 
 @pytest.fixture(scope="module")

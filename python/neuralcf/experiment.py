@@ -15,7 +15,7 @@ from neuralcf.training.config import TrainConfig
 from neuralcf.training.train import train
 from neuralcf.training.trainer import TrainResult
 
-__all__ = ["CUTOFFS", "Metric", "Run", "measure", "run"]
+__all__ = ["CUTOFFS", "Experiment", "Metric", "measure", "run_experiment"]
 
 CUTOFFS = (5, 10, 20)
 """k of what is measured and stored."""
@@ -36,7 +36,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Run:
+class Experiment:
     """A trained model with what it was trained on and how it did."""
 
     config: TrainConfig
@@ -73,7 +73,7 @@ class Run:
         )
 
 
-def run(
+def run_experiment(
     split: Split,
     config: TrainConfig,
     *,
@@ -81,7 +81,7 @@ def run(
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
-) -> Run:
+) -> Experiment:
     """Train on the training part of a split, measure on what was held out.
 
     `data` goes into the model's config.json; `directory` and `resume` are `run` and `resume` of
@@ -94,7 +94,7 @@ def run(
     result = train(split.train, config, run=directory, resume=resume, progress=progress)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
     metrics = measure(scorer, split, config.seed) if split.users.size else []
-    return Run(config, split, result, metrics, data)
+    return Experiment(config, split, result, metrics, data)
 
 
 def measure(scorer: Scorer, split: Split, seed: int, cutoffs: Sequence[int] = CUTOFFS) -> list[Metric]:

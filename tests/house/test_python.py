@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / "python" / "neuralcf"
 
-TRAINING = {"demo", "experiment", "models", "train_command", "training"}
+TRAINING = {"demo", "experiment", "models", "training"}
 """The modules of the package that may need torch."""
 
 

@@ -23,6 +23,6 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from neuralcf.demo import demo
+    from neuralcf.demo.tour import demo
 
     demo(options.out)

@@ -1,8 +1,11 @@
-"""`neuralcf evaluate`."""
+"""`neuralcf evaluate`: how a model ranks held-out interactions."""
+
+from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from neuralcf.cli.options import (
     MODEL,
@@ -10,12 +13,15 @@ from neuralcf.cli.options import (
     Commands,
     add_baselines,
     add_command,
+    add_evaluation,
     add_json,
     add_protocol,
-    add_questions,
-    questions,
+    evaluation_setup,
 )
 from neuralcf.files import write_atomically
+
+if TYPE_CHECKING:
+    from neuralcf.evaluation.result import Evaluation
 
 __all__ = ["add_parser"]
 
@@ -31,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
-    add_questions(parser)
+    add_evaluation(parser)
     add_protocol(parser)
     add_json(parser)
     add_baselines(parser, [])
@@ -40,12 +46,56 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from neuralcf.evaluation.held_out import evaluate_model, evaluation_json, evaluation_text
+    from neuralcf.evaluation.held_out import evaluate_model
 
-    evaluations = evaluate_model(options.model, questions(options), options.baselines)
-    facts = json.dumps(evaluation_json(evaluations))
-    print(facts if options.json else evaluation_text(evaluations))
+    evaluations = evaluate_model(options.model, evaluation_setup(options), options.baselines)
+    facts = json.dumps(_json(evaluations))
+    print(facts if options.json else _text(evaluations))
     if options.out is not None:
         write_atomically(options.out, facts.encode() + b"\n")
     if options.per_user is not None:
         evaluations[options.model].save(options.per_user)
+
+
+def _json(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+    """Give every number with its protocol; an interval that is undefined is null."""
+    from neuralcf.evaluation.significance import interval
+
+    results = {}
+    for name, evaluation in evaluations.items():
+        means: dict[str, Any] = {metric: interval(values).to_dict() for metric, values in evaluation.per_user.items()}
+        means |= {metric: {"mean": value} for metric, value in evaluation.overall.items()}
+        results[name] = {metric: {**value, "protocol": evaluation.protocol} for metric, value in means.items()}
+    one = next(iter(evaluations.values()))
+    return {
+        "users": len(one.users),
+        "held_out": one.held_out,
+        "fingerprint": one.fingerprint,
+        "interval": "95%, normal approximation over users",
+        "results": results,
+    }
+
+
+def _text(evaluations: dict[str, Evaluation]) -> str:
+    """Make a table: a metric a line, a ranker a column, mean +- half the 95% interval, the protocol at the end."""
+    from neuralcf.evaluation.significance import interval
+
+    one = next(iter(evaluations.values()))
+    names = [Path(name).name or name for name in evaluations]
+    width = max(16, *(len(name) + 2 for name in names))
+    lines = [
+        f"{one.held_out:,} held-out items of {len(one.users):,} users; +- is the 95% interval of the mean over users",
+        f"{'':12}" + "".join(f"{name:>{width}}" for name in names) + "   ranked among",
+    ]
+    for metric in one.means:
+        cells = []
+        for evaluation in evaluations.values():
+            text = f"{evaluation.means[metric]:.4f}"
+            if metric in evaluation.per_user:
+                bounds = interval(evaluation.per_user[metric])
+                text += f" +-{bounds.high - bounds.mean:.4f}"
+            else:
+                text += " " * 8
+            cells.append(f"{text:>{width}}")
+        lines.append(f"{metric:12}{''.join(cells)}   {one.protocol}")
+    return "\n".join(lines)

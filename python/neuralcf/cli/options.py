@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from neuralcf.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from neuralcf.evaluation.held_out import Questions
+    from neuralcf.evaluation.held_out import EvaluationSetup
 
 __all__ = [
     "DATA",
@@ -19,13 +19,13 @@ __all__ = [
     "add_baselines",
     "add_command",
     "add_data",
+    "add_evaluation",
     "add_items",
     "add_json",
     "add_protocol",
-    "add_questions",
+    "evaluation_setup",
     "items",
     "positive",
-    "questions",
     "reading",
     "sizes",
 ]
@@ -79,8 +79,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_questions(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be evaluated on; `questions` takes it, with the protocol that is chosen beside it."""
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be evaluated on; `evaluation_setup` takes it, with the protocol that is chosen beside it."""
     add_data(parser)
     asked = parser.add_argument_group("evaluation")
     asked.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
@@ -155,11 +155,11 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def questions(options: argparse.Namespace) -> Questions:
+def evaluation_setup(options: argparse.Namespace) -> EvaluationSetup:
     """Give what is to be evaluated on, and how."""
-    from neuralcf.evaluation.held_out import Questions
+    from neuralcf.evaluation.held_out import EvaluationSetup
 
-    return Questions(
+    return EvaluationSetup(
         data=options.data,
         reading=reading(options),
         held_out=options.held_out,

@@ -1,4 +1,4 @@
-"""`neuralcf report`."""
+"""`neuralcf report`: an HTML report of a model."""
 
 import argparse
 from pathlib import Path
@@ -9,11 +9,13 @@ from neuralcf.cli.options import (
     Commands,
     add_baselines,
     add_command,
+    add_evaluation,
     add_items,
-    add_questions,
+    evaluation_setup,
     items,
-    questions,
 )
+from neuralcf.errors import ArgumentError
+from neuralcf.files import write_atomically
 
 __all__ = ["add_parser"]
 
@@ -34,19 +36,27 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--users", type=int, default=6, metavar="N", help="lists of N users, drawn (default 6)")
     parser.add_argument("--user", nargs="+", metavar="ID", help="lists of these users instead")
     add_items(parser)
-    add_questions(parser)
+    add_evaluation(parser)
     parser.set_defaults(protocol="full")  # and 1+99 besides
 
 
 def _run(options: argparse.Namespace) -> None:
-    from neuralcf.report_command import write_report
+    from neuralcf.report.build import report
+    from neuralcf.report.charts import require_matplotlib
 
-    written = write_report(
-        options.out,
+    require_matplotlib()
+    out = options.out
+    if out.is_dir():
+        raise ArgumentError(f"--out: expected a file to write, got the directory {out}")
+    if not out.parent.is_dir():
+        raise ArgumentError(f"--out: expected a file in a directory that is there, got {out}")
+    page = report(
         options.model,
-        questions(options),
+        evaluation_setup(options),
         baselines=options.baselines,
         users=options.users if options.user is None else options.user,
         items=items(options),
     )
-    print(written)
+    html = page.html().encode()
+    write_atomically(out, html)
+    print(f"report written to {out}, {len(html) / 1e6:.1f} MB")

@@ -1,4 +1,4 @@
-"""`neuralcf train`."""
+"""`neuralcf train`: from a file of interactions to a model directory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from neuralcf.errors import ArgumentError
 from neuralcf.format.save import check_target
 
 if TYPE_CHECKING:
+    from neuralcf.data.dataset import Dataset
+    from neuralcf.data.readers.interactions import ReadReport
+    from neuralcf.experiment import Experiment
     from neuralcf.training.config import TrainConfig
 
 __all__ = ["add_parser"]
@@ -103,18 +106,19 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
         raise ArgumentError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
-    from neuralcf.experiment import run
-    from neuralcf.train_command import print_outcome, read_split
+    from neuralcf.data.readers.source import read_split
+    from neuralcf.experiment import run_experiment
 
     config = _config(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     check_target(options.out)
 
-    split, data = read_split(
+    split, data, reports = read_split(
         options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
-    trained = run(split, config, data=data, directory=options.run_directory, resume=options.resume)
-    print_outcome(trained)
+    _print_data(split.train, reports)
+    trained = run_experiment(split, config, data=data, directory=options.run_directory, resume=options.resume)
+    _print_outcome(trained)
     trained.write(options.out)
     example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
     print(f"model written to {options.out}; next: {example}")
@@ -131,3 +135,32 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed", "device")
     given = {name: getattr(options, name) for name in (*names, "validation") if getattr(options, name) is not None}
     return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)
+
+
+def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
+    for report in reports:
+        separated = f", separated by {report.delimiter!r}" if report.delimiter else ""
+        print(f"{report.source}: {report.rows:,} rows, columns {', '.join(report.columns)}{separated}")
+        bad = f", {report.bad:,} bad, such as {report.problems[0]}" if report.bad else ""
+        print(f"  left out: {report.below_threshold:,} below the least rating, {report.duplicates:,} repeated{bad}")
+    print(f"{len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items to train on")
+
+
+def _print_outcome(trained: Experiment, k: int = 10) -> None:
+    """Print which epoch was kept, how long it took, and how the held-out items rank at cut-off `k`."""
+    config, history = trained.config, trained.result.history
+    why = "best on validation interactions" if config.validation else "the last, without validation"
+    if config.refit:
+        why += ", and trained once more on these too"
+    seconds = sum(record.seconds for record in history)
+    print(f"{config.model}: epoch {trained.result.best_epoch} kept, {why}; {len(history)} epochs in {seconds:.1f} s")
+    if not trained.metrics:
+        print("  nothing was held out to measure it by")
+        return
+    print(f"  {trained.split.guarantee.partition(';')[0]}")
+    print(
+        f"  {'':12} {config.model:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among"
+    )
+    for metric in trained.metrics:
+        if metric.name in (f"HR@{k}", f"NDCG@{k}"):
+            print(f"  {metric.name:12} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from neuralcf.data.csr import Rows, rows_from_pairs
 from neuralcf.errors import ArgumentError
 
-__all__ = ["Dataset", "ExternalIds"]
+__all__ = ["Dataset", "ExternalIds", "parse_id"]
 
 ExternalIds: TypeAlias = NDArray[np.int64] | list[str]
 """The ids of all users or all items, unique; the position of an id is its dense index."""
@@ -124,6 +125,19 @@ class Dataset:
         if self.timestamps is not None:
             _update(digest, self.timestamps.dtype.name.encode(), self.timestamps)
         return digest.hexdigest()
+
+
+def parse_id(text: str, kind: str) -> int | str:
+    """Read a user's id, as it was typed, as the model's type, `str` or `int64`, has it.
+
+    Raises:
+        ArgumentError: no integer, where the model's ids are.
+    """
+    if kind == "str":
+        return text
+    if not re.fullmatch("-?[0-9]+", text):
+        raise ArgumentError(f"--user: this model's ids are integers, got {text!r}")
+    return int(text)
 
 
 def _update(digest: Any, kind: bytes, array: NDArray[Any]) -> None:

@@ -1,10 +1,10 @@
-"""What `neuralcf evaluate` and `neuralcf compare` do: make the split again, rank, print tables or JSON."""
+"""Models on held-out interactions: the split that a model was trained on, made again, and rankers evaluated on it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,18 @@ from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
-from neuralcf.evaluation.significance import Difference, interval
 from neuralcf.format.config import read_config
 
 __all__ = [
-    "Questions",
-    "comparison_json",
-    "comparison_text",
+    "EvaluationSetup",
     "evaluate_model",
     "evaluate_or_load",
-    "evaluation_json",
-    "evaluation_text",
     "open_with_split",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Questions:
+class EvaluationSetup:
     """What is to be evaluated on, and how."""
 
     data: str
@@ -51,7 +46,7 @@ class Questions:
     seed: int = 0
     """Decides the drawn candidates."""
 
-    def ask(self, ranker: Ranker, split: Split) -> Evaluation:
+    def evaluate(self, ranker: Ranker, split: Split) -> Evaluation:
         """Evaluate a ranker on a split."""
         if self.protocol == "full":
             evaluation = evaluate_full(ranker, split, self.cutoffs, lists=True)
@@ -63,25 +58,25 @@ class Questions:
         return replace(evaluation, users=ids[users] if isinstance(ids, np.ndarray) else [ids[user] for user in users])
 
 
-def evaluate_model(path: str, questions: Questions, baselines: Sequence[str] = ()) -> dict[str, Evaluation]:
+def evaluate_model(path: str, setup: EvaluationSetup, baselines: Sequence[str] = ()) -> dict[str, Evaluation]:
     """Evaluate a model, under its path, and baselines fitted on the same training part, under their names.
 
     Raises:
         ArgumentError: data that are not those of the model, or nothing to rank.
         ModelFormatError, OSError: files that cannot be read.
     """
-    scorer, split = open_with_split(path, questions)
-    evaluations = {path: questions.ask(scorer, split)}
-    return evaluations | {name: questions.ask(BASELINES[name](split.train), split) for name in baselines}
+    scorer, split = open_with_split(path, setup)
+    evaluations = {path: setup.evaluate(scorer, split)}
+    return evaluations | {name: setup.evaluate(BASELINES[name](split.train), split) for name in baselines}
 
 
-def open_with_split(path: str, questions: Questions) -> tuple[Scorer, Split]:
+def open_with_split(path: str, setup: EvaluationSetup) -> tuple[Scorer, Split]:
     """Open a model and split the data, in its dense indices and with all its ids; errors as for `evaluate_model`."""
     scorer, user_ids, item_ids = open_model(path)
-    return scorer, _in_model_indices(_split(path, questions), scorer, user_ids, item_ids)
+    return scorer, _in_model_indices(_split(path, setup), scorer, user_ids, item_ids)
 
 
-def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tuple[Evaluation, Evaluation]:
+def evaluate_or_load(paths: tuple[str, str], setup: EvaluationSetup | None) -> tuple[Evaluation, Evaluation]:
     """Get two evaluations to compare: per-user values from .npz files, or models and baselines to evaluate.
 
     Raises:
@@ -90,26 +85,26 @@ def evaluate_or_load(paths: tuple[str, str], questions: Questions | None) -> tup
     models = [path for path in paths if path not in BASELINES and not path.endswith(".npz")]
     names = [path for path in paths if path in BASELINES]
     evaluations = {path: Evaluation.load(path) for path in paths if path.endswith(".npz")}
-    if (models or names) and questions is None:
+    if (models or names) and setup is None:
         raise ArgumentError(f"{(models + names)[0]}: expected DATA to evaluate it on, or per-user values in .npz files")
     if names and not models:
         raise ArgumentError(f"{names[0]}: expected a model beside a baseline, whose split it takes")
     for path in models:
-        assert questions is not None
-        evaluations |= evaluate_model(path, questions, names)
+        assert setup is not None
+        evaluations |= evaluate_model(path, setup, names)
     return evaluations[paths[0]], evaluations[paths[1]]
 
 
-def _split(path: str, questions: Questions) -> Split:
+def _split(path: str, setup: EvaluationSetup) -> Split:
     """Read the data and split them as the model was trained, or as the files are."""
-    from neuralcf.data.readers.interactions import read_interactions
+    from neuralcf.data.readers.interactions import read_interactions  # needs pyarrow; .npz files do not
     from neuralcf.data.readers.source import read_source
 
-    dataset, _ = read_source(questions.data, **questions.reading)
+    dataset, _ = read_source(setup.data, **setup.reading)
     if isinstance(dataset, GivenSplit):
         return dataset
-    if questions.held_out is not None:
-        return given(dataset, read_interactions(questions.held_out, **questions.reading)[0])
+    if setup.held_out is not None:
+        return given(dataset, read_interactions(setup.held_out, **setup.reading)[0])
     config = read_config(path)
     data, seed = config.get("data", {}), config.get("training", {}).get("seed")
     fingerprint, rule = data.get("fingerprint"), data.get("split", "auto")
@@ -127,7 +122,7 @@ def _split(path: str, questions: Questions) -> Split:
         raise ArgumentError(f"{path}: what is held out was given in a file when it was trained; pass it as --held-out")
     if dataset.fingerprint() != fingerprint:
         raise ArgumentError(
-            f"{questions.data}: expected the interactions that {path} was trained on, read with the same options, "
+            f"{setup.data}: expected the interactions that {path} was trained on, read with the same options, "
             f"got others ({len(dataset):,}); pass what is held out as --held-out"
         )
     return hold_out(dataset, seed, rule)
@@ -177,79 +172,3 @@ def _places(
         return stored.find(ours), stored.take(np.arange(count))
     indices = np.asarray(ours)
     return np.where((indices >= 0) & (indices < count), indices, -1), np.arange(count)
-
-
-def evaluation_json(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-    """Give every number with its protocol; an interval that is undefined is null."""
-    results = {}
-    for name, evaluation in evaluations.items():
-        means: dict[str, Any] = {
-            metric: {key: _finite(value) for key, value in asdict(interval(values)).items()}
-            for metric, values in evaluation.per_user.items()
-        }
-        means |= {metric: {"mean": value} for metric, value in evaluation.overall.items()}
-        results[name] = {metric: {**value, "protocol": evaluation.protocol} for metric, value in means.items()}
-    one = next(iter(evaluations.values()))
-    return {
-        "users": len(one.users),
-        "held_out": one.held_out,
-        "fingerprint": one.fingerprint,
-        "interval": "95%, normal approximation over users",
-        "results": results,
-    }
-
-
-def evaluation_text(evaluations: dict[str, Evaluation]) -> str:
-    """Make a table: a metric a line, a ranker a column, mean +- half the 95% interval, the protocol at the end."""
-    one = next(iter(evaluations.values()))
-    names = [Path(name).name or name for name in evaluations]
-    width = max(16, *(len(name) + 2 for name in names))
-    lines = [
-        f"{one.held_out:,} held-out items of {len(one.users):,} users; +- is the 95% interval of the mean over users",
-        f"{'':12}" + "".join(f"{name:>{width}}" for name in names) + "   ranked among",
-    ]
-    for metric in one.means:
-        cells = []
-        for evaluation in evaluations.values():
-            text = f"{evaluation.means[metric]:.4f}"
-            if metric in evaluation.per_user:
-                bounds = interval(evaluation.per_user[metric])
-                text += f" +-{bounds.high - bounds.mean:.4f}"
-            else:
-                text += " " * 8
-            cells.append(f"{text:>{width}}")
-        lines.append(f"{metric:12}{''.join(cells)}   {one.protocol}")
-    return "\n".join(lines)
-
-
-def comparison_text(differences: Sequence[Difference], a: Evaluation) -> str:
-    """Make a table of A, B and their difference with its interval and p."""
-    lines = [
-        f"{a.held_out:,} held-out items of the same {len(a.users):,} users",
-        f"{'':12}{'A':>9}{'B':>9}{'A - B':>10}{'95% interval':>22}{'p':>9}   ranked among",
-    ]
-    for each in differences:
-        text = f"{each.metric:12}{each.a:9.4f}{each.b:9.4f}{each.a - each.b:+10.4f}"
-        if each.difference is None or each.p is None:
-            text += " " * 31
-        else:
-            bounds = f"{each.difference.low:+.4f} to {each.difference.high:+.4f}"
-            text += f"{bounds:>22}{each.p:9.4f}"
-        lines.append(f"{text}   {a.protocol}")
-    return "\n".join([*lines, "p: two-sided sign-flip permutation test on per-user differences, 10,000 flips"])
-
-
-def comparison_json(differences: Sequence[Difference], a: Evaluation) -> dict[str, Any]:
-    """Give every difference with its protocol; an interval that is undefined is null."""
-    rows = []
-    for each in differences:
-        row = asdict(each)
-        if each.difference is not None:
-            row["difference"] = {key: _finite(value) for key, value in row["difference"].items()}
-        rows.append({**row, "protocol": a.protocol})
-    test = "sign-flip permutation, two-sided, 10,000 flips"
-    return {"users": len(a.users), "held_out": a.held_out, "fingerprint": a.fingerprint, "test": test, "metrics": rows}
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

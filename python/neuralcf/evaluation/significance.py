@@ -13,7 +13,8 @@ p           two-sided sign-flip permutation test: were A and B alike, each user'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,10 @@ class Interval:
     mean: float
     low: float
     high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Give the three as JSON can hold them: null what is undefined."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

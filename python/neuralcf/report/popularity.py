@@ -22,11 +22,11 @@ from neuralcf.report.comparison import with_half
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Popularity", "popularity_groups", "shares"]
+__all__ = ["PopularityShares", "popularity_groups", "shares"]
 
 
 @dataclass(frozen=True, eq=False)
-class Popularity:
+class PopularityShares:
     """Shares of the groups of items, float64 [G] each, and how far the lists of all rankers reach."""
 
     recommended: NDArray[np.float64]

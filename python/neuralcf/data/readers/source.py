@@ -9,10 +9,10 @@ from typing import Any
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.readers.interactions import ReadReport, read_interactions
 from neuralcf.data.readers.ncf_files import find_ncf, read_ncf_parts
-from neuralcf.data.split import GivenSplit
+from neuralcf.data.split import GivenSplit, Split, given, hold_out
 from neuralcf.errors import ArgumentError
 
-__all__ = ["read_source"]
+__all__ = ["read_source", "read_split"]
 
 
 def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Dataset | GivenSplit, list[ReadReport]]:
@@ -35,8 +35,45 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
         raise FileNotFoundError(
             f"{data}: expected a file, or {data}.train.rating and the two beside it, got neither"
         ) from None
-    given = {name for name, value in reading.items() if value is not None and name != "on_bad_rows"}
-    if given:
-        raise ArgumentError(f"{data}: expected no options for the NCF paper's files, got {sorted(given)}")
+    set_options = {name for name, value in reading.items() if value is not None and name != "on_bad_rows"}
+    if set_options:
+        raise ArgumentError(f"{data}: expected no options for the NCF paper's files, got {sorted(set_options)}")
     split, *reports = read_ncf_parts(data)
     return split, reports
+
+
+def read_split(
+    data: str | PathLike[str] | Any,
+    reading: dict[str, Any],
+    *,
+    held_out: str | PathLike[str] | None,
+    how: str | None,
+    seed: int,
+) -> tuple[Split, dict[str, str], list[ReadReport]]:
+    """Read interactions and split them.
+
+    Args:
+        data: what `read_source` takes.
+        reading: further arguments of `read_interactions`.
+        held_out: a file of held-out interactions.
+        how: a rule of `hold_out`.
+        seed: decides a random split.
+
+    Returns:
+        The split; what config.json is to tell of the data, to make the split again from; a report on each file.
+
+    Raises:
+        ArgumentError: data that cannot be read or split; more than one way to split them.
+        OSError: a file cannot be read.
+    """
+    source, reports = read_source(data, **reading)
+    if isinstance(source, GivenSplit):
+        if held_out is not None or how is not None:
+            raise ArgumentError(f"{data}: expected neither --split nor --held-out: these files are a split already")
+        return source, {"fingerprint": source.train.fingerprint(), "split": "given"}, reports
+    if held_out is not None:
+        test, report = read_interactions(held_out, **reading)
+        split = given(source, test)
+        return split, {"fingerprint": split.train.fingerprint(), "split": "given"}, [*reports, report]
+    rule = how or "auto"
+    return hold_out(source, seed, rule), {"fingerprint": source.fingerprint(), "split": rule}, reports

@@ -5,25 +5,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from neuralcf.experiment import Metric
 from neuralcf.report import page
 from neuralcf.report.charts import ACCENT, INK, MUTED, legend, panels, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "DemoReport", "TasteList", "Timing"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A metric of the model beside that of popularity."""
-
-    name: str
-    among: str
-    """What held-out items are ranked among, in two words."""
-    protocol: str
-    model: float
-    popularity: float
+__all__ = ["DemoReport", "TasteList", "Timing"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ class DemoReport:
     """Training loss and validation HR@10 (None without validation) of each epoch."""
     best_epoch: int
     """Which epoch's weights were kept, from 1."""
-    comparisons: Sequence[Comparison]
+    metrics: Sequence[Metric]
     timings: Sequence[Timing]
     lists: Sequence[TasteList]
     largest_difference: float
@@ -68,9 +57,9 @@ class DemoReport:
 
     def html(self) -> str:
         """Render the page."""
-        best, slow = self.comparisons[0], self.timings[-1]
+        best, slow = self.metrics[0], self.timings[-1]
         tiles = [
-            (f"{best.model:.2f}", f"{best.name} among {best.among}, popularity {best.popularity:.2f}"),
+            (f"{best.value:.2f}", f"{best.name} among {best.among}, popularity {best.popularity:.2f}"),
             (f"{slow.scorer_ms:.2f} ms", f"a top ten of {slow.num_items:,} items, torch {slow.torch_ms:.1f} ms"),
             (f"{slow.torch_ms / slow.scorer_ms:.0f}x", "faster than torch in the same process"),
             (f"{self.largest_difference:.0e}", f"largest difference from torch, {self.pairs_compared:,} pairs"),
@@ -112,9 +101,8 @@ class DemoReport:
 
     def _protocols(self) -> str:
         head = ("metric", "NeuMF", "popularity", "protocol")
-        return page.table(
-            head, [(c.name, f"{c.model:.4f}", f"{c.popularity:.4f}", c.protocol) for c in self.comparisons]
-        )
+        rows = [(each.name, f"{each.value:.4f}", f"{each.popularity:.4f}", each.protocol) for each in self.metrics]
+        return page.table(head, rows)
 
     def _training_chart(self, figure: "Figure") -> None:
         from matplotlib.ticker import MaxNLocator
@@ -138,15 +126,15 @@ class DemoReport:
     def _comparison_chart(self, figure: "Figure") -> None:
         (axes,) = panels(figure)
         for offset, colour, label, values in (
-            (-0.19, ACCENT, "NeuMF", [c.model for c in self.comparisons]),
-            (0.19, MUTED, "popularity", [c.popularity for c in self.comparisons]),
+            (-0.19, ACCENT, "NeuMF", [metric.value for metric in self.metrics]),
+            (0.19, MUTED, "popularity", [metric.popularity for metric in self.metrics]),
         ):
-            at = [n + offset for n in range(len(self.comparisons))]
+            at = [n + offset for n in range(len(self.metrics))]
             bars = axes.bar(at, values, width=0.34, color=colour, label=label)
             axes.bar_label(bars, fmt="%.2f", color=INK, padding=2)
-        labels = [f"{c.name}\n{c.among}" for c in self.comparisons]
+        labels = [f"{metric.name}\n{metric.among}" for metric in self.metrics]
         axes.set_xticks(range(len(labels)), labels)
-        axes.set_ylim(0, 1.15 * max(max(c.model, c.popularity) for c in self.comparisons))
+        axes.set_ylim(0, 1.15 * max(max(metric.value, metric.popularity) for metric in self.metrics))
         axes.grid(visible=False, axis="x")
         legend(axes)
 

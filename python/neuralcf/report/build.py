@@ -1,4 +1,4 @@
-"""What `neuralcf report` does: make the split again, measure, and write the page."""
+"""The report of a model, put together: the split made again, all that is measured, lists and titles."""
 
 from __future__ import annotations
 
@@ -15,23 +15,21 @@ from neuralcf._core import Scorer, __version__
 from neuralcf.baselines import BASELINES
 from neuralcf.data import Split
 from neuralcf.data.csr import Rows, take_rows
+from neuralcf.data.dataset import parse_id
 from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError, UnknownUserError
-from neuralcf.evaluation.held_out import Questions, open_with_split
+from neuralcf.evaluation.held_out import EvaluationSetup, open_with_split
 from neuralcf.evaluation.protocols import Ranker, candidates_for
 from neuralcf.evaluation.result import Evaluation
-from neuralcf.files import write_atomically
 from neuralcf.format.config import read_config
-from neuralcf.recommend_command import parse_id
 from neuralcf.report.calibration import Scores
-from neuralcf.report.charts import require_matplotlib
 from neuralcf.report.comparison import Comparison
 from neuralcf.report.lists import Lists, UserList
-from neuralcf.report.popularity import Popularity, popularity_groups, shares
-from neuralcf.report.run import RunReport
+from neuralcf.report.model_report import ModelReport
+from neuralcf.report.popularity import PopularityShares, popularity_groups, shares
 from neuralcf.report.training import History
 
-__all__ = ["report", "write_report"]
+__all__ = ["report"]
 
 _KINDS: Final = {"gmf": "GMF", "mlp": "MLP", "neumf": "NeuMF"}
 _USUAL_NEGATIVES: Final = 4
@@ -39,35 +37,19 @@ _SHOWN: Final = 12
 """Items of a history that are shown."""
 
 
-def write_report(out: Path, path: str, questions: Questions, **options: Any) -> str:
-    """Write the report to `out`, and say so; arguments and errors as for `report`.
-
-    Raises:
-        OSError: besides, `out` cannot be written; what stood there before still does.
-    """
-    require_matplotlib()
-    if out.is_dir():
-        raise ArgumentError(f"--out: expected a file to write, got the directory {out}")
-    if not out.parent.is_dir():
-        raise ArgumentError(f"--out: expected a file in a directory that is there, got {out}")
-    html = report(path, questions, **options).html().encode()
-    write_atomically(out, html)
-    return f"report written to {out}, {len(html) / 1e6:.1f} MB"
-
-
 def report(
     path: str,
-    questions: Questions,
+    setup: EvaluationSetup,
     *,
     baselines: Sequence[str] = ("popularity",),
     users: int | Sequence[str] = 6,
     items: dict[str, Any] | None = None,
-) -> RunReport:
-    """Measure a model by both protocols, and what it recommends; `questions.protocol` does not count.
+) -> ModelReport:
+    """Measure a model by both protocols, and what it recommends; `setup.protocol` does not count.
 
     Args:
         path: the model.
-        questions: on what, at which cut-offs, and the seed of all that is drawn.
+        setup: on what, at which cut-offs, and the seed of all that is drawn.
         baselines: names of `BASELINES`.
         users: whose lists to show: so many, drawn among those with held-out items, or ids as they were typed.
         items: the arguments of `read_titles` but for the ids, or None.
@@ -77,10 +59,10 @@ def report(
         UnknownUserError: a user that the model does not have.
         ModelFormatError, OSError: files that cannot be read.
     """
-    scorer, split = open_with_split(path, questions)
+    scorer, split = open_with_split(path, setup)
     if split.users.size == 0:
-        raise ArgumentError(f"{questions.data}: expected held-out interactions that {path} knows, got none")
-    shown = _chosen(users, split, questions.seed)
+        raise ArgumentError(f"{setup.data}: expected held-out interactions that {path} knows, got none")
+    shown = _chosen(users, split, setup.seed)
     titles = None if items is None else read_titles(item_ids=split.train.item_ids, **items)
     config = read_config(path)
 
@@ -91,23 +73,23 @@ def report(
     evaluations: dict[str, dict[str, Evaluation]] = {}
     for protocol in ("full", "1+99"):
         _say(f"ranking held-out items, {protocol}")
-        asked = replace(questions, protocol=protocol)
-        measured = {name: asked.ask(ranker, split) for name, ranker in rankers.items()}
+        chosen = replace(setup, protocol=protocol)
+        measured = {name: chosen.evaluate(ranker, split) for name, ranker in rankers.items()}
         evaluations[_among(protocol, measured)] = measured
 
-    k = 10 if 10 in questions.cutoffs else max(questions.cutoffs)
+    k = 10 if 10 in setup.cutoffs else max(setup.cutoffs)
     known = split.train.known()
-    return RunReport(
+    return ModelReport(
         name=Path(path).resolve().name,
         sizes=(scorer.num_users, scorer.num_items),
         version=__version__,
-        data=Path(questions.data).name,
+        data=Path(setup.data).name,
         guarantee=split.guarantee,
-        seed=questions.seed,
+        seed=setup.seed,
         history=History.of(config),
         comparison=Comparison(evaluations, k),
         popularity=_popularity(scorer, split, known, evaluations["all items"], k),
-        scores=_scores(scorer, split, config, questions.seed),
+        scores=_scores(scorer, split, config, setup.seed),
         lists=Lists(
             users=_lists(scorer, split, known, shown, k, titles or {}),
             drawn=isinstance(users, int),
@@ -148,13 +130,15 @@ def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.i
     return np.array([place[user] for user in wanted], dtype=np.int64)
 
 
-def _popularity(scorer: Scorer, split: Split, known: Rows, evaluations: dict[str, Evaluation], k: int) -> Popularity:
+def _popularity(
+    scorer: Scorer, split: Split, known: Rows, evaluations: dict[str, Evaluation], k: int
+) -> PopularityShares:
     """Compare what users with held-out items know with what they are recommended."""
     users = np.unique(split.users)
     theirs = take_rows(known, users)
     best = scorer.top_k(users, k, exclude=theirs).ids
     group_of = popularity_groups(np.bincount(known[1], minlength=scorer.num_items))
-    return Popularity(
+    return PopularityShares(
         recommended=shares(best[best >= 0], group_of),
         known=shares(theirs[1].astype(np.int64), group_of),
         held_out=shares(split.items, group_of),

@@ -10,13 +10,13 @@ import torch
 
 from neuralcf._core import Scorer
 from neuralcf.data import PlantedTaste, hold_out, planted_taste
+from neuralcf.demo.report import DemoReport, TasteList, Timing
 from neuralcf.errors import InternalError
-from neuralcf.experiment import Metric, Run, run
+from neuralcf.experiment import Experiment, Metric, run_experiment
 from neuralcf.files import write_atomically
 from neuralcf.format.save import check_target
 from neuralcf.models import NeuMF
 from neuralcf.report.charts import require_matplotlib
-from neuralcf.report.demo import Comparison, DemoReport, TasteList, Timing
 from neuralcf.serving.recommender import Recommender
 from neuralcf.training.config import TrainConfig
 
@@ -63,7 +63,7 @@ def demo(
     config = TrainConfig(epochs=epochs, batch_size=4096, learning_rate=0.008, seed=_SEED)
     started = time.perf_counter()
     split = hold_out(planted.dataset, _SEED)
-    trained = run(split, config, data={"fingerprint": planted.dataset.fingerprint(), "split": "auto"})
+    trained = run_experiment(split, config, data={"fingerprint": planted.dataset.fingerprint(), "split": "auto"})
     print(
         f"training   {epochs} epochs in {time.perf_counter() - started:.1f} s, epoch {trained.result.best_epoch} kept\n"
     )
@@ -96,7 +96,7 @@ def demo(
         data=data,
         epochs=[(record.loss, record.validation_hr) for record in trained.result.history],
         best_epoch=trained.result.best_epoch,
-        comparisons=[Comparison(m.name, m.among, m.protocol, m.value, m.popularity) for m in _shown(trained)],
+        metrics=_shown(trained),
         timings=timings,
         lists=lists,
         largest_difference=difference,
@@ -110,17 +110,17 @@ def demo(
     return report
 
 
-def _shown(trained: Run) -> list[Metric]:
+def _shown(trained: Experiment) -> list[Metric]:
     return [metric for metric in trained.metrics if metric.name in ("HR@10", "NDCG@10")]
 
 
-def _print_metrics(trained: Run) -> None:
+def _print_metrics(trained: Experiment) -> None:
     print(f"{'':10} {'NeuMF':>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
     for metric in _shown(trained):
         print(f"{metric.name:10} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
 
 
-def _compare(trained: Run, scorer: Scorer, pairs: int = 200_000) -> tuple[float, int]:
+def _compare(trained: Experiment, scorer: Scorer, pairs: int = 200_000) -> tuple[float, int]:
     """Measure the largest |difference| / max(1, |logit|) from torch's float64 logits over random pairs."""
     random = np.random.default_rng(_SEED)
     users = random.integers(0, scorer.num_users, pairs)
@@ -135,7 +135,7 @@ def _compare(trained: Run, scorer: Scorer, pairs: int = 200_000) -> tuple[float,
     return largest, pairs
 
 
-def _time_both(trained: Run, scorer: Scorer, large: int, seconds: float) -> list[Timing]:
+def _time_both(trained: Experiment, scorer: Scorer, large: int, seconds: float) -> list[Timing]:
     """Time the demo's model, and a random one of the paper's shape (8 factors) with a large catalogue."""
     torch.manual_seed(_SEED)
     random_model = NeuMF(100, large, factors=8, layers=(64, 32, 16, 8)).eval()
@@ -191,7 +191,7 @@ def _least(seconds: float, *functions: Callable[[], object]) -> list[float]:
     return [min(of_one) for of_one in times]
 
 
-def _taste_list(planted: PlantedTaste, trained: Run, recommender: Recommender, user: int) -> TasteList:
+def _taste_list(planted: PlantedTaste, trained: Experiment, recommender: Recommender, user: int) -> TasteList:
     taste = planted.user_titles[user]
     train = trained.split.train
     mine = np.flatnonzero(train.users == user)

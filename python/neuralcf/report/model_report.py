@@ -11,14 +11,14 @@ from neuralcf.report import page
 from neuralcf.report.calibration import Scores
 from neuralcf.report.comparison import Comparison
 from neuralcf.report.lists import Lists
-from neuralcf.report.popularity import Popularity
+from neuralcf.report.popularity import PopularityShares
 from neuralcf.report.training import History, training_section
 
-__all__ = ["RunReport"]
+__all__ = ["ModelReport"]
 
 
 @dataclass(frozen=True)
-class RunReport:
+class ModelReport:
     """What is to be told of a model; `html()` is the page."""
 
     name: str
@@ -35,7 +35,7 @@ class RunReport:
     """What decided what was drawn."""
     history: History | None
     comparison: Comparison
-    popularity: Popularity
+    popularity: PopularityShares
     scores: Scores
     lists: Lists
     config: Mapping[str, Any]
