@@ -81,7 +81,7 @@ old_cpu() {
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
     NEURALCF_TEST_ISAS=portable \
         cargo test --quiet --lib --tests -- "${left_out[@]}"
-    "$python" -m pytest --quiet tests/test_old_cpu.py
+    "$python" -m pytest --quiet tests/python/core/test_old_cpu.py
 }
 
 case "${1-} $#" in

@@ -4,13 +4,13 @@ import copy
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import neuralcf
+from conftest import ROOT
 
 # A GMF model of width 1 whose answer is known by thought: score(u, i) = sign[u] * value[i].
 SIGNS = [1.0, -1.0, 1.0]
@@ -207,7 +207,7 @@ def test_serving_needs_numpy_alone(tmp_path):
 
 
 def test_the_example_runs(tmp_path):
-    example = Path(__file__).parent.parent / "examples" / "recommend.py"
+    example = ROOT / "examples" / "recommend.py"
     command = [sys.executable, example, saved(tmp_path / "model", STR_IDS), "ann"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split("  ")[1] for line in printed] == ["", "a", "c", "b"]

@@ -24,7 +24,6 @@ def run(program: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environment},
-        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         timeout=60,

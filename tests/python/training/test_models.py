@@ -1,11 +1,10 @@
 """The torch modules against the formulas, computed by NumPy in float64."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from conftest import DATA
 from neuralcf import ArgumentError, Scorer
 from neuralcf.models import GMF, MLP, NeuMF, fuse
 from neuralcf.training.config import TrainConfig
@@ -131,7 +130,7 @@ def test_a_fused_models_logits_are_the_weighted_ones_of_its_parts(alpha):
 
 
 def test_the_authors_weights_are_fused_as_the_authors_did():
-    folder = Path(__file__).parent.parent.parent / "shared" / "data" / "ncf-weights"
+    folder = DATA / "ncf-weights"
     if not folder.is_dir():
         pytest.skip(f"{folder.name} is absent")
     safetensors = pytest.importorskip("safetensors.torch")

@@ -1,10 +1,12 @@
 """What several tests share."""
 
+import os
 import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,21 @@ from neuralcf import Scorer
 from neuralcf._core import machine
 from reference import Shape, Tensors, random_tensors, ruler
 
+HELPERS = Path(__file__).resolve().parent
+"""The folder of this file, where the modules stand that tests share."""
+ROOT = HELPERS.parents[1]
+DATA = ROOT.parent / "shared" / "data"
+"""Data sets and weights that may not be copied into the project; tests are skipped where they are absent."""
+
 ISAS: tuple[str, ...] = tuple(machine()["supported"])
 
 
 def pytest_configure() -> None:
-    """Started in the background of a shell, the tests begin with Ctrl-C ignored, and their children inherit that."""
+    """Started in the background of a shell, the tests begin with Ctrl-C ignored, and their children inherit that.
+
+    Children that are programs of their own find the modules beside this one.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

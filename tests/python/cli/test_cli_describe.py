@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from ncf_files import write_ncf
 from neuralcf.cli import main
-from test_data_splits import write_ncf
 
 TEXT = "user,item,rating,timestamp\n1,a,5,10\n1,b,3,20\n1,a,4,30\n2,a,1,40\n2,,4,50\n3,a,x,60\n"
 

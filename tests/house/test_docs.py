@@ -34,7 +34,7 @@ import neuralcf
 from neuralcf import cli
 from neuralcf.training.configure import read_toml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / ".." / "shared" / "data"
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()

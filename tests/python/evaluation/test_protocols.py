@@ -1,11 +1,11 @@
 """Protocols against brute force: known items masked, ties against, duplicates dropped, one or several held out."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import DATA
 from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import Popularity
 from neuralcf.data import Dataset, leave_last_out, planted_taste
@@ -14,7 +14,6 @@ from neuralcf.evaluation.metrics import hit_ratio, ndcg, recall, reciprocal_rank
 from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 METRICS = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_rank}
 
 

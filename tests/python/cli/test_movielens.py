@@ -2,14 +2,13 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
 import neuralcf
+from conftest import DATA
 from neuralcf.cli import main
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 FILES = {"ml-100k": ("ml-100k/u.data", "\t", 0), "ml-latest-small": ("ml-latest-small/ratings.csv", ",", 1)}
 
 

@@ -4,16 +4,13 @@ Neither may be copied into the project, so these tests are skipped where they do
 """
 
 import gzip
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from conftest import ISAS
+from conftest import DATA, ISAS
 from neuralcf import Scorer
-
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"real data and weights are not in {DATA}")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import ISAS
+from conftest import ISAS, ROOT
 from neuralcf import Scorer
 
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = ROOT / "tests" / "vectors"
 NAMES = sorted(path.stem for path in VECTORS.glob("*.json"))
 
 

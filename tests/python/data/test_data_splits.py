@@ -1,8 +1,6 @@
 """Splits by time and given splits: what they guarantee; the NCF paper's files."""
 
-import gzip
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +8,10 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from conftest import DATA
+from ncf_files import write_ncf
 from neuralcf import ArgumentError
 from neuralcf.data import Dataset, given, read_ncf, split_by_time
-
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 9)), min_size=2, max_size=40)
 
@@ -104,22 +102,6 @@ def test_a_given_split_that_leaks_or_does_not_fit_is_refused():
 
 
 # ---- the NCF paper's files
-
-NCF = {
-    "train.rating": "0\t1\t5\t10\n0\t2\t3\t11\n1\t1\t4\t12\n",
-    "test.rating": "0\t3\t5\t20\n1\t2\t4\t21\n",
-    "test.negative": "(0,3)\t4\t3\t5\n(1,2)\t3\t4\n",
-}
-
-
-def write_ncf(folder, **changed):
-    for part, text in {**NCF, **{name.replace("_", "."): text for name, text in changed.items()}}.items():
-        path = folder / f"X.{part}"
-        if part == "test.negative":
-            Path(f"{path}.gz").write_bytes(gzip.compress(text.encode()))
-        else:
-            path.write_text(text)
-    return folder / "X"
 
 
 def test_three_files_are_a_split_with_candidates(tmp_path):

@@ -216,7 +216,7 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 import neuralcf
-from test_export import tensors
+from test_save import tensors
 print("ready", flush=True)
 for seed in range(10**9):
     neuralcf.save(tensors(seed=seed), sys.argv[1], kind="neumf", config={"seed": seed})
