@@ -52,14 +52,14 @@ lint: $(VENV)/built ## check format, types, docs and the stub
 bench: $(VENV)/built ## run the benchmarks but for the peers (benches/README.md tells how to read them)
 	cargo bench
 	$(BIN)/python -m pytest benches
-	$(BIN)/python benches/fork_memory.py
-	$(BIN)/python benches/scaling.py
-	$(BIN)/python benches/bench_read.py
+	$(BIN)/python -m benches.core.fork_memory
+	$(BIN)/python -m benches.core.scaling
+	$(BIN)/python -m benches.data.bench_read
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/built ## compare with torch, ONNX Runtime and OpenVINO; keep figures and a plot in build/peers
 	$(BIN)/pip install --quiet 'neuralcf[peers]'
-	$(BIN)/python benches/peers.py --record build/peers
+	$(BIN)/python -m benches.peers.run --record build/peers
 
 .PHONY: format
 format: $(VENV)/built ## format all code

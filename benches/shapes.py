@@ -9,7 +9,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The sizes of a NeuMF but for the numbers of users and items."""
 
     gmf: int
@@ -17,12 +17,12 @@ class Shape:
     layers: tuple[int, ...]
 
 
-A = Shape(gmf=8, mlp=32, layers=(32, 16, 8))
-B = Shape(gmf=64, mlp=128, layers=(128, 64))
+A = ModelShape(gmf=8, mlp=32, layers=(32, 16, 8))
+B = ModelShape(gmf=64, mlp=128, layers=(128, 64))
 SHAPES = {"A": A, "B": B}
 
 
-def random_tensors(shape: Shape, users: int, items: int, seed: int = 0) -> Tensors:
+def random_tensors(shape: ModelShape, users: int, items: int, seed: int = 0) -> Tensors:
     """Weights under the names of the model format, scaled so that activations keep their size from layer to layer."""
     rng = np.random.default_rng(seed)
 

@@ -1,6 +1,6 @@
 """What forked workers cost in memory: a model is loaded once, four workers fork and answer queries (Linux).
 
-    python benches/fork_memory.py --items 1000000 --workers 4
+    python -m benches.core.fork_memory --items 1000000 --workers 4
 
 Shape A. Memory is read from /proc/PID/smaps_rollup while all workers are alive, after each has answered: resident, what
 is private to the process, and the proportional share (PSS), whose sum over processes is what they take together. The
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benches.shapes import A, random_tensors
 from neuralcf import Scorer, save
-from shapes import A, random_tensors
 
 USERS = 1_000
 FIELDS = ("Rss", "Pss", "Private")

@@ -1,4 +1,4 @@
-"""A plot of a run of `peers.py`: a panel for each shape and kind of question, bars by engine, logarithmic time."""
+"""A plot of a run: a panel for each shape and kind of question, bars by engine, logarithmic time."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from peers_record import OURS, Cell, Record, counted, milliseconds
+from benches.peers.record import OURS, Cell, Record, counted, milliseconds
 
 COLOURS = {
     OURS: "#c2410c",

@@ -1,11 +1,11 @@
-"""`Scorer.score_batch`, the whole Python call: `pytest benches/bench_pairs.py`; for peers, `peers.py`."""
+"""`Scorer.score_batch`, the whole Python call: `pytest benches/core/bench_pairs.py`; for peers, `peers/run.py`."""
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benches.shapes import SHAPES, random_tensors
 from neuralcf import Scorer
-from shapes import SHAPES, random_tensors
 
 USERS, ITEMS = 20_000, 100_000
 Named = tuple[str, Scorer]

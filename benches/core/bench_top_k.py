@@ -1,11 +1,11 @@
-"""`Scorer.top_k` of the whole catalogue, the whole call: `pytest benches/bench_top_k.py`; for peers, `peers.py`."""
+"""`Scorer.top_k` of the whole catalogue: `pytest benches/core/bench_top_k.py`; for peers, `peers/run.py`."""
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benches.shapes import SHAPES, random_tensors
 from neuralcf import Scorer
-from shapes import SHAPES, random_tensors
 
 USERS = 1_000
 CASES = [("A", 3_706), ("A", 100_000), ("A", 1_000_000), ("B", 3_706), ("B", 100_000)]

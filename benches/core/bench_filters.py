@@ -1,4 +1,4 @@
-"""What filters cost in a call of `Scorer.top_k`, shape A, a million items: `pytest benches/bench_filters.py`."""
+"""What filters cost in a call of `Scorer.top_k`, shape A, a million items: `pytest benches/core/bench_filters.py`."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benches.shapes import A, random_tensors
 from neuralcf import Scorer
-from shapes import A, random_tensors
 
 USERS, ITEMS, USER = 1_000, 1_000_000, 7
 RNG = np.random.default_rng(3)

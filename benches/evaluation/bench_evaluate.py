@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from safetensors.numpy import load_file
 
-from engines import Model
-from engines.with_torch import TorchNeuMF
+from benches.peers.engines import Model
+from benches.peers.engines.with_torch import TorchNeuMF
 from neuralcf import Scorer
 from neuralcf.data import Dataset
 from neuralcf.data.csr import Rows, take_rows
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WEIGHTS = DATA / "ncf-weights/neumf8_init.safetensors"
 NUM_USERS, NUM_ITEMS, K = 6_040, 3_706, 100
 BLOCK = 64

@@ -1,8 +1,8 @@
 """The same weights through NeuralCF and what its users would pick instead, interleaved in one run.
 
-    python benches/peers.py                                 # all cores, everything; under ten minutes on two cores
-    python benches/peers.py --threads 1 --shapes A --items 3706 100000
-    python benches/peers.py --record benches/record         # also keeps figures, tables and a plot there
+    python -m benches.peers.run                             # all cores, everything; under ten minutes on two cores
+    python -m benches.peers.run --threads 1 --shapes A --items 3706 100000
+    python -m benches.peers.run --record benches/record         # also keeps figures, tables and a plot there
 
 Every answer is checked against float64 NumPy before it is timed: probabilities within 1e-5, and each of a top-10 at
 least as good as the tenth best up to 4e-5 of max(1, |logit|). What is not installed, would take too long or too much
@@ -13,21 +13,23 @@ that does not count.
 
 import argparse
 import gc
+import json
 import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engines import Engine, Indices, Model, available
-from peers_record import Case, Cell, Left, Record, machine, print_tables, save
-from peers_reference import Reference, WrongAnswerError
-from shapes import SHAPES, random_tensors
+from benches.peers.engines import Engine, Indices, Model, available
+from benches.peers.record import Case, Cell, Left, Record, machine
+from benches.peers.reference import Reference, WrongAnswerError
+from benches.peers.tables import markdown, print_tables
+from benches.shapes import SHAPES, random_tensors
 
 USERS, K = 20_000, 10
 TOP_K_USERS = (1, 64)
@@ -226,6 +228,19 @@ def chosen(options: argparse.Namespace) -> tuple[list[type[Engine]], dict[str, s
         raise SystemExit(f"--engines: expected some of {', '.join(names)}; got {', '.join(sorted(unknown))}")
     missing |= {name: "not asked for" for name in names if name not in wanted}
     return [engine for engine in classes if engine.name in wanted], missing
+
+
+def save(record: Record, folder: str) -> list[Path]:
+    """Write the figures, the tables and the plot; give their paths."""
+    from benches.peers.plot import plot  # needs matplotlib
+
+    stem = f"{record.machine['date']}-peers"
+    paths = [Path(folder) / f"{stem}{suffix}" for suffix in (".json", ".md", ".svg")]
+    data: dict[str, Any] = asdict(record)
+    paths[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    plot(record, paths[2])
+    paths[1].write_text(markdown(record, paths[2].name), encoding="utf-8")
+    return paths
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How long reading and indexing takes, and how much memory: a file of MovieLens-25M's shape, made on the spot.
 
-    python benches/bench_read.py --rows 25000000
+    python -m benches.data.bench_read --rows 25000000
 
 Each format is read in a process of its own, so that its peak memory is its own. The ratings are random: users and items
 with the skew of a power law, each pair once, in the order of users. What is read is compared with what was written.

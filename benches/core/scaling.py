@@ -1,6 +1,6 @@
 """Does it stay linear? Shape A from one to ten million items: load, memory, and time a pair.
 
-    python benches/scaling.py --items 1000000 3000000 10000000
+    python -m benches.core.scaling --items 1000000 3000000 10000000
 
 The files are written piece by piece and each is loaded in a process of its own, so that its peak of memory is its own.
 Ten million items are 1.6 GB of weights; what loading and serving them takes is what the table tells.
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benches.shapes import A, Tensors, random_tensors
 from neuralcf import Scorer
-from shapes import A, Tensors, random_tensors
 
 USERS, PIECE = 1_000, 1 << 18
 REPEATS = 7

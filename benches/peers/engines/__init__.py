@@ -17,7 +17,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shapes import Tensors
+from benches.shapes import Tensors
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -111,10 +111,10 @@ def in_blocks(
 
 
 MODULES = {
-    "engines.ours": ("NeuralCF",),
-    "engines.with_torch": ("TorchEager", "TorchCompiled", "TorchSplit", "TorchSplitCompiled"),
-    "engines.with_onnxruntime": ("OnnxNaive", "OnnxSplit"),
-    "engines.with_openvino": ("OpenVinoSplit",),
+    "benches.peers.engines.ours": ("NeuralCF",),
+    "benches.peers.engines.with_torch": ("TorchEager", "TorchCompiled", "TorchSplit", "TorchSplitCompiled"),
+    "benches.peers.engines.with_onnxruntime": ("OnnxNaive", "OnnxSplit"),
+    "benches.peers.engines.with_openvino": ("OpenVinoSplit",),
 }
 
 
@@ -126,7 +126,7 @@ def available() -> tuple[list[type[Engine]], dict[str, str]]:
         try:
             imported = import_module(module)
         except ImportError as error:
-            missing[module.removeprefix("engines.with_")] = f"not installed: {error}"
+            missing[module.removeprefix("benches.peers.engines.with_")] = f"not installed: {error}"
             continue
         engines += [getattr(imported, name) for name in names]
     return engines, missing

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import Floats, Indices, Model
+from benches.peers.engines import Floats, Indices, Model
 
 PROBABILITY = 1e-5
 """How far a probability may be from the float64 one."""

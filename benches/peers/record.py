@@ -1,0 +1,111 @@
+"""What a run found: questions, times, what was left out and why, and the machine."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import neuralcf
+
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino")
+OURS = "NeuralCF"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question of one size: the top-10 of some users, or some pairs."""
+
+    shape: str
+    items: int
+    kind: str
+    size: int
+    """Users of a top-10, or pairs."""
+    threads: int
+
+    @property
+    def pairs(self) -> int:
+        return self.size * (self.items if self.kind == "top-10" else 1)
+
+    @property
+    def case(self) -> "Case":
+        """The question itself, of what was found for it."""
+        return Case(self.shape, self.items, self.kind, self.size, self.threads)
+
+    @property
+    def title(self) -> str:
+        """The question in words."""
+        what = f"top-10 of {self.items:,} items, {counted(self.size, 'user')}"
+        what = what if self.kind == "top-10" else counted(self.size, "pair")
+        return f"{self.shape}, {what}, {counted(self.threads, 'thread')}"
+
+
+@dataclass(frozen=True)
+class Cell(Case):
+    """The time of one engine for one question; seconds."""
+
+    engine: str
+    median: float
+    minimum: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Left(Case):
+    """Why an engine was not timed for a question."""
+
+    engine: str
+    reason: str
+
+
+@dataclass
+class Record:
+    """A whole run."""
+
+    machine: dict[str, str]
+    missing: dict[str, str]
+    """Engines that took no part at all, with the reason."""
+    minutes: float = 0.0
+    cells: list[Cell] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def machine() -> dict[str, str]:
+    """Tell what the figures depend on."""
+    versions = {"neuralcf": neuralcf.__version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "processor": f"{processor()}, {os.cpu_count()} cores, {gib:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}, CPython {platform.python_version()}",
+        "instruction set": neuralcf._core.machine()["isa"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def significant(value: float) -> str:
+    """Write a number with three significant digits, or all that stand before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def milliseconds(seconds: float) -> str:
+    return significant(seconds * 1e3)
