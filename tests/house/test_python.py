@@ -1,50 +1,177 @@
-"""The rules of the house in Python, read off the sources: who needs torch."""
+"""The rules of the house in Python, read off the sources: who may import whom, and who needs what from outside."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / "python" / "neuralcf"
+PACKAGE = ROOT / "python" / "neuralcf"
 
-TRAINING = {"demo", "experiment", "models", "training"}
-"""The modules of the package that may need torch."""
+IMPORTS = {
+    # the ground, which knows nothing of ours
+    "errors": "",
+    "results": "",
+    "seeds": "",
+    "files": "",
+    # from data to rankings: no torch
+    "data": "errors seeds",
+    "format": "errors files _core",
+    "serving": "errors _core",
+    "baselines": "errors results data",
+    "evaluation": "errors results seeds files _core data format baselines",
+    "report": "errors _core data format baselines evaluation",
+    # training, which has torch
+    "models": "errors",
+    "training": "errors seeds files _core data evaluation models",
+    "experiment": "_core data format baselines evaluation training",
+    "demo": "errors files _core data format serving report models training experiment",
+    # the doors
+    "cli": "errors files _core data format serving evaluation report training experiment demo",
+    "__main__": "cli",
+    "neuralcf": "errors results _core format serving models training",
+}
+"""What each package or module imports of ours, for running or for type checkers; `_core` is the compiled part. An arrow
+that is not here fails, and so does one that is here and nowhere else."""
+
+TORCH = {"models", "training", "experiment", "demo"}
+"""What cannot be imported where torch is absent; everything else can."""
+
+NEEDS = {
+    "torch": "models training demo",
+    "tqdm": "training",
+    "pyarrow": "data",
+    "matplotlib": "report demo",
+}
+"""What the base installation does not have, and the packages of ours that import it."""
+
+Arrow = tuple[str, str]
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
-    """The modules of the package by name, such as `data.split`."""
+    """The modules of the package by name, such as `neuralcf.data.split`."""
     found = {}
-    for path in sorted(PYTHON.rglob("*.py")):
-        name = ".".join(path.relative_to(PYTHON).with_suffix("").parts)
-        found[name.removesuffix("__init__").rstrip(".")] = ast.parse(path.read_text(encoding="utf-8"))
-    assert len(found) > 5, "hardly any module was found"
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(("neuralcf", *path.relative_to(PACKAGE).with_suffix("").parts))
+        found[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+    assert len(found) > 50, "hardly any module was found"
     return found
 
 
-def imports_torch(node: ast.AST) -> bool:
-    """Whether torch is imported anywhere below, but for type checkers."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return any(map(imports_torch, node.orelse))
-    names = []
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and node.level == 0:
-        names = [node.module or ""]
-    return any(name.split(".")[0] == "torch" for name in names) or any(map(imports_torch, ast.iter_child_nodes(node)))
+def names_imported(tree: ast.AST) -> Iterator[str]:
+    """What a module imports anywhere: in functions, for type checkers, and modules of ours by a name in quotes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not read here"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() or inner == "neuralcf._core" else str(node.module)
+        elif isinstance(node, ast.Constant) and node.value != "neuralcf" and node.value in modules():
+            yield str(node.value)
 
 
-def test_torch_is_imported_by_the_training_side_alone() -> None:
-    found = {name.partition(".")[0] for name, module in modules().items() if imports_torch(module)}
-    assert found <= TRAINING
-    assert "models" in found
+@cache
+def arrows() -> frozenset[Arrow]:
+    """Who imports whom, module by module, and `neuralcf._core`."""
+    known = {*modules(), "neuralcf._core"}
+    found = {(name, other) for name, tree in modules().items() for other in names_imported(tree) if other in known}
+    return frozenset((name, other) for name, other in found if name != other)
+
+
+def package_of(module: str) -> str:
+    """The row of a module: `data` of `neuralcf.data.split`."""
+    return module.removeprefix("neuralcf.").partition(".")[0]
+
+
+def package_arrows() -> set[Arrow]:
+    pairs = {(package_of(name), package_of(other)) for name, other in arrows()}
+    return {(name, other) for name, other in pairs if name != other}
+
+
+def test_packages_import_what_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {package_of(name) for name in modules()} == IMPORTS.keys()
+    allowed = {(name, other) for name, others in IMPORTS.items() for other in others.split()}
+    found = package_arrows()
+    where = {(package_of(a), package_of(b)): f"{a} imports {b}" for a, b in sorted(arrows())}
+    assert not found - allowed, sorted(where[arrow] for arrow in found - allowed)
+    assert not allowed - found, "arrows that are no longer there"
+    assert {("training", "models"), ("cli", "demo"), ("evaluation", "baselines"), ("neuralcf", "training")} <= found
+    with capsys.disabled():
+        print(f"\n{len(modules())} modules, {len(arrows())} arrows; {len(IMPORTS)} packages, {len(found)} arrows")
+
+
+def test_nothing_imports_in_circles() -> None:
+    for pairs in (arrows(), package_arrows()):
+        graph: dict[str, set[str]] = {}
+        for name, other in pairs:
+            graph.setdefault(name, set()).add(other)
+        assert len(graph) > 10
+        tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    code = """
+import neuralcf.seeds as s
+from neuralcf.report import page, charts
+if TYPE_CHECKING:
+    from neuralcf.models import GMF
+def later():
+    from neuralcf.data import Split
+    import torch.nn
+    import_module("neuralcf.errors")
+"""
+    expected = ["seeds", "report.page", "report.charts", "models", "data", "errors"]
+    found = [name for name in names_imported(ast.parse(code)) if name != "torch.nn"]
+    assert sorted(found) == sorted(f"neuralcf.{name}" for name in expected)
+
+
+def test_what_is_not_installed_everywhere_stays_where_it_is_needed() -> None:
+    found: dict[str, set[str]] = {name: set() for name in NEEDS}
+    for name, tree in modules().items():
+        for imported in names_imported(tree):
+            found.get(imported.partition(".")[0], set()).add(package_of(name))
+    assert found == {name: set(packages.split()) for name, packages in NEEDS.items()}
 
 
 def test_everything_else_works_without_torch() -> None:
-    names = [f"neuralcf.{name}".rstrip(".") for name in modules() if name.partition(".")[0] not in TRAINING]
-    names = [name for name in names if name != "neuralcf.__main__"]
+    names = [name for name in modules() if package_of(name) not in TORCH]
+    names.remove("neuralcf.__main__")  # which runs
     assert {"neuralcf", "neuralcf.serving.recommender", "neuralcf.format.save"} <= set(names)
     program = "import sys, importlib; sys.modules['torch'] = None; [importlib.import_module(m) for m in sys.argv[1:]]"
     command = [sys.executable, "-c", program, *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["report", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = """if True:
+        import contextlib, io, sys
+        from neuralcf.cli import main
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            main(sys.argv[1:])
+        print(*sys.modules)
+    """
+    command = [sys.executable, "-c", program, *arguments]
+    loaded = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert "neuralcf.cli.train" in loaded
+    assert not {*NEEDS, "scipy", "pandas", "polars"} & set(loaded)
+    ours = {package_of(name) for name in loaded if name.startswith("neuralcf.")}
+    assert ours <= {"cli", "_core", "errors", "results", "files", "format", "serving"}  # format, serving: as for Scorer
+
+
+def test_no_two_classes_share_a_name() -> None:
+    names = Counter(
+        node.name for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+    assert len(names) > 50
+    assert [name for name, count in names.items() if count > 1] == []
