@@ -1,8 +1,6 @@
-//! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. See `README.md`.
+//! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. `README.md` has the formulas.
 //!
-//! [`Simd`] is the narrow waist. Below it stands one file for each instruction set, above it [`network`], [`integer`] and
-//! [`sigmoid`], which are generic and know no instruction set. A value that implements [`Simd`] is the proof that the CPU has its
-//! instructions: the only constructors are `detect` functions that return an `Option`.
+//! [`simd`] is the narrow waist. Below it stands one file for each instruction set; above it everything is generic and knows none.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
@@ -10,30 +8,23 @@
 )]
 
 mod aligned;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 pub(crate) mod bounds;
-mod float_env;
 mod gradients;
 mod halves;
 pub(crate) mod hits;
 pub(crate) mod int16;
 pub(crate) mod int8;
 pub(crate) mod integer;
-mod isa;
 pub(crate) mod network;
-mod portable;
 mod probe;
 pub(crate) mod rows;
 pub(crate) mod sigmoid;
+mod simd;
 
 pub(crate) use aligned::Aligned;
-pub(crate) use float_env::StandardFloats;
-pub(crate) use isa::IntegerIsa;
-pub use isa::Isa;
 pub use probe::Probe;
+pub use simd::Isa;
+pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd, StandardFloats};
 
 /// Items (or pairs) computed side by side, whatever the width of the machine's registers.
 pub(crate) const LANES: usize = 16;
@@ -41,86 +32,3 @@ pub(crate) const LANES: usize = 16;
 /// One value for each lane.
 pub(crate) type Lanes = [f32; LANES];
 
-/// The operations that the arithmetic needs, on vectors of [`LANES`] float32 values.
-///
-/// Every operation is exact or rounds once, to nearest, ties to even, so each instruction set gives the same bits.
-pub(crate) trait Simd: Copy {
-    /// Sixteen float32 values in registers.
-    type V: Copy;
-
-    /// How many accumulators of type `V` fit into the registers beside the operands: the largest block of outputs.
-    const BLOCK: usize;
-
-    /// `x` in every lane.
-    fn splat(self, x: f32) -> Self::V;
-    /// Reads sixteen values.
-    fn load(self, from: &Lanes) -> Self::V;
-    /// Reads the lower eight values of `low`, and into the upper eight lanes the lower eight of `high`.
-    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Self::V;
-    /// Writes sixteen values.
-    fn store(self, v: Self::V, to: &mut Lanes);
-    /// `a + b`, rounded once.
-    fn add(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a * b + c`, rounded once.
-    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `z > 0 ? z : 0`; the zero is positive. `z` is never a NaN.
-    fn relu(self, z: Self::V) -> Self::V;
-    /// Bit `l` is set where `a[l] >= b[l]`.
-    fn at_least(self, a: Self::V, b: Self::V) -> u16;
-    /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
-    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for `lines[at]`, where there is one, into the second-level cache.
-    fn prefetch(self, lines: &[Lanes], at: usize);
-    /// Runs `kernel` compiled for this instruction set.
-    fn run<K: Kernel>(self, kernel: K) -> K::Output;
-}
-
-/// Work that is generic over the instruction set. `run` must be `#[inline(always)]`: it is compiled into the function that enables
-/// the instructions.
-pub(crate) trait Kernel {
-    /// What the work gives back.
-    type Output;
-    /// Does the work with the operations of `s`.
-    fn run<S: Simd>(self, s: S) -> Self::Output;
-}
-
-/// What the scan in integers needs besides: in each lane a word of two int16 or four 8-bit values, and one int32. Exact, so every
-/// instruction set gives the same bits.
-pub(crate) trait IntegerSimd: Simd {
-    /// Sixteen words.
-    type Words: Copy;
-    /// Sixteen int32.
-    type Sums: Copy;
-
-    /// As [`Simd::BLOCK`], for accumulators of type `Sums`.
-    const SUMS: usize;
-
-    /// `word` in every lane; its first value is in the lowest bits.
-    fn splat_word(self, word: u32) -> Self::Words;
-    /// Reads sixteen words, which are kept in the bits of float32 values.
-    fn load_words(self, from: &Lanes) -> Self::Words;
-    /// Reads the values that halves of a line hold in half precision, sixteen each, from bits of float32 values.
-    fn load_halves(self, from: &Lanes) -> [Self::V; 2];
-    /// Of int16: `max(a + b, 0)`; the addition saturates.
-    fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
-    /// Of uint8: `max(a - b, 0)`.
-    fn subtract_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
-    /// Zero in every lane.
-    fn zero_sums(self) -> Self::Sums;
-    /// Of int16: `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
-    fn dot_pairs(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
-    /// Of int8 and uint8: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo 2^32.
-    fn dot_bytes(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
-    /// The sums as float32, rounded once.
-    fn to_floats(self, sums: Self::Sums) -> Self::V;
-    /// Runs `kernel` compiled for this instruction set.
-    fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output;
-}
-
-/// As [`Kernel`], for work that needs integers.
-pub(crate) trait IntegerKernel {
-    /// What the work gives back.
-    type Output;
-    /// Does the work with the operations of `s`.
-    fn run<S: IntegerSimd>(self, s: S) -> Self::Output;
-}

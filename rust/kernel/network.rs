@@ -561,7 +561,7 @@ impl Kernel for Project<'_> {
 mod tests {
     use std::cell::RefCell;
 
-    use super::super::portable::Portable;
+    use super::super::simd::Portable;
     use super::*;
 
     /// Inputs of zero that count how often each was asked for.

@@ -1,6 +1,7 @@
 //! Sixteen lanes as an array: what every CPU can do. The compiler turns the loops into SSE2 on x86-64 and NEON on aarch64.
 
-use super::{Kernel, LANES, Lanes, Simd};
+use super::{Kernel, Simd};
+use crate::kernel::{LANES, Lanes};
 
 /// The portable instruction set. `HARDWARE_FMA` says that `f32::mul_add` is one instruction in the target's baseline; elsewhere it
 /// would be a slow library call, and the fused multiply-add is computed through float64.

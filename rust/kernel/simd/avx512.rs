@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
+use super::{IntegerKernel, IntegerSimd, Kernel, Simd};
+use crate::kernel::{LANES, Lanes};
 
 /// Proof that the CPU has AVX-512F, AVX-512BW, AVX2 and FMA, and with `VNNI` also AVX-512 VNNI.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{IntegerKernel, IntegerSimd, Kernel, LANES, Lanes, Simd};
+use super::{IntegerKernel, IntegerSimd, Kernel, Simd};
+use crate::kernel::{LANES, Lanes};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
