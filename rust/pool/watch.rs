@@ -1,0 +1,57 @@
+//! The stop token of a call: each task asks its watch whether to stop; the caller's own watch also runs the interrupt check.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the caller runs the interrupt check.
+pub(super) const POLL_EVERY: Duration = Duration::from_millis(20);
+
+/// Multiply-adds between two looks at the clock: some ten microseconds.
+pub(super) const CHECK_EVERY: usize = 1 << 18;
+
+/// Tells a task whether to stop. Long tasks ask at least every few milliseconds.
+pub(crate) struct Watch<'a> {
+    stop: &'a AtomicBool,
+    /// The caller's own watch runs it; a worker's watch has none and only sees the flag.
+    interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
+    /// When the check last ran, or could have: most calls are too short to look at the clock.
+    last_poll: Cell<Option<Instant>>,
+    work: Cell<usize>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(stop: &'a AtomicBool, interrupted: Option<&'a (dyn Fn() -> bool + Sync)>) -> Self {
+        Watch { stop, interrupted, last_poll: Cell::new(None), work: Cell::new(0) }
+    }
+
+    /// Whether to stop, after another `multiply_adds` of work.
+    #[inline]
+    pub(crate) fn stopped(&self, multiply_adds: usize) -> bool {
+        let work = self.work.get() + multiply_adds;
+        if work < CHECK_EVERY {
+            self.work.set(work);
+            return false;
+        }
+        let stopped = self.poll();
+        self.work.set(if stopped { CHECK_EVERY } else { 0 }); // once stopped, every further call polls at once
+        stopped
+    }
+
+    #[cold]
+    pub(super) fn poll(&self) -> bool {
+        if let Some(interrupted) = self.interrupted {
+            let mut last = self.last_poll.get().unwrap_or_else(Instant::now);
+            if last.elapsed() >= POLL_EVERY {
+                // A check that panics must not unwind past workers that still use the caller's stack.
+                if catch_unwind(AssertUnwindSafe(interrupted)).unwrap_or(true) {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                last = Instant::now();
+            }
+            self.last_poll.set(Some(last));
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+}
