@@ -5,7 +5,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
-mod limits;
+mod roofline;
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -13,17 +13,12 @@ use std::time::{Duration, Instant};
 
 use common::{Random, Shape, engine_with, model, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use limits::{Integers, Limits, Rates, Report, Row, Work};
-use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
-use neuralcf::{Call, Engine, Isa, Pass, Probe, Scale};
+use neuralcf::csr::Csr;
+use neuralcf::filter::{Exclude, Filter, ItemSet};
+use neuralcf::{Call, Engine, Isa, Roofline, Scale, ScanPrecision};
+use roofline::{Integers, Limits, Rates, Report, Row, Work};
 
 const USERS: usize = 20_000;
-
-/// What a panel of tiles takes of the first-level cache.
-const PANEL_BYTES: usize = 24 << 10;
-
-/// Users that share the reading of a tile where no layer follows the first.
-const TOGETHER: usize = 4;
 
 fn shape_a(items: usize) -> Shape {
     Shape::new(USERS, items, 8, (32, 32), &[32, 16, 8])
@@ -57,25 +52,20 @@ fn bytes(engine: &Engine, part: &str) -> usize {
     engine.nbytes().iter().find(|(name, _)| *name == part).expect("a part of the engine").1
 }
 
-/// What a scan needs for one pair: a pass over the tiles, which a panel's users share.
+/// What a scan needs for one pair: its share of reading the tiles once for all users of a panel.
 fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Work {
     let (second, others) = multiply_adds(shape);
-    let tiles = bytes(engine, "item_tiles");
-    let a_pair = match engine.pass() {
-        // The int16 values lie beside; GMF features are in half precision.
-        Pass::Int8 => (shape.layers[0].next_multiple_of(4) + 2 * shape.g.next_multiple_of(2) + 4) as f64,
-        _ => tiles as f64 / shape.items as f64,
-    };
-    let integers = match engine.pass() {
-        Pass::Int8 => Some((Integers::Int8, second)),
-        Pass::Int16 => Some((Integers::Int16, second)),
+    let (tiles, a_pair) = (bytes(engine, "item_tiles"), engine.scan_bytes_per_item() as f64);
+    let integers = match engine.scan_precision() {
+        ScanPrecision::Int8 => Some((Integers::Int8, second)),
+        ScanPrecision::Int16 => Some((Integers::Int16, second)),
         _ => None,
     };
     let float32 = if integers.is_some() { others } else { second + others };
     let mut streams = vec![(tiles, a_pair / users as f64)];
     if users > 1 {
-        let together = if shape.layers.len() < 2 { TOGETHER } else { 1 };
-        streams.push((PANEL_BYTES, a_pair / together as f64));
+        let users_per_load = if shape.layers.len() < 2 { Engine::USERS_PER_LOAD } else { 1 };
+        streams.push((Engine::PANEL_BYTES, a_pair / users_per_load as f64));
     }
     let rectified = shape.layers.len() == 1;
     Work { float32, rectified, integers, streams, threads }
@@ -96,13 +86,16 @@ fn check(engine: &Engine) {
     let top = engine.top_k(&user, 10, &Filter::default(), Scale::Logit, Call::ALONE).unwrap();
     let items: Vec<u32> = top.ids.iter().map(|&id| id as u32).collect();
     let users = engine.user(1, items.len()).unwrap();
-    assert_eq!(engine.score_batch(&users, &items, Scale::Logit, Call::ALONE).unwrap(), top.scores);
+    assert_eq!(
+        engine.score_batch(&users, &engine.items(&items).unwrap(), Scale::Logit, Call::ALONE).unwrap(),
+        top.scores
+    );
 }
 
 /// An engine that is made when the first benchmark that needs it runs, and checked.
-fn lazily(shape: Shape, pass: Pass) -> LazyCell<Engine, impl FnOnce() -> Engine> {
+fn lazily(shape: Shape, precision: ScanPrecision) -> LazyCell<Engine, impl FnOnce() -> Engine> {
     LazyCell::new(move || {
-        let engine = engine_with(&tensors(&shape, 1), Isa::choose(None).unwrap(), pass);
+        let engine = engine_with(&tensors(&shape, 1), Isa::choose(None).unwrap(), precision);
         check(&engine);
         engine
     })
@@ -150,32 +143,35 @@ fn row(group: &'static str, shape: &'static str, variant: impl Into<String>, ite
     Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: Rates::default() }
 }
 
-const PASSES: [Pass; 3] = [Pass::Float32, Pass::Int16, Pass::Int8];
+const PRECISIONS: [ScanPrecision; 3] = [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8];
 
-fn name(pass: Pass) -> &'static str {
-    match pass {
-        Pass::Int8 => "int8",
-        Pass::Int16 => "int16",
+fn name(precision: ScanPrecision) -> &'static str {
+    match precision {
+        ScanPrecision::Int8 => "int8",
+        ScanPrecision::Int16 => "int16",
         _ => "float32",
     }
 }
 
 /// Whether a model of `shape` is scanned in integers where that is asked for, and these are faster than wider ones.
-fn has_pass(shape: &Shape, pass: Pass) -> bool {
+fn has_precision(shape: &Shape, precision: ScanPrecision) -> bool {
     let (tiny, isa) = (Shape { users: 2, items: 16, ..shape.clone() }, Isa::choose(None).unwrap());
-    let faster = pass != Pass::Int8 || Probe::new(isa, 0).unwrap().multiply_adds_int8(1).is_some();
-    faster && engine_with(&tensors(&tiny, 1), isa, pass).pass() == pass
+    let faster = precision != ScanPrecision::Int8 || Roofline::new(isa, 0).unwrap().multiply_adds_int8(1).is_some();
+    faster && engine_with(&tensors(&tiny, 1), isa, precision).scan_precision() == precision
 }
 
 /// The kernel: one thread, 100,000 items, one user and 64.
 fn scan(bench: &mut Bench) {
     for (label, shape) in shapes(100_000) {
-        for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
-            let engine = lazily(shape.clone(), pass);
+        for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
+            let engine = lazily(shape.clone(), precision);
             for count in [1, 64] {
                 let users: Vec<u32> = (0..count as u32).collect();
-                let row =
-                    Row { users: count, pairs: count * shape.items, ..row("scan", label, name(pass), shape.items) };
+                let row = Row {
+                    users: count,
+                    pairs: count * shape.items,
+                    ..row("scan", label, name(precision), shape.items)
+                };
                 let work = || Some(scan_work(&shape, &engine, count, 1));
                 bench.time(row, work, || {
                     let users = engine.users(&users).unwrap();
@@ -189,11 +185,11 @@ fn scan(bench: &mut Bench) {
 /// The best ten of a million items, for one user and 64, on one thread and two.
 fn ranking(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
-    for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
-        let engine = lazily(shape.clone(), pass);
+    for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
+        let engine = lazily(shape.clone(), precision);
         for (count, threads) in [(1, 1), (1, 2), (64, 1), (64, 2)] {
             let users: Vec<u32> = (0..count as u32).collect();
-            let row = row("ranking", "A", name(pass), shape.items);
+            let row = row("ranking", "A", name(precision), shape.items);
             let row = Row { users: count, threads, pairs: count * shape.items, ..row };
             let work = || Some(scan_work(&shape, &engine, count, threads));
             bench.time(row, work, || {
@@ -207,7 +203,7 @@ fn ranking(bench: &mut Bench) {
 /// Random pairs of 20,000 users and 100,000 items.
 fn pairs(bench: &mut Bench) {
     for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
-        let engine = lazily(shape.clone(), Pass::Auto);
+        let engine = lazily(shape.clone(), ScanPrecision::Auto);
         let mut random = Random(7);
         let (users, items): (Vec<u32>, Vec<u32>) =
             (0..1_000_000).map(|_| (random.below(USERS) as u32, random.below(shape.items) as u32)).unzip();
@@ -217,7 +213,8 @@ fn pairs(bench: &mut Bench) {
             let work = || Some(pair_work(&shape, &engine, count, threads));
             bench.time(row, work, || {
                 let (users, call) = (engine.users(&users[..count]).unwrap(), Call { threads, ..Call::ALONE });
-                let scores = engine.score_batch(&users, black_box(&items[..count]), Scale::Probability, call);
+                let items = engine.items(black_box(&items[..count])).unwrap();
+                let scores = engine.score_batch(&users, &items, Scale::Probability, call);
                 black_box(scores.unwrap());
             });
         }
@@ -233,7 +230,7 @@ fn random_rows(rows: usize, each: usize, items: usize) -> Csr {
 /// What filters cost on a million items: nothing filtered, 1,000 excluded, half allowed, 1 % allowed, 1,000 candidates for each.
 fn filters(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
-    let engine = lazily(shape.clone(), Pass::Auto);
+    let engine = lazily(shape.clone(), ScanPrecision::Auto);
     let (excluded, candidates) = (random_rows(1, 1_000, shape.items), random_rows(64, 1_000, shape.items));
     let share = |one_in: usize| {
         let mask: Vec<bool> = (0..shape.items).map(|item| item % one_in == 0).collect();
@@ -265,15 +262,15 @@ fn filters(bench: &mut Bench) {
 fn load(bench: &mut Bench) {
     for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
         let tensors = LazyCell::new(|| tensors(&shape, 1));
-        for pass in PASSES.into_iter().filter(|&pass| has_pass(&shape, pass)) {
-            let row = Row { users: USERS, ..row("load", label, name(pass), shape.items) };
+        for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
+            let row = Row { users: USERS, ..row("load", label, name(precision), shape.items) };
             let work = || {
                 LazyCell::force(&tensors);
                 None
             };
             bench.time(row, work, || {
                 let isa = Isa::choose(None).unwrap();
-                black_box(Engine::new(model(&tensors), None, isa, pass, Call::ALONE).unwrap());
+                black_box(Engine::new(model(&tensors), None, isa, precision, Call::ALONE).unwrap());
             });
         }
     }

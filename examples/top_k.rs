@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use neuralcf::filter::Filter;
-use neuralcf::{Call, Engine, Isa, Pass, Scale, choose_threads, format};
+use neuralcf::{Call, Engine, Isa, Scale, ScanPrecision, choose_threads, format};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let call = Call { threads: choose_threads(None)?, ..Call::ALONE };
     let opened = format::open(Path::new(path), &mut || Ok(()))?;
-    let engine = Engine::new(opened.model, opened.seen, Isa::choose(None)?, Pass::Auto, call)?;
+    let engine = Engine::new(opened.model, opened.seen, Isa::choose(None)?, ScanPrecision::Auto, call)?;
     let users = engine.user(user, 1)?;
     let top = engine.top_k(&users, k, &Filter::default(), Scale::Probability, call)?;
     println!("{} of {} items, {} threads, {}", engine.kind().as_str(), engine.num_items(), call.threads, engine.isa());

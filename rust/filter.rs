@@ -1,94 +1,8 @@
 //! Which items a query may return: exclusions per row, allowed and denied items.
 
+use crate::csr::Csr;
 use crate::error::{Error, Result, filled, reserve};
-
-/// Rows of item indices (compressed sparse rows): row `r` is `indices[indptr[r]..indptr[r + 1]]`, sorted, unique, in range.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Csr {
-    indptr: Vec<usize>,
-    indices: Vec<u32>,
-}
-
-impl Csr {
-    /// Checks `indptr` (starts at 0, never falls, ends at `indices.len()`) and every index against `columns`; sorts each row and
-    /// drops repeats. `what` names the argument in errors.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a malformed `indptr`, [`Error::OutOfRange`] for an index that is not below `columns`.
-    pub fn new(what: &str, indptr: Vec<usize>, indices: Vec<u32>, columns: usize) -> Result<Self> {
-        let (first, last) = match (indptr.first(), indptr.last()) {
-            (Some(&first), Some(&last)) => (first, last),
-            _ => return Err(Error::Argument(format!("{what}: indptr is empty, expected rows + 1 values"))),
-        };
-        if first != 0 || last != indices.len() {
-            return Err(Error::Argument(format!(
-                "{what}: indptr must run from 0 to the number of indices, {}; got {first} to {last}",
-                indices.len()
-            )));
-        }
-        if let Some(row) = indptr.windows(2).position(|pair| pair[0] > pair[1]) {
-            let (from, to) = (indptr[row], indptr[row + 1]);
-            return Err(Error::Argument(format!("{what}: indptr falls at row {row}, from {from} to {to}")));
-        }
-        if let Some(at) = indices.iter().position(|&item| item as usize >= columns) {
-            let (row, item) = (indptr.partition_point(|&start| start <= at) - 1, indices[at]);
-            return Err(Error::OutOfRange(format!(
-                "{what}: item index {item} in row {row} is out of range for {columns} items"
-            )));
-        }
-        let mut csr = Csr { indptr, indices };
-        csr.sort_rows();
-        Ok(csr)
-    }
-
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.indptr.len() - 1
-    }
-
-    /// The number of stored indices.
-    pub fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    /// Whether no index is stored.
-    pub fn is_empty(&self) -> bool {
-        self.indices.is_empty()
-    }
-
-    /// The sorted, unique indices of row `row`.
-    pub fn row(&self, row: usize) -> &[u32] {
-        &self.indices[self.indptr[row]..self.indptr[row + 1]]
-    }
-
-    /// Bytes of memory held.
-    pub fn nbytes(&self) -> usize {
-        size_of_val(&self.indptr[..]) + size_of_val(&self.indices[..])
-    }
-
-    fn sort_rows(&mut self) {
-        let mut kept = 0;
-        for row in 0..self.rows() {
-            let (start, end) = (self.indptr[row], self.indptr[row + 1]);
-            self.indptr[row] = kept;
-            let cells = &mut self.indices[start..end];
-            if !cells.is_sorted() {
-                cells.sort_unstable();
-            }
-            let mut previous = None;
-            for at in start..end {
-                let item = self.indices[at];
-                if previous != Some(item) {
-                    self.indices[kept] = item;
-                    kept += 1;
-                    previous = Some(item);
-                }
-            }
-        }
-        *self.indptr.last_mut().expect("indptr has rows + 1 values") = kept;
-        self.indices.truncate(kept);
-    }
-}
+use crate::indices::{IndexCheck, Indices};
 
 /// A set of items, one bit for each item of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,15 +15,19 @@ impl ItemSet {
     /// The items listed in `indices`, of a catalogue of `items`; `what` names the argument in errors.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for an index that is not below `items`.
+    /// [`Error::OutOfRange`] for an index that is not below `items`; [`Error::Memory`].
     pub fn from_indices(what: &str, indices: &[u32], items: usize) -> Result<Self> {
+        Self::of(what, &IndexCheck { what, noun: "item", bound: items }.all(indices)?)
+    }
+
+    /// The items that `indices`, checked against the catalogue, list; `what` names the argument in errors.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn of(what: &str, indices: &Indices<'_>) -> Result<Self> {
+        let items = indices.bound();
         let mut set = ItemSet { words: filled(what, items.div_ceil(64), 0)?, items };
-        for (at, &item) in indices.iter().enumerate() {
-            if item as usize >= items {
-                return Err(Error::OutOfRange(format!(
-                    "{what}[{at}]: item index {item} is out of range for {items} items"
-                )));
-            }
+        for &item in indices.values() {
             set.words[item as usize / 64] |= 1 << (item % 64);
         }
         Ok(set)
@@ -145,6 +63,11 @@ impl ItemSet {
             words.iter_mut().zip(&deny.words).for_each(|(word, deny)| *word &= !deny);
         }
         Ok(ItemSet { words, items })
+    }
+
+    /// Items of the catalogue that it is a set of.
+    pub(crate) fn items(&self) -> usize {
+        self.items
     }
 
     /// Whether `item` is in the set.

@@ -1,25 +1,26 @@
 //! NeuralCF: neural collaborative filtering (GMF, MLP, NeuMF; He et al., WWW 2017), scored exactly and fast on CPUs.
 
-mod choose;
+pub mod csr;
 mod engine;
 mod error;
 pub mod filter;
 pub mod format;
 pub mod ids;
+mod indices;
 mod kernel;
-mod layout;
 mod order;
-mod pairs;
 mod pool;
 #[cfg(feature = "python")]
 mod python;
-mod rank;
+mod queries;
+mod scan;
 
-pub use engine::{Engine, Pass, ProjectedUsers, Scale, UserVectors, Users, index};
+pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};
 pub use error::{Error, Result};
-pub use kernel::{Isa, Probe};
+pub use indices::{IndexCheck, Indices};
+pub use kernel::{Isa, Roofline};
 pub use pool::{Call, MAX_THREADS, choose_threads};
-pub use rank::TopK;
+pub use queries::TopK;
 
 /// The guide to the crate; its programs are tests.
 #[cfg(doctest)]

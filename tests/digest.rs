@@ -37,7 +37,7 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 5] {
     let (users, items): (Vec<u32>, Vec<u32>) =
         (0..500).map(|_| (random.below(shape.users) as u32, random.below(shape.items) as u32)).unzip();
     let users = engine.users(&users).unwrap();
-    let score = |scale| engine.score_batch(&users, &items, scale, Call::ALONE).unwrap();
+    let score = |scale| engine.score_batch(&users, &engine.items(&items).unwrap(), scale, Call::ALONE).unwrap();
 
     let all: Vec<u32> = (0..shape.users as u32).collect();
     let (all, first) = (engine.users(&all).unwrap(), vec![0; shape.users]);
@@ -46,7 +46,7 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 5] {
     let (mut ids, mut ranks) = (Vec::new(), Vec::new());
     for filter in [Filter::default(), Filter { allow: Some(&few), ..Filter::default() }] {
         ids.extend(engine.top_k(&all, 20, &filter, Scale::Logit, Call::ALONE).unwrap().ids);
-        ranks.extend(engine.rank_of(&all, &first, &filter, Call::ALONE).unwrap());
+        ranks.extend(engine.rank_of(&all, &engine.items(&first).unwrap(), &filter, Call::ALONE).unwrap());
     }
     let of_floats = |values: &[f32]| bits(values).into_iter().flat_map(u32::to_le_bytes).collect();
     let of_integers = |values: Vec<i64>| values.into_iter().flat_map(i64::to_le_bytes).collect();

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Random, Shape, bits, engine, logit, shapes, tensors};
-use neuralcf::filter::{Csr, Exclude, Filter, ItemSet};
+use neuralcf::csr::Csr;
+use neuralcf::filter::{Exclude, Filter, ItemSet};
 use neuralcf::{Call, Engine, Isa, Scale, UserVectors, Users};
 
 fn isas() -> Vec<Isa> {
@@ -27,14 +28,18 @@ fn score_batch_gives_the_specified_bits() {
         for isa in isas() {
             let engine = engine(&tensors, isa);
             let all = engine.users(&users).unwrap();
-            let got = engine.score_batch(&all, &items, Scale::Logit, Call::ALONE).unwrap();
+            let got = engine.score_batch(&all, &engine.items(&items).unwrap(), Scale::Logit, Call::ALONE).unwrap();
             assert_eq!(bits(&got), bits(&expected), "{shape:?} {isa}");
             for at in [0, 5, 776] {
                 let one = engine.user(users[at], 1).unwrap();
-                let got = engine.score_batch(&one, &items[at..=at], Scale::Logit, Call::ALONE).unwrap();
+                let got = engine
+                    .score_batch(&one, &engine.items(&items[at..=at]).unwrap(), Scale::Logit, Call::ALONE)
+                    .unwrap();
                 assert_eq!(bits(&got), bits(&expected[at..=at]), "{shape:?} {isa}");
             }
-            probabilities.push(bits(&engine.score_batch(&all, &items, Scale::Probability, TWO).unwrap()));
+            probabilities.push(bits(
+                &engine.score_batch(&all, &engine.items(&items).unwrap(), Scale::Probability, TWO).unwrap(),
+            ));
         }
         assert!(probabilities.windows(2).all(|pair| pair[0] == pair[1]), "{shape:?}");
     }
@@ -44,7 +49,7 @@ fn score_batch_gives_the_specified_bits() {
 fn brute_force(engine: &Engine, users: &Users<'_>, row: usize, kept: impl Fn(u32) -> bool) -> (Vec<i64>, Vec<f32>) {
     let items: Vec<u32> = (0..engine.num_items() as u32).collect();
     let user = engine.user(users.index(row).expect("users of the model"), items.len()).unwrap();
-    let scores = engine.score_batch(&user, &items, Scale::Logit, Call::ALONE).unwrap();
+    let scores = engine.score_batch(&user, &engine.items(&items).unwrap(), Scale::Logit, Call::ALONE).unwrap();
     let mut all: Vec<(f32, u32)> = scores.into_iter().zip(items).filter(|&(_, item)| kept(item)).collect();
     all.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap().then(a.1.cmp(&b.1)));
     all.into_iter().map(|(score, item)| (i64::from(item), score)).unzip()
@@ -107,7 +112,7 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
                         let rivals = whole.0.iter().zip(&whole.1);
                         let rank = rivals.filter(|&(&id, &score)| id != item as i64 && score >= target).count();
                         let items: Vec<u32> = (0..rows).map(|row| ((row * 31) % shape.items) as u32).collect();
-                        let ranks = engine.rank_of(&users, &items, filter, call).unwrap();
+                        let ranks = engine.rank_of(&users, &engine.items(&items).unwrap(), filter, call).unwrap();
                         assert_eq!(ranks[row], rank as i64, "{what}");
                     }
                 }
@@ -130,7 +135,7 @@ fn equal_scores_come_by_ascending_index_and_count_against() {
         let user = engine.user(0, 1).unwrap();
         let got = engine.top_k(&user, 2000, &Filter::default(), Scale::Logit, TWO).unwrap();
         assert_eq!(got.ids, (0..2000).collect::<Vec<i64>>());
-        assert_eq!(engine.rank_of(&user, &[4321], &Filter::default(), TWO).unwrap(), [4999]);
+        assert_eq!(engine.rank_of(&user, &engine.items(&[4321]).unwrap(), &Filter::default(), TWO).unwrap(), [4999]);
     }
 }
 
@@ -141,13 +146,14 @@ fn user_vectors_stand_in_for_users() {
         for isa in isas() {
             let engine = engine(&tensors, isa);
             let indices: Vec<u32> = (0..shape.users as u32).rev().collect();
-            let vectors = engine.user_vectors(&indices).unwrap();
+            let vectors = engine.user_vectors(&engine.users(&indices).unwrap()).unwrap();
             let projected = engine.project(&vectors, TWO).unwrap();
             let (given, stored) = (projected.users(), engine.users(&indices).unwrap());
             let top = |users| engine.top_k(users, 5, &Filter::default(), Scale::Probability, Call::ALONE).unwrap();
             assert_eq!(top(&given), top(&stored), "{shape:?} {isa}");
             let items = vec![0; shape.users];
-            let score = |users| engine.score_batch(users, &items, Scale::Logit, Call::ALONE).unwrap();
+            let score =
+                |users| engine.score_batch(users, &engine.items(&items).unwrap(), Scale::Logit, Call::ALONE).unwrap();
             assert_eq!(bits(&score(&given)), bits(&score(&stored)));
         }
     }
@@ -157,7 +163,7 @@ fn user_vectors_stand_in_for_users() {
 fn user_vectors_are_checked() {
     let tensors = tensors(&Shape::new(2, 9, 3, (2, 2), &[4]), 0);
     let engine = engine(&tensors, isas()[0]);
-    let good = engine.user_vectors(&[0]).unwrap();
+    let good = engine.user_vectors(&engine.user(0, 1).unwrap()).unwrap();
     let refused = |vectors: UserVectors, expected: &str| {
         let error = engine.project(&vectors, Call::ALONE).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

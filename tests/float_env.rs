@@ -98,14 +98,14 @@ fn results(tensors: &[Tensor], isa: Isa, call: Call<'_>) -> Vec<(&'static str, V
     let (all, listed) = (Filter::default(), Filter { allow: Some(&few), ..Filter::default() });
     let score = |items: &[u32], scale| {
         let user = engine.user(1, items.len()).unwrap();
-        bits(&engine.score_batch(&user, items, scale, call).unwrap())
+        bits(&engine.score_batch(&user, &engine.items(items).unwrap(), scale, call).unwrap())
     };
     let top_k = |users, filter| {
         let top = engine.top_k(users, 50, filter, Scale::Logit, call).unwrap();
         (bits(&top.scores), top.ids)
     };
     let (user, five) = (engine.user(1, 1).unwrap(), engine.user(1, 5).unwrap());
-    let vectors = engine.project(&engine.user_vectors(&[2, 0]).unwrap(), call).unwrap();
+    let vectors = engine.project(&engine.user_vectors(&engine.users(&[2, 0]).unwrap()).unwrap(), call).unwrap();
     let (scores, ids) = top_k(&user, &all);
     let (listed_scores, listed_ids) = top_k(&user, &listed);
     let (new_scores, new_ids) = top_k(&vectors.users(), &listed);
@@ -115,7 +115,7 @@ fn results(tensors: &[Tensor], isa: Isa, call: Call<'_>) -> Vec<(&'static str, V
         ("top_k", scores, ids),
         ("top_k of listed items", listed_scores, listed_ids),
         ("top_k of user vectors", new_scores, new_ids),
-        ("rank_of", vec![], engine.rank_of(&five, &items[..5], &listed, call).unwrap()),
+        ("rank_of", vec![], engine.rank_of(&five, &engine.items(&items[..5]).unwrap(), &listed, call).unwrap()),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use neuralcf::filter::Filter;
-use neuralcf::{Call, Engine, Isa, Pass, Scale, format};
+use neuralcf::{Call, Engine, Isa, Scale, ScanPrecision, format};
 use serde_json::Value;
 
 fn list<T>(case: &Value, key: &str, convert: impl Fn(&Value) -> Option<T>) -> Vec<T> {
@@ -15,7 +15,7 @@ fn check(name: &str, path: &Path, isa: Isa) {
     let case: Value = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
     let indices = |key| list(&case, key, |value| u32::try_from(value.as_u64()?).ok());
     let model = format::open(path, &mut || Ok(())).unwrap().model;
-    let engine = Engine::new(model, None, isa, Pass::Auto, Call::ALONE).unwrap();
+    let engine = Engine::new(model, None, isa, ScanPrecision::Auto, Call::ALONE).unwrap();
     let (users, items) = (indices("users"), indices("items"));
     let users = engine.users(&users).unwrap();
 
@@ -23,14 +23,14 @@ fn check(name: &str, path: &Path, isa: Isa) {
         let tolerance = case[format!("{key}_tolerance")].as_f64().unwrap();
         let plural = if scale == Scale::Logit { "logits" } else { "probabilities" };
         let expected = list(&case, plural, Value::as_f64);
-        let got = engine.score_batch(&users, &items, scale, Call::ALONE).unwrap();
+        let got = engine.score_batch(&users, &engine.items(&items).unwrap(), scale, Call::ALONE).unwrap();
         assert!(expected.len() == got.len() && !got.is_empty());
         for (expected, got) in expected.iter().zip(got) {
             let off = (f64::from(got) - expected).abs();
             assert!(off <= tolerance * expected.abs().max(1.0), "{name} {isa} {key}: {got}, expected {expected}");
         }
     }
-    let ranks = engine.rank_of(&users, &items, &Filter::default(), Call::ALONE).unwrap();
+    let ranks = engine.rank_of(&users, &engine.items(&items).unwrap(), &Filter::default(), Call::ALONE).unwrap();
     assert_eq!(ranks, list(&case, "ranks", Value::as_i64), "{name} {isa}");
 
     let top_users = indices("top_users");

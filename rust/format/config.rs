@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    json::Json,
-    model::{Kind, Model},
-    single::FORMAT_VERSION,
-    stream::Stream,
-};
+use super::{blocks::Kind, json::Json, model::Model, stream::Stream, weights::FORMAT_VERSION};
 use crate::error::{Error, Result};
 
 /// The longest config.json in bytes.

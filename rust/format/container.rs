@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    dtype::Dtype,
     json::{Json, quote},
     stream::Stream,
 };
@@ -16,45 +17,6 @@ use crate::error::{Error, Result};
 
 /// The longest header in bytes. A model of a hundred layers needs some 20 KB.
 pub(super) const HEADER_LIMIT: u64 = 4 << 20;
-
-/// The element types the format uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dtype {
-    F32,
-    F16,
-    Bf16,
-    I64,
-    I32,
-    U8,
-}
-
-impl Dtype {
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "F32" => Dtype::F32,
-            "F16" => Dtype::F16,
-            "BF16" => Dtype::Bf16,
-            "I64" => Dtype::I64,
-            "I32" => Dtype::I32,
-            "U8" => Dtype::U8,
-            _ => return None,
-        })
-    }
-
-    /// Bytes an element.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Dtype::I64 => 8,
-            Dtype::F32 | Dtype::I32 => 4,
-            Dtype::F16 | Dtype::Bf16 => 2,
-            Dtype::U8 => 1,
-        }
-    }
-
-    pub(super) fn is_float(self) -> bool {
-        matches!(self, Dtype::F32 | Dtype::F16 | Dtype::Bf16)
-    }
-}
 
 /// One tensor of a header. Its data lie behind those of the tensor before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,12 +16,12 @@ use super::{
     json::quote,
     model::Model,
     sidecar,
-    single::{check_version, read_weights},
     stream::Stream,
+    weights::{check_version, read_weights},
 };
 use crate::{
+    csr::Csr,
     error::{Error, Result},
-    filter::Csr,
     ids::Ids,
 };
 
@@ -57,8 +57,8 @@ pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened
         check()?;
         let entry = open_entry(path).map_err(|error| error.within(path.display()))?;
         match entry {
-            Entry::File(model) => return read_single(model, check),
-            Entry::Directory(directory) => {
+            OpenEntry::File(model) => return read_single(model, check),
+            OpenEntry::Directory(directory) => {
                 if let Some(files) = Files::open(&directory, path)? {
                     return files.read(check);
                 }
@@ -70,19 +70,19 @@ pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened
 }
 
 /// An open file or directory.
-enum Entry {
+enum OpenEntry {
     File(ModelFile),
     Directory(File),
 }
 
-fn open_entry(path: &Path) -> Result<Entry> {
+fn open_entry(path: &Path) -> Result<OpenEntry> {
     // Without waiting for the other end of what turns out to be a pipe.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_open)?;
     if file.metadata().map_err(cannot_open)?.is_dir() {
-        return Ok(Entry::Directory(file));
+        return Ok(OpenEntry::Directory(file));
     }
-    Ok(Entry::File(ModelFile::new(file, path.to_owned())?))
+    Ok(OpenEntry::File(ModelFile::new(file, path.to_owned())?))
 }
 
 fn cannot_open(source: impl Into<io::Error>) -> Error {

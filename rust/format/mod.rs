@@ -4,19 +4,24 @@
 //! for arrays in memory. What comes out cannot be wrong: shapes agree, every number is finite, and no score can overflow.
 //! `README.md` beside this file is the specification.
 
+mod blocks;
 mod config;
 mod container;
 mod directory;
+mod dtype;
 mod json;
 mod model;
+mod overflow;
 mod publish;
-mod range;
+mod schema;
 mod sidecar;
-mod single;
 mod stream;
+mod weights;
 
+pub use blocks::{Gmf, Kind, Layer, Mlp, Table};
 pub use directory::{Opened, open};
-pub use model::{Fill, Gmf, Kind, Layer, Mlp, Model, Parts, Table, TensorInfo};
+pub use model::{Fill, Model, Parts};
+pub use overflow::OverflowBound;
 pub use publish::publish;
-pub use range::Range;
-pub use single::read_model;
+pub use schema::TensorInfo;
+pub use weights::read_model;

@@ -1,144 +1,15 @@
-//! A model that cannot be wrong: its one constructor checks names, shapes, finiteness and range.
+//! A model that cannot be wrong: its one constructor checks names, shapes, finiteness and overflow.
 //!
 //! Shapes: `U` users, `I` items, `G` GMF width, `Mu` and `Mi` MLP widths of users and items, `H` units of the last layer.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
-use super::{json::quote, range::Range};
+use super::{
+    blocks::{Gmf, Kind, Layer, Mlp, Table},
+    overflow::OverflowBound,
+    schema::{Schema, Slot, TensorInfo},
+};
 use crate::error::{Error, Result, reserve};
-
-/// Which blocks a model has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Generalised matrix factorisation alone.
-    Gmf,
-    /// The multi-layer perceptron alone.
-    Mlp,
-    /// Both, joined in the output layer.
-    NeuMf,
-}
-
-impl Kind {
-    /// The name in files and arguments: `gmf`, `mlp` or `neumf`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Gmf => "gmf",
-            Kind::Mlp => "mlp",
-            Kind::NeuMf => "neumf",
-        }
-    }
-
-    fn has_gmf(self) -> bool {
-        self != Kind::Mlp
-    }
-
-    fn has_mlp(self) -> bool {
-        self != Kind::Gmf
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Kind::Gmf, Kind::Mlp, Kind::NeuMf].into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
-            Error::Argument(format!("kind {} is not known, expected \"gmf\", \"mlp\" or \"neumf\"", quote(name)))
-        })
-    }
-}
-
-/// A `[rows, width]` float32 matrix in chunks of whole rows, so that a consumer can free it piece by piece.
-#[derive(Debug, Clone)]
-pub struct Table {
-    rows: usize,
-    width: usize,
-    /// Row `r` is row `r & mask` of chunk `r >> shift`, `1 << shift` being the rows of a chunk.
-    shift: u32,
-    chunks: Vec<Vec<f32>>,
-    max_abs: f32,
-}
-
-impl Table {
-    /// Rows in every chunk of a table of this width but the last: a power of two, at least 16; at most 8 MiB of rows otherwise.
-    pub fn rows_per_chunk(width: usize) -> usize {
-        const CHUNK_BYTES: usize = 8 << 20;
-        let rows = CHUNK_BYTES / size_of::<f32>() / width.max(1);
-        1 << rows.max(16).ilog2()
-    }
-
-    /// The number of rows, below 2^31.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Elements a row.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Row `row`, `width` elements.
-    ///
-    /// # Panics
-    /// When `row` is not below `rows`.
-    pub fn row(&self, row: usize) -> &[f32] {
-        let start = (row & ((1 << self.shift) - 1)) * self.width;
-        &self.chunks[row >> self.shift][start..start + self.width]
-    }
-
-    /// The largest absolute value.
-    pub fn max_abs(&self) -> f32 {
-        self.max_abs
-    }
-
-    /// Bytes of memory held.
-    pub fn nbytes(&self) -> usize {
-        self.rows * self.width * size_of::<f32>()
-    }
-
-    /// The chunks in order: whole rows, [`Table::rows_per_chunk`] of them in each but the last.
-    pub fn into_chunks(self) -> impl ExactSizeIterator<Item = Vec<f32>> {
-        self.chunks.into_iter()
-    }
-}
-
-/// A fully connected layer: `relu(weight . x + bias)`.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// Elements of `x`.
-    pub inputs: usize,
-    /// Units.
-    pub outputs: usize,
-    /// `[outputs, inputs]`, row-major.
-    pub weight: Vec<f32>,
-    /// `[outputs]`.
-    pub bias: Vec<f32>,
-}
-
-/// The GMF block: embeddings of one width `G`.
-#[derive(Debug, Clone)]
-pub struct Gmf {
-    /// `[U, G]`.
-    pub users: Table,
-    /// `[I, G]`.
-    pub items: Table,
-}
-
-/// The MLP block: embeddings `[U, Mu]` and `[I, Mi]`, and at least one layer, the first of which takes `[user, item]`.
-#[derive(Debug, Clone)]
-pub struct Mlp {
-    /// `[U, Mu]`.
-    pub users: Table,
-    /// `[I, Mi]`.
-    pub items: Table,
-    /// Layer 0 has `Mu + Mi` inputs, each further one the units of the layer before it.
-    pub layers: Vec<Layer>,
-}
 
 /// A valid model: every shape agrees with every other, all numbers are finite, no score can overflow.
 #[derive(Debug, Clone)]
@@ -164,16 +35,7 @@ pub struct Parts {
     /// The metadata of the file, whole.
     pub metadata: BTreeMap<String, String>,
     /// The bound that new user vectors must keep.
-    pub range: Range,
-}
-
-/// The name and shape of one tensor, under the names of the format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// For example `mlp.layers.0.weight`.
-    pub name: String,
-    /// Its dimensions, outermost first.
-    pub shape: Vec<usize>,
+    pub overflow_bound: OverflowBound,
 }
 
 /// Copies elements of a tensor: `(index in infos, first element, destination)`.
@@ -193,30 +55,30 @@ impl Model {
         infos: &[TensorInfo],
         fill: &mut Fill<'_>,
     ) -> Result<Self> {
-        let plan = Plan::new(kind, infos)?;
+        let schema = Schema::new(kind, infos)?;
         let mut tables = BTreeMap::new();
         let mut vectors = BTreeMap::new();
-        for (index, (slot, info)) in plan.order.iter().zip(infos).enumerate() {
-            let mut source = Source { info, index, fill };
+        for (index, (slot, info)) in schema.order.iter().zip(infos).enumerate() {
+            let mut reader = TensorReader { info, index, fill };
             if slot.is_table() {
-                tables.insert(*slot, source.table()?);
+                tables.insert(*slot, reader.table()?);
             } else {
-                vectors.insert(*slot, source.elements(0, info.shape.iter().product())?.0);
+                vectors.insert(*slot, reader.elements(0, info.shape.iter().product())?.0);
             }
         }
 
-        let missing = |slot: Slot| Error::Internal(format!("{slot} was planned but not read"));
+        let missing = |slot: Slot| Error::Internal(format!("{slot} is in the schema but was not read"));
         let mut table = |slot| tables.remove(&slot).ok_or_else(|| missing(slot));
         let mut vector = |slot| vectors.remove(&slot).ok_or_else(|| missing(slot));
         let mut gmf = None;
-        if plan.kind.has_gmf() {
+        if schema.kind.has_gmf() {
             gmf = Some(Gmf { users: table(Slot::GmfUsers)?, items: table(Slot::GmfItems)? });
         }
         let mut mlp = None;
-        if plan.kind.has_mlp() {
+        if schema.kind.has_mlp() {
             let (users, items) = (table(Slot::MlpUsers)?, table(Slot::MlpItems)?);
-            let mut layers = reserve("layers", plan.layers)?;
-            for n in 0..plan.layers {
+            let mut layers = reserve("layers", schema.layers)?;
+            for n in 0..schema.layers {
                 let (weight, bias) = (vector(Slot::LayerWeight(n))?, vector(Slot::LayerBias(n))?);
                 let outputs = bias.len();
                 layers.push(Layer { inputs: weight.len() / outputs, outputs, weight, bias });
@@ -225,10 +87,10 @@ impl Model {
         }
         let (output_weight, output_bias) = (vector(Slot::OutputWeight)?, vector(Slot::OutputBias)?[0]);
 
-        let range = Range::new(gmf.as_ref(), mlp.as_ref(), &output_weight, output_bias);
-        range.check_model(gmf.as_ref(), mlp.as_ref())?;
-        let parts = Parts { kind: plan.kind, gmf, mlp, output_weight, output_bias, metadata, range };
-        Ok(Model { num_users: plan.num_users, num_items: plan.num_items, parts })
+        let overflow_bound = OverflowBound::new(gmf.as_ref(), mlp.as_ref(), &output_weight, output_bias);
+        overflow_bound.check_model(gmf.as_ref(), mlp.as_ref())?;
+        let parts = Parts { kind: schema.kind, gmf, mlp, output_weight, output_bias, metadata, overflow_bound };
+        Ok(Model { num_users: schema.num_users, num_items: schema.num_items, parts })
     }
 
     /// Which blocks the model has.
@@ -252,8 +114,8 @@ impl Model {
     }
 
     /// The bound that new user vectors must keep.
-    pub fn range(&self) -> &Range {
-        &self.parts.range
+    pub fn overflow_bound(&self) -> &OverflowBound {
+        &self.parts.overflow_bound
     }
 
     /// The GMF block, if there is one.
@@ -273,13 +135,13 @@ impl Model {
 }
 
 /// One tensor being read.
-struct Source<'a> {
+struct TensorReader<'a> {
     info: &'a TensorInfo,
     index: usize,
     fill: &'a mut Fill<'a>,
 }
 
-impl Source<'_> {
+impl TensorReader<'_> {
     fn table(&mut self) -> Result<Table> {
         let (rows, width) = (self.info.shape[0], self.info.shape[1]);
         let per_chunk = Table::rows_per_chunk(width);
@@ -322,202 +184,5 @@ impl Source<'_> {
             _ => vec![element],
         };
         Error::Format(format!("{name}: element {place:?} is {value}, expected finite numbers"))
-    }
-}
-
-/// A tensor's place in a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Slot {
-    GmfUsers,
-    GmfItems,
-    MlpUsers,
-    MlpItems,
-    LayerWeight(usize),
-    LayerBias(usize),
-    OutputWeight,
-    OutputBias,
-}
-
-impl Slot {
-    fn parse(name: &str) -> Option<Self> {
-        let fixed =
-            [Slot::GmfUsers, Slot::GmfItems, Slot::MlpUsers, Slot::MlpItems, Slot::OutputWeight, Slot::OutputBias];
-        if let Some(slot) = fixed.into_iter().find(|slot| slot.to_string() == name) {
-            return Some(slot);
-        }
-        let (number, part) = name.strip_prefix("mlp.layers.")?.split_once('.')?;
-        let n = number.parse().ok()?;
-        let slots = [Slot::LayerWeight(n), Slot::LayerBias(n)];
-        // Only the canonical spelling of a number: `00` and `+0` are other names.
-        slots.into_iter().find(|slot| slot.to_string() == name).filter(|_| matches!(part, "weight" | "bias"))
-    }
-
-    fn is_table(self) -> bool {
-        matches!(self, Slot::GmfUsers | Slot::GmfItems | Slot::MlpUsers | Slot::MlpItems)
-    }
-
-    fn is_in(self, kind: Kind) -> bool {
-        match self {
-            Slot::GmfUsers | Slot::GmfItems => kind.has_gmf(),
-            Slot::MlpUsers | Slot::MlpItems | Slot::LayerWeight(_) | Slot::LayerBias(_) => kind.has_mlp(),
-            Slot::OutputWeight | Slot::OutputBias => true,
-        }
-    }
-
-    fn dimensions(self) -> usize {
-        if matches!(self, Slot::LayerBias(_) | Slot::OutputBias) { 1 } else { 2 }
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Slot::GmfUsers => f.write_str("gmf.user_embedding.weight"),
-            Slot::GmfItems => f.write_str("gmf.item_embedding.weight"),
-            Slot::MlpUsers => f.write_str("mlp.user_embedding.weight"),
-            Slot::MlpItems => f.write_str("mlp.item_embedding.weight"),
-            Slot::LayerWeight(n) => write!(f, "mlp.layers.{n}.weight"),
-            Slot::LayerBias(n) => write!(f, "mlp.layers.{n}.bias"),
-            Slot::OutputWeight => f.write_str("output.weight"),
-            Slot::OutputBias => f.write_str("output.bias"),
-        }
-    }
-}
-
-/// The tensors of a model, checked by name and shape before any data are read.
-struct Plan {
-    kind: Kind,
-    /// The slot of each tensor, in the order given.
-    order: Vec<Slot>,
-    num_users: usize,
-    num_items: usize,
-    layers: usize,
-}
-
-impl Plan {
-    fn new(kind: Option<Kind>, infos: &[TensorInfo]) -> Result<Self> {
-        let mut order = reserve("tensors", infos.len())?;
-        let mut shapes = Shapes(BTreeMap::new());
-        for info in infos {
-            let slot = Slot::parse(&info.name)
-                .ok_or_else(|| Error::Format(format!("{}: not a tensor of this format", quote(&info.name))))?;
-            if shapes.0.insert(slot, &info.shape).is_some() {
-                return Err(Error::Format(format!("{slot}: given twice")));
-            }
-            order.push(slot);
-        }
-        let kind = match kind {
-            Some(kind) => kind,
-            None => shapes.infer_kind()?,
-        };
-        let layers = shapes.check_names(kind)?;
-        shapes.check_sizes()?;
-        let (num_users, num_items) = shapes.check_agreement(kind, layers)?;
-        Ok(Plan { kind, order, num_users, num_items, layers })
-    }
-}
-
-/// The shape of every tensor given.
-struct Shapes<'a>(BTreeMap<Slot, &'a [usize]>);
-
-impl Shapes<'_> {
-    fn infer_kind(&self) -> Result<Kind> {
-        let has_gmf = self.0.keys().any(|slot| !slot.is_in(Kind::Mlp));
-        let has_mlp = self.0.keys().any(|slot| !slot.is_in(Kind::Gmf));
-        match (has_gmf, has_mlp) {
-            (true, true) => Ok(Kind::NeuMf),
-            (true, false) => Ok(Kind::Gmf),
-            (false, true) => Ok(Kind::Mlp),
-            (false, false) => Err(Error::Format("no tensor of a GMF or an MLP block".to_owned())),
-        }
-    }
-
-    /// Every tensor of the kind is there and no other; returns the number of layers.
-    fn check_names(&self, kind: Kind) -> Result<usize> {
-        if let Some(slot) = self.0.keys().find(|slot| !slot.is_in(kind)) {
-            return Err(Error::Format(format!("{slot}: does not belong to a model of kind {kind}")));
-        }
-        let require = |slot: Slot| match self.0.contains_key(&slot) || !slot.is_in(kind) {
-            true => Ok(()),
-            false => Err(Error::Format(format!("{slot}: missing from a model of kind {kind}"))),
-        };
-        [Slot::GmfUsers, Slot::GmfItems, Slot::MlpUsers, Slot::MlpItems].into_iter().try_for_each(require)?;
-        let highest = self.0.keys().filter_map(|slot| match slot {
-            Slot::LayerWeight(n) | Slot::LayerBias(n) => Some(*n),
-            _ => None,
-        });
-        let layers = highest.max().map_or(1, |n| n.saturating_add(1));
-        // With a gap, however far the numbers run, this ends at the first number missing.
-        (0..layers).try_for_each(|n| require(Slot::LayerWeight(n)).and_then(|()| require(Slot::LayerBias(n))))?;
-        [Slot::OutputWeight, Slot::OutputBias].into_iter().try_for_each(require)?;
-        Ok(layers)
-    }
-
-    /// Each tensor by itself: its number of dimensions, every one at least 1, tables of fewer than 2^31 rows.
-    fn check_sizes(&self) -> Result<()> {
-        for (slot, shape) in &self.0 {
-            let dimensions = slot.dimensions();
-            if shape.len() != dimensions {
-                return Err(Error::Format(format!("{slot}: shape {shape:?}, expected {dimensions} dimension(s)")));
-            }
-            if shape.contains(&0) {
-                return Err(Error::Format(format!("{slot}: shape {shape:?}, every dimension must be at least 1")));
-            }
-            if shape.iter().try_fold(size_of::<f32>(), |bytes, &size| bytes.checked_mul(size)).is_none() {
-                return Err(Error::Format(format!("{slot}: shape {shape:?} is too large")));
-            }
-            if slot.is_table() && shape[0] > i32::MAX as usize {
-                return Err(Error::Format(format!("{slot}: {} rows, the limit is 2147483647", shape[0])));
-            }
-        }
-        Ok(())
-    }
-
-    /// The tensors with each other; returns `U` and `I`.
-    fn check_agreement(&self, kind: Kind, layers: usize) -> Result<(usize, usize)> {
-        let (mut joined, mut origin) = (0, Vec::new());
-        if kind.has_gmf() {
-            let width = self.0[&Slot::GmfUsers][1];
-            self.expect(Slot::GmfItems, 1, width, format_args!("{}", Slot::GmfUsers))?;
-            joined = width;
-            origin.push(format!("GMF width {width}"));
-        }
-        if kind == Kind::NeuMf {
-            self.expect(Slot::MlpUsers, 0, self.0[&Slot::GmfUsers][0], format_args!("{}", Slot::GmfUsers))?;
-            self.expect(Slot::MlpItems, 0, self.0[&Slot::GmfItems][0], format_args!("{}", Slot::GmfItems))?;
-        }
-        if kind.has_mlp() {
-            let (users, items) = (self.0[&Slot::MlpUsers][1], self.0[&Slot::MlpItems][1]);
-            let mut inputs = users.saturating_add(items);
-            for n in 0..layers {
-                let weight = Slot::LayerWeight(n);
-                match n {
-                    0 => self.expect(weight, 1, inputs, format_args!("embedding widths, {users} + {items}"))?,
-                    _ => self.expect(weight, 1, inputs, format_args!("{}", Slot::LayerWeight(n - 1)))?,
-                }
-                inputs = self.0[&weight][0];
-                self.expect(Slot::LayerBias(n), 0, inputs, format_args!("{weight}"))?;
-            }
-            joined = inputs.saturating_add(joined);
-            origin.push(format!("last layer {inputs}"));
-        }
-        self.expect(Slot::OutputWeight, 0, 1, format_args!("one logit"))?;
-        self.expect(Slot::OutputWeight, 1, joined, format_args!("{}", origin.join(" + ")))?;
-        self.expect(Slot::OutputBias, 0, 1, format_args!("one logit"))?;
-        let (users, items) = match kind {
-            Kind::Gmf | Kind::NeuMf => (Slot::GmfUsers, Slot::GmfItems),
-            Kind::Mlp => (Slot::MlpUsers, Slot::MlpItems),
-        };
-        Ok((self.0[&users][0], self.0[&items][0]))
-    }
-
-    fn expect(&self, slot: Slot, dimension: usize, size: usize, because: fmt::Arguments<'_>) -> Result<()> {
-        let shape = self.0[&slot];
-        if shape[dimension] == size {
-            return Ok(());
-        }
-        let mut expected = shape.to_vec();
-        expected[dimension] = size;
-        Err(Error::Format(format!("{slot}: shape {shape:?}, expected {expected:?} to fit {because}")))
     }
 }

@@ -1,13 +1,14 @@
 //! What may stand beside the weights in a model directory: the seen interactions, the external ids.
 
 use super::{
-    container::{Dtype, Entry, Header},
+    container::{Entry, Header},
+    dtype::Dtype,
     json::quote,
     stream::Stream,
 };
 use crate::{
+    csr::Csr,
     error::{Error, Result},
-    filter::Csr,
     ids::Ids,
 };
 

@@ -8,7 +8,7 @@ use std::{
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use sha2::{Digest, Sha256};
 
-use super::container::Dtype;
+use super::dtype::Dtype;
 use crate::error::{Error, Result, filled, reserve};
 
 /// The interrupt check: called while a file is read; an error stops the reading and is handed on.

@@ -8,21 +8,19 @@
 )]
 
 mod aligned;
-pub(crate) mod bounds;
-mod gradients;
-mod halves;
-pub(crate) mod hits;
-pub(crate) mod int16;
-pub(crate) mod int8;
-pub(crate) mod integer;
-pub(crate) mod network;
-mod probe;
-pub(crate) mod rows;
+pub(crate) mod gather;
+pub(crate) mod layers;
+pub(crate) mod quantized;
+mod roofline;
+pub(crate) mod row_table;
+pub(crate) mod scan;
 pub(crate) mod sigmoid;
 mod simd;
+pub(crate) mod survivors;
+pub(crate) mod weights;
 
 pub(crate) use aligned::Aligned;
-pub use probe::Probe;
+pub use roofline::Roofline;
 pub use simd::Isa;
 pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd, StandardFloats};
 
@@ -31,4 +29,3 @@ pub(crate) const LANES: usize = 16;
 
 /// One value for each lane.
 pub(crate) type Lanes = [f32; LANES];
-

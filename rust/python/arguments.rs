@@ -8,8 +8,10 @@ use pyo3::types::{PyString, PyTuple, PyType};
 use super::arrays::{Floats, as_array, describe};
 use super::errors::argument_error;
 use super::integers::{indices, integers, mask, scalar};
-use crate::engine::{Engine, ProjectedUsers, UserVectors, Users, index};
-use crate::filter::{Csr, Exclude, Filter, ItemSet};
+use crate::csr::Csr;
+use crate::engine::{Engine, ProjectedUsers, UserVectors, Users};
+use crate::filter::{Exclude, Filter, ItemSet};
+use crate::indices::{IndexCheck, Indices};
 use crate::pool::{Call, MAX_THREADS};
 
 /// An integer of at least 1, and no larger than what NumPy can have an array of.
@@ -50,14 +52,14 @@ pub(super) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usiz
 /// The argument `users`.
 pub(super) enum UsersArgument {
     One(u32),
-    Many(Vec<u32>),
+    Many(Indices<'static>),
     Vectors(UserVectors),
 }
 
 impl UsersArgument {
     pub(super) fn new(object: &Bound<'_, PyAny>, engine: &Engine, threads: usize) -> PyResult<Self> {
         if let Some(user) = scalar(object, "users")? {
-            return Ok(UsersArgument::One(index("users", 0, user, engine.num_users(), "user")?));
+            return Ok(UsersArgument::One(engine.user_check().one(0, user)?));
         }
         if object.is_instance(user_vectors_class(object.py())?)? {
             let vectors = object.cast::<PyTuple>()?;
@@ -72,7 +74,7 @@ impl UsersArgument {
             };
             return Ok(UsersArgument::Vectors(UserVectors { rows, gmf: gmf.map(|m| m.1), mlp: mlp.map(|m| m.1) }));
         }
-        indices(object, "users", engine.num_users(), "user", threads).map(UsersArgument::Many)
+        indices(object, engine.user_check(), threads).map(UsersArgument::Many)
     }
 
     /// How many rows; a single user makes one.
@@ -95,7 +97,7 @@ impl UsersArgument {
         let projected: ProjectedUsers;
         let users = match self {
             UsersArgument::One(user) => engine.user(*user, rows)?,
-            UsersArgument::Many(users) => engine.users(users)?,
+            UsersArgument::Many(users) => engine.checked_users(users)?,
             UsersArgument::Vectors(vectors) => {
                 projected = engine.project(vectors, call)?;
                 projected.users()
@@ -192,7 +194,7 @@ fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<Ite
     if let Some(mask) = mask(object, what)? {
         return Ok(ItemSet::from_mask(what, &mask, items)?);
     }
-    Ok(ItemSet::from_indices(what, &indices(object, what, items, "item", 1)?, items)?)
+    Ok(ItemSet::of(what, &indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?)?)
 }
 
 /// scipy's compressed sparse rows or a pair `(indptr, indices)`; None where `object` is neither.
@@ -227,6 +229,6 @@ fn rows(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns
         usize::try_from(value)
             .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
     })?;
-    let cells = indices(cells, &cells_name, columns, "item", 1)?;
-    Ok(Csr::new(what, indptr, cells, columns)?)
+    let cells = indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, 1)?;
+    Ok(Csr::from_indices(what, indptr, cells)?)
 }

@@ -119,7 +119,7 @@ impl<'a, 'py> Source<'a, 'py> {
     }
 
     /// The array's elements. Whoever has them stays attached to the interpreter and reads them, by any thread, before any Python code
-    /// runs: with [`Turns::give`](super::errors::Turns::give) they are over.
+    /// runs: with [`Breather::pause`](super::interrupts::Breather::pause) they are over.
     ///
     /// # Errors
     /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].

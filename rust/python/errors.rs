@@ -1,14 +1,13 @@
 //! The one mapping from this crate's errors to Python's exceptions. The classes themselves are in `neuralcf/errors.py`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::pool::panic_text;
 
 macro_rules! classes {
@@ -52,57 +51,4 @@ impl From<Error> for PyErr {
 /// Runs a method's body; a panic becomes `InternalError`, which `except Exception` catches, instead of pyo3's `PanicException`.
 pub(super) fn no_panic<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(internal_error(panic_text(&*payload))))
-}
-
-/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers; what a handler raises (Ctrl-C)
-/// stops the work and is raised.
-pub(super) fn interruptible<T: Send>(
-    py: Python<'_>,
-    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send,
-) -> PyResult<T> {
-    let raised = std::sync::Mutex::new(None);
-    let outcome = py.detach(|| {
-        work(&|| {
-            Python::attach(|py| match py.check_signals() {
-                Ok(()) => false,
-                Err(error) => {
-                    *raised.lock().expect("nothing panics while holding it") = Some(error);
-                    true
-                }
-            })
-        })
-    });
-    match raised.into_inner().expect("nothing panics while holding it") {
-        Some(error) => Err(error),
-        None => Ok(outcome?),
-    }
-}
-
-/// Lets other threads and Python's signal handlers have their turn, where the last one is `TURN` ago.
-pub(super) struct Turns {
-    /// The last turn, or the first time that one could have been given.
-    last: Option<Instant>,
-}
-
-impl Turns {
-    const TURN: Duration = Duration::from_millis(20);
-
-    pub(super) fn new() -> Self {
-        Turns { last: None }
-    }
-
-    /// # Errors
-    /// What a signal handler raised.
-    pub(super) fn give(&mut self, py: Python<'_>) -> PyResult<()> {
-        match self.last {
-            None => self.last = Some(Instant::now()),
-            Some(last) if last.elapsed() >= Self::TURN => {
-                py.check_signals()?;
-                py.detach(|| ());
-                self.last = Some(Instant::now());
-            }
-            Some(_) => (),
-        }
-        Ok(())
-    }
 }

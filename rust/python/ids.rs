@@ -9,6 +9,7 @@ use super::arrays::describe;
 use super::errors::no_panic;
 use super::integers;
 use crate::ids::{self, Id};
+use crate::indices::IndexCheck;
 
 /// The external ids of a table's rows, int64 or str.
 #[pyclass(frozen, module = "neuralcf._core")]
@@ -62,10 +63,11 @@ impl Ids {
 
     fn take<'py>(&self, py: Python<'py>, indices: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let positions = integers::indices(indices, "indices", self.ids.len(), "id", 1)?;
+            let positions =
+                integers::indices(indices, IndexCheck { what: "indices", noun: "id", bound: self.ids.len() }, 1)?;
             let mut ints = Vec::new();
             let mut strings = Vec::new();
-            for position in positions {
+            for &position in positions.values() {
                 match self.ids.get(position as usize) {
                     Id::Int(id) => ints.push(id),
                     Id::Str(id) => strings.push(id),

@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple};
 
 use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
-use super::errors::{Turns, argument_error, out_of_range_error};
-use crate::engine::{all_below, index};
-use crate::error::{Error, Result, reserve};
+use super::errors::{argument_error, out_of_range_error};
+use super::interrupts::Breather;
+use crate::error::{Error, reserve};
+use crate::indices::{IndexCheck, Indices};
 use crate::pool::{Call, Watch};
 
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
@@ -26,8 +27,8 @@ const TASK: usize = 8 * PIECE;
 /// Elements for which a thread is worth waking: some 50 us.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Elements between two looks whether it is another thread's turn: a millisecond, some tens where they lie far apart or on a disk.
-const TURN: usize = 1 << 19;
+/// Elements between two pauses for other Python threads: a millisecond, some tens where they lie far apart or on a disk.
+const BETWEEN_PAUSES: usize = 1 << 19;
 
 /// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length.
 pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i128>> {
@@ -65,22 +66,9 @@ fn integer(object: &Bound<'_, PyAny>, place: impl fmt::Display) -> PyResult<i128
 }
 
 /// An integer as it lies in an array.
-trait Integer: Number + Sync + Into<i128> {
-    /// Its value in two's complement.
-    fn bits(self) -> u64;
-}
+trait Integer: Number + Sync + Into<i128> {}
 
-macro_rules! integer_types {
-    ($($type:ty)*) => {
-        $(impl Integer for $type {
-            #[inline(always)]
-            fn bits(self) -> u64 {
-                self as u64
-            }
-        })*
-    };
-}
-integer_types!(i8 i16 i32 i64 u8 u16 u32 u64);
+impl<T: Number + Sync + Into<i128>> Integer for T {}
 
 /// A one-dimensional array of integers; None for a list, a tuple or a range.
 fn array<'a, 'py>(object: &Bound<'py, PyAny>, what: &'a str) -> PyResult<Option<Source<'a, 'py>>> {
@@ -120,79 +108,48 @@ macro_rules! read_as {
 
 /// The integers of a list, a tuple or a range, each through `convert(position, value)`.
 fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128) -> PyResult<U>) -> PyResult<Vec<U>> {
-    let (mut out, mut turns) = (reserve(what, object.len()?)?, Turns::new());
+    let (mut out, mut breather) = (reserve(what, object.len()?)?, Breather::new());
     for (at, item) in object.try_iter()?.enumerate() {
         out.push(convert(at, integer(&item?, format_args!("{what}[{at}]"))?)?);
         if at % PIECE == PIECE - 1 {
-            turns.give(object.py())?;
+            breather.pause(object.py())?;
         }
     }
     Ok(out)
 }
 
-/// Indices of a table with `bound` rows, at most 2^31. `what` names the argument, `noun` what it indexes. Long arrays are read by up to
-/// `threads` threads.
-pub(super) fn indices(
-    object: &Bound<'_, PyAny>,
-    what: &str,
-    bound: usize,
-    noun: &str,
-    threads: usize,
-) -> PyResult<Vec<u32>> {
-    let Some(source) = array(object, what)? else {
-        return items(object, what, |at, value| Ok(index(what, at, value, bound, noun)?));
+/// Indices that `check` has checked. Long arrays are read by up to `threads` threads.
+pub(super) fn indices(object: &Bound<'_, PyAny>, check: IndexCheck<'_>, threads: usize) -> PyResult<Indices<'static>> {
+    let Some(source) = array(object, check.what)? else {
+        let values = items(object, check.what, |at, value| Ok(check.one(at, value)?))?;
+        return Ok(check.made(values));
     };
-    let reader = Indices { py: object.py(), table: Table { what, bound, noun }, threads };
-    read_as!(&source, what, reader)
+    let reader = IndexReader { py: object.py(), check, threads };
+    Ok(check.made(read_as!(&source, check.what, reader)?))
 }
 
-/// What indices are indices of.
-struct Table<'a> {
-    what: &'a str,
-    bound: usize,
-    noun: &'a str,
-}
-
-impl Table<'_> {
-    /// Writes a piece of an array, whose first element is at position `first`, as indices.
-    fn narrow<T: Integer>(&self, first: usize, piece: &[T], to: &mut [u32]) -> Result<()> {
-        // The whole piece at once; the search for the culprit only when there is one.
-        let mut any = 0;
-        for (to, x) in to.iter_mut().zip(piece) {
-            any |= x.bits();
-            *to = x.bits() as u32;
-        }
-        if any >> 32 != 0 || !all_below(to, self.bound) {
-            for (at, &x) in (first..).zip(piece) {
-                index(self.what, at, x.into(), self.bound, self.noun)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Indices<'a, 'py> {
+struct IndexReader<'a, 'py> {
     py: Python<'py>,
-    table: Table<'a>,
+    check: IndexCheck<'a>,
     threads: usize,
 }
 
-impl Indices<'_, '_> {
+impl IndexReader<'_, '_> {
     fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<u32>> {
-        let (table, len) = (&self.table, source.shape()[0]);
-        let mut out = reserve(table.what, len)?;
+        let (check, len) = (&self.check, source.shape()[0]);
+        let mut out = reserve(check.what, len)?;
         if len <= SMALL {
             let mut piece = [T::default(); SMALL];
             source.elements()?.read(0, &mut piece[..len]);
             out.resize(len, 0);
-            table.narrow(0, &piece[..len], &mut out)?;
+            check.narrow(0, &piece[..len], &mut out)?;
             return Ok(out);
         }
         let threads = self.threads.min(len / WORTH_A_THREAD).max(1);
-        let mut turns = Turns::new();
-        for first in (0..len).step_by(TURN) {
+        let mut breather = Breather::new();
+        for first in (0..len).step_by(BETWEEN_PAUSES) {
             if first > 0 {
-                turns.give(self.py)?;
+                breather.pause(self.py)?;
             }
             let elements = source.elements()?;
             let task = |n: usize, to: &mut [u32], _: &Watch<'_>| {
@@ -200,11 +157,12 @@ impl Indices<'_, '_> {
                 for (at, to) in (first + n * TASK..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
                     let piece = &mut piece[..to.len()];
                     elements.read(at, piece);
-                    table.narrow(at, piece, to)?;
+                    check.narrow(at, piece, to)?;
                 }
                 Ok(())
             };
-            let mut extend = |call: Call<'_>| call.extend_in_chunks(&mut out, TURN.min(len - first), TASK, 0, task);
+            let mut extend =
+                |call: Call<'_>| call.extend_in_chunks(&mut out, BETWEEN_PAUSES.min(len - first), TASK, 0, task);
             match extend(Call { threads, ..Call::ALONE }) {
                 Err(Error::OutOfRange(_)) => extend(Call::ALONE)?, // one thread finds the first that is
                 outcome => outcome?,
@@ -237,10 +195,10 @@ impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Converted<'_, '_, Convert> {
     fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<U>> {
         let len = source.shape()[0];
         let (mut out, mut piece) = (reserve(self.what, len)?, vec![T::default(); PIECE.min(len)]);
-        let mut turns = Turns::new();
+        let mut breather = Breather::new();
         for first in (0..len).step_by(PIECE) {
             if first > 0 {
-                turns.give(self.py)?;
+                breather.pause(self.py)?;
             }
             let piece = &mut piece[..PIECE.min(len - first)];
             source.elements()?.read(first, piece);

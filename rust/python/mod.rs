@@ -5,6 +5,7 @@ mod arrays;
 mod errors;
 mod ids;
 mod integers;
+mod interrupts;
 mod scorer;
 
 use pyo3::prelude::*;

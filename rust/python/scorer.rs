@@ -10,10 +10,11 @@ use pyo3::types::{PyDict, PyMapping, PyType};
 
 use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
 use super::arrays::{Floats, Out};
-use super::errors::{Turns, argument_error, interruptible, model_format_error, no_panic};
+use super::errors::{argument_error, model_format_error, no_panic};
 use super::ids::Ids;
 use super::integers::indices;
-use crate::engine::{Engine, Pass, Scale};
+use super::interrupts::{Breather, interruptible};
+use crate::engine::{Engine, Scale, ScanPrecision};
 use crate::error::Error;
 use crate::format::{self, Kind, Model, Opened, TensorInfo};
 use crate::kernel::Isa;
@@ -73,7 +74,8 @@ pub(super) fn open(
                 "{path}: the model is another one than was pickled: expected digest {expected}, got {found}"
             )));
         }
-        let engine = Engine::new(model, seen, choices.isa, Pass::Auto, Call { threads: choices.threads, interrupted })?;
+        let engine =
+            Engine::new(model, seen, choices.isa, ScanPrecision::Auto, Call { threads: choices.threads, interrupted })?;
         Ok((engine, users, items, found))
     })?;
     let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
@@ -148,10 +150,10 @@ impl Scorer {
                 infos.push(TensorInfo { name, shape: floats.shape().to_vec() });
                 arrays.push(floats);
             }
-            let mut turns = Turns::new();
+            let mut breather = Breather::new();
             let mut raised = None;
             let model = Model::assemble(kind, Default::default(), &infos, &mut |tensor, first, to| {
-                turns.give(py).map_err(|error| {
+                breather.pause(py).map_err(|error| {
                     raised = Some(error);
                     Error::Interrupted
                 })?;
@@ -169,7 +171,7 @@ impl Scorer {
             };
             let (isa, threads) = (choices.isa, choices.threads);
             let engine = interruptible(py, |interrupted| {
-                Engine::new(model, seen, isa, Pass::Auto, Call { threads, interrupted })
+                Engine::new(model, seen, isa, ScanPrecision::Auto, Call { threads, interrupted })
             })?;
             Ok(Scorer { engine, threads, origin: None })
         })
@@ -227,7 +229,7 @@ impl Scorer {
         no_panic(|| {
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
-            let items = indices(items, "items", self.engine.num_items(), "item", threads)?;
+            let items = indices(items, self.engine.item_check(), threads)?;
             let out = out.map(|out| Out::new(out, items.len())).transpose()?;
             let scores = self.run(py, items.len(), threads, |call| {
                 users.with(&self.engine, items.len(), call, |users| {
@@ -303,7 +305,7 @@ impl Scorer {
         no_panic(|| {
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
-            let items = indices(items, "items", self.engine.num_items(), "item", threads)?;
+            let items = indices(items, self.engine.item_check(), threads)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
             let ranks = self.run(py, self.catalogue(items.len()), threads, |call| {
                 users.with(&self.engine, items.len(), call, |users| {
@@ -317,8 +319,8 @@ impl Scorer {
     fn user_vectors<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
             let vectors = match UsersArgument::new(users, &self.engine, self.threads)? {
-                UsersArgument::One(user) => self.engine.user_vectors(&[user])?,
-                UsersArgument::Many(users) => self.engine.user_vectors(&users)?,
+                UsersArgument::One(user) => self.engine.user_vectors(&self.engine.user(user, 1)?)?,
+                UsersArgument::Many(users) => self.engine.user_vectors(&self.engine.checked_users(&users)?)?,
                 UsersArgument::Vectors(_) => {
                     return Err(PyTypeError::new_err("users: expected user indices, got UserVectors"));
                 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use neuralcf::format::{Kind, Model, TensorInfo};
-use neuralcf::{Call, Engine, Isa, Pass};
+use neuralcf::{Call, Engine, Isa, ScanPrecision};
 
 /// SplitMix64.
 pub struct Random(pub u64);
@@ -112,11 +112,11 @@ pub fn model(tensors: &[Tensor]) -> Model {
 }
 
 pub fn engine(tensors: &[Tensor], isa: Isa) -> Engine {
-    engine_with(tensors, isa, Pass::Auto)
+    engine_with(tensors, isa, ScanPrecision::Auto)
 }
 
-pub fn engine_with(tensors: &[Tensor], isa: Isa, pass: Pass) -> Engine {
-    Engine::new(model(tensors), None, isa, pass, Call::ALONE).expect("an engine")
+pub fn engine_with(tensors: &[Tensor], isa: Isa, precision: ScanPrecision) -> Engine {
+    Engine::new(model(tensors), None, isa, precision, Call::ALONE).expect("an engine")
 }
 
 /// The logit of a pair, each step as specified.

@@ -177,13 +177,13 @@ fn arrays_in_memory_are_asked_for_in_order_and_once() {
 #[test]
 fn new_users_are_held_to_the_models_range() {
     let model = read(&neumf().bytes()).unwrap();
-    let range = model.range();
-    range.check_users(2.0, 2.0).unwrap();
-    range.check_users(1e30, 1e30).unwrap();
+    let bound = model.overflow_bound();
+    bound.check_users(2.0, 2.0).unwrap();
+    bound.check_users(1e30, 1e30).unwrap();
     for (gmf, mlp, tensor) in
         [(3e38, 0.0, "output.weight"), (0.0, 3e38, "mlp.layers.0.weight"), (f32::NAN, 0.0, "output")]
     {
-        match range.check_users(gmf, mlp) {
+        match bound.check_users(gmf, mlp) {
             Err(Error::Argument(text)) => assert!(text.starts_with(tensor), "{text}"),
             other => panic!("{other:?}"),
         }

@@ -12,11 +12,11 @@ pub(crate) struct Avx2(());
 
 /// Lanes 0..8 and 8..16.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Halves(__m256, __m256);
+pub(crate) struct F32x16(__m256, __m256);
 
 /// Lanes 0..8 and 8..16, of four bytes, two int16 or one int32 each.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct IntegerHalves(__m256i, __m256i);
+pub(crate) struct I32x16(__m256i, __m256i);
 
 impl Avx2 {
     /// The instruction set, where the CPU and the operating system have it.
@@ -28,37 +28,37 @@ impl Avx2 {
 }
 
 impl Simd for Avx2 {
-    type V = Halves;
+    type V = F32x16;
     const BLOCK: usize = 5;
 
     #[inline(always)]
-    fn splat(self, x: f32) -> Halves {
+    fn splat(self, x: f32) -> F32x16 {
         // SAFETY: `self` proves AVX2.
         let half = unsafe { _mm256_set1_ps(x) };
-        Halves(half, half)
+        F32x16(half, half)
     }
 
     #[inline(always)]
-    fn load(self, from: &Lanes) -> Halves {
+    fn load(self, from: &Lanes) -> F32x16 {
         let (low, high) = from.split_at(8);
         // SAFETY: `self` proves AVX2; `low` is eight values, and the load asks for no alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
-    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Halves {
+    fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> F32x16 {
         // SAFETY: `self` proves AVX2; the reference is valid for 64 bytes, of which the load reads 32; it asks for no alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
-    fn store(self, v: Halves, to: &mut Lanes) {
+    fn store(self, v: F32x16, to: &mut Lanes) {
         let (low, high) = to.split_at_mut(8);
         // SAFETY: `self` proves AVX2; `low` is eight values, and the store asks for no alignment.
         unsafe { _mm256_storeu_ps(low.as_mut_ptr(), v.0) };
@@ -69,41 +69,41 @@ impl Simd for Avx2 {
     // (No closures here: a closure is a function without the instructions, and is not inlined as surely as these methods.)
 
     #[inline(always)]
-    fn add(self, a: Halves, b: Halves) -> Halves {
+    fn add(self, a: F32x16, b: F32x16) -> F32x16 {
         // SAFETY: `self` proves AVX2.
         let low = unsafe { _mm256_add_ps(a.0, b.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_add_ps(a.1, b.1) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
-    fn fma(self, a: Halves, b: Halves, c: Halves) -> Halves {
+    fn fma(self, a: F32x16, b: F32x16, c: F32x16) -> F32x16 {
         // SAFETY: `self` proves FMA.
         let low = unsafe { _mm256_fmadd_ps(a.0, b.0, c.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_fmadd_ps(a.1, b.1, c.1) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
-    fn relu(self, z: Halves) -> Halves {
+    fn relu(self, z: F32x16) -> F32x16 {
         let zero = self.splat(0.0);
         // SAFETY: `self` proves AVX2. (The instruction gives its second operand for equal zeros: +0.)
         let low = unsafe { _mm256_max_ps(z.0, zero.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_max_ps(z.1, zero.1) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
-    fn at_least(self, a: Halves, b: Halves) -> u16 {
+    fn at_least(self, a: F32x16, b: F32x16) -> u16 {
         // SAFETY: `self` proves AVX2.
         unsafe { at_least(a, b) }
     }
 
     #[inline(always)]
-    fn transpose(self, rows: [Halves; LANES]) -> [Halves; LANES] {
+    fn transpose(self, rows: [F32x16; LANES]) -> [F32x16; LANES] {
         // SAFETY: `self` proves AVX2.
         unsafe { transpose(rows) }
     }
@@ -123,76 +123,76 @@ impl Simd for Avx2 {
 }
 
 impl IntegerSimd for Avx2 {
-    type Words = IntegerHalves;
-    type Sums = IntegerHalves;
+    type Words = I32x16;
+    type Sums = I32x16;
     const SUMS: usize = 5;
 
     #[inline(always)]
-    fn splat_word(self, word: u32) -> IntegerHalves {
+    fn splat_word(self, word: u32) -> I32x16 {
         // SAFETY: `self` proves AVX2.
         let half = unsafe { _mm256_set1_epi32(word as i32) };
-        IntegerHalves(half, half)
+        I32x16(half, half)
     }
 
     #[inline(always)]
-    fn load_words(self, from: &Lanes) -> IntegerHalves {
+    fn load_words(self, from: &Lanes) -> I32x16 {
         let (low, high) = from.split_at(8);
         // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the load asks for no alignment.
         let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
-        IntegerHalves(low, high)
+        I32x16(low, high)
     }
 
     #[inline(always)]
-    fn load_halves(self, from: &Lanes) -> [Halves; 2] {
+    fn load_f16(self, from: &Lanes) -> [F32x16; 2] {
         let (four, _) = from.as_chunks();
         // SAFETY: `self` proves AVX2 and F16C.
-        unsafe { load_halves(four) }
+        unsafe { load_f16(four) }
     }
 
     #[inline(always)]
-    fn add_relu(self, a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+    fn add_relu(self, a: I32x16, b: I32x16) -> I32x16 {
         // SAFETY: `self` proves AVX2.
         unsafe { add_relu(a, b) }
     }
 
     #[inline(always)]
-    fn subtract_relu(self, a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+    fn subtract_relu(self, a: I32x16, b: I32x16) -> I32x16 {
         // SAFETY: `self` proves AVX2. (The subtraction saturates at zero.)
         let low = unsafe { _mm256_subs_epu8(a.0, b.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_subs_epu8(a.1, b.1) };
-        IntegerHalves(low, high)
+        I32x16(low, high)
     }
 
     #[inline(always)]
-    fn zero_sums(self) -> IntegerHalves {
+    fn zero_sums(self) -> I32x16 {
         self.splat_word(0)
     }
 
     #[inline(always)]
-    fn dot_pairs(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+    fn dot_i16(self, a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
         // SAFETY: `self` proves AVX2.
-        unsafe { dot_pairs(a, b, sums) }
+        unsafe { dot_i16(a, b, sums) }
     }
 
     #[inline(always)]
-    fn dot_bytes(self, a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+    fn dot_i8(self, a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
         // SAFETY: `self` proves AVX2.
-        let low = unsafe { dot_bytes(a.0, b.0, sums.0) };
+        let low = unsafe { dot_i8(a.0, b.0, sums.0) };
         // SAFETY: as above.
-        let high = unsafe { dot_bytes(a.1, b.1, sums.1) };
-        IntegerHalves(low, high)
+        let high = unsafe { dot_i8(a.1, b.1, sums.1) };
+        I32x16(low, high)
     }
 
     #[inline(always)]
-    fn to_floats(self, sums: IntegerHalves) -> Halves {
+    fn to_floats(self, sums: I32x16) -> F32x16 {
         // SAFETY: `self` proves AVX2.
         let low = unsafe { _mm256_cvtepi32_ps(sums.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_cvtepi32_ps(sums.1) };
-        Halves(low, high)
+        F32x16(low, high)
     }
 
     #[inline(always)]
@@ -210,8 +210,8 @@ fn run_integers<K: IntegerKernel>(s: Avx2, kernel: K) -> K::Output {
 /// The values that four times 128 bits hold in half precision.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn load_halves(from: &[[f32; 4]]) -> [Halves; 2] {
-    [Halves(eight_halves(&from[0]), eight_halves(&from[1])), Halves(eight_halves(&from[2]), eight_halves(&from[3]))]
+fn load_f16(from: &[[f32; 4]]) -> [F32x16; 2] {
+    [F32x16(eight_halves(&from[0]), eight_halves(&from[1])), F32x16(eight_halves(&from[2]), eight_halves(&from[3]))]
 }
 
 #[inline]
@@ -223,25 +223,25 @@ fn eight_halves(from: &[f32; 4]) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_relu(a: IntegerHalves, b: IntegerHalves) -> IntegerHalves {
+fn add_relu(a: I32x16, b: I32x16) -> I32x16 {
     let zero = _mm256_setzero_si256();
     let low = _mm256_max_epi16(_mm256_adds_epi16(a.0, b.0), zero);
     let high = _mm256_max_epi16(_mm256_adds_epi16(a.1, b.1), zero);
-    IntegerHalves(low, high)
+    I32x16(low, high)
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_pairs(a: IntegerHalves, b: IntegerHalves, sums: IntegerHalves) -> IntegerHalves {
+fn dot_i16(a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
     let low = _mm256_add_epi32(sums.0, _mm256_madd_epi16(a.0, b.0));
     let high = _mm256_add_epi32(sums.1, _mm256_madd_epi16(a.1, b.1));
-    IntegerHalves(low, high)
+    I32x16(low, high)
 }
 
 /// Through int16, the bytes at even places and those at odd ones: `vpmaddubsw` would saturate.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_bytes(a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
+fn dot_i8(a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
     let even = _mm256_madd_epi16(
         _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)),
         _mm256_and_si256(b, _mm256_set1_epi16(0xff)),
@@ -257,7 +257,7 @@ fn run<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn at_least(a: Halves, b: Halves) -> u16 {
+fn at_least(a: F32x16, b: F32x16) -> u16 {
     let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a.0, b.0));
     let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a.1, b.1));
     (low | high << 8) as u16
@@ -266,7 +266,7 @@ fn at_least(a: Halves, b: Halves) -> u16 {
 /// Four squares of eight by eight.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn transpose(rows: [Halves; LANES]) -> [Halves; LANES] {
+fn transpose(rows: [F32x16; LANES]) -> [F32x16; LANES] {
     let (mut upper_low, mut upper_high) = ([rows[0].0; 8], [rows[0].1; 8]);
     let (mut lower_low, mut lower_high) = ([rows[0].0; 8], [rows[0].1; 8]);
     for i in 0..8 {
@@ -277,7 +277,7 @@ fn transpose(rows: [Halves; LANES]) -> [Halves; LANES] {
     let (c, d) = (transpose8(lower_low), transpose8(lower_high));
     let mut out = rows;
     for i in 0..8 {
-        (out[i], out[8 + i]) = (Halves(a[i], c[i]), Halves(b[i], d[i]));
+        (out[i], out[8 + i]) = (F32x16(a[i], c[i]), F32x16(b[i], d[i]));
     }
     out
 }

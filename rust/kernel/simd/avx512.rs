@@ -117,7 +117,7 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn load_halves(self, from: &Lanes) -> [__m512; 2] {
+    fn load_f16(self, from: &Lanes) -> [__m512; 2] {
         let (two, _) = from.as_chunks();
         // SAFETY: `self` proves AVX-512F.
         let low = unsafe { sixteen_halves(&two[0]) };
@@ -144,7 +144,7 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    fn dot_i16(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
         if VNNI {
             // SAFETY: `self` proves AVX-512 VNNI.
             unsafe { _mm512_dpwssd_epi32(sums, a, b) }
@@ -155,7 +155,7 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn dot_bytes(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    fn dot_i8(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
         if VNNI {
             // SAFETY: `self` proves AVX-512 VNNI. (The unsigned bytes come first.)
             unsafe { _mm512_dpbusd_epi32(sums, b, a) }
@@ -250,7 +250,7 @@ fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-    // Rows 4i..4i+4 hold, in each 128-bit part p, columns 4p..4p+4 of those rows after this step: u[4i + j] has column 4p + j.
+    // RowTable 4i..4i+4 hold, in each 128-bit part p, columns 4p..4p+4 of those rows after this step: u[4i + j] has column 4p + j.
     let mut u = t;
     for i in (0..LANES).step_by(4) {
         let (a, b) = (_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2]));

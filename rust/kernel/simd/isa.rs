@@ -145,8 +145,8 @@ impl IntegerIsa {
         }
     }
 
-    /// Whether products of bytes are faster than those of int16.
-    pub(crate) fn prefers_bytes(self) -> bool {
+    /// Whether int8 products are faster than int16 products.
+    pub(crate) fn prefers_int8(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             IntegerChoice::Avx2(_) | IntegerChoice::Avx512(_) => false,

@@ -13,8 +13,8 @@ mod portable;
 mod vector;
 
 pub(crate) use float_env::StandardFloats;
-pub use isa::Isa;
 pub(crate) use isa::IntegerIsa;
+pub use isa::Isa;
 #[cfg(test)]
 pub(crate) use portable::Portable;
 pub(crate) use vector::{IntegerKernel, IntegerSimd, Kernel, Simd};

@@ -30,7 +30,7 @@ pub(crate) trait Simd: Copy {
     fn at_least(self, a: Self::V, b: Self::V) -> u16;
     /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Asks for `lines[at]`, where there is one, into the second-level cache.
+    /// Prefetches `lines[at]`, if there is such a line, into the second-level cache.
     fn prefetch(self, lines: &[Lanes], at: usize);
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -45,7 +45,7 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
-/// What the scan in integers needs besides: in each lane a word of two int16 or four 8-bit values, and one int32. Exact, so every
+/// What the quantized scan needs besides: in each lane a word of two int16 or four 8-bit values, and one int32. Exact, so every
 /// instruction set gives the same bits.
 pub(crate) trait IntegerSimd: Simd {
     /// Sixteen words.
@@ -60,8 +60,8 @@ pub(crate) trait IntegerSimd: Simd {
     fn splat_word(self, word: u32) -> Self::Words;
     /// Reads sixteen words, which are kept in the bits of float32 values.
     fn load_words(self, from: &Lanes) -> Self::Words;
-    /// Reads the values that halves of a line hold in half precision, sixteen each, from bits of float32 values.
-    fn load_halves(self, from: &Lanes) -> [Self::V; 2];
+    /// Reads sixteen values in half precision from each half of a line, where they are kept in the bits of float32 values.
+    fn load_f16(self, from: &Lanes) -> [Self::V; 2];
     /// Of int16: `max(a + b, 0)`; the addition saturates.
     fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Of uint8: `max(a - b, 0)`.
@@ -69,9 +69,9 @@ pub(crate) trait IntegerSimd: Simd {
     /// Zero in every lane.
     fn zero_sums(self) -> Self::Sums;
     /// Of int16: `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
-    fn dot_pairs(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
+    fn dot_i16(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// Of int8 and uint8: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo 2^32.
-    fn dot_bytes(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
+    fn dot_i8(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// The sums as float32, rounded once.
     fn to_floats(self, sums: Self::Sums) -> Self::V;
     /// Runs `kernel` compiled for this instruction set.

@@ -1,0 +1,142 @@
+//! From a model to an engine: the weights packed, both tables projected, the catalogue laid out in the precision that pays.
+
+use super::Engine;
+use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
+use super::layout::{Layout, Projection};
+use super::precision::{Sample, ScanPrecision, quantized_may_pay};
+use crate::csr::Csr;
+use crate::error::{Error, Result};
+use crate::format::{Layer, Model, Table};
+use crate::kernel::row_table::RowTable;
+use crate::kernel::weights::{Network, Packed};
+use crate::kernel::{IntegerIsa, Isa};
+use crate::pool::{self, Call};
+
+impl Engine {
+    /// Lays `model` out for `isa` and `precision`, with the stored interactions `seen`, a row for each user.
+    ///
+    /// # Errors
+    /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] where `seen` is not a row for each user over the model's items.
+    pub fn new(model: Model, seen: Option<Csr>, isa: Isa, precision: ScanPrecision, call: Call<'_>) -> Result<Self> {
+        pool::survive_forks();
+        let (num_users, num_items) = (model.num_users(), model.num_items());
+        check_seen(seen.as_ref(), num_users, num_items)?;
+        let parts = model.into_parts();
+        let (user_gmf, item_gmf) = parts.gmf.map(|gmf| (gmf.users, gmf.items)).unzip();
+        let (user_mlp, item_mlp, layers) = match parts.mlp {
+            Some(mlp) => (Some(mlp.users), Some(mlp.items), mlp.layers),
+            None => (None, None, Vec::new()),
+        };
+        let gmf_width = user_gmf.as_ref().map_or(0, Table::width);
+        let mlp_width = user_mlp.as_ref().map_or(0, Table::width);
+        let Packing { network, item_half, projection } =
+            Packing::new(isa, &layers, gmf_width, mlp_width, &parts.output_weight, parts.output_bias);
+
+        let layout = Layout { isa, network: &network, call };
+        let item_rows = layout.item_rows(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
+        let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
+        let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
+        let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
+        let tiles = match quantize(&layout, precision, &item_rows, &user_rows)? {
+            Some(quantized) => Tiles::Quantized(Box::new(quantized)),
+            None => Tiles::Float32(layout.float32_tiles(&item_rows)?),
+        };
+        Ok(Engine {
+            isa,
+            kind: parts.kind,
+            num_users,
+            num_items,
+            catalogue: Catalogue { rows: item_rows, tiles },
+            user_rows,
+            projection,
+            user_gmf,
+            user_mlp,
+            seen,
+            overflow_bound: parts.overflow_bound,
+            metadata: parts.metadata,
+            network,
+        })
+    }
+}
+
+fn check_seen(seen: Option<&Csr>, num_users: usize, num_items: usize) -> Result<()> {
+    let Some(seen) = seen else { return Ok(()) };
+    if seen.rows() != num_users {
+        let got = seen.rows();
+        return Err(Error::Argument(format!("seen: expected one row for each of {num_users} users, got {got}")));
+    }
+    if seen.columns() != num_items {
+        let got = seen.columns();
+        return Err(Error::Argument(format!("seen: expected rows of {num_items} items, got rows of {got}")));
+    }
+    Ok(())
+}
+
+/// A model's weights, packed for an instruction set.
+struct Packing {
+    /// What is computed for each pair.
+    network: Network,
+    /// The item half of the first layer, in a model with an MLP.
+    item_half: Option<Packed>,
+    /// What is computed for each user.
+    projection: Projection,
+}
+
+impl Packing {
+    fn new(
+        isa: Isa,
+        layers: &[Layer],
+        gmf_width: usize,
+        user_width: usize,
+        output_weight: &[f32],
+        output_bias: f32,
+    ) -> Self {
+        let pack = |layer: &Layer, bias: &[f32], from: usize, inputs: usize| {
+            Packed::new(inputs, bias, isa.block(), |o, k| layer.weight[o * layer.inputs + from + k])
+        };
+        let (output_gmf, output_hidden) = output_weight.split_at(gmf_width);
+        let first = layers.first();
+        Packing {
+            network: Network {
+                h0: first.map_or(0, |layer| layer.outputs),
+                g: gmf_width,
+                layers: layers.iter().skip(1).map(|layer| pack(layer, &layer.bias, 0, layer.inputs)).collect(),
+                output_weight: output_hidden.to_vec(),
+                output_bias,
+            },
+            item_half: first.map(|layer| pack(layer, &vec![0.0; layer.outputs], user_width, layer.inputs - user_width)),
+            projection: Projection {
+                first_layer: first.map(|layer| pack(layer, &layer.bias, 0, user_width)),
+                output_gmf: output_gmf.to_vec(),
+            },
+        }
+    }
+}
+
+/// The catalogue in integers; `None` where it is to be scanned in float32: because `precision` says so, because integers have no bound or no
+/// fast instructions here, or, with [`ScanPrecision::Auto`], because they do not pay for a sample of the model's users.
+fn quantize(
+    layout: &Layout<'_>,
+    precision: ScanPrecision,
+    item_rows: &RowTable,
+    user_rows: &RowTable,
+) -> Result<Option<QuantizedCatalogue>> {
+    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return Ok(None) };
+    let int8 = match precision {
+        ScanPrecision::Auto if quantized_may_pay(layout.network, item_rows.count()) => isa.prefers_int8(),
+        ScanPrecision::Auto | ScanPrecision::Float32 => return Ok(None),
+        ScanPrecision::Int16 => false,
+        ScanPrecision::Int8 => true,
+    };
+    let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else { return Ok(None) };
+    let mut next = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
+    while let Some(catalogue) = next {
+        if precision != ScanPrecision::Auto
+            || (Sample { layout, catalogue: &catalogue, item_rows, user_rows }).pays()?
+        {
+            return Ok(Some(catalogue));
+        }
+        next = catalogue.without_int8(layout, item_rows)?;
+    }
+    Ok(None)
+}

@@ -1,0 +1,304 @@
+//! A model laid out for queries.
+//!
+//! What all queries share is done once, at load: the first layer is linear before its ReLU, so its item half and its user half are applied
+//! to the two tables, and the output layer's GMF weights are folded into the users (`kernel/README.md`).
+
+mod build;
+pub(crate) mod catalogue;
+mod layout;
+mod pairs;
+pub(crate) mod precision;
+mod users;
+
+use std::collections::BTreeMap;
+
+use catalogue::{Catalogue, Tiles};
+use layout::{Layout, Projection};
+pub use precision::ScanPrecision;
+use users::Which;
+pub use users::{ProjectedUsers, UserVectors, Users};
+
+use crate::csr::Csr;
+use crate::error::{Error, Result, reserve};
+use crate::format::{Kind, OverflowBound, Table};
+use crate::indices::{IndexCheck, Indices};
+use crate::kernel::quantized::tiles::IntegerWidth;
+use crate::kernel::row_table::RowTable;
+use crate::kernel::scan::USERS_PER_LOAD;
+use crate::kernel::sigmoid::Sigmoid;
+use crate::kernel::weights::{Network, Packed};
+use crate::kernel::{Isa, LANES, Lanes};
+use crate::pool::Call;
+
+/// Multiply-adds for which it pays to wake a thread: some 50 us.
+const WORTH_A_THREAD: usize = 2_500_000;
+
+/// A model, projected and laid out, with all that a query needs. Immutable: any number of threads may query it.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) isa: Isa,
+    pub(crate) network: Network,
+    kind: Kind,
+    num_users: usize,
+    num_items: usize,
+    pub(crate) catalogue: Catalogue,
+    /// One user after the other, projected.
+    user_rows: RowTable,
+    projection: Projection,
+    /// The users' embeddings as they were given, for [`Engine::user_vectors`].
+    user_gmf: Option<Table>,
+    user_mlp: Option<Table>,
+    seen: Option<Csr>,
+    overflow_bound: OverflowBound,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Whether a score is a logit or a probability. Order is always by logit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// The output layer's value.
+    Logit,
+    /// Its sigmoid.
+    Probability,
+}
+
+impl Engine {
+    /// Bytes of a panel of tiles, which stays in the first-level cache while all users of a block are scored with it: about three quarters
+    /// of such a cache.
+    pub const PANEL_BYTES: usize = 24 << 10;
+
+    /// Users that share the loads of a tile, in a model without a hidden layer after the first.
+    pub const USERS_PER_LOAD: usize = USERS_PER_LOAD;
+
+    /// `gmf`, `mlp` or `neumf`.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Users in the model.
+    pub fn num_users(&self) -> usize {
+        self.num_users
+    }
+
+    /// Items in the model.
+    pub fn num_items(&self) -> usize {
+        self.num_items
+    }
+
+    /// The instruction set it was laid out for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How it scans the catalogue: never [`ScanPrecision::Auto`].
+    pub fn scan_precision(&self) -> ScanPrecision {
+        match &self.catalogue.tiles {
+            Tiles::Float32(_) => ScanPrecision::Float32,
+            Tiles::Quantized(quantized) => match quantized.quantization.narrowest() {
+                IntegerWidth::Int16 => ScanPrecision::Int16,
+                IntegerWidth::Int8 => ScanPrecision::Int8,
+            },
+        }
+    }
+
+    /// Bytes of an item that a scan reads.
+    pub fn scan_bytes_per_item(&self) -> usize {
+        let lines = match &self.catalogue.tiles {
+            Tiles::Float32(_) => self.network.tile_len(),
+            Tiles::Quantized(quantized) => {
+                let width = quantized.quantization.narrowest();
+                quantized.quantization.layout().lines_read(width)
+            }
+        };
+        lines * size_of::<Lanes>() / LANES
+    }
+
+    /// The metadata of the file it was read from.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The stored interactions, a row for each user.
+    pub fn seen(&self) -> Option<&Csr> {
+        self.seen.as_ref()
+    }
+
+    /// Bytes held, by part.
+    pub fn nbytes(&self) -> [(&'static str, usize); 6] {
+        let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
+        let quantization = match &self.catalogue.tiles {
+            Tiles::Float32(_) => 0,
+            Tiles::Quantized(quantized) => quantized.quantization.nbytes(),
+        };
+        let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
+        [
+            ("item_tiles", self.catalogue.tiles.nbytes()),
+            ("item_rows", self.catalogue.rows.nbytes()),
+            ("user_rows", self.user_rows.nbytes()),
+            ("user_vectors", vectors),
+            (
+                "network",
+                self.network.nbytes() + quantization + projection + size_of_val(&self.projection.output_gmf[..]),
+            ),
+            ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
+        ]
+    }
+
+    /// Widths of the users' GMF and MLP embeddings; 0 for a part that the model has not.
+    pub fn user_widths(&self) -> (usize, usize) {
+        let width = |table: &Option<Table>| table.as_ref().map_or(0, Table::width);
+        (width(&self.user_gmf), width(&self.user_mlp))
+    }
+
+    /// The users with these indices, one for each row of a call.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn users<'a>(&'a self, users: &'a [u32]) -> Result<Users<'a>> {
+        self.user_check().all(users)?;
+        Ok(self.each_user(users))
+    }
+
+    /// The users with these checked indices, one for each row of a call.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for indices that were checked against more users than the model has.
+    pub fn checked_users<'a>(&'a self, users: &'a Indices<'_>) -> Result<Users<'a>> {
+        Ok(self.each_user(values_below(self.num_users, users, "users")?))
+    }
+
+    fn each_user<'a>(&'a self, users: &'a [u32]) -> Users<'a> {
+        Users { which: Which::Each(users), len: users.len(), ..self.same_user(0) }
+    }
+
+    /// The same user for each of `rows` rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn user(&self, user: u32, rows: usize) -> Result<Users<'_>> {
+        let user = self.user_check().one(0, user.into())?;
+        Ok(Users { len: rows, ..self.same_user(user) })
+    }
+
+    /// Items with these indices.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn items<'a>(&self, items: &'a [u32]) -> Result<Indices<'a>> {
+        self.item_check().all(items)
+    }
+
+    /// What checks indices of users, for the argument `users`.
+    pub fn user_check(&self) -> IndexCheck<'static> {
+        IndexCheck { what: "users", noun: "user", bound: self.num_users }
+    }
+
+    /// What checks indices of items, for the argument `items`.
+    pub fn item_check(&self) -> IndexCheck<'static> {
+        IndexCheck { what: "items", noun: "item", bound: self.num_items }
+    }
+
+    /// # Errors
+    /// [`Error::Argument`] for indices that were checked against more items than the model has.
+    pub(crate) fn items_of<'a>(&self, items: &'a Indices<'_>) -> Result<&'a [u32]> {
+        values_below(self.num_items, items, "items")
+    }
+
+    fn same_user(&self, user: u32) -> Users<'_> {
+        Users { rows: &self.user_rows, which: Which::Same(user), len: 1 }
+    }
+
+    /// Makes users that are not in the model ready to be queried.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a part that the model lacks or that is missing, a wrong size, a value that is not finite, or vectors
+    /// so large that a score could leave the range of float32; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn project(&self, vectors: &UserVectors, call: Call<'_>) -> Result<ProjectedUsers> {
+        let rows = vectors.rows;
+        if u32::try_from(rows).is_err() {
+            return Err(Error::Argument(format!("users: expected at most {} rows, got {rows}", u32::MAX)));
+        }
+        let gmf = self.check_vectors("gmf", self.user_gmf.as_ref(), vectors.gmf.as_deref(), rows)?;
+        let mlp = self.check_vectors("mlp", self.user_mlp.as_ref(), vectors.mlp.as_deref(), rows)?;
+        self.overflow_bound.check_users(max_abs(gmf), max_abs(mlp))?;
+        let layout = Layout { isa: self.isa, network: &self.network, call };
+        let (gmf_width, mlp_width) = self.user_widths();
+        let gmf_row = self.user_gmf.as_ref().map(|_| |user| &gmf[user * gmf_width..][..gmf_width]);
+        let mlp_row = self.user_mlp.as_ref().map(|_| |user| &mlp[user * mlp_width..][..mlp_width]);
+        layout.user_rows("user vectors", &self.projection, rows, gmf_row, mlp_row).map(ProjectedUsers)
+    }
+
+    fn check_vectors<'a>(
+        &self,
+        part: &str,
+        table: Option<&Table>,
+        values: Option<&'a [f32]>,
+        rows: usize,
+    ) -> Result<&'a [f32]> {
+        let wrong = |text: String| Err(Error::Argument(format!("users.{part}: {text}")));
+        match (table, values) {
+            (None, None) => Ok(&[]),
+            (None, Some(_)) => wrong(format!("a {} model has no such part; expected None", self.kind.as_str())),
+            (Some(table), None) => wrong(format!("expected [{rows}, {}] values, got None", table.width())),
+            (Some(table), Some(values)) if values.len() != rows * table.width() => {
+                wrong(format!("expected [{rows}, {}] values, got {} in all", table.width(), values.len()))
+            }
+            (Some(table), Some(values)) => match values.iter().position(|x| !x.is_finite()) {
+                Some(at) => {
+                    let (row, column) = (at / table.width(), at % table.width());
+                    wrong(format!("expected finite values, got {} at [{row}, {column}]", values[at]))
+                }
+                None => Ok(values),
+            },
+        }
+    }
+
+    /// The embeddings of `users`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for users that are not in the model; [`Error::Memory`].
+    pub fn user_vectors(&self, users: &Users<'_>) -> Result<UserVectors> {
+        let rows = users.len();
+        let gather = |table: &Table| {
+            let mut values = reserve("user vectors", rows.saturating_mul(table.width()))?;
+            for row in 0..rows {
+                let Some(user) = users.index(row) else {
+                    return Err(Error::Argument("users: expected users of the model, got user vectors".into()));
+                };
+                values.extend_from_slice(table.row(user as usize));
+            }
+            Ok(values)
+        };
+        Ok(UserVectors {
+            rows,
+            gmf: self.user_gmf.as_ref().map(gather).transpose()?,
+            mlp: self.user_mlp.as_ref().map(gather).transpose()?,
+        })
+    }
+
+    /// `call` on no more threads than `pairs` scores are worth.
+    pub(crate) fn sized<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
+        let work = pairs.saturating_mul(self.network.multiply_adds() + 16);
+        Call { threads: call.threads.min(work / WORTH_A_THREAD).max(1), ..call }
+    }
+
+    /// Turns logits into what the caller asked for.
+    pub(crate) fn rescale(&self, logits: &mut [f32], scale: Scale) {
+        if scale == Scale::Probability {
+            self.isa.run(Sigmoid(logits));
+        }
+    }
+}
+
+fn max_abs(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |max, x| max.max(x.abs()))
+}
+
+/// Indices of a table of `rows` rows, unless they were checked against a larger one.
+fn values_below<'a>(rows: usize, indices: &'a Indices<'_>, what: &str) -> Result<&'a [u32]> {
+    let bound = indices.bound();
+    if bound > rows {
+        return Err(Error::Argument(format!("{what}: checked against {bound} {what}, the model has {rows}")));
+    }
+    Ok(indices.values())
+}

@@ -1,0 +1,50 @@
+//! The logits of single pairs, read from rows: what `score_batch` is made of, and how a scan rescores its survivors.
+
+use super::{Engine, Users};
+use crate::kernel::gather::{OneUser, ScorePairList, SixteenRows, UserRows};
+use crate::kernel::weights::Scratch;
+use crate::pool::Watch;
+
+impl Engine {
+    /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
+    pub(crate) fn score_rows(
+        &self,
+        users: &Users<'_>,
+        first_row: usize,
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        match users.positions(first_row..first_row + items.len()) {
+            None => self.score_candidates(users, first_row, items, logits, watch),
+            Some(positions) => self.score_list(SixteenRows::new(users.rows()), &positions, items, logits, watch),
+        }
+    }
+
+    /// The logits of the user of row `row` and each of `items`.
+    pub(crate) fn score_candidates(
+        &self,
+        users: &Users<'_>,
+        row: usize,
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        self.score_list(OneUser::new(users.row(row)), &[], items, logits, watch);
+    }
+
+    /// The logits of `items` and the users at `positions` of a table; of one user, where there are none.
+    fn score_list(
+        &self,
+        users: impl UserRows,
+        positions: &[u32],
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) {
+        let (network, item_rows) = (&self.network, &self.catalogue.rows);
+        Scratch::lend(network, |scratch| {
+            self.isa.run(ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch });
+        });
+    }
+}

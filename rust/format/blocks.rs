@@ -1,0 +1,139 @@
+//! What a model is made of: its kind, its embedding tables and its layers.
+
+use std::{fmt, str::FromStr};
+
+use super::json::quote;
+use crate::error::{Error, Result};
+
+/// Which blocks a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Generalised matrix factorisation alone.
+    Gmf,
+    /// The multi-layer perceptron alone.
+    Mlp,
+    /// Both, joined in the output layer.
+    NeuMf,
+}
+
+impl Kind {
+    /// The name in files and arguments: `gmf`, `mlp` or `neumf`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Gmf => "gmf",
+            Kind::Mlp => "mlp",
+            Kind::NeuMf => "neumf",
+        }
+    }
+
+    pub(super) fn has_gmf(self) -> bool {
+        self != Kind::Mlp
+    }
+
+    pub(super) fn has_mlp(self) -> bool {
+        self != Kind::Gmf
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Kind::Gmf, Kind::Mlp, Kind::NeuMf].into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
+            Error::Argument(format!("kind {} is not known, expected \"gmf\", \"mlp\" or \"neumf\"", quote(name)))
+        })
+    }
+}
+
+/// A `[rows, width]` float32 matrix in chunks of whole rows, so that a consumer can free it piece by piece.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub(super) rows: usize,
+    pub(super) width: usize,
+    /// Row `r` is row `r & mask` of chunk `r >> shift`, `1 << shift` being the rows of a chunk.
+    pub(super) shift: u32,
+    pub(super) chunks: Vec<Vec<f32>>,
+    pub(super) max_abs: f32,
+}
+
+impl Table {
+    /// Rows in every chunk of a table of this width but the last: a power of two, at least 16; at most 8 MiB of rows otherwise.
+    pub fn rows_per_chunk(width: usize) -> usize {
+        const CHUNK_BYTES: usize = 8 << 20;
+        let rows = CHUNK_BYTES / size_of::<f32>() / width.max(1);
+        1 << rows.max(16).ilog2()
+    }
+
+    /// The number of rows, below 2^31.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Row `row`, `width` elements.
+    ///
+    /// # Panics
+    /// When `row` is not below `rows`.
+    pub fn row(&self, row: usize) -> &[f32] {
+        let start = (row & ((1 << self.shift) - 1)) * self.width;
+        &self.chunks[row >> self.shift][start..start + self.width]
+    }
+
+    /// The largest absolute value.
+    pub fn max_abs(&self) -> f32 {
+        self.max_abs
+    }
+
+    /// Bytes of memory held.
+    pub fn nbytes(&self) -> usize {
+        self.rows * self.width * size_of::<f32>()
+    }
+
+    /// The chunks in order: whole rows, [`Table::rows_per_chunk`] of them in each but the last.
+    pub fn into_chunks(self) -> impl ExactSizeIterator<Item = Vec<f32>> {
+        self.chunks.into_iter()
+    }
+}
+
+/// A fully connected layer: `relu(weight . x + bias)`.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Elements of `x`.
+    pub inputs: usize,
+    /// Units.
+    pub outputs: usize,
+    /// `[outputs, inputs]`, row-major.
+    pub weight: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+}
+
+/// The GMF block: embeddings of one width `G`.
+#[derive(Debug, Clone)]
+pub struct Gmf {
+    /// `[U, G]`.
+    pub users: Table,
+    /// `[I, G]`.
+    pub items: Table,
+}
+
+/// The MLP block: embeddings `[U, Mu]` and `[I, Mi]`, and at least one layer, the first of which takes `[user, item]`.
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    /// `[U, Mu]`.
+    pub users: Table,
+    /// `[I, Mi]`.
+    pub items: Table,
+    /// Layer 0 has `Mu + Mi` inputs, each further one the units of the layer before it.
+    pub layers: Vec<Layer>,
+}

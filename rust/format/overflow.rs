@@ -1,0 +1,147 @@
+//! A bound of every number in a model's arithmetic: overflow is impossible, not just unlikely.
+
+use super::blocks::{Gmf, Mlp};
+use crate::error::{Error, Result};
+
+/// The largest bound accepted. Float32 ends at 3.4e38; the factor left over covers the bound's own rounding.
+const LIMIT: f64 = 1e38;
+
+/// A worst-case bound of every intermediate of the score and of the logit itself, in float64.
+///
+/// With `|x| <= m` for all inputs, each partial sum of `b + w . x` stays below `|b| + |w|_1 m`. Carried from the embeddings
+/// through every layer, and since ReLU shrinks and item tables are known, each intermediate is bounded by a function that is
+/// affine in two numbers alone: the largest `|element|` of the users' GMF vectors and of their MLP vectors.
+#[derive(Debug, Clone)]
+pub struct OverflowBound {
+    steps: Vec<Step>,
+}
+
+/// One intermediate: below `fixed + gmf * (largest user GMF element) + mlp * (largest user MLP element)`.
+#[derive(Debug, Clone)]
+struct Step {
+    /// The tensor in whose products the intermediate arises, and which intermediate it is.
+    what: String,
+    fixed: f64,
+    gmf: f64,
+    mlp: f64,
+}
+
+impl OverflowBound {
+    pub(super) fn new(gmf: Option<&Gmf>, mlp: Option<&Mlp>, output_weight: &[f32], output_bias: f32) -> Self {
+        let mut steps = Vec::new();
+        let (gmf_weight, mlp_weight) = output_weight.split_at(gmf.map_or(0, |gmf| gmf.items.width()));
+        let grow = growth(output_weight.len() + 2);
+        let mut logit = Step::new("output.weight: the logit", f64::from(output_bias.abs()) * grow, 0.0, 0.0);
+        if let Some(gmf) = gmf {
+            let largest = gmf_weight.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+            let product = "output.weight: its products with gmf.user_embedding.weight";
+            steps.push(Step::new(product, 0.0, f64::from(largest) * growth(1), 0.0));
+            logit.gmf = l1(gmf_weight) * f64::from(gmf.items.max_abs()) * grow;
+        }
+        if let Some(mlp) = mlp {
+            let units = hidden_bounds(mlp, &mut steps);
+            for (weight, unit) in mlp_weight.iter().zip(units) {
+                let weight = f64::from(weight.abs()) * grow;
+                logit.fixed += weight * unit.fixed;
+                logit.mlp += weight * unit.user;
+            }
+        }
+        steps.push(logit);
+        OverflowBound { steps }
+    }
+
+    /// Refuses vectors of users that the model does not hold when a score with them could overflow: `gmf_max_abs` and
+    /// `mlp_max_abs` are the largest absolute values of their GMF and MLP elements (0 for a block the model lacks).
+    ///
+    /// # Errors
+    /// [`Error::Argument`], naming the tensor whose products could overflow.
+    pub fn check_users(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> Result<()> {
+        self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Argument)
+    }
+
+    /// The same for the users a model holds, with [`Error::Format`].
+    pub(super) fn check_model(&self, gmf: Option<&Gmf>, mlp: Option<&Mlp>) -> Result<()> {
+        let gmf = gmf.map_or(0.0, |gmf| gmf.users.max_abs());
+        let mlp = mlp.map_or(0.0, |mlp| mlp.users.max_abs());
+        self.check(gmf, mlp).map_err(Error::Format)
+    }
+
+    fn check(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> std::result::Result<(), String> {
+        for step in &self.steps {
+            let bound = step.fixed + step.gmf * f64::from(gmf_max_abs) + step.mlp * f64::from(mlp_max_abs);
+            if bound.is_nan() || bound > LIMIT {
+                let what = &step.what;
+                return Err(format!(
+                    "{what} could reach {bound:.1e} with user vectors of elements up to {gmf_max_abs:e} (GMF) and \
+                     {mlp_max_abs:e} (MLP); the limit is {LIMIT:e}, above it float32 could overflow"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    fn new(what: &str, fixed: f64, gmf: f64, mlp: f64) -> Self {
+        Step { what: what.to_owned(), fixed, gmf, mlp }
+    }
+}
+
+/// The bound of one hidden unit: below `fixed + user * (largest user MLP element)`.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    fixed: f64,
+    user: f64,
+}
+
+/// The bounds of the last hidden layer's units; a step for every intermediate on the way there.
+fn hidden_bounds(mlp: &Mlp, steps: &mut Vec<Step>) -> Vec<Unit> {
+    let (first, deeper) = mlp.layers.split_first().expect("a model with an MLP block has at least one layer");
+    let grow = growth(first.inputs + 2);
+    let largest_item = f64::from(mlp.items.max_abs());
+    let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(mlp.users.width()));
+    let item_halves: Vec<f64> = halves.clone().map(|(_, item)| l1(item) * largest_item * grow).collect();
+    let user_halves: Vec<Unit> = halves
+        .zip(&first.bias)
+        .map(|((user, _), bias)| Unit { fixed: f64::from(bias.abs()) * grow, user: l1(user) * grow })
+        .collect();
+    let sums = user_halves.iter().zip(&item_halves).map(|(user, item)| Unit { fixed: user.fixed + item, ..*user });
+    let mut units: Vec<Unit> = sums.collect();
+
+    let item = item_halves.iter().fold(0.0, |largest, &bound| f64::max(largest, bound));
+    steps.push(Step::new("mlp.layers.0.weight: its products with mlp.item_embedding.weight", item, 0.0, 0.0));
+    steps.push(widest("mlp.layers.0.weight: its products with mlp.user_embedding.weight", &user_halves));
+    steps.push(widest("mlp.layers.0.weight: the output of layer 0", &units));
+    for (n, layer) in (1..).zip(deeper) {
+        let grow = growth(layer.inputs + 1);
+        let rows = layer.weight.chunks_exact(layer.inputs).zip(&layer.bias);
+        units = rows
+            .map(|(row, bias)| {
+                let start = Unit { fixed: f64::from(bias.abs()), user: 0.0 };
+                let sum = row.iter().zip(&units).fold(start, |sum, (weight, unit)| {
+                    let weight = f64::from(weight.abs());
+                    Unit { fixed: sum.fixed + weight * unit.fixed, user: sum.user + weight * unit.user }
+                });
+                Unit { fixed: sum.fixed * grow, user: sum.user * grow }
+            })
+            .collect();
+        steps.push(widest(&format!("mlp.layers.{n}.weight: the output of layer {n}"), &units));
+    }
+    units
+}
+
+/// The step that bounds all of `units`.
+fn widest(what: &str, units: &[Unit]) -> Step {
+    let largest = |of: fn(&Unit) -> f64| units.iter().map(of).fold(0.0, f64::max);
+    Step::new(what, largest(|unit| unit.fixed), 0.0, largest(|unit| unit.user))
+}
+
+/// The sum of absolute values.
+fn l1(row: &[f32]) -> f64 {
+    row.iter().map(|weight| f64::from(weight.abs())).sum()
+}
+
+/// By how much `roundings` float32 roundings in a chain can raise a bound: `(1 + 2^-24)^roundings <= exp(roundings * 2^-24)`.
+fn growth(roundings: usize) -> f64 {
+    (roundings as f64 / f64::from(1 << 24)).exp()
+}

@@ -1,0 +1,56 @@
+//! A single `model.safetensors`: header, metadata, then the tensors straight into a [`Model`].
+
+use std::{collections::BTreeMap, io::Read};
+
+use super::{blocks::Kind, container::Header, json::quote, model::Model, schema::TensorInfo, stream::Stream};
+use crate::error::{Error, Result};
+
+/// The format version that this reader knows, as the metadata gives it.
+pub(super) const FORMAT_VERSION: u64 = 1;
+
+/// Reads a model file of `length` bytes from `reader`: the bytes of a `model.safetensors`. `check` is called at least every
+/// 8 MiB and stops the reading with its error.
+///
+/// # Errors
+/// [`Error::Format`] for anything that is not a valid model file, [`Error::Memory`], [`Error::Io`], or `check`'s own error.
+pub fn read_model(reader: &mut dyn Read, length: u64, check: &mut dyn FnMut() -> Result<()>) -> Result<Model> {
+    let mut stream = Stream::new(reader, length, None, check);
+    let header = Header::read(&mut stream)?;
+    read_weights(&mut stream, header)
+}
+
+/// The model behind a header that has just been read.
+pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Model> {
+    let Header { metadata, entries } = header;
+    check_version(&metadata)?;
+    let kind = require(&metadata, "kind")?;
+    let kind = kind.parse::<Kind>().map_err(|error| Error::Format(format!("metadata: {error}")))?;
+    expect(&metadata, "activation", "relu")?;
+    if let Some(entry) = entries.iter().find(|entry| !entry.dtype.is_float()) {
+        let (name, dtype) = (quote(&entry.name), entry.dtype);
+        return Err(Error::Format(format!("{name}: dtype {dtype:?}, expected F32, F16 or BF16")));
+    }
+    let dtypes: Vec<_> = entries.iter().map(|entry| entry.dtype).collect();
+    let infos: Vec<_> = entries.into_iter().map(|entry| TensorInfo { name: entry.name, shape: entry.shape }).collect();
+    Model::assemble(Some(kind), metadata, &infos, &mut |index, _, out| stream.floats(dtypes[index], out))
+}
+
+/// Refuses metadata that are not of this format and version; every file of a model carries both.
+pub(super) fn check_version(metadata: &BTreeMap<String, String>) -> Result<()> {
+    expect(metadata, "format", "neuralcf")?;
+    expect(metadata, "format_version", &FORMAT_VERSION.to_string())
+}
+
+fn expect(metadata: &BTreeMap<String, String>, key: &str, expected: &str) -> Result<()> {
+    let got = require(metadata, key)?;
+    if got != expected {
+        let got = quote(got);
+        return Err(Error::Format(format!("metadata: {key:?} is {got}, this reader knows {expected:?} alone")));
+    }
+    Ok(())
+}
+
+fn require<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
+    let value = metadata.get(key).map(String::as_str);
+    value.ok_or_else(|| Error::Format(format!("metadata: {key:?} is missing: not a neuralcf model file?")))
+}

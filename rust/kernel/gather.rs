@@ -1,0 +1,320 @@
+//! Pairs gathered from rows: sixteen rows are loaded side by side and transposed, and then follow the same chains as a scan.
+
+#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
+
+use super::layers::{Input, Stored, hidden};
+use super::row_table::RowTable;
+use super::weights::{Network, Scratch};
+use super::{Kernel, LANES, Lanes, Simd};
+use crate::pool::Watch;
+
+/// An array of an expression's values for each lane: written out, so that the values stay in registers.
+macro_rules! each_lane {
+    ($lane:ident => $value:expr) => {
+        each_lane!(@ $lane, $value, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $lane:ident, $value:expr, $($n:literal)*) => {
+        [$({ let $lane: usize = $n; $value }),*]
+    };
+}
+
+/// Some rows of a table, a lane each: where they begin.
+#[derive(Clone, Copy)]
+pub(crate) struct SixteenRows<'a> {
+    rows: &'a [Lanes],
+    row_len: usize,
+    at: [usize; LANES],
+}
+
+impl<'a> SixteenRows<'a> {
+    /// The first of `rows`, sixteen times.
+    pub(crate) fn new(rows: &'a RowTable) -> Self {
+        SixteenRows { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
+    }
+
+    /// Puts a row into each lane: sixteen of `rows` from `first` on; behind the end its last is repeated.
+    #[inline(always)]
+    pub(crate) fn locate(&mut self, rows: &[u32], first: usize) {
+        let left = &rows[first..];
+        let rows: [u32; LANES] = match left.first_chunk() {
+            Some(sixteen) => *sixteen,
+            None => std::array::from_fn(|lane| left[lane.min(left.len() - 1)]),
+        };
+        for lane in 0..LANES {
+            self.at[lane] = rows[lane] as usize * self.row_len;
+        }
+    }
+
+    /// Line `line` of a lane's row.
+    #[inline(always)]
+    fn load<S: Simd>(&self, s: S, lane: usize, line: usize) -> S::V {
+        s.load(&self.rows[self.at[lane] + line])
+    }
+
+    /// Prefetches line `line` of a lane's row.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        s.prefetch(self.rows, self.at[lane] + line);
+    }
+}
+
+/// The users of sixteen pairs.
+pub(crate) trait UserRows: Copy {
+    /// Puts users into the lanes, as [`Sixteen::locate`]; of one user there are no rows.
+    fn locate(&mut self, rows: &[u32], first: usize);
+
+    /// Prefetches line `line` of a lane's row.
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize);
+
+    /// The first layer's activations that line `line` of the rows makes: a vector for each feature.
+    fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES];
+
+    /// The GMF part's chain, from `logits` on.
+    fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V;
+}
+
+/// A user for each pair.
+impl UserRows for SixteenRows<'_> {
+    #[inline(always)]
+    fn locate(&mut self, rows: &[u32], first: usize) {
+        self.locate(rows, first);
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        self.prefetch(s, lane, line);
+    }
+
+    #[inline(always)]
+    fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES] {
+        s.transpose(each_lane!(lane => s.relu(s.add(items.load(s, lane, line), self.load(s, lane, line)))))
+    }
+
+    #[inline(always)]
+    fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V {
+        let (mut logits, at) = (logits, network.gmf_at());
+        if (1..=LANES / 2).contains(&network.g) {
+            // Users' and items' features fit one vector: a single transposition.
+            let both = s.transpose(each_lane!(lane => {
+                s.load_lower_halves(&self.rows[self.at[lane] + at], &items.rows[items.at[lane] + at])
+            }));
+            for j in 0..LANES / 2 {
+                if j < network.g {
+                    logits = s.fma(both[j], both[LANES / 2 + j], logits);
+                }
+            }
+            return logits;
+        }
+        for first in (0..network.g).step_by(LANES) {
+            let line = at + first / LANES;
+            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+            let mut q_by_feature = [[0.0; LANES]; LANES];
+            for j in 0..LANES {
+                s.store(q[j], &mut q_by_feature[j]);
+            }
+            let g = s.transpose(each_lane!(lane => self.load(s, lane, line)));
+            for j in 0..LANES.min(network.g - first) {
+                logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
+            }
+        }
+        logits
+    }
+}
+
+/// One user for all pairs.
+#[derive(Clone, Copy)]
+pub(crate) struct OneUser<'a> {
+    row: &'a [Lanes],
+}
+
+impl<'a> OneUser<'a> {
+    /// The user of row `row`.
+    pub(crate) fn new(row: &'a [Lanes]) -> Self {
+        OneUser { row }
+    }
+}
+
+impl UserRows for OneUser<'_> {
+    #[inline(always)]
+    fn locate(&mut self, _rows: &[u32], _first: usize) {}
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _line: usize) {}
+
+    #[inline(always)]
+    fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES] {
+        let b = &self.row[line];
+        let mut x = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+        for k in 0..LANES {
+            x[k] = s.relu(s.add(x[k], s.splat(b[k])));
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V {
+        let mut logits = logits;
+        for first in (0..network.g).step_by(LANES) {
+            let line = network.gmf_at() + first / LANES;
+            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+            let g = &self.row[line];
+            for j in 0..LANES {
+                if j < network.g - first {
+                    logits = s.fma(s.splat(g[j]), q[j], logits);
+                }
+            }
+        }
+        logits
+    }
+}
+
+/// Sixteen pairs.
+#[derive(Clone, Copy)]
+pub(crate) struct PairGroup<'a, U> {
+    pub(crate) users: U,
+    pub(crate) items: SixteenRows<'a>,
+}
+
+impl<U: UserRows> PairGroup<'_, U> {
+    /// Prefetches the rows of the first `lanes` pairs, all `row_len` lines of each.
+    #[inline(always)]
+    fn prefetch_rows<S: Simd>(&self, s: S, lanes: usize, row_len: usize) {
+        for lane in 0..lanes.min(LANES) {
+            for line in 0..row_len {
+                self.prefetch(s, lane, line);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
+        self.users.prefetch(s, lane, line);
+        self.items.prefetch(s, lane, line);
+    }
+}
+
+/// The first layer's activations of sixteen pairs; each feature also prefetches a line of the rows that are read later.
+#[derive(Clone, Copy)]
+struct Gathered<'a, U> {
+    features: &'a [Lanes],
+    ahead: &'a PairGroup<'a, U>,
+}
+
+impl<S: Simd, U: UserRows> Input<S> for Gathered<'_, U> {
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.features.len()
+    }
+
+    #[inline(always)]
+    fn at(self, s: S, k: usize) -> S::V {
+        s.load(&self.features[k])
+    }
+
+    const PREFETCHES: bool = true;
+
+    #[inline(always)]
+    fn prefetch(self, s: S, k: usize) {
+        self.ahead.prefetch(s, k % LANES, k / LANES);
+    }
+}
+
+/// Computes the logits of sixteen pairs.
+pub(crate) struct ScorePairs<'a, U> {
+    pub(crate) network: &'a Network,
+    pub(crate) group: &'a PairGroup<'a, U>,
+    /// Sixteen pairs that come later: their rows are prefetched meanwhile.
+    pub(crate) ahead: Option<&'a PairGroup<'a, U>>,
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+impl<U: UserRows> Kernel for ScorePairs<'_, U> {
+    type Output = Lanes;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Lanes {
+        let ScorePairs { network, group: PairGroup { users, items }, ahead, scratch } = self;
+        if let Some(ahead) = ahead {
+            // The lines that no feature (there are sixteen a line) prefetches.
+            for line in network.gmf_at()..network.row_len() {
+                for lane in 0..LANES {
+                    ahead.prefetch(s, lane, line);
+                }
+            }
+        }
+        let mut logits = users.gmf(s, network, items, s.splat(network.output_bias));
+        if network.h0 > 0 {
+            let mut first_layer = std::mem::take(&mut scratch.first);
+            for (block, to) in
+                first_layer.as_chunks_mut::<LANES>().0[..network.h0.div_ceil(LANES)].iter_mut().enumerate()
+            {
+                let x = users.activations(s, items, block);
+                for k in 0..LANES {
+                    s.store(x[k], &mut to[k]);
+                }
+            }
+            let features = &first_layer[..network.h0];
+            logits = match ahead {
+                None => hidden(s, network, Stored(features), logits, scratch),
+                Some(ahead) => hidden(s, network, Gathered { features, ahead }, logits, scratch),
+            };
+            scratch.first = first_layer;
+        }
+        let mut out = [0.0; LANES];
+        s.store(s.add(logits, s.splat(0.0)), &mut out);
+        out
+    }
+}
+
+/// How many groups of sixteen pairs before its turn a group's rows are prefetched.
+const AHEAD: usize = 3;
+
+/// Lines of a row that is prefetched at once. Longer rows are prefetched line by line, while earlier pairs are computed: sixteen of them are
+/// more than a core can have in flight.
+const SHORT: usize = 4;
+
+/// Writes the logits of any number of pairs, sixteen at a time.
+pub(crate) struct ScorePairList<'a, U> {
+    pub(crate) network: &'a Network,
+    pub(crate) users: U,
+    pub(crate) item_rows: &'a RowTable,
+    /// The users' positions in their table, one for each item; empty where all pairs have one user.
+    pub(crate) positions: &'a [u32],
+    pub(crate) items: &'a [u32],
+    pub(crate) logits: &'a mut [f32],
+    pub(crate) watch: &'a Watch<'a>,
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+impl<U: UserRows> Kernel for ScorePairList<'_, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch } = self;
+        let (groups, row_len) = (items.len().div_ceil(LANES), network.row_len());
+        let at_once = row_len <= SHORT;
+        let group = PairGroup { users, items: SixteenRows::new(item_rows) };
+        let mut located = [group; AHEAD + 1]; // a ring: group n at n modulo its length
+        for n in 0..groups + AHEAD {
+            if n < groups {
+                let group = &mut located[n % (AHEAD + 1)];
+                group.users.locate(positions, n * LANES);
+                group.items.locate(items, n * LANES);
+                if at_once || n < AHEAD {
+                    group.prefetch_rows(s, LANES.min(items.len() - n * LANES), row_len);
+                }
+            }
+            let Some(at) = n.checked_sub(AHEAD) else { continue };
+            if watch.stopped(LANES * network.multiply_adds()) {
+                return;
+            }
+            let group = &located[at % (AHEAD + 1)];
+            let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
+            let sixteen = ScorePairs { network, group, ahead, scratch }.run(s);
+            let to = &mut logits[at * LANES..];
+            let len = to.len().min(LANES);
+            to[..len].copy_from_slice(&sixteen[..len]);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the int8 and int16 bounds share: how an error travels from the second layer to the logit, and what rounding to float32 adds.
+//! `BOUNDS.md` has the proof, and its letters.
+//!
+//! Everything here is float64, and every bound is rounded up by [`SLACK`].
+
+use super::half_precision::HalfPrecision;
+use crate::kernel::weights::Network;
+
+/// Raises a bound by more than its own float64 arithmetic can have lowered it.
+pub(super) const SLACK: f64 = 1.0 + 1.0 / (1 << 20) as f64;
+
+/// Added where products of small numbers may have vanished even from float64.
+pub(super) const NOTHING: f64 = 1e-250;
+
+/// The largest magnitude an estimate's intermediates may have: what remains to the end of float32 covers their rounding.
+const LIMIT: f64 = 2e38;
+
+/// The range of every feature, and samples: what the scales are chosen for and the bounds hold for.
+#[derive(Debug)]
+pub(crate) struct ValueRanges<'a> {
+    /// `max_i A[i, k]`.
+    pub(crate) items: Vec<f32>,
+    /// `max_u B[u, k]`.
+    pub(crate) users: Vec<f32>,
+    /// `max_i |q_G[i, j]|`.
+    pub(crate) gmf: Vec<f32>,
+    /// `A` of some items.
+    pub(crate) some_items: Vec<&'a [f32]>,
+    /// `B` and `g` of some users.
+    pub(crate) some_users: Vec<(&'a [f32], &'a [f32])>,
+}
+
+/// The part of a bound that does not depend on the scales.
+#[derive(Debug, Clone)]
+pub(super) struct ErrorPaths {
+    /// `G`: by how much a change of one in an output of the second layer can change the logit.
+    pub(super) second: Vec<f64>,
+    /// What the roundings of an evaluation change, relative to the sum of magnitudes.
+    pub(super) gamma: f64,
+    /// How GMF features are kept.
+    pub(super) half_precision: HalfPrecision,
+    /// `D[j] + 2 gamma (max_i |q_G[i, j]| + D[j])`.
+    pub(super) gmf: Vec<f64>,
+    fixed: f64,
+}
+
+impl ErrorPaths {
+    pub(super) fn new(network: &Network, largest_gmf: &[f32]) -> Option<Self> {
+        let last = network.output_weight.len();
+        let roundings = 4 + network.g + last + network.layers.iter().map(|layer| layer.inputs).sum::<usize>();
+        let relative = roundings as f64 / f64::from(1 << 24);
+        (relative < 0.1).then_some(())?;
+        let gamma = relative / (1.0 - relative);
+
+        let half_precision = HalfPrecision::new(largest_gmf);
+        let underflow = 2f64.powi(-148);
+        let mut path: Vec<f64> = network.output_weight.iter().map(|w| f64::from(w.abs()) + NOTHING).collect();
+        let mut fixed = 2.0 * gamma * f64::from(network.output_bias.abs()) + underflow * (network.g + last) as f64;
+        fixed += 2f64.powi(-133) * network.g as f64; // users' weights that became subnormal
+        for (n, layer) in network.layers.iter().enumerate().rev() {
+            for (path, bias) in path.iter().zip(layer.bias()) {
+                fixed += path * (2.0 * gamma * f64::from(bias.abs()) + underflow * layer.inputs as f64);
+            }
+            if n > 0 {
+                let through = |k| -> f64 {
+                    let outputs = path.iter().enumerate();
+                    outputs.map(|(o, path)| path * f64::from(layer.weight(o, k).abs())).sum::<f64>() + NOTHING
+                };
+                path = (0..layer.inputs).map(through).collect();
+            }
+        }
+        let weight = |&q: &f32| half_precision.error(q) + 2.0 * gamma * (f64::from(q) + half_precision.error(q));
+        let gmf = largest_gmf.iter().map(weight).collect();
+        Some(ErrorPaths { second: path, gamma, half_precision, gmf, fixed })
+    }
+
+    /// What rounding the GMF features to half precision and everything to float32 changes for a user with GMF features `g`, but for what
+    /// passes through the second layer.
+    pub(super) fn rounding(&self, g: &[f32]) -> f64 {
+        self.fixed + self.gmf.iter().zip(g).map(|(weight, g)| weight * f64::from(g.abs())).sum::<f64>()
+    }
+
+    pub(super) fn nbytes(&self) -> usize {
+        size_of_val(&self.second[..]) + size_of_val(&self.gmf[..])
+    }
+}
+
+/// Whether no sum of a row of weights leaves int32. (What a partial sum leaves comes back: the additions are modulo 2^32.)
+pub(super) fn sums_fit(row: &[i16], x: &[i64]) -> bool {
+    let sum = |sign: i64| row.iter().zip(x).map(|(&w, &x)| (sign * i64::from(w)).max(0) * x).sum::<i64>();
+    sum(1).max(sum(-1)) <= i32::MAX.into()
+}
+
+/// Whether no intermediate of an estimate leaves float32: `largest` bounds the outputs of the second layer.
+pub(super) fn fits_float32(network: &Network, mut largest: Vec<f64>) -> bool {
+    for layer in &network.layers[1..] {
+        if largest.iter().any(|&x| x.is_nan() || x > LIMIT) {
+            return false;
+        }
+        let of = |o| {
+            let terms = largest.iter().enumerate().map(|(k, x)| f64::from(layer.weight(o, k).abs()) * x);
+            f64::from(layer.bias()[o].abs()) + terms.sum::<f64>()
+        };
+        largest = (0..layer.outputs).map(of).collect();
+    }
+    let logit: f64 = network.output_weight.iter().zip(&largest).map(|(w, x)| f64::from(w.abs()) * x).sum();
+    largest.into_iter().chain([logit]).all(|x| x <= LIMIT)
+}

@@ -1,0 +1,263 @@
+//! Estimates of logits with a quantized second layer, at a half or a quarter of the multiply-adds' cost. [`super::int16`] and [`super::int8`]
+//! choose the scales and bound the distance from the float32 logits.
+//!
+//! - *int16*: `a = round(S A)`, `b = round(S B)`, `x[k] = max(a[k] + b[k], 0)`.
+//! - *int8*: `a` and `t` are unsigned bytes, the item's value and the threshold below which the user's activation is zero, and
+//!   `x[k] = max(a[k] - t[k], 0)`.
+//!
+//! In both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o], bias[o]))`; everything
+//! else is the float32 arithmetic of [`crate::kernel::layers`].
+
+#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
+
+use super::tiles::{IntegerWidth, QuantizedLayer, QuantizedTiles};
+use crate::kernel::layers::{AddToLogits, Sink, StoreActivations, hidden_after, prefetch};
+use crate::kernel::survivors::Survivors;
+use crate::kernel::weights::{Network, Scratch};
+use crate::kernel::{IntegerKernel, IntegerSimd, Lanes};
+
+/// A user, quantized for one layer.
+#[derive(Debug, Clone)]
+pub(crate) struct QuantizedUser<'a> {
+    pub(super) layer: &'a QuantizedLayer,
+    /// The first-layer features: `b` in int16, `t` in int8.
+    pub(super) words: Vec<u32>,
+    /// The second layer's biases, corrected for the user's known rounding errors.
+    pub(super) bias: Vec<f32>,
+    /// The weights of the items' GMF features, padded to whole lines.
+    pub(super) gmf: Vec<f32>,
+    /// An estimate differs from the float32 logit by at most this plus the item's spread.
+    pub(crate) error: f64,
+}
+
+impl QuantizedUser<'_> {
+    /// The integers that the user's estimates are computed in.
+    pub(crate) fn width(&self) -> IntegerWidth {
+        self.layer.width
+    }
+}
+
+/// Estimates the logits of one user and the items of a panel of tiles, each raised by the item's spread, and keeps those that reach the
+/// survivors' threshold.
+pub(crate) struct Estimate<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) tiles: QuantizedTiles<'a>,
+    /// The tiles that will be read next, to be prefetched meanwhile.
+    pub(crate) ahead: Option<QuantizedTiles<'a>>,
+    pub(crate) user: &'a QuantizedUser<'a>,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) survivors: &'a mut Survivors,
+}
+
+impl IntegerKernel for Estimate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: IntegerSimd>(self, s: S) {
+        match self.user.layer.width {
+            IntegerWidth::Int8 => self.scan::<S, true>(s),
+            IntegerWidth::Int16 => self.scan::<S, false>(s),
+        }
+    }
+}
+
+impl Estimate<'_> {
+    #[inline(always)]
+    fn scan<S: IntegerSimd, const INT8: bool>(self, s: S) {
+        let Estimate { network, tiles, user, scratch, .. } = self;
+        let layout = tiles.layout;
+        for t in 0..tiles.count() {
+            let none = QuantizedTiles { layout, tiles: &[], int16: &[] };
+            let ahead = self.ahead.map_or(none, |ahead| ahead.from(t));
+            let items_ahead = if INT8 { ahead.tiles } else { ahead.int16 };
+            if INT8 {
+                prefetch(s, ahead.tiles, layout.len() - 1);
+            }
+            let QuantizedTiles { tiles: tile, int16, .. } = tiles.slice(t..t + 1);
+            let items = if INT8 { &tile[..layout.int8] } else { int16 };
+            let items_gmf = &tile[layout.gmf()];
+            let mut logits = s.splat(network.output_bias);
+            for (j, gmf) in user.gmf.as_chunks::<2>().0.iter().enumerate() {
+                prefetch(s, ahead.tiles, layout.int8 + j);
+                let q = s.load_f16(&items_gmf[j]);
+                logits = s.fma(s.splat(gmf[0]), q[0], logits);
+                logits = s.fma(s.splat(gmf[1]), q[1], logits);
+            }
+            let deeper = &network.layers[1..];
+            if deeper.is_empty() {
+                let mut output = AddToLogits { weight: &network.output_weight, logits };
+                second_layer::<S, INT8>(s, items, items_ahead, user, &mut output);
+                logits = output.logits;
+            } else {
+                second_layer::<S, INT8>(s, items, items_ahead, user, &mut StoreActivations(&mut scratch.to));
+                logits = hidden_after(s, network, deeper, logits, scratch);
+            }
+            let spread = if INT8 { s.load(&tile[tile.len() - 1]) } else { s.splat(0.0) };
+            self.survivors.record(s, t, s.add(logits, spread));
+        }
+    }
+}
+
+/// The first layer's addition and ReLU, and the second layer, block after block into `sink`.
+#[inline(always)]
+fn second_layer<S: IntegerSimd, const INT8: bool>(
+    s: S,
+    items: &[Lanes],
+    ahead: &[Lanes],
+    user: &QuantizedUser<'_>,
+    sink: &mut impl Sink<S>,
+) {
+    let (layer, outputs) = (user.layer, user.bias.len());
+    let mut weight = &layer.weight[..];
+    let mut first = 0;
+    while first < outputs {
+        let n = layer.block.min(outputs - first);
+        let (block, rest) = weight.split_at(n * layer.words);
+        let (scale, bias) = (&layer.scale[first..first + n], &user.bias[first..first + n]);
+        macro_rules! of_size {
+            ($($n:literal)*) => {
+                match n {
+                    $($n => {
+                        let sums = block_of::<S, INT8, $n>(s, block, scale, bias, items, ahead, &user.words);
+                        sink.take(s, first, sums);
+                    })*
+                    _ => unreachable!("a block has at most 16 outputs"),
+                }
+            };
+        }
+        of_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+        weight = rest;
+        first += n;
+    }
+}
+
+#[inline(always)]
+fn block_of<S: IntegerSimd, const INT8: bool, const N: usize>(
+    s: S,
+    weight: &[u32],
+    scale: &[f32],
+    bias: &[f32],
+    items: &[Lanes],
+    ahead: &[Lanes],
+    user: &[u32],
+) -> [S::V; N] {
+    if N > S::SUMS {
+        unreachable!("blocks are packed for this instruction set's registers"); // and so not compiled
+    }
+    let mut sums = [s.zero_sums(); N];
+    let (weight, _) = weight.as_chunks::<N>();
+    assert!(weight.len() == items.len() && weight.len() == user.len(), "one word of inputs for each column of weights");
+    for p in 0..weight.len() {
+        prefetch(s, ahead, p);
+        let (item, user) = (s.load_words(&items[p]), s.splat_word(user[p]));
+        let x = if INT8 { s.subtract_relu(item, user) } else { s.add_relu(item, user) };
+        for n in 0..N {
+            let w = s.splat_word(weight[p][n]);
+            sums[n] = if INT8 { s.dot_i8(w, x, sums[n]) } else { s.dot_i16(w, x, sums[n]) };
+        }
+    }
+    let mut values = [s.splat(0.0); N];
+    for n in 0..N {
+        values[n] = s.fma(s.to_floats(sums[n]), s.splat(scale[n]), s.splat(bias[n]));
+    }
+    values
+}
+
+/// `x` as float64, rounded to an integer, and its low bits; for `|x| < 2^40`, where the floats are the standard ones.
+#[inline(always)]
+pub(super) fn round(x: f64) -> (f64, u64) {
+    /// Added to a small number, it leaves the nearest integer in the low bits.
+    const TO_INTEGER: f64 = (3u64 << 51) as f64;
+    let shifted = x + TO_INTEGER;
+    (shifted - TO_INTEGER, shifted.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+    use crate::kernel::{IntegerIsa, Isa, LANES};
+
+    struct Dots<'a> {
+        words: [&'a Lanes; 2],
+        out: &'a mut [Lanes; 3],
+    }
+
+    impl IntegerKernel for Dots<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: IntegerSimd>(self, s: S) {
+            let [a, b] = [s.load_words(self.words[0]), s.load_words(self.words[1])];
+            let x = s.subtract_relu(b, a);
+            s.store(s.to_floats(s.dot_i8(a, b, s.zero_sums())), &mut self.out[0]);
+            s.store(s.to_floats(s.dot_i8(a, x, s.zero_sums())), &mut self.out[1]);
+            s.store(s.to_floats(s.dot_i16(a, b, s.zero_sums())), &mut self.out[2]);
+        }
+    }
+
+    struct ToFloats<'a>(&'a Lanes, &'a mut [Lanes; 2]);
+
+    impl IntegerKernel for ToFloats<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: IntegerSimd>(self, s: S) {
+            let values = s.load_f16(self.0);
+            (0..2).for_each(|n| s.store(values[n], &mut self.1[n]));
+        }
+    }
+
+    #[test]
+    fn every_number_in_half_precision_is_read_with_every_set_of_instructions() {
+        let all: Vec<u16> = (0..=u16::MAX).filter(|&bits| f16::from_bits(bits).is_finite()).collect();
+        for halves in all.as_chunks::<{ 2 * LANES }>().0 {
+            let line: Lanes =
+                std::array::from_fn(|w| f32::from_bits(u32::from(halves[2 * w]) | u32::from(halves[2 * w + 1]) << 16));
+            for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
+                let mut out = [[0.0; LANES]; 2];
+                isa.run(ToFloats(&line, &mut out));
+                let expected = halves.map(|bits| f16::from_bits(bits).to_f32().to_bits());
+                assert_eq!(out.as_flattened().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), expected, "{isa:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_words_are_exact_with_every_set_of_instructions() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        for round in 0..2000 {
+            // The ends of the ranges, where products of pairs would saturate, in every fourth round.
+            let mut word =
+                || if round % 4 == 0 { [0xff7f_807f, 0xffff_ffff, 0x7f7f_7f7f][next() as usize % 3] } else { next() };
+            let words: [[u32; LANES]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| word()));
+            let lanes = words.map(|words| words.map(f32::from_bits));
+            let expected: [Lanes; 3] = std::array::from_fn(|what| {
+                std::array::from_fn(|l| {
+                    let [a, b] = [words[0][l], words[1][l]];
+                    let bytes = |f: fn(i32, i32) -> i32| -> i32 {
+                        let at = |word: u32, n: usize| word.to_le_bytes()[n];
+                        (0..4).map(|n| i32::from(at(a, n) as i8) * f(at(b, n).into(), at(a, n).into())).sum()
+                    };
+                    let pairs = |word: u32| [word as i16, (word >> 16) as i16].map(i32::from);
+                    let sum = match what {
+                        0 => bytes(|b, _| b),
+                        1 => bytes(|b, a| (b - a).max(0)),
+                        _ => pairs(a).iter().zip(pairs(b)).fold(0i32, |sum, (&a, b)| sum.wrapping_add(a * b)),
+                    };
+                    sum as f32
+                })
+            });
+            for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
+                let mut out = [[0.0; LANES]; 3];
+                isa.run(Dots { words: [&lanes[0], &lanes[1]], out: &mut out });
+                assert_eq!(out, expected, "{isa:?} {words:x?}");
+            }
+        }
+    }
+}

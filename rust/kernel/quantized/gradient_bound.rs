@@ -1,0 +1,224 @@
+//! By how much an error in the second layer can change the logit, in the Euclidean norm: `INT8.md`, "The largest gradient".
+
+use super::error_bound::SLACK;
+use crate::kernel::weights::Network;
+
+/// Multiply-adds that the bound of one matrix may cost.
+const WORK: usize = 1 << 26;
+
+/// Passes of the coordinate ascent: by then it has come within a few thousandths of its end.
+const SWEEPS: usize = 30;
+
+/// Boxes that together contain every row vector `y = w D_L W_L ... W_2 D_1` with diagonal `D_n` between 0 and 1: what a change in the
+/// second layer's outputs is multiplied with on its way to the logit.
+#[derive(Debug)]
+pub(super) struct GradientBound {
+    /// The lowest and the highest value of each output.
+    boxes: Vec<Vec<[f64; 2]>>,
+}
+
+impl GradientBound {
+    /// The last layers' `D_n` are taken at their corners, one box for each, as far as [`WORK`] allows; the others spread the boxes.
+    pub(super) fn new(network: &Network) -> Self {
+        let point = network.output_weight.iter().map(|&w| [f64::from(w); 2]).collect();
+        let mut boxes: Vec<Vec<[f64; 2]>> = vec![point];
+        let most = WORK / ascent_work(network.layers[0].bias().len() + 1);
+        for layer in network.layers[1..].iter().rev() {
+            let outputs = layer.bias().len();
+            let corners = u32::try_from(outputs).ok().and_then(|n| 1usize.checked_shl(n));
+            boxes = match corners.filter(|&corners| corners.saturating_mul(boxes.len()) <= most) {
+                Some(corners) => boxes.iter().flat_map(|y| (0..corners).map(|corner| at_corner(y, corner))).collect(),
+                None => boxes.iter().map(|y| with_zero(y)).collect(),
+            };
+            let through = |y: &Vec<[f64; 2]>| {
+                let of_input = |k| {
+                    let terms = y.iter().enumerate().map(|(o, y)| y.map(|y| y * f64::from(layer.weight(o, k))));
+                    terms.fold([0.0; 2], |[low, high], [a, b]| [low + a.min(b), high + a.max(b)])
+                };
+                (0..layer.inputs).map(of_input).collect()
+            };
+            boxes = boxes.iter().map(through).collect();
+        }
+        GradientBound { boxes: boxes.iter().map(|y| with_zero(y)).collect() }
+    }
+
+    /// A bound of `|y N|` over all gradients `y`, where `rows` are the rows of `N`, one for each output; not finite where it would leave
+    /// float64.
+    pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> f64 {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let norms: Vec<f64> = rows.iter().map(|row| dot(row, row).sqrt()).collect();
+        let affordable = ascent_work(rows.len() + 1) <= WORK;
+        let gram: Vec<Vec<f64>> = match affordable {
+            true => rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect(),
+            false => Vec::new(),
+        };
+        let (mut best, mut widest) = (0.0, 0.0);
+        for y in &self.boxes {
+            let triangle: f64 = y.iter().zip(&norms).map(|([low, high], norm)| high.max(-low) * norm).sum();
+            widest = f64::max(widest, triangle);
+            if triangle * triangle > best {
+                let bound = if affordable { largest_square(y, &gram) } else { f64::INFINITY };
+                best = best.max(bound.min(triangle * triangle));
+            }
+        }
+        let bound = (best * SLACK + widest * widest / f64::from(1 << 30)).sqrt();
+        if bound.is_nan() { f64::INFINITY } else { bound }
+    }
+}
+
+fn with_zero(y: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    y.iter().map(|&[low, high]| [low.min(0.0), high.max(0.0)]).collect()
+}
+
+fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
+    y.iter().enumerate().map(|(o, &y)| if corner >> o & 1 == 1 { y } else { [0.0; 2] }).collect()
+}
+
+/// A bound of `y K y` over a box, `K` positive semidefinite.
+///
+/// With `y = c + r s`, centre and radius, `y K y = s' Q s` for a vector `s'` of a one and signs, and `s' Q s' <= sum mu` for every `mu`
+/// that makes `diag(mu) - Q` positive semidefinite. A good `mu` comes from the ascent, a good enough one from raising it until
+/// Cholesky's factorisation succeeds; infinity where it does not soon.
+fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
+    let n = y.len() + 1;
+    let centre: Vec<f64> = y.iter().map(|[low, high]| (low + high) / 2.0).collect();
+    let radius: Vec<f64> = y.iter().map(|[low, high]| (high - low) / 2.0).collect();
+    let mut q = vec![0.0; n * n];
+    for (o, row) in gram.iter().enumerate() {
+        let centre_of_row: f64 = row.iter().zip(&centre).map(|(k, c)| k * c).sum();
+        q[0] += centre[o] * centre_of_row;
+        q[o + 1] = radius[o] * centre_of_row;
+        q[(o + 1) * n] = q[o + 1];
+        for (p, k) in row.iter().enumerate() {
+            q[(o + 1) * n + p + 1] = radius[o] * k * radius[p];
+        }
+    }
+    let mu = ascend(&q, n);
+    let total: f64 = mu.iter().sum();
+    for raise in [1.0 / 4096.0, 1.0 / 256.0, 1.0 / 16.0, 1.0] {
+        let mut rest: Vec<f64> = q.iter().map(|q| -q).collect();
+        for i in 0..n {
+            rest[i * n + i] += mu[i] + raise * total / n as f64;
+        }
+        if is_positive_definite(&mut rest, n) {
+            return total * (1.0 + raise);
+        }
+    }
+    f64::INFINITY
+}
+
+/// The width of the ascent's vectors: a rank at which there are no maxima but the highest.
+fn rank(n: usize) -> usize {
+    (2 * n).isqrt() + 1
+}
+
+fn ascent_work(n: usize) -> usize {
+    n.saturating_mul(n).saturating_mul(rank(n) * SWEEPS)
+}
+
+/// `mu`, near the least sum with `diag(mu) - q` positive semidefinite: coordinate ascent on `sum q[i, j] v[i] . v[j]` over unit vectors
+/// `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose multipliers are `mu`.
+fn ascend(q: &[f64], n: usize) -> Vec<f64> {
+    let rank = rank(n);
+    // Any start that lies in no small subspace will do.
+    let mut v: Vec<f64> = (1..=n * rank).map(|at| (at as f64 * 0.754_877_666_246_692_8).fract() - 0.5).collect();
+    let mut pull = vec![0.0; rank];
+    let mut mu = vec![0.0; n];
+    for _ in 0..SWEEPS {
+        for i in 0..n {
+            pull.fill(0.0);
+            for (j, v) in v.chunks_exact(rank).enumerate() {
+                let q = if j == i { 0.0 } else { q[i * n + j] };
+                pull.iter_mut().zip(v).for_each(|(pull, v)| *pull += q * v);
+            }
+            let norm = pull.iter().map(|x| x * x).sum::<f64>().sqrt();
+            mu[i] = q[i * n + i] + norm;
+            if norm > 0.0 {
+                v[i * rank..][..rank].iter_mut().zip(&pull).for_each(|(v, pull)| *v = pull / norm);
+            }
+        }
+    }
+    mu
+}
+
+/// Whether Cholesky's factorisation of the symmetric `a`, `[n, n]`, succeeds; its lower half is overwritten.
+fn is_positive_definite(a: &mut [f64], n: usize) -> bool {
+    for i in 0..n {
+        let (above, row) = a.split_at_mut(i * n);
+        for j in 0..i {
+            let of_j = &above[j * n..][..n];
+            let known: f64 = row[..j].iter().zip(of_j).map(|(x, y)| x * y).sum();
+            row[j] = (row[j] - known) / of_j[j];
+        }
+        let pivot = row[i] - row[..i].iter().map(|x| x * x).sum::<f64>();
+        if pivot.is_nan() || pivot <= 0.0 {
+            return false;
+        }
+        row[i] = pivot.sqrt();
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::weights::Packed;
+
+    fn network(widths: &[usize]) -> Network {
+        let mut state = 0u64;
+        let mut next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let layers = widths.windows(2).map(|pair| {
+            let weight: Vec<f32> = (0..pair[0] * pair[1]).map(|_| next()).collect();
+            Packed::new(pair[0], &vec![0.0; pair[1]], 16, |o, k| weight[o * pair[0] + k])
+        });
+        let layers: Vec<_> = layers.collect();
+        let last = widths.last().unwrap();
+        Network { h0: widths[0], g: 0, layers, output_weight: vec![0.5; *last], output_bias: 0.0 }
+    }
+
+    /// The largest `|y N|` of all patterns of ReLUs.
+    fn by_enumeration(network: &Network, rows: &[Vec<f64>]) -> f64 {
+        let widths: Vec<usize> = network.layers.iter().map(|layer| layer.bias().len()).collect();
+        let units: usize = widths.iter().sum();
+        let norm_of = |pattern: usize| {
+            let mut bits = pattern;
+            let mut y: Vec<f64> = network.output_weight.iter().map(|&w| w.into()).collect();
+            for (n, layer) in network.layers.iter().enumerate().rev() {
+                y.iter_mut().enumerate().for_each(|(o, y)| *y *= (bits >> o & 1) as f64);
+                bits >>= y.len();
+                if n > 0 {
+                    let of_input = |k| y.iter().enumerate().map(|(o, y)| y * f64::from(layer.weight(o, k))).sum();
+                    y = (0..layer.inputs).map(of_input).collect();
+                }
+            }
+            let columns = 0..rows[0].len();
+            columns.map(|k| y.iter().zip(rows).map(|(y, row)| y * row[k]).sum::<f64>().powi(2)).sum::<f64>().sqrt()
+        };
+        (0..1 << units).map(norm_of).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_bound_holds_and_is_close() {
+        for (widths, close) in [(&[9, 14][..], 1.1), (&[9, 8, 6], 1.2), (&[5, 7, 4, 3], 1.3), (&[3, 1], 1.001)] {
+            let network = network(widths);
+            let rows: Vec<Vec<f64>> = (0..widths[1])
+                .map(|o| (0..widths[0]).map(|k| f64::from(network.layers[0].weight(o, k))).collect())
+                .collect();
+            let exact = by_enumeration(&network, &rows);
+            let bound = GradientBound::new(&network).largest_norm(&rows);
+            println!("{widths:?}: bound {bound}, largest {exact}");
+            assert!(exact <= bound && bound <= close * exact, "{widths:?}: {bound} {exact}");
+        }
+    }
+
+    #[test]
+    fn cholesky_tells_definite_from_indefinite() {
+        assert!(is_positive_definite(&mut [2.0, 1.0, 1.0, 2.0], 2));
+        assert!(!is_positive_definite(&mut [1.0, 2.0, 2.0, 1.0], 2));
+        assert!(!is_positive_definite(&mut [1.0, 1.0, 1.0, 1.0], 2));
+        assert!(!is_positive_definite(&mut [f64::NAN], 1));
+    }
+}

@@ -1,0 +1,68 @@
+//! Quantized estimates: logits with the second layer in int8 or int16, each with a proven bound of its error.
+//!
+//! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and scores the survivors, the items that the bound
+//! cannot rule out, again in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds; `error_bound.rs` has what both
+//! share, `gradient_bound.rs` the largest gradient, `half_precision.rs` the rounding of GMF features. `BOUNDS.md` and `INT8.md` prove it.
+
+pub(crate) mod error_bound;
+pub(crate) mod estimate;
+mod gradient_bound;
+mod half_precision;
+pub(crate) mod int16;
+pub(crate) mod int8;
+pub(crate) mod tiles;
+
+use error_bound::ValueRanges;
+use estimate::QuantizedUser;
+use half_precision::HalfPrecision;
+use int8::Int8;
+use int16::Int16;
+use tiles::{IntegerWidth, TileLayout};
+
+use super::Lanes;
+use super::weights::Network;
+
+/// The scales of the second layer in int16, and maybe in int8 too, with the bounds of the estimates.
+#[derive(Debug)]
+pub(crate) struct Quantization {
+    pub(crate) int16: Int16,
+    pub(crate) int8: Option<Int8>,
+}
+
+impl Quantization {
+    /// The second layer in int16, and with `int8` in int8 too, in blocks of at most `block` outputs, for items and users within `ranges`.
+    /// `None` where int16 has no bound that holds.
+    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Option<Self> {
+        let int16 = Int16::new(network, ranges, block)?;
+        let int8 = if int8 { Int8::new(network, ranges, block) } else { None };
+        Some(Quantization { int16, int8 })
+    }
+
+    /// The narrowest integers that it has.
+    pub(crate) fn narrowest(&self) -> IntegerWidth {
+        if self.int8.is_some() { IntegerWidth::Int8 } else { IntegerWidth::Int16 }
+    }
+
+    pub(crate) fn layout(&self) -> TileLayout {
+        let int8 = self.int8.as_ref().map_or(0, |int8| int8.layer.words);
+        let gmf = HalfPrecision::lines(self.int16.error_paths.gmf.len());
+        TileLayout { int8, gmf, int16: self.int16.layer.words }
+    }
+
+    /// Writes a tile's lines of GMF features in half precision; `features` has a line for each feature.
+    pub(crate) fn round_gmf(&self, features: &[Lanes], to: &mut [Lanes]) {
+        self.int16.error_paths.half_precision.round(features, to);
+    }
+
+    /// The user with first-layer features `b` and GMF features `g` in this width; `None` where the bound does not hold for such a user.
+    pub(crate) fn user(&self, width: IntegerWidth, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
+        match width {
+            IntegerWidth::Int8 => self.int8.as_ref()?.user(b, g),
+            IntegerWidth::Int16 => self.int16.user(b, g),
+        }
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.int16.nbytes() + self.int8.as_ref().map_or(0, Int8::nbytes)
+    }
+}

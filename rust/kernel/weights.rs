@@ -1,0 +1,157 @@
+//! A network's weights, packed in the order in which the kernels read them.
+
+use std::cell::Cell;
+
+use super::{LANES, Lanes};
+
+/// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
+/// for each output of the block.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(super) block: usize,
+    /// The turn of the first block.
+    pub(super) turn: PrefetchTurn,
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+/// Inputs of a layer between two bursts of prefetches. Bursts are short, because a core can have only some lines in flight; they do not come
+/// with each input, because a branch in the innermost loop costs registers.
+pub(super) const STRETCH: usize = 16;
+
+/// Which inputs a block of outputs prefetches with. Every block reads all of a layer's inputs; the blocks take turns, so that each line is
+/// prefetched once and at an even pace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PrefetchTurn {
+    block: usize,
+    pub(super) every: usize,
+}
+
+impl PrefetchTurn {
+    /// The turn of the first of `blocks` blocks.
+    fn first_of(blocks: usize) -> Self {
+        PrefetchTurn { block: 0, every: blocks.min(STRETCH) }
+    }
+
+    /// The turn of the next block. Blocks after the first `every` prefetch nothing.
+    #[inline(always)]
+    pub(super) fn next(self) -> Self {
+        PrefetchTurn { block: self.block + 1, ..self }
+    }
+
+    /// The first input that the block prefetches with in the stretch that begins at `from`; the others follow at distances of `every`.
+    #[inline(always)]
+    pub(super) fn first(self, from: usize) -> usize {
+        if self.block < self.every { from + self.block } else { usize::MAX }
+    }
+}
+
+impl Packed {
+    /// Packs `weight(output, input)` and `bias` for blocks of at most `most` outputs.
+    pub(crate) fn new(inputs: usize, bias: &[f32], most: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let outputs = bias.len();
+        let block = block_size(outputs, most);
+        let mut packed = Vec::with_capacity(inputs * outputs);
+        for first in (0..outputs).step_by(block) {
+            for k in 0..inputs {
+                packed.extend((first..outputs.min(first + block)).map(|o| weight(o, k)));
+            }
+        }
+        let turn = PrefetchTurn::first_of(outputs.div_ceil(block));
+        Packed { inputs, outputs, block, turn, weight: packed, bias: bias.to_vec() }
+    }
+
+    /// The weight of input `k` in output `o`.
+    pub(crate) fn weight(&self, o: usize, k: usize) -> f32 {
+        let first = o / self.block * self.block;
+        let n = self.block.min(self.outputs - first);
+        self.weight[first * self.inputs + k * n + (o - first)]
+    }
+
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        size_of_val(&self.weight[..]) + size_of_val(&self.bias[..])
+    }
+}
+
+/// Blocks of equal size (but for the last), as few as hold all outputs; but two where each still has chains enough to hide the latency
+/// of a multiply-add: the end of one then overlaps the beginning of the other.
+pub(super) fn block_size(outputs: usize, most: usize) -> usize {
+    const ENOUGH: usize = 8; // six would do, and blocks of six are no faster than one of twelve
+    let least = if outputs >= 2 * ENOUGH { 2 } else { 1 };
+    outputs.div_ceil(outputs.div_ceil(most).max(least))
+}
+
+/// What is computed for each pair: everything after the first layer's two halves.
+#[derive(Debug)]
+pub(crate) struct Network {
+    /// Width of the first layer; 0 in a model without an MLP.
+    pub(crate) h0: usize,
+    /// GMF width; 0 in a model without a GMF part.
+    pub(crate) g: usize,
+    /// Hidden layers after the first.
+    pub(crate) layers: Vec<Packed>,
+    /// The output layer's weights on the last hidden layer; those on the GMF part are folded into the users.
+    pub(crate) output_weight: Vec<f32>,
+    pub(crate) output_bias: f32,
+}
+
+impl Network {
+    /// Features of a tile, in [`Lanes`].
+    pub(crate) fn tile_len(&self) -> usize {
+        self.h0 + self.g
+    }
+
+    /// Multiply-adds for one pair.
+    pub(crate) fn multiply_adds(&self) -> usize {
+        self.g + self.output_weight.len() + self.layers.iter().map(|layer| layer.inputs * layer.outputs).sum::<usize>()
+    }
+
+    /// The widest layer whose activations may have to be stored.
+    fn widest(&self) -> usize {
+        self.layers.iter().map(|layer| layer.inputs).max().unwrap_or(0).max(self.h0)
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.layers.iter().map(Packed::nbytes).sum::<usize>() + size_of_val(&self.output_weight[..])
+    }
+}
+
+/// Room for the activations of the first layer and of two neighbouring ones; grows to what a network needs and is then reused.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(super) first: Vec<Lanes>,
+    pub(super) from: Vec<Lanes>,
+    pub(super) to: Vec<Lanes>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+impl Scratch {
+    /// Lends the thread's scratch memory, large enough for `network`, to `work`. (It is taken out meanwhile: an interrupt check may run code
+    /// that calls the engine again.)
+    pub(crate) fn lend<R>(network: &Network, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let mut scratch = SCRATCH.take();
+        scratch.fit(network);
+        let result = work(&mut scratch);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    /// Makes room for `network`.
+    pub(crate) fn fit(&mut self, network: &Network) {
+        let len = network.widest().next_multiple_of(LANES);
+        if self.from.len() < len {
+            for buffer in [&mut self.first, &mut self.from, &mut self.to] {
+                buffer.resize(len, [0.0; LANES]);
+            }
+        }
+    }
+}

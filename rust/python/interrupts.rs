@@ -1,0 +1,62 @@
+//! Ctrl-C and other threads: what a long call owes to the interpreter.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use crate::error::Result;
+
+/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers; what a handler raises (Ctrl-C)
+/// stops the work and is raised.
+pub(super) fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send,
+) -> PyResult<T> {
+    let raised = std::sync::Mutex::new(None);
+    let outcome = py.detach(|| {
+        work(&|| {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => false,
+                Err(error) => {
+                    *raised.lock().expect("nothing panics while holding it") = Some(error);
+                    true
+                }
+            })
+        })
+    });
+    match raised.into_inner().expect("nothing panics while holding it") {
+        Some(error) => Err(error),
+        None => Ok(outcome?),
+    }
+}
+
+/// Lets other Python threads and signal handlers run now and then, while the interpreter's lock is held for long.
+pub(super) struct Breather {
+    /// When they last ran, or could have.
+    last: Option<Instant>,
+}
+
+impl Breather {
+    const EVERY: Duration = Duration::from_millis(20);
+
+    pub(super) fn new() -> Self {
+        Breather { last: None }
+    }
+
+    /// Lets them run, if they have not for a while.
+    ///
+    /// # Errors
+    /// What a signal handler raised.
+    pub(super) fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
+        match self.last {
+            None => self.last = Some(Instant::now()),
+            Some(last) if last.elapsed() >= Self::EVERY => {
+                py.check_signals()?;
+                py.detach(|| ());
+                self.last = Some(Instant::now());
+            }
+            Some(_) => (),
+        }
+        Ok(())
+    }
+}

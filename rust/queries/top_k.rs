@@ -1,0 +1,99 @@
+//! `top_k`: the best items of the catalogue, or of what a filter leaves of it, in THE order.
+
+use crate::engine::{Engine, Scale, Users};
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+use crate::order::{Key, Selection};
+use crate::pool::Call;
+use crate::scan::{Collector, Query};
+
+/// What it takes to show a key to a selection and to write it out, in multiply-adds.
+const STEPS_TO_MERGE: usize = 64;
+
+/// The best items of some users, row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopK {
+    /// `[rows, k]`: item indices in THE order; -1 where fewer than `k` were left.
+    pub ids: Vec<i64>,
+    /// `[rows, k]`: their scores; negative infinity where the id is -1.
+    pub scores: Vec<f32>,
+    /// `k` as asked for.
+    pub k: usize,
+}
+
+impl Engine {
+    /// The `k` best items for each row, score descending, then item index ascending.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for `k` of zero, filters whose rows differ from the users' and `Exclude::Seen` with users that are not
+    /// in the model; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn top_k(
+        &self,
+        users: &Users<'_>,
+        k: usize,
+        filter: &Filter<'_>,
+        scale: Scale,
+        call: Call<'_>,
+    ) -> Result<TopK> {
+        if k == 0 {
+            return Err(Error::Argument("k: expected at least 1, got 0".into()));
+        }
+        let query = Query::new(self, users, filter)?;
+        let cells = users.len().saturating_mul(k);
+        let mut ids = call.filled("top-k ids", cells, -1i64)?;
+        let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
+        let kept = k.min(query.most()).max(1);
+        let plan = query.plan(call, kept);
+        let mut keys = call.filled("top-k candidates", plan.outputs().saturating_mul(kept), Key::NONE)?;
+        plan.call.for_each_chunk(&mut keys, plan.block * kept, |task, keys, watch| {
+            let (rows, part) = plan.task(task);
+            let most = part.len() * query.width;
+            let mut best: Vec<Selection> = rows.clone().map(|_| Selection::new(kept, most)).collect::<Result<_>>()?;
+            query.visit(rows, part, &mut best, watch)?;
+            for (keys, best) in keys.chunks_exact_mut(kept).zip(&mut best) {
+                let best = best.finish();
+                keys.fill(Key::NONE);
+                keys[..best.len()].copy_from_slice(best);
+            }
+            Ok(())
+        })?;
+        call.one_by_one(users.len(), |row, watch| {
+            let mut best = Selection::new(kept, plan.parts * kept)?;
+            for at in plan.outputs_of(row) {
+                keys[at * kept..][..kept].iter().take_while(|&&key| key != Key::NONE).for_each(|&key| best.show(key));
+            }
+            let best = best.finish();
+            let (ids, scores) = (&mut ids[row * k..][..best.len()], &mut scores[row * k..][..best.len()]);
+            for ((id, score), key) in ids.iter_mut().zip(&mut *scores).zip(best) {
+                (*id, *score) = (key.item().into(), key.score());
+            }
+            self.rescale(scores, scale);
+            watch.stopped(plan.parts * kept * STEPS_TO_MERGE);
+            Ok(())
+        })?;
+        Ok(TopK { ids, scores, k })
+    }
+}
+
+impl Collector for Selection {
+    fn threshold(&self) -> f32 {
+        self.threshold()
+    }
+
+    fn certain(&self) -> f32 {
+        f32::INFINITY
+    }
+
+    fn wanted(&self) -> Option<usize> {
+        Some(self.k())
+    }
+
+    fn tighten(&mut self) {
+        self.tighten();
+    }
+
+    #[inline]
+    fn collect(&mut self, item: u32, logit: f32) {
+        self.show(Key::new(logit, item));
+    }
+}

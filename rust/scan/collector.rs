@@ -1,0 +1,26 @@
+//! What a scan hands its items to. A scan does not know what is collected.
+
+use crate::kernel::LANES;
+
+/// Collects the items of one row that reach a threshold.
+pub(crate) trait Collector {
+    /// The logit that an item must reach to be collected.
+    fn threshold(&self) -> f32;
+    /// The logit from which on an item is collected whatever its exact logit is; infinite where the exact logit matters.
+    fn certain(&self) -> f32;
+    /// How many items are wanted, where only the best are.
+    fn wanted(&self) -> Option<usize>;
+    /// Raises the threshold as far as what has been collected allows.
+    fn tighten(&mut self);
+    /// Takes an item that reaches the threshold.
+    fn collect(&mut self, item: u32, logit: f32);
+}
+
+/// The lanes whose bits are set, ascending.
+pub(super) fn lanes(mut bits: u16) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}

@@ -1,0 +1,96 @@
+//! A call's users and filters, checked against each other and against the catalogue.
+
+use super::FEW;
+use crate::csr::Csr;
+use crate::engine::{Engine, Users};
+use crate::error::{Error, Result};
+use crate::filter::{Exclude, Filter, ItemSet, Shared};
+use crate::kernel::LANES;
+
+/// A call's users and filters, checked against each other.
+pub(crate) struct Query<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) users: &'a Users<'a>,
+    pub(crate) filter: &'a Filter<'a>,
+    pub(super) shared: Shared,
+    /// How many units the catalogue is divided into: tiles, listed items, or each row's candidates as a whole.
+    pub(crate) len: usize,
+    /// The most items in a unit.
+    pub(crate) width: usize,
+}
+
+impl<'a> Query<'a> {
+    pub(crate) fn new(engine: &'a Engine, users: &'a Users<'a>, filter: &'a Filter<'a>) -> Result<Self> {
+        let rows = users.len();
+        let one_row_each = |what: &str, got: usize| {
+            let text = || format!("{what}: expected one row for each of {rows} users, got {got}");
+            if got == rows { Ok(()) } else { Err(Error::Argument(text())) }
+        };
+        check_items("allow", filter.allow.map(ItemSet::items), engine)?;
+        check_items("deny", filter.deny.map(ItemSet::items), engine)?;
+        check_items("allow", filter.candidates.map(Csr::columns), engine)?;
+        match &filter.exclude {
+            Some(Exclude::Rows(csr)) => {
+                one_row_each("exclude", csr.rows())?;
+                check_items("exclude", Some(csr.columns()), engine)?;
+            }
+            Some(Exclude::Seen(_)) if rows > 0 && users.index(0).is_none() => {
+                let text = "exclude: \"seen\" needs users of the model, got user vectors; pass the rows to exclude";
+                return Err(Error::Argument(text.into()));
+            }
+            Some(Exclude::Seen(csr)) => {
+                let (users, got) = (engine.num_users(), csr.rows());
+                if got != users {
+                    let text = format!("exclude: expected seen items of {users} users, got {got} rows");
+                    return Err(Error::Argument(text));
+                }
+                check_items("exclude", Some(csr.columns()), engine)?;
+            }
+            None => (),
+        }
+        if let Some(csr) = filter.candidates {
+            one_row_each("allow", csr.rows())?;
+        }
+        let shared = filter.shared(engine.num_items(), FEW)?;
+        let (len, width) = match (&shared, filter.candidates) {
+            (_, Some(csr)) => (1, (0..rows).map(|row| csr.row(row).len()).max().unwrap_or(0)),
+            (Shared::Few(items), None) => (items.len(), 1),
+            _ => (engine.num_items().div_ceil(LANES), LANES),
+        };
+        Ok(Query { engine, users, filter, shared, len, width })
+    }
+
+    /// The most items that a row can get.
+    pub(crate) fn most(&self) -> usize {
+        self.engine.num_items().min(self.len * self.width)
+    }
+
+    pub(super) fn excluded(&self, row: usize) -> &'a [u32] {
+        match self.filter.exclude {
+            None => &[],
+            Some(Exclude::Rows(csr)) => csr.row(row),
+            Some(Exclude::Seen(csr)) => self.users.index(row).map_or(&[], |user| csr.row(user as usize)),
+        }
+    }
+
+    /// The lanes of a tile that are items at all, and that the shared filter leaves.
+    pub(super) fn real_and_shared(&self, tile: usize) -> u16 {
+        let real = self.engine.num_items() - tile * LANES;
+        let real = if real >= LANES { u16::MAX } else { (1 << real) - 1 };
+        match &self.shared {
+            Shared::Most(set) => real & set.sixteen(tile),
+            _ => real,
+        }
+    }
+}
+
+/// A filter over `items` items fits the engine's catalogue.
+fn check_items(what: &str, items: Option<usize>, engine: &Engine) -> Result<()> {
+    let expected = engine.num_items();
+    match items {
+        Some(got) if got != expected => {
+            Err(Error::Argument(format!("{what}: expected a filter over {expected} items, got one over {got}")))
+        }
+        _ => Ok(()),
+    }
+}
