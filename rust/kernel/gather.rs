@@ -60,7 +60,7 @@ impl<'a> SixteenRows<'a> {
 
 /// The users of sixteen pairs.
 pub(crate) trait UserRows: Copy {
-    /// Puts users into the lanes, as [`Sixteen::locate`]; of one user there are no rows.
+    /// Puts users into the lanes, as [`SixteenRows::locate`]; of one user there are no rows.
     fn locate(&mut self, rows: &[u32], first: usize);
 
     /// Prefetches line `line` of a lane's row.

@@ -181,7 +181,7 @@ impl Call<'_> {
         if self.threads.min(tasks) <= 1 {
             return caught(|| self.one_by_one(tasks, run));
         }
-        workers::run(self, tasks, run)
+        workers::run(self.threads, self.interrupted, tasks, run)
     }
 }
 

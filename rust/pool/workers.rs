@@ -10,18 +10,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Call;
 use super::watch::{POLL_EVERY, Watch};
 use crate::error::{Error, Result};
 
 /// What a call does: task `n`, with the watch of the thread that runs it.
 type Task<'a> = &'a (dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync);
 
-/// Runs tasks `0..tasks` on the calling thread and the workers that it may have.
+/// Runs tasks `0..tasks`, at least two, on the calling thread and up to `threads - 1` workers; the calling thread runs the interrupt check.
 ///
 /// # Errors
-/// As [`Call::for_each_chunk`]. After a fork inside the call, the child gets `Ok` with tasks undone: compare [`forks`] before and after.
-pub(super) fn run(call: &Call<'_>, tasks: usize, run: Task<'_>) -> Result<()> {
+/// As [`Call::for_each_chunk`](super::Call::for_each_chunk). After a fork inside the call, the child gets `Ok` with tasks undone: compare [`forks`] before and after.
+pub(super) fn run(threads: usize, interrupted: &(dyn Fn() -> bool + Sync), tasks: usize, run: Task<'_>) -> Result<()> {
     // SAFETY: only the lifetime changes. The reference is used by this function, and by workers between joining the job and
     // leaving it; `Helpers::dismiss`, which runs before this function returns or unwinds, waits until all have left and no
     // other can join. (After a fork there are no workers.)
@@ -31,11 +30,11 @@ pub(super) fn run(call: &Call<'_>, tasks: usize, run: Task<'_>) -> Result<()> {
         tasks,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        places: AtomicUsize::new(call.threads.min(tasks) - 1),
+        places: AtomicUsize::new(threads.min(tasks) - 1),
         inside: AtomicUsize::new(0),
         failure: Mutex::new(None),
     });
-    let watch = Watch::new(&job.stop, Some(call.interrupted));
+    let watch = Watch::new(&job.stop, Some(interrupted));
     let helpers = Helpers::call(&job);
     job.work(&watch);
     helpers.dismiss(&watch);

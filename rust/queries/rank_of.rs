@@ -11,7 +11,7 @@ impl Engine {
     /// For each row, how many other items that the filter leaves score at least as high as `items[row]`: ties count against it.
     ///
     /// # Errors
-    /// [`Error::Argument`] when lengths differ, and as for [`Engine::top_k`]; [`Error::Memory`]; [`Error::Interrupted`].
+    /// [`Error::Argument`](crate::Error::Argument) when lengths differ, and as for [`Engine::top_k`].
     pub fn rank_of(
         &self,
         users: &Users<'_>,

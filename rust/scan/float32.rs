@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::collector::lanes;
-use super::{Collector, Query, USERS_PER_BLOCK, panel_tiles};
+use super::panel::{USERS_PER_BLOCK, panel_tiles};
+use super::{Collector, Query};
 use crate::error::{Result, reserve};
 use crate::filter::Cursor;
 use crate::kernel::scan::Scan;
@@ -16,7 +17,7 @@ impl Query<'_> {
     /// Shows each row's collector the items of these tiles that its filters leave.
     ///
     /// # Errors
-    /// [`Error::Memory`].
+    /// [`Error::Memory`](crate::Error::Memory).
     pub(super) fn scan_float32<C: Collector>(
         &self,
         all: &[Lanes],

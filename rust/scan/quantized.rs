@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::collector::lanes;
-use super::{Collector, Query, panel_tiles};
+use super::panel::panel_tiles;
+use super::{Collector, Query};
 use crate::engine::catalogue::{QuantizedCatalogue, Tiles};
 use crate::engine::precision::pays;
 use crate::engine::{Engine, Users};

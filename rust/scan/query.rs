@@ -1,11 +1,13 @@
 //! A call's users and filters, checked against each other and against the catalogue.
 
-use super::FEW;
 use crate::csr::Csr;
 use crate::engine::{Engine, Users};
 use crate::error::{Error, Result};
 use crate::filter::{Exclude, Filter, ItemSet, Shared};
 use crate::kernel::LANES;
+
+/// Where a filter leaves fewer than one item in so many, scoring them one by one is cheaper than a scan.
+const FEW: usize = 4;
 
 /// A call's users and filters, checked against each other.
 pub(crate) struct Query<'a> {
