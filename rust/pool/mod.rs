@@ -80,7 +80,7 @@ impl Call<'_> {
     ) -> Result<()> {
         let chunk_len = chunk_len.max(1);
         let tasks = out.len().div_ceil(chunk_len);
-        let shared = Shared { start: out.as_mut_ptr(), len: out.len() };
+        let shared = SharedSlice { start: out.as_mut_ptr(), len: out.len() };
         let run = |n: usize, watch: &Watch<'_>| {
             let from = n * chunk_len;
             let len = chunk_len.min(shared.len - from);
@@ -186,19 +186,19 @@ impl Call<'_> {
 }
 
 /// A slice that several threads write to, each its own chunks.
-struct Shared<T> {
+struct SharedSlice<T> {
     start: *mut T,
     len: usize,
 }
 
-impl<T> Shared<T> {
+impl<T> SharedSlice<T> {
     fn start(&self) -> *mut T {
         self.start
     }
 }
 
 // SAFETY: the threads touch disjoint chunks, and `T: Send` where the value is made.
-unsafe impl<T: Send> Sync for Shared<T> {}
+unsafe impl<T: Send> Sync for SharedSlice<T> {}
 
 #[cfg(test)]
 mod tests {

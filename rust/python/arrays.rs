@@ -70,7 +70,7 @@ fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
 
 /// What decides which memory is an array's, but for where it begins and its strides; of the shape, the first two dimensions.
 #[derive(Clone, Copy, PartialEq)]
-struct Header {
+struct ArrayHeader {
     dimensions: usize,
     shape: [usize; 2],
     kind: u8,
@@ -78,11 +78,11 @@ struct Header {
     swap: bool,
 }
 
-impl Header {
+impl ArrayHeader {
     fn of(array: &Bound<'_, PyUntypedArray>) -> Self {
         let (dtype, all) = (array.dtype(), array.shape());
         let length = |dimension: usize| all.get(dimension).copied().unwrap_or(1);
-        Header {
+        ArrayHeader {
             dimensions: all.len(),
             shape: [length(0), length(1)],
             kind: dtype.kind(),
@@ -96,12 +96,12 @@ impl Header {
 pub(super) struct Source<'a, 'py> {
     array: Bound<'py, PyUntypedArray>,
     what: Cow<'a, str>,
-    header: Header,
+    header: ArrayHeader,
 }
 
 impl<'a, 'py> Source<'a, 'py> {
     pub(super) fn new(array: Bound<'py, PyUntypedArray>, what: impl Into<Cow<'a, str>>) -> Self {
-        Source { header: Header::of(&array), what: what.into(), array }
+        Source { header: ArrayHeader::of(&array), what: what.into(), array }
     }
 
     pub(super) fn shape(&self) -> &[usize] {
@@ -124,7 +124,7 @@ impl<'a, 'py> Source<'a, 'py> {
     /// # Errors
     /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
     pub(super) fn elements(&self) -> Result<Elements<'_>> {
-        if Header::of(&self.array) != self.header {
+        if ArrayHeader::of(&self.array) != self.header {
             return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
         }
         let (rows, width, row_stride, stride) = match (self.array.shape(), self.array.strides()) {
@@ -132,7 +132,7 @@ impl<'a, 'py> Source<'a, 'py> {
             (&[rows, width], &[row_stride, stride]) => (rows, width, row_stride, stride),
             _ => unreachable!("arrays of other dimensions are refused before"),
         };
-        let Header { size, swap, .. } = self.header;
+        let ArrayHeader { size, swap, .. } = self.header;
         Ok(Elements { start: start(&self.array), rows, width, row_stride, stride, size, swap, source: PhantomData })
     }
 }

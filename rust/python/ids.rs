@@ -12,14 +12,14 @@ use crate::ids::{self, Id};
 use crate::indices::IndexCheck;
 
 /// The external ids of a table's rows, int64 or str.
-#[pyclass(frozen, module = "neuralcf._core")]
-pub(super) struct Ids {
+#[pyclass(frozen, name = "Ids", module = "neuralcf._core")]
+pub(super) struct PyIds {
     ids: ids::Ids,
 }
 
-impl Ids {
+impl PyIds {
     pub(super) fn new(ids: ids::Ids) -> Self {
-        Ids { ids }
+        PyIds { ids }
     }
 
     fn are_strings(&self) -> bool {
@@ -28,7 +28,7 @@ impl Ids {
 }
 
 #[pymethods]
-impl Ids {
+impl PyIds {
     #[getter]
     fn kind(&self) -> &'static str {
         if self.are_strings() { "str" } else { "int64" }

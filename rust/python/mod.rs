@@ -21,7 +21,7 @@ mod _core {
 
     use super::errors::no_panic;
     #[pymodule_export]
-    use super::ids::Ids;
+    use super::ids::PyIds;
     use super::scorer;
     #[pymodule_export]
     use super::scorer::Scorer;
@@ -39,7 +39,7 @@ mod _core {
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
         digest: Option<&str>,
-    ) -> PyResult<(Scorer, Option<Ids>, Option<Ids>)> {
+    ) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
         no_panic(|| scorer::open(py, &path, threads, isa, digest))
     }
 

@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyMapping, PyType};
 use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
 use super::arrays::{Floats, Out};
 use super::errors::{argument_error, model_format_error, no_panic};
-use super::ids::Ids;
+use super::ids::PyIds;
 use super::integers::indices;
 use super::interrupts::{Breather, interruptible};
 use crate::engine::{Engine, Scale, ScanPrecision};
@@ -60,7 +60,7 @@ pub(super) fn open(
     threads_argument: Option<&Bound<'_, PyAny>>,
     isa: Option<&str>,
     digest: Option<&str>,
-) -> PyResult<(Scorer, Option<Ids>, Option<Ids>)> {
+) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
     let choices = Choices::new(threads_argument, isa)?;
     let path = std::path::absolute(path)?;
     let (engine, users, items, found) = interruptible(py, |interrupted| {
@@ -80,7 +80,7 @@ pub(super) fn open(
     })?;
     let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
     let scorer = Scorer { engine, threads: choices.threads, origin: Some(origin) };
-    Ok((scorer, users.map(Ids::new), items.map(Ids::new)))
+    Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
 }
 
 fn scale(logits: bool) -> Scale {

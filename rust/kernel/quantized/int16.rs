@@ -18,13 +18,13 @@ pub(crate) struct Int16 {
     bias: Vec<f32>,
     /// `S`.
     scale: f32,
-    features: Vec<Feature>,
+    features: Vec<Int16Feature>,
     pub(super) error_paths: ErrorPaths,
 }
 
 /// What the bound needs of a first-layer feature.
 #[derive(Debug, Clone)]
-struct Feature {
+struct Int16Feature {
     /// `max_i A[i, k]`.
     item: f64,
     /// `max_u b[u, k]`: what the sums in int16 and int32 leave room for.
@@ -100,7 +100,7 @@ impl Int16 {
             weight.extend(quantized);
         }
         fits_float32(network, largest).then_some(())?;
-        let features = (0..inputs).map(|k| Feature {
+        let features = (0..inputs).map(|k| Int16Feature {
             item: ranges.items[k].into(),
             user: users[k],
             activation: p[k],
@@ -139,7 +139,7 @@ impl Int16 {
 
     /// Makes a tile's lines of int16 from `features`, a line for each feature of the first layer.
     pub(crate) fn quantize<'a>(&'a self, features: &'a [Lanes], to: &'a mut [Lanes]) -> impl Kernel<Output = ()> + 'a {
-        Quantize { scale: self.scale, features, to }
+        QuantizeInt16 { scale: self.scale, features, to }
     }
 
     pub(super) fn nbytes(&self) -> usize {
@@ -147,13 +147,13 @@ impl Int16 {
     }
 }
 
-struct Quantize<'a> {
+struct QuantizeInt16<'a> {
     scale: f32,
     features: &'a [Lanes],
     to: &'a mut [Lanes],
 }
 
-impl Kernel for Quantize<'_> {
+impl Kernel for QuantizeInt16<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -26,7 +26,7 @@ const MOST_SPREAD: f64 = 1e37;
 pub(crate) struct Int8 {
     pub(super) layer: QuantizedLayer,
     bias: Vec<f32>,
-    features: Vec<Feature>,
+    features: Vec<Int8Feature>,
     /// `M`, `[features, outputs]`: the second layer's weights for activations in integers.
     exact: Vec<f64>,
     /// `r - M`, `[features, outputs]`: what rounding did to them.
@@ -40,7 +40,7 @@ pub(crate) struct Int8 {
 
 /// What is needed of a first-layer feature.
 #[derive(Debug, Clone)]
-struct Feature {
+struct Int8Feature {
     /// `S[k]`; 0 for a feature that no item wakes.
     scale: f32,
     /// `round(S max_u B[u, k])`.
@@ -63,11 +63,11 @@ struct Feature {
     corrections: [f64; 2],
 }
 
-impl Feature {
+impl Int8Feature {
     fn new(item: f32, user: f32) -> Self {
         let reach = f64::from(item) + f64::from(user);
         let scale = if reach > 0.0 { ((MOST / reach).min(1e30) as f32).next_down() } else { 0.0 };
-        Feature {
+        Int8Feature {
             scale,
             shift: round(f64::from(scale) * f64::from(user)).0,
             centre: 0.0,
@@ -118,13 +118,13 @@ impl Int8 {
         let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MOST_WEIGHTS)?;
         let error_paths = ErrorPaths::new(network, &ranges.gmf)?;
         let extremes = ranges.items.iter().zip(&ranges.users);
-        let mut features: Vec<Feature> = extremes.map(|(&item, &user)| Feature::new(item, user)).collect();
+        let mut features: Vec<Int8Feature> = extremes.map(|(&item, &user)| Int8Feature::new(item, user)).collect();
         let Weights { exact, rounded, integers, units, larger } = Weights::new(second, &features)?;
-        let tops: Vec<i64> = features.iter().map(Feature::top).collect();
+        let tops: Vec<i64> = features.iter().map(Int8Feature::top).collect();
         let fit = tops.iter().all(|&top| top <= 255) && integers.iter().all(|row| sums_fit(row, &tops));
         let largest = (0..second.outputs).map(|o| {
             let of = |k: usize| {
-                let feature: &Feature = &features[k];
+                let feature: &Int8Feature = &features[k];
                 larger[o][k] * (tops[k] as f64 + 2.0) * feature.step + exact[o][k].abs() + 255.0 * rounded[o][k].abs()
             };
             f64::from(second.bias()[o].abs()) + (0..second.inputs).map(of).sum::<f64>()
@@ -199,7 +199,7 @@ impl Int8 {
         to: &'a mut [Lanes],
         spread: &'a mut Lanes,
     ) -> impl Kernel<Output = ()> + 'a {
-        Quantize { int8: self, features, to, spread }
+        QuantizeInt8 { int8: self, features, to, spread }
     }
 
     pub(super) fn nbytes(&self) -> usize {
@@ -212,7 +212,7 @@ impl Int8 {
     }
 }
 
-impl Feature {
+impl Int8Feature {
     /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `F` and `F'` from the columns
     /// of `M` and `r - M`.
     fn tune(
@@ -248,7 +248,7 @@ struct Weights {
 
 impl Weights {
     /// `None` where a scale would leave float32.
-    fn new(second: &Packed, features: &[Feature]) -> Option<Self> {
+    fn new(second: &Packed, features: &[Int8Feature]) -> Option<Self> {
         let mut all = Weights { exact: vec![], rounded: vec![], integers: vec![], units: vec![], larger: vec![] };
         for o in 0..second.outputs {
             let weights =
@@ -290,14 +290,14 @@ fn divide(rows: &[Vec<f64>], squares: impl Iterator<Item = f64> + Clone) -> Vec<
     rows.iter().map(|row| row.iter().zip(squares.clone()).map(|(x, square)| x / square.sqrt()).collect()).collect()
 }
 
-struct Quantize<'a> {
+struct QuantizeInt8<'a> {
     int8: &'a Int8,
     features: &'a [Lanes],
     to: &'a mut [Lanes],
     spread: &'a mut Lanes,
 }
 
-impl Kernel for Quantize<'_> {
+impl Kernel for QuantizeInt8<'_> {
     type Output = ();
 
     #[inline(always)]
