@@ -39,7 +39,7 @@ class Metric:
 class Experiment:
     """A trained model with what it was trained on and how it did."""
 
-    config: TrainConfig
+    config: TrainConfig[Any]
     split: Split
     result: TrainResult
     metrics: list[Metric]
@@ -75,7 +75,7 @@ class Experiment:
 
 def run_experiment(
     split: Split,
-    config: TrainConfig,
+    config: TrainConfig[Any],
     *,
     data: dict[str, Any],
     directory: str | PathLike[str] | None = None,

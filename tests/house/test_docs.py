@@ -16,6 +16,7 @@ absent, a page is skipped from the first block that needs it. The README alone f
 import argparse
 import ast
 import contextlib
+import dataclasses
 import inspect
 import io
 import itertools
@@ -32,7 +33,7 @@ import pytest
 
 import neuralcf
 from neuralcf import cli
-from neuralcf.training.configure import read_toml
+from neuralcf.training import configure
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / ".." / "shared" / "data"
@@ -110,7 +111,7 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             run_commands(block, monkeypatch)
         elif block.language == "toml":
             (tmp_path / "read.toml").write_text(block.code)
-            assert read_toml(tmp_path / "read.toml"), block.place
+            assert configure(toml=tmp_path / "read.toml") != configure(), block.place
 
 
 def save_small_model(path: str) -> None:
@@ -245,20 +246,25 @@ def assert_rows(page: str, rows: list[str]) -> None:
 
 
 def test_training_page_has_every_field_and_preset() -> None:
-    from neuralcf.training.config import TrainConfig
-    from neuralcf.training.configure import PRESETS
+    from neuralcf.training import TRAINERS, TrainConfig
 
-    (record,) = ast.parse(inspect.getsource(TrainConfig)).body
-    assert isinstance(record, ast.ClassDef)
-    rows = [
-        f"| `{ast.unparse(field.target)}` | `{getattr(TrainConfig, ast.unparse(field.target))!r}` | {sentence(after)} |"
-        for field, after in itertools.pairwise(record.body)
-        if isinstance(field, ast.AnnAssign)
-    ]
-    assert len(rows) == len(TrainConfig.__dataclass_fields__)
-    assert_rows("docs/training.md", rows)
-    presets = {name: ", ".join(f"{key} {value}" for key, value in preset.items()) for name, preset in PRESETS.items()}
-    assert_rows("docs/training.md", [f"| `{name}` | {values} |" for name, values in presets.items()])
+    rows, presets = [], []
+    for record in (TrainConfig, *(trainer.config for trainer in TRAINERS.values())):
+        (tree,) = ast.parse(inspect.getsource(record)).body
+        assert isinstance(tree, ast.ClassDef)
+        told = {
+            ast.unparse(at.target): after
+            for at, after in itertools.pairwise(tree.body)
+            if isinstance(at, ast.AnnAssign)
+        }
+        fields = [field for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING]
+        rows += [f"| `{field.name}` | `{field.default!r}` | {sentence(told[field.name])} |" for field in fields]
+    for trainer in TRAINERS.values():
+        for name, preset in trainer.presets.items():
+            presets.append(f"| `{name}` | {', '.join(f'{key} {value}' for key, value in preset.items())} |")
+    assert len(rows) > 20
+    assert len(presets) > 5
+    assert_rows("docs/training.md", rows + presets)
 
 
 def test_serving_page_has_every_method_and_argument() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuralcf.cli.options import DATA, Commands, add_command, add_data, positive, reading, sizes
 from neuralcf.errors import ArgumentError
@@ -67,9 +67,7 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
-    training.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file whose keys are fields of TrainConfig"
-    )
+    training.add_argument("--config", type=Path, metavar="FILE", help="a TOML file whose keys are settings")
     training.add_argument("--preset", metavar="NAME", help="settings by name, such as paper-8, paper-64, fast")
     training.add_argument(
         "--set",
@@ -77,7 +75,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="set any field of TrainConfig, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
+        help="any setting of the trainer, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
         "the preset",
     )
     training.add_argument(
@@ -124,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"model written to {options.out}; next: {example}")
 
 
-def _config(options: argparse.Namespace) -> TrainConfig:
+def _config(options: argparse.Namespace) -> TrainConfig[Any]:
     """Put together what the run is told; a run that is resumed begins with what it was told before."""
     from neuralcf.training.configure import configure
     from neuralcf.training.run_directory import RunDirectory
@@ -148,19 +146,17 @@ def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
 
 def _print_outcome(trained: Experiment, k: int = 10) -> None:
     """Print which epoch was kept, how long it took, and how the held-out items rank at cut-off `k`."""
-    config, history = trained.config, trained.result.history
+    config, history, kind = trained.config, trained.result.history, trained.result.model.kind
     why = "best on validation interactions" if config.validation else "the last, without validation"
     if config.refit:
         why += ", and trained once more on these too"
     seconds = sum(record.seconds for record in history)
-    print(f"{config.model}: epoch {trained.result.best_epoch} kept, {why}; {len(history)} epochs in {seconds:.1f} s")
+    print(f"{kind}: epoch {trained.result.best_epoch} kept, {why}; {len(history)} epochs in {seconds:.1f} s")
     if not trained.metrics:
         print("  nothing was held out to measure it by")
         return
     print(f"  {trained.split.guarantee.partition(';')[0]}")
-    print(
-        f"  {'':12} {config.model:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among"
-    )
+    print(f"  {'':12} {kind:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
     for metric in trained.metrics:
         if metric.name in (f"HR@{k}", f"NDCG@{k}"):
             print(f"  {metric.name:12} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")

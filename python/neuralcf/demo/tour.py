@@ -18,7 +18,7 @@ from neuralcf.format.save import check_target
 from neuralcf.models import NeuMF
 from neuralcf.report.charts import require_matplotlib
 from neuralcf.serving.recommender import Recommender
-from neuralcf.training.config import TrainConfig
+from neuralcf.training import NCFConfig, TrainConfig
 
 __all__ = ["demo"]
 
@@ -60,7 +60,7 @@ def demo(
     planted = planted_taste(num_users, num_items, seed=_SEED)
     data = f"{num_users:,} users, {num_items:,} items, {len(planted.dataset):,} interactions with a planted taste."
     print(f"data       {data}")
-    config = TrainConfig(epochs=epochs, batch_size=4096, learning_rate=0.008, seed=_SEED)
+    config = TrainConfig(NCFConfig(epochs=epochs, batch_size=4096, learning_rate=0.008), seed=_SEED)
     started = time.perf_counter()
     split = hold_out(planted.dataset, _SEED)
     trained = run_experiment(split, config, data={"fingerprint": planted.dataset.fingerprint(), "split": "auto"})

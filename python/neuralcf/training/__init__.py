@@ -1,8 +1,21 @@
 """Training: from interactions and a configuration to a model. Needs torch."""
 
-from neuralcf.training.config import TrainConfig
-from neuralcf.training.configure import configure
-from neuralcf.training.train import TRAINERS, train
+from neuralcf.training.config import TrainConfig, TrainerConfig
+from neuralcf.training.configure import configure, from_dict
+from neuralcf.training.train import train
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
+from neuralcf.training.trainers import TRAINERS
+from neuralcf.training.trainers.ncf_config import NCFConfig
 
-__all__ = ["TRAINERS", "EpochRecord", "TrainConfig", "TrainResult", "Trainer", "configure", "train"]
+__all__ = [
+    "TRAINERS",
+    "EpochRecord",
+    "NCFConfig",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "TrainerConfig",
+    "configure",
+    "from_dict",
+    "train",
+]

@@ -1,46 +1,25 @@
-"""Where a training configuration comes from: a preset, then a TOML file, then single settings, each over the last."""
+"""Where a training configuration comes from: a preset, then a TOML file, then single settings, each over the last.
+
+All of them read the settings of the trainer that `trainer` names, and those that all trainers share.
+"""
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
+from neuralcf.training.trainer import Trainer
+from neuralcf.training.trainers import find_trainer
 
-__all__ = ["PRESETS", "configure", "parse_setting", "read_toml"]
+__all__ = ["configure", "from_dict"]
 
-
-def _paper(factors: int, **more: Any) -> dict[str, Any]:
-    """Give the settings of He et al., WWW 2017, section 4.1, with the tower of their published program."""
-    tower = (8 * factors, 4 * factors, 2 * factors, factors)
-    return {
-        "factors": factors,
-        "layers": tower,
-        "batch_size": 256,
-        "learning_rate": 0.001,
-        "negatives": 4,
-        "averaging": 0,
-        **more,
-    }
-
-
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "paper-8": _paper(8),
-        "paper-16": _paper(16),
-        "paper-32": _paper(32),
-        "paper-64": _paper(64),
-        "paper-8-pretrained": _paper(
-            8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
-        ),
-        "fast": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
-    }
-)
-"""Settings by name: the paper's sizes, the smallest of them with pre-training, and large batches for a quick answer."""
+_USUAL_TRAINER = "ncf"
 
 
 def configure(
@@ -50,14 +29,14 @@ def configure(
     toml: Path | None = None,
     settings: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
-) -> TrainConfig:
+) -> TrainConfig[Any]:
     """Put a configuration together; what comes later in the list of arguments wins.
 
     Args:
         start: fields to begin with, such as those of a run that is resumed.
-        preset: a name of `PRESETS`.
-        toml: a TOML file whose keys are fields of `TrainConfig`.
-        settings: texts `field=value`.
+        preset: a name among the presets of the trainer.
+        toml: a TOML file whose keys are fields.
+        settings: texts `field=value`; layers as in `64,32,16,8`.
         options: fields by name.
 
     Raises:
@@ -65,27 +44,59 @@ def configure(
         FileNotFoundError: there is no such file.
         ImportError: Python 3.10 without tomli.
     """
-    values = dict(start or {})
+    file = {} if toml is None else _read_toml(toml)
+    texts = [_split(setting) for setting in settings]
+    sources = (start or {}, file, dict(texts), options or {})
+    named = [each["trainer"] for each in sources if "trainer" in each]
+    trainer = find_trainer(named[-1] if named else _USUAL_TRAINER)
+    if start and start.get("trainer", trainer.name) != trainer.name:
+        raise ArgumentError(f"trainer: the run was started with {start['trainer']!r}, got {named[-1]!r}")
+    values = {name: _checked(trainer, name, value, "the run's config.json") for name, value in (start or {}).items()}
     if preset is not None:
-        if preset not in PRESETS:
-            raise ArgumentError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-        values |= PRESETS[preset]
-    if toml is not None:
-        values |= read_toml(toml)
-    for setting in settings:
-        name, value = parse_setting(setting)
-        values[name] = value
-    return TrainConfig.from_dict(values | dict(options or {}))
+        if preset not in trainer.presets:
+            raise ArgumentError(f"preset: expected one of {', '.join(trainer.presets)}, got {preset!r}")
+        values |= trainer.presets[preset]
+    values |= {name: _checked(trainer, name, value, str(toml)) for name, value in file.items()}
+    for name, text in texts:
+        where = f"--set {name}={text}"
+        values[name] = _checked(trainer, name, _parse(trainer, name, text, where), where)
+    return from_dict(values | dict(options or {}) | {"trainer": trainer.name})
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read fields of `TrainConfig` from a TOML file, checked one by one.
+def from_dict(values: Mapping[str, Any]) -> TrainConfig[Any]:
+    """Make a configuration of fields by name, as `TrainConfig.to_dict` gives them; defaults for the others.
 
     Raises:
-        ArgumentError: not TOML, a key that is no field, a value that cannot be used.
-        FileNotFoundError: there is no such file.
-        ImportError: Python 3.10 without tomli.
+        ArgumentError: a trainer that is not there, a name that is no field, a value that cannot be used.
     """
+    trainer = find_trainer(values.get("trainer", _USUAL_TRAINER))
+    defaults = _defaults(trainer)
+    given = {name: value for name, value in values.items() if name != "trainer"}
+    for name in given:
+        _check_field(trainer, name, defaults)
+    own = {field.name for field in fields(trainer.config)}
+    return TrainConfig(
+        trainer.config(**{name: value for name, value in given.items() if name in own}),
+        **{name: value for name, value in given.items() if name not in own},
+    )
+
+
+def _defaults(trainer: Trainer[Any]) -> dict[str, Any]:
+    """Give all fields with their defaults: of the trainer's own settings, and of those that all trainers share."""
+    config = TrainConfig(trainer.config())
+    records = (config, config.trainer)
+    return {field.name: getattr(record, field.name) for record in records for field in fields(record)} | {
+        "trainer": trainer.name
+    }
+
+
+def _check_field(trainer: Trainer[Any], name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ArgumentError(f"{name}: expected a setting of the trainer {trainer.name}; the nearest is {near}")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -94,45 +105,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         except ModuleNotFoundError as error:
             raise ImportError("a TOML file needs tomli on Python 3.10: pip install 'neuralcf[train]'") from error
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path}: expected TOML: {error}") from error
-    return {name: _checked(name, value, str(path)) for name, value in values.items()}
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Read `field=value` into the field's name and a value of its type; layers as in `64,32,16,8`.
-
-    Raises:
-        ArgumentError: no `=`, no such field, a value of another type or one that cannot be used.
-    """
-    where = f"--set {text}"
-    name, separator, written = (part.strip() for part in text.partition("="))
+def _split(setting: str) -> tuple[str, str]:
+    name, separator, text = (part.strip() for part in setting.partition("="))
     if not separator:
-        raise ArgumentError(f"{where}: expected field=value")
+        raise ArgumentError(f"--set {setting}: expected field=value")
+    return name, text
+
+
+def _parse(trainer: Trainer[Any], name: str, text: str, where: str) -> Any:
+    """Read a value of the field's type; the text itself where it is none, for the field's own check to refuse."""
+    defaults = _defaults(trainer)
     try:
-        TrainConfig.check_field(name)
+        _check_field(trainer, name, defaults)
     except ArgumentError as error:
         raise ArgumentError(f"{where}: {error}") from None
-    default = getattr(TrainConfig, name)
-    return name, _checked(name, _parse(written, default), where)
-
-
-def _parse(written: str, like: object) -> Any:
-    """Read a value of the type of `like`; the text itself where it is none, for the field's own check to refuse."""
+    like = defaults[name]
     try:
         if isinstance(like, bool):
-            return {"true": True, "false": False}[written.lower()]
+            return {"true": True, "false": False}[text.lower()]
         if isinstance(like, tuple):
-            return tuple(int(size) for size in written.strip("[]()").split(","))
-        return type(like)(written) if isinstance(like, int | float) else written
+            return tuple(int(size) for size in text.strip("[]()").split(","))
+        return type(like)(text) if isinstance(like, int | float) else text
     except (KeyError, ValueError):
-        return written
+        return text
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
+def _checked(trainer: Trainer[Any], name: str, value: Any, where: str) -> Any:
     try:
-        TrainConfig.from_dict({name: value})
+        from_dict({"trainer": trainer.name, name: value})
     except ArgumentError as error:
         raise ArgumentError(f"{where}: {error}") from None
     return value

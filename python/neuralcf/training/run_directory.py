@@ -53,7 +53,9 @@ class RunDirectory:
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: TrainConfig, fingerprint: str, *, resume: bool) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], config: TrainConfig[Any], fingerprint: str, *, resume: bool
+    ) -> None:
         self.path = Path(path)
         stored = _read_config(self.path)
         if stored is None and self.path.is_dir() and any(self.path.iterdir()):
@@ -132,7 +134,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _describe(config: TrainConfig, fingerprint: str) -> bytes:
+def _describe(config: TrainConfig[Any], fingerprint: str) -> bytes:
     versions = {
         "neuralcf": __version__,
         "numpy": np.__version__,
@@ -162,11 +164,14 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     return stored
 
 
-def _check_same(path: Path, stored: Mapping[str, Any], config: TrainConfig, fingerprint: str) -> None:
+def _check_same(path: Path, stored: Mapping[str, Any], config: TrainConfig[Any], fingerprint: str) -> None:
     before, now = stored["config"], config.to_dict()
-    different = [name for name in now if before.get(name) != now[name]]
+    names = ["trainer"] if before.get("trainer") != now["trainer"] else [*now, *(before.keys() - now)]
+    different = [name for name in names if (name in before, before.get(name)) != (name in now, now.get(name))]
     if different:
-        listed = ", ".join(f"{name} = {before.get(name)!r}, got {now[name]!r}" for name in different)
+        told = [f"{name} = {before[name]!r}" if name in before else f"no {name}" for name in different]
+        got = [f"{now[name]!r}" if name in now else "none" for name in different]
+        listed = ", ".join(f"{ours}, got {theirs}" for ours, theirs in zip(told, got, strict=True))
         raise ArgumentError(f"{path}: the run was started with {listed}")
     if stored["data"]["fingerprint"] != fingerprint:
         raise ArgumentError(

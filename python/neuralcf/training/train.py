@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike
-from types import MappingProxyType
-from typing import Final
+from typing import Any
 
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.run_directory import RunDirectory
-from neuralcf.training.trainer import Trainer, TrainResult
-from neuralcf.training.trainers import ncf
+from neuralcf.training.trainer import TrainResult
+from neuralcf.training.trainers import find_trainer
 
-__all__ = ["TRAINERS", "train"]
-
-TRAINERS: Final[Mapping[str, Trainer]] = MappingProxyType({"ncf": ncf.fit})
-"""The trainers by the name that `TrainConfig.trainer` gives."""
+__all__ = ["train"]
 
 
 def train(
     dataset: Dataset,
-    config: TrainConfig,
+    config: TrainConfig[Any],
     *,
     run: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -48,9 +43,7 @@ def train(
     """
     if len(dataset) == 0:
         raise ArgumentError("dataset: expected interactions, got none")
-    if config.trainer not in TRAINERS:
-        raise ArgumentError(f"trainer: expected one of {', '.join(TRAINERS)}, got {config.trainer!r}")
-    fit = TRAINERS[config.trainer]
+    fit = find_trainer(config.trainer.name).fit
     if run is None:
         if resume:
             raise ArgumentError("resume: expected a run directory to resume from, got none")

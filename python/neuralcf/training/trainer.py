@@ -1,16 +1,21 @@
-"""What a trainer is: a function from interactions and a configuration to a model."""
+"""What a trainer is: its settings, and a function from interactions and a configuration to a model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, Protocol, TypeVar
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.errors import ArgumentError
 from neuralcf.models import Model
-from neuralcf.training.config import TrainConfig
+from neuralcf.training.config import TrainConfig, TrainerConfig
 from neuralcf.training.run_directory import RunDirectory
 
-__all__ = ["EpochRecord", "TrainResult", "Trainer"]
+__all__ = ["EpochRecord", "Fit", "TrainResult", "Trainer"]
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainerConfig)
+Told = TypeVar("Told", bound=TrainerConfig, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,11 @@ class TrainResult:
     fine-tuning never ranked better than the joined models that it started from."""
 
 
-class Trainer(Protocol):
-    """A way to get a model from interactions: one file, entered in `neuralcf.training.TRAINERS`."""
+class Fit(Protocol[Told]):
+    """How a trainer trains."""
 
     def __call__(
-        self, dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, progress: bool | None
+        self, dataset: Dataset, config: TrainConfig[Told], run: RunDirectory | None, *, progress: bool | None
     ) -> TrainResult:
         """Train a model.
 
@@ -71,3 +76,30 @@ class Trainer(Protocol):
             ArgumentError: data or a configuration that it cannot train with.
             DivergedError: a loss or weights that are no finite numbers.
         """
+
+
+@dataclass(frozen=True)
+class Trainer(Generic[AnyConfig]):
+    """A way to get a model from interactions: one file, entered in `neuralcf.training.TRAINERS`.
+
+    Raises:
+        ArgumentError: a setting with the name of one that all trainers share.
+    """
+
+    config: type[AnyConfig]
+    """Its settings; their `name` is the trainer's."""
+
+    fit: Fit[AnyConfig]
+
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings by name."""
+
+    def __post_init__(self) -> None:
+        shared = {each.name for each in fields(TrainConfig)} & {each.name for each in fields(self.config)}
+        if shared:
+            raise ArgumentError(f"{self.name}: expected settings of its own, all trainers share {', '.join(shared)}")
+
+    @property
+    def name(self) -> str:
+        """What chooses it."""
+        return self.config.name

@@ -6,15 +6,14 @@ import math
 import pytest
 
 from neuralcf import ArgumentError
-from neuralcf.training.config import TrainConfig
-from neuralcf.training.configure import PRESETS, configure, parse_setting
+from neuralcf.training import NCFConfig, TrainConfig, configure, from_dict
+from neuralcf.training.trainers.ncf_config import PRESETS
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("model", "svd"),
-        ("trainer", None),
         ("factors", 0),
         ("factors", 8.0),
         ("layers", (64,)),
@@ -37,25 +36,29 @@ from neuralcf.training.configure import PRESETS, configure, parse_setting
         ("alpha", 1.5),
         ("fine_tune_optimizer", None),
         ("fine_tune_learning_rate", 0),
-        ("seed", -1),
-        ("threads", 0),
-        ("device", "gpu"),
-        ("validation", 1),
     ],
 )
-def test_impossible_values_are_refused_at_birth(field, value):
+def test_impossible_settings_are_refused_at_birth(field, value):
     with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
-        TrainConfig(**{field: value})
+        NCFConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("trainer", "ncf"), ("seed", -1), ("threads", 0), ("device", "gpu"), ("validation", 1)]
+)
+def test_what_all_trainers_share_is_checked_at_birth(field, value):
+    with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
+        TrainConfig(**{"trainer": NCFConfig(), field: value})
 
 
 def test_pretraining_is_for_neumf():
     with pytest.raises(ArgumentError, match="pretrain: expected False for any model but neumf, got True for gmf"):
-        TrainConfig(model="gmf", pretrain=True)
+        NCFConfig(model="gmf", pretrain=True)
 
 
 def test_a_configuration_survives_json():
-    config = TrainConfig(layers=[32, 8], seed=5, pretrain=True)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    config = TrainConfig(NCFConfig(layers=[32, 8], pretrain=True), seed=5)
+    assert from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -73,20 +76,22 @@ def test_a_configuration_survives_json():
     ],
 )
 def test_a_setting_has_the_type_of_its_field(setting, expected):
-    name, value = parse_setting(setting)
-    assert (name, value, type(value)) == (setting.split("=")[0].strip(), expected, type(expected))
+    config, name = configure(settings=[setting]), setting.split("=")[0].strip()
+    value = getattr(config if hasattr(config, name) else config.trainer, name)
+    assert (value, type(value)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
         ("epochs", "--set epochs: expected field=value"),
-        ("epoch=3", "--set epoch=3: epoch: expected a field of the training configuration; the nearest is epochs"),
+        ("epoch=3", "--set epoch=3: epoch: expected a setting of the trainer ncf; the nearest is epochs"),
         ("epochs=3.5", "--set epochs=3.5: epochs: expected an integer >= 1, got '3.5'"),
         ("epochs=0", "--set epochs=0: epochs: expected an integer >= 1, got 0"),
         ("learning_rate=fast", "--set learning_rate=fast: learning_rate: expected a finite number > 0, got 'fast'"),
         ("pretrain=yes", "--set pretrain=yes: pretrain: expected True or False, got 'yes'"),
         ("layers=64,x", "--set layers=64,x: layers: expected a sequence of sizes, got '64,x'"),
+        ("trainer=svd", "trainer: expected one of ncf, got 'svd'"),
         ("model=svd", "--set model=svd: model: expected 'gmf', 'mlp' or 'neumf', got 'svd'"),
     ],
 )
@@ -100,8 +105,8 @@ def test_a_bad_setting_is_refused(setting, sentence):
     ("content", "sentence"),
     [
         ("epochs = ", r"expected TOML: Invalid value"),
-        ("epoch = 3", r"epoch: expected a field .*nearest is epochs"),
-        ("[train]\nepochs = 3", r"train: expected a field"),
+        ("epoch = 3", r"epoch: expected a setting .*nearest is epochs"),
+        ("[train]\nepochs = 3", r"train: expected a setting"),
         ("epochs = '3'", r"epochs: expected an integer >= 1, got '3'"),
         ("layers = [64, 'x']", r"layers: expected .*got \(64, 'x'\)"),
         ("dropout = nan", r"dropout: expected a number >= 0 and < 1, got nan"),
@@ -126,7 +131,7 @@ def test_what_comes_later_wins(tmp_path):
         settings=["seed=2", "epochs=3", "epochs=4"],
         options={"seed": 3},
     )
-    assert config == TrainConfig(
+    own = NCFConfig(
         model="mlp",
         factors=3,
         layers=(12, 6),
@@ -134,15 +139,15 @@ def test_what_comes_later_wins(tmp_path):
         learning_rate=0.001,
         negatives=4,
         epochs=4,
-        seed=3,
         dropout=0.5,
         averaging=0,
     )
+    assert config == TrainConfig(own, seed=3)
 
 
 def test_presets_are_configurations_and_an_unknown_one_is_told_the_known():
     made = {name: configure(preset=name) for name in PRESETS}
-    assert (made["paper-8"].layers, made["paper-64"].layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
-    assert made["paper-8-pretrained"].pretrain
+    assert (made["paper-8"].trainer.layers, made["paper-64"].trainer.layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
+    assert made["paper-8-pretrained"].trainer.pretrain
     with pytest.raises(ArgumentError, match=r"preset: expected one of paper-8, .*fast, got 'paper'"):
         configure(preset="paper")

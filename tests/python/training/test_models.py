@@ -7,7 +7,7 @@ import torch
 from conftest import DATA
 from neuralcf import ArgumentError, Scorer
 from neuralcf.models import GMF, MLP, NeuMF, fuse
-from neuralcf.training.config import TrainConfig
+from neuralcf.training import NCFConfig
 from neuralcf.training.losses import bce_with_logits, l2_penalty
 from neuralcf.training.trainers.ncf import build
 
@@ -95,9 +95,9 @@ def test_impossible_sizes_are_refused(make, named):
 
 
 def test_build_follows_the_configuration():
-    assert isinstance(build(TrainConfig(model="gmf", factors=3), 4, 5), GMF)
-    assert isinstance(build(TrainConfig(model="mlp"), 4, 5), MLP)
-    model = build(TrainConfig(model="neumf", factors=3, layers=(10, 6, 2)), 4, 5)
+    assert isinstance(build(NCFConfig(model="gmf", factors=3), 4, 5), GMF)
+    assert isinstance(build(NCFConfig(model="mlp"), 4, 5), MLP)
+    model = build(NCFConfig(model="neumf", factors=3, layers=(10, 6, 2)), 4, 5)
     assert isinstance(model, NeuMF)
     assert model.output.weight.shape == (1, 5)
     assert model.mlp.user_embedding.weight.shape == (4, 5)

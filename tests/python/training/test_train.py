@@ -1,6 +1,5 @@
 """Training: reproducible, better than popularity, and told off where it cannot work."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -12,12 +11,15 @@ from neuralcf.baselines import Popularity
 from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.evaluation.protocols import evaluate_full
 from neuralcf.models import NeuMF
-from neuralcf.training.config import TrainConfig
+from neuralcf.training import TRAINERS, NCFConfig, TrainConfig, TrainerConfig, from_dict, train
 from neuralcf.training.sampling import EpochSampler
-from neuralcf.training.train import TRAINERS, train
 from neuralcf.training.validation import Validation
 
-SMALL = TrainConfig(epochs=8, batch_size=256, patience=0)
+SMALL = TrainConfig(NCFConfig(epochs=8, batch_size=256, patience=0))
+
+
+def changed(config, **settings):
+    return from_dict(config.to_dict() | settings)
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +57,23 @@ def test_training_finds_the_planted_taste(split):
 
 def test_the_best_epochs_weights_are_the_result_and_the_earlier_of_equals(split, monkeypatch):
     ranking(monkeypatch, [0.2, 0.6, 0.6, 0.1])
-    result = train(split.train, dataclasses.replace(SMALL, epochs=4))
+    result = train(split.train, changed(SMALL, epochs=4))
     assert result.best_epoch == 2
     monkeypatch.undo()
-    ended = train(split.train, dataclasses.replace(SMALL, epochs=2))
+    ended = train(split.train, changed(SMALL, epochs=2))
     assert ended.best_epoch == 2
     assert_same_weights(result.model, ended.model)
 
 
 def test_patience_counts_epochs_without_a_better_one(split, monkeypatch):
     ranking(monkeypatch, [0.2, 0.1, 0.3, 0.3, 0.2, 0.9])
-    result = train(split.train, dataclasses.replace(SMALL, epochs=6, patience=2))
+    result = train(split.train, changed(SMALL, epochs=6, patience=2))
     assert ([record.epoch for record in result.history], result.best_epoch) == ([1, 2, 3, 4, 5], 3)
 
 
 @pytest.mark.parametrize("model", ["gmf", "mlp", "neumf"])
 def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
-    config = dataclasses.replace(SMALL, model=model, epochs=2, dropout=0.2)
+    config = changed(SMALL, model=model, epochs=2, dropout=0.2)
     torch.manual_seed(1)
     first = train(split.train, config)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -79,7 +81,7 @@ def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
     assert_same_weights(first.model, again.model)
-    other = train(split.train, dataclasses.replace(config, seed=1))
+    other = train(split.train, changed(config, seed=1))
     assert not torch.equal(first.model.output.weight, other.model.output.weight)
 
 
@@ -102,19 +104,19 @@ def test_an_epoch_has_each_positive_once_and_fresh_unknown_negatives():
 
 
 def test_without_validation_everything_is_trained_on_and_the_last_epoch_kept(split):
-    result = train(split.train, dataclasses.replace(SMALL, epochs=2, validation=False, patience=1))
+    result = train(split.train, changed(SMALL, epochs=2, validation=False, patience=1))
     assert result.best_epoch == 2
     assert [record.validation_hr for record in result.history] == [None, None]
 
 
 def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(split, monkeypatch):
-    config = dataclasses.replace(SMALL, epochs=2, pretrain=True, pretrain_epochs=2, alpha=0.3)
+    config = changed(SMALL, epochs=2, pretrain=True, pretrain_epochs=2, alpha=0.3)
     ranking(monkeypatch, [0.1, 0.2, 0.1, 0.2, 0.5, 0.4, 0.5])  # gmf twice, mlp twice, the fused one, neumf twice
     result = train(split.train, config)
     assert [(r.stage, r.epoch) for r in result.history] == [(s, e) for s in ("gmf", "mlp", "neumf") for e in (1, 2)]
     assert result.best_epoch == 0
     monkeypatch.undo()
-    gmf = train(split.train, dataclasses.replace(config, pretrain=False, model="gmf", epochs=2))
+    gmf = train(split.train, changed(config, pretrain=False, model="gmf", epochs=2))
     weights = result.model.state_dict()
     assert gmf.best_epoch == 2
     for name in ("gmf.user_embedding.weight", "gmf.item_embedding.weight"):
@@ -126,7 +128,7 @@ def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(sp
 def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
     ranking(monkeypatch, [0.1, 0.1, 0.5, 0.6])
     small_steps = {"fine_tune_optimizer": "sgd", "fine_tune_learning_rate": 0.01}
-    config = dataclasses.replace(SMALL, epochs=1, pretrain=True, pretrain_epochs=1, **small_steps)
+    config = changed(SMALL, epochs=1, pretrain=True, pretrain_epochs=1, **small_steps)
     tuned = train(split.train, config)
     assert tuned.best_epoch == 1
     ranking(monkeypatch, [0.1, 0.1, 0.5, 0.4])
@@ -146,11 +148,11 @@ def test_the_average_is_the_mean_of_all_weights_while_it_is_young(split, monkeyp
         return result
 
     monkeypatch.setattr(torch.optim.Adam, "step", recorded)
-    config = dataclasses.replace(SMALL, epochs=1, averaging=1.0, validation=False)
+    config = changed(SMALL, epochs=1, averaging=1.0, validation=False)
     averaged = train(split.train, config).model
     for name, weights in zip(dict(averaged.named_parameters()), zip(*after_steps, strict=True), strict=True):
         torch.testing.assert_close(averaged.state_dict()[name], torch.stack(weights).mean(0))
-    last = train(split.train, dataclasses.replace(config, averaging=0)).model
+    last = train(split.train, changed(config, averaging=0)).model
     for weight, expected in zip(last.parameters(), after_steps[-1], strict=True):
         assert torch.equal(weight, expected)
 
@@ -166,7 +168,7 @@ def test_refit_trains_once_more_on_everything_for_the_epochs_that_were_best(spli
 
     monkeypatch.setattr(EpochSampler, "__init__", recorded)
     ranking(monkeypatch, [0.1, 0.3, 0.2] if not pretrain else [0.3, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4])
-    config = dataclasses.replace(SMALL, refit=True, pretrain=pretrain, pretrain_epochs=2, epochs=2 if pretrain else 3)
+    config = changed(SMALL, refit=True, pretrain=pretrain, pretrain_epochs=2, epochs=2 if pretrain else 3)
     result = train(split.train, config)
     stages = [(record.stage, record.epoch) for record in result.history]
     if pretrain:
@@ -187,15 +189,15 @@ def test_refit_trains_once_more_on_everything_for_the_epochs_that_were_best(spli
 def test_l2_shrinks_what_it_is_laid_on(split):
     norms = {}
     for name, setting in {"free": {}, "tables": {"l2_embeddings": 1e-3}, "layers": {"l2_layers": 1e-2}}.items():
-        weights = train(split.train, dataclasses.replace(SMALL, epochs=2, **setting)).model.state_dict()
+        weights = train(split.train, changed(SMALL, epochs=2, **setting)).model.state_dict()
         norms[name] = [weights[part].norm().item() for part in ("mlp.item_embedding.weight", "mlp.layers.0.weight")]
     assert norms["tables"][0] < 0.5 * norms["free"][0]
     assert norms["layers"][1] < 0.5 * norms["free"][1]
 
 
 def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
-    model = train(split.train, dataclasses.replace(SMALL, epochs=1, dropout=0.5)).model
-    plain = train(split.train, dataclasses.replace(SMALL, epochs=1)).model
+    model = train(split.train, changed(SMALL, epochs=1, dropout=0.5)).model
+    plain = train(split.train, changed(SMALL, epochs=1)).model
     assert not torch.equal(model.output.weight, plain.output.weight)  # it was there
     export(model, tmp_path / "model")
     users, items = np.arange(100), np.arange(100)
@@ -208,24 +210,27 @@ def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
 def test_data_that_cannot_be_trained_on_is_refused():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
     with pytest.raises(ArgumentError, match="user 0 knows all"):
-        train(full, TrainConfig(validation=False))
+        train(full, TrainConfig(NCFConfig(), validation=False))
     with pytest.raises(ArgumentError, match="--no-validation"):
-        train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig())
+        train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig(NCFConfig()))
     with pytest.raises(ArgumentError, match="got none"):
-        train(full.take(np.array([], dtype=np.int64)), TrainConfig())
+        train(full.take(np.array([], dtype=np.int64)), TrainConfig(NCFConfig()))
 
 
 def test_a_trainer_or_a_device_that_is_not_there_is_refused(split):
+    class Unknown(TrainerConfig):
+        name = "als"
+
     with pytest.raises(ArgumentError, match=rf"trainer: expected one of {', '.join(TRAINERS)}, got 'als'"):
-        train(split.train, TrainConfig(trainer="als"))
+        train(split.train, TrainConfig(Unknown()))
     with pytest.raises(ArgumentError, match=r"device: expected one that torch .* sees here \(.*cpu\), got 'cuda:999'"):
-        train(split.train, TrainConfig(device="cuda:999"))
-    train(split.train, dataclasses.replace(SMALL, epochs=1, device="auto"))
+        train(split.train, TrainConfig(NCFConfig(), device="cuda:999"))
+    train(split.train, changed(SMALL, epochs=1, device="auto"))
 
 
 def test_a_loss_that_is_no_number_stops_and_tells_where(split):
     with pytest.raises(DivergedError, match=r"stage neumf, epoch 1, batch [2-9]\d*: expected a finite loss.*learning_"):
-        train(split.train, TrainConfig(learning_rate=1e30))
-    one_step = dataclasses.replace(SMALL, learning_rate=1e38, epochs=1, batch_size=1 << 20)
+        train(split.train, TrainConfig(NCFConfig(learning_rate=1e30)))
+    one_step = changed(SMALL, learning_rate=1e38, epochs=1, batch_size=1 << 20)
     with pytest.raises(DivergedError, match=r"stage neumf, after epoch 1: .*learning_rate"):
         train(split.train, one_step)

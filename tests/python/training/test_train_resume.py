@@ -13,22 +13,16 @@ import torch
 
 from neuralcf import ArgumentError
 from neuralcf.data import leave_last_out, planted_taste
-from neuralcf.training.config import TrainConfig
+from neuralcf.training import NCFConfig, TrainConfig, configure, from_dict, train
 from neuralcf.training.run_directory import RunDirectory
-from neuralcf.training.train import train
 
 CONFIG = TrainConfig(
-    factors=4,
-    layers=(8, 4),
-    epochs=6,
-    pretrain=True,
-    pretrain_epochs=6,
-    batch_size=1024,
-    dropout=0.1,
-    patience=0,
+    NCFConfig(
+        factors=4, layers=(8, 4), epochs=6, pretrain=True, pretrain_epochs=6, batch_size=1024, dropout=0.1, patience=0
+    ),
     refit=True,
 )
-SHORT = dataclasses.replace(CONFIG, epochs=2, pretrain_epochs=2)
+SHORT = from_dict(CONFIG.to_dict() | {"epochs": 2, "pretrain_epochs": 2})
 
 
 def dataset():
@@ -135,11 +129,41 @@ def test_it_is_the_same_as_without_a_directory_and_a_finished_run_is_given_back(
     assert (path / "metrics.jsonl").read_bytes() == before
 
 
+FLAT = {
+    **{"trainer": "ncf", "model": "neumf", "factors": 4, "layers": [8, 4], "negatives": 4, "epochs": 2},
+    **{"batch_size": 1024, "optimizer": "adam", "learning_rate": 0.004, "l2_embeddings": 0.0, "l2_layers": 0.0},
+    **{"dropout": 0.1, "patience": 0, "pretrain": True, "pretrain_epochs": 2, "alpha": 0.5},
+    **{"fine_tune_optimizer": "adam", "fine_tune_learning_rate": 0.004, "seed": 0, "threads": 1, "device": "cpu"},
+    **{"averaging": 1.0, "validation": True, "refit": True},
+}
+"""What a run stored when all settings were fields of one record."""
+
+
+def test_a_run_of_before_goes_on_and_one_with_other_settings_is_refused(copy):
+    stored = json.loads((copy / "config.json").read_text())
+    for flat, sentence in (
+        (FLAT, None),
+        (FLAT | {"momentum": 0.9}, r"the run was started with momentum = 0\.9, got none$"),
+        (
+            {name: value for name, value in FLAT.items() if name != "refit"},
+            r"the run was started with no refit, got True$",
+        ),
+    ):
+        (copy / "config.json").write_text(json.dumps(stored | {"config": flat}))
+        if sentence is None:
+            assert_same(train(dataset(), configure(start=flat), run=copy, resume=True), train(dataset(), SHORT))
+            continue
+        with pytest.raises(ArgumentError, match=sentence):
+            train(dataset(), SHORT, run=copy, resume=True)
+    with pytest.raises(ArgumentError, match=r"^the run's config\.json: momentum: expected a setting of the"):
+        configure(start=FLAT | {"momentum": 0.9})
+
+
 def test_a_run_is_not_overwritten_and_not_mixed(copy):
     with pytest.raises(ArgumentError, match="a run stands here; resume it"):
         train(dataset(), SHORT, run=copy)
-    with pytest.raises(ArgumentError, match=r"started with alpha = 0\.5, got 0\.4, seed = 0, got 1$"):
-        train(dataset(), dataclasses.replace(SHORT, seed=1, alpha=0.4), run=copy, resume=True)
+    with pytest.raises(ArgumentError, match=r"started with seed = 0, got 1, alpha = 0\.5, got 0\.4$"):
+        train(dataset(), from_dict(SHORT.to_dict() | {"seed": 1, "alpha": 0.4}), run=copy, resume=True)
     with pytest.raises(ArgumentError, match="started on other data: expected fingerprint"):
         train(planted_taste(100, 60).dataset, SHORT, run=copy, resume=True)
     with (

@@ -34,7 +34,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -49,30 +49,36 @@ from neuralcf.training.device import resolve
 from neuralcf.training.losses import bce_with_logits, l2_penalty
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.sampling import EpochSampler
-from neuralcf.training.trainer import EpochRecord, TrainResult
+from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
+from neuralcf.training.trainers.ncf_config import PRESETS, NCFConfig
 from neuralcf.training.validation import Validation
 
-__all__ = ["build", "fit"]
+__all__ = ["TRAINER", "build", "fit"]
 
 Weights: TypeAlias = dict[str, Tensor]
 
 
-def fit(dataset: Dataset, config: TrainConfig, run: RunDirectory | None, *, progress: bool | None) -> TrainResult:
+def fit(
+    dataset: Dataset, config: TrainConfig[NCFConfig], run: RunDirectory | None, *, progress: bool | None
+) -> TrainResult:
     """Train as this module says; see `Trainer` for the arguments."""
-    device = resolve(config.device)
-    validation = Validation.of(dataset, config.seed) if config.validation else None
+    ncf, seed, device = config.trainer, config.seed, resolve(config.device)
+    validation = Validation.of(dataset, seed) if config.validation else None
     state = _State.of(run.checkpoint() if run else None)
     with _torch_as(config.threads, device):
-        for stage in _stages(config)[len(state.finished) :]:
+        for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
-            sampler = EpochSampler(held_out.split.train if held_out else dataset, config.negatives, config.seed)
-            _Fitting(dataset, stage, sampler, held_out, device, run, state).train(progress)
-        model = build(config, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
+            sampler = EpochSampler(held_out.split.train if held_out else dataset, ncf.negatives, seed)
+            _Fitting(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
+        model = build(ncf, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
     model.load_state_dict(state.finished[-1])
     return TrainResult(model.eval(), state.history, state.best_epoch)
 
 
-def build(config: TrainConfig, num_users: int, num_items: int) -> Model:
+TRAINER: Final = Trainer(NCFConfig, fit, PRESETS)
+
+
+def build(config: NCFConfig, num_users: int, num_items: int) -> Model:
     """Make the untrained model that `config` describes; torch's random generator decides its weights."""
     if config.model == "gmf":
         return GMF(num_users, num_items, config.factors)
@@ -88,7 +94,7 @@ class _Stage:
     number: int
     """From 0; part of what decides chance."""
 
-    config: TrainConfig
+    config: NCFConfig
     """With this stage's model, epochs and optimiser."""
 
     fused: bool = False
@@ -98,7 +104,7 @@ class _Stage:
     """The stage that this one repeats, for the epochs that were best there."""
 
 
-def _stages(config: TrainConfig) -> list[_Stage]:
+def _stages(config: NCFConfig, *, refit: bool) -> list[_Stage]:
     if config.pretrain:
         alone = replace(config, pretrain=False, epochs=config.pretrain_epochs)
         fine = replace(config, optimizer=config.fine_tune_optimizer, learning_rate=config.fine_tune_learning_rate)
@@ -109,7 +115,7 @@ def _stages(config: TrainConfig) -> list[_Stage]:
         ]
     else:
         stages = [_Stage(0, config)]
-    if config.refit:
+    if refit:
         stages += [replace(stage, number=stage.number + len(stages), refit_of=stage.number) for stage in stages]
     return stages
 
@@ -162,18 +168,19 @@ class _Fitting:
         self,
         dataset: Dataset,
         stage: _Stage,
+        seed: int,
         sampler: EpochSampler,
         validation: Validation | None,
         device: torch.device,
         run: RunDirectory | None,
         state: _State,
     ) -> None:
-        self.stage, self.config = stage, stage.config
+        self.stage, self.config, self.seed = stage, stage.config, seed
         self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
         self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
         self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # of an epoch
-        torch.manual_seed(derive(self.config.seed, Stream.INITIALISATION, stage.number))
+        torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
         if stage.fused:
             gmf, mlp = state.finished[-2:]
@@ -245,7 +252,7 @@ class _Fitting:
     def _descend(self, epoch: int, bar: tqdm) -> float:
         """Go through all pairs once, in order; give the mean cross-entropy."""
         self.model.train()
-        torch.manual_seed(derive(self.config.seed, Stream.DROPOUT, self.stage.number, epoch))
+        torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch))
         pairs = self.sampler.draw(self.stage.number, epoch)
         embeddings, layers = self.config.l2_embeddings, self.config.l2_layers
         total = 0.0
@@ -314,7 +321,7 @@ def _copied(weights: Weights) -> Weights:
     return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
-def _optimiser(config: TrainConfig, model: Model) -> torch.optim.Optimizer:
+def _optimiser(config: NCFConfig, model: Model) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=config.learning_rate)
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)

@@ -1,0 +1,138 @@
+"""The settings of the paper's trainer, `neuralcf.training.trainers.ncf`, and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal
+
+from neuralcf.errors import ArgumentError
+from neuralcf.training.config import TrainerConfig, check_choice, check_flag, check_int, check_number
+
+__all__ = ["PRESETS", "NCFConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NCFConfig(TrainerConfig):
+    """Settings of GMF, MLP and NeuMF, trained by gradient descent on drawn negatives.
+
+    Raises:
+        ArgumentError: a value that cannot be used; the message names the field, what was expected and what came.
+    """
+
+    name: ClassVar[str] = "ncf"
+
+    model: Literal["gmf", "mlp", "neumf"] = "neumf"
+    """Which model: the linear one, the multi-layer perceptron, or both joined."""
+
+    factors: int = 8
+    """Width of the GMF embeddings; the MLP alone does not use it."""
+
+    layers: tuple[int, ...] = (64, 32, 16, 8)
+    """Width of both MLP embeddings together, then that of each hidden layer; GMF alone does not use it."""
+
+    negatives: int = 4
+    """How many items without an interaction are drawn for each interaction, anew in each epoch."""
+
+    epochs: int = 20
+    """How many times the training interactions are gone through, at most; with pre-training, in fine-tuning."""
+
+    batch_size: int = 1024
+    """Pairs, positive and negative together, in one step of the optimiser."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or gradient descent without momentum; with pre-training, that of GMF and MLP."""
+
+    learning_rate: float = 0.004
+    """Step size. The paper's 0.001 of Adam goes with its batches of 256; four times both ranks as well, and faster."""
+
+    l2_embeddings: float = 0.0
+    """Weight of the sum of squares of all embedding tables, added to the loss of each step; 0 in the paper."""
+
+    l2_layers: float = 0.0
+    """Weight of the sum of squares of the hidden layers' weights, added likewise; biases and output layer are free."""
+
+    dropout: float = 0.0
+    """Share of the inputs of each hidden layer set to zero while training; GMF alone does not use it."""
+
+    patience: int = 5
+    """Stop after so many epochs without a better one on validation; 0 goes through all. Needs `validation`."""
+
+    pretrain: bool = False
+    """Whether to train GMF and MLP first and start NeuMF from both (section 3.4.1 of the paper). NeuMF only."""
+
+    pretrain_epochs: int = 3
+    """How many epochs GMF and MLP get each, at most. Few: parts that have learned all they can by themselves leave
+    fine-tuning little to do but to overfit."""
+
+    alpha: float = 0.5
+    """Weight of GMF in the output layer that joins both; the MLP's is 1 - alpha."""
+
+    fine_tune_optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimiser of NeuMF after pre-training; gradient descent in the paper, as the moments of Adam are lost."""
+
+    fine_tune_learning_rate: float = 0.004
+    """Its step size."""
+
+    averaging: float = 1.0
+    """Time constant, in epochs, of the moving average of the weights that is measured and kept in their place; 0 keeps
+    the weights of the last step, as the paper does."""
+
+    def __post_init__(self) -> None:
+        check_choice("model", self.model, "gmf", "mlp", "neumf")
+        for name in ("optimizer", "fine_tune_optimizer"):
+            check_choice(name, getattr(self, name), "adam", "sgd")
+        self._check_layers()
+        for name in ("factors", "negatives", "epochs", "pretrain_epochs", "batch_size"):
+            check_int(name, getattr(self, name), minimum=1)
+        check_int("patience", self.patience, minimum=0)
+        for name in ("learning_rate", "fine_tune_learning_rate"):
+            check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
+        for name in ("l2_embeddings", "l2_layers", "averaging"):
+            check_number(name, getattr(self, name), "a finite number >= 0", lambda x: x >= 0)
+        check_number("dropout", self.dropout, "a number >= 0 and < 1", lambda x: 0 <= x < 1)
+        check_number("alpha", self.alpha, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+        check_flag("pretrain", self.pretrain)
+        if self.pretrain and self.model != "neumf":
+            raise ArgumentError(f"pretrain: expected False for any model but neumf, got True for {self.model}")
+
+    def _check_layers(self) -> None:
+        if not isinstance(self.layers, tuple | list):
+            raise ArgumentError(f"layers: expected a sequence of sizes, got {self.layers!r}")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        sizes = all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in self.layers)
+        if not sizes or len(self.layers) < 2 or self.layers[0] < 2:
+            raise ArgumentError(
+                "layers: expected the width of both embeddings (>= 2) and at least one hidden layer (>= 1), "
+                f"got {self.layers!r}"
+            )
+
+
+def _paper(factors: int, **more: Any) -> dict[str, Any]:
+    """Give the settings of He et al., WWW 2017, section 4.1, with the tower of their published program."""
+    tower = (8 * factors, 4 * factors, 2 * factors, factors)
+    return {
+        "factors": factors,
+        "layers": tower,
+        "batch_size": 256,
+        "learning_rate": 0.001,
+        "negatives": 4,
+        "averaging": 0,
+        **more,
+    }
+
+
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "paper-8": _paper(8),
+        "paper-16": _paper(16),
+        "paper-32": _paper(32),
+        "paper-64": _paper(64),
+        "paper-8-pretrained": _paper(
+            8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
+        ),
+        "fast": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
+    }
+)
+"""Settings by name: the paper's sizes, the smallest of them with pre-training, and large batches for a quick answer."""
