@@ -42,23 +42,24 @@ class TrainConfig(Generic[OwnConfig]):
     _: KW_ONLY
 
     seed: int = 0
-    """Decides all chance, by independent streams: splits, candidates, weights, negatives, dropout. Equal seeds give
-    equal models on one machine."""
+    """Random seed of all random choices, through independent streams: splits, candidates, initial weights, negative
+    sampling, dropout. Equal seeds give equal models on one machine."""
 
     threads: int = 1
-    """Threads of torch while training: layers as narrow as the usual ones gain nothing from more, and wait for
-    each other on a busy machine. Another number may round differently."""
+    """Number of torch threads during training. Layers as narrow as the usual ones gain nothing from more, and on a
+    busy machine threads wait for each other. Another number may round differently."""
 
     device: str = "cpu"
-    """Where to train: "cpu", "cuda", "cuda:N", "mps", or "auto" for a GPU where there is one. The same bits again are
-    promised for the CPU."""
+    """Where to train: "cpu", "cuda", "cuda:N", "mps", or "auto" for a GPU if there is one. Only the CPU promises
+    the same bits again."""
 
     validation: bool = True
-    """Whether to hold one interaction of each user out of training and keep the epoch that ranks them best; otherwise
-    every interaction is trained on, and the last epoch is kept."""
+    """Whether to hold out one interaction of each user as the validation set and keep the epoch that ranks them
+    best. Otherwise every interaction is used for training and the last epoch is kept."""
 
     refit: bool = False
-    """Whether to train once more, on the validation interactions too, for as many epochs as validation chose."""
+    """Whether to retrain afterwards on all interactions, validation set included, for as many epochs as validation
+    chose."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.trainer, TrainerConfig):

@@ -24,60 +24,64 @@ class NCFConfig(TrainerConfig):
     name: ClassVar[str] = "ncf"
 
     model: Literal["gmf", "mlp", "neumf"] = "neumf"
-    """Which model: the linear one, the multi-layer perceptron, or both joined."""
+    """Which model: GMF (linear), MLP (a multi-layer perceptron), or NeuMF (both joined)."""
 
     factors: int = 8
-    """Width of the GMF embeddings; the MLP alone does not use it."""
+    """Width of the GMF embeddings. MLP does not use it."""
 
     layers: tuple[int, ...] = (64, 32, 16, 8)
-    """Width of both MLP embeddings together, then that of each hidden layer; GMF alone does not use it."""
+    """Width of both MLP embeddings together, then of each hidden layer. GMF does not use it."""
 
     negatives: int = 4
-    """How many items without an interaction are drawn for each interaction, anew in each epoch."""
+    """Negative sampling: how many items without an interaction to sample for each interaction, anew in each epoch."""
 
     epochs: int = 20
-    """How many times the training interactions are gone through, at most; with pre-training, in fine-tuning."""
+    """Maximum number of passes over the training interactions; with pre-training, of the fine-tuning alone."""
 
     batch_size: int = 1024
-    """Pairs, positive and negative together, in one step of the optimiser."""
+    """Pairs in one optimiser step, positive and negative together."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam, or gradient descent without momentum; with pre-training, that of GMF and MLP."""
+    """Adam, or gradient descent without momentum. With pre-training, the optimiser of GMF and MLP."""
 
     learning_rate: float = 0.004
-    """Step size. The paper's 0.001 of Adam goes with its batches of 256; four times both ranks as well, and faster."""
+    """Step size. The paper uses 0.001 with Adam and batches of 256; with batches of 1024, four times that ranks as
+    well and trains faster."""
 
     l2_embeddings: float = 0.0
-    """Weight of the sum of squares of all embedding tables, added to the loss of each step; 0 in the paper."""
+    """L2 regularisation: weight of the sum of squares of all embedding tables, added to the loss of each step. 0 in
+    the paper."""
 
     l2_layers: float = 0.0
-    """Weight of the sum of squares of the hidden layers' weights, added likewise; biases and output layer are free."""
+    """L2 regularisation of the hidden layers' weights, added in the same way. Biases and the output layer are not
+    regularised."""
 
     dropout: float = 0.0
-    """Share of the inputs of each hidden layer set to zero while training; GMF alone does not use it."""
+    """Share of the inputs of each hidden layer set to zero during training. GMF does not use it."""
 
     patience: int = 5
-    """Stop after so many epochs without a better one on validation; 0 goes through all. Needs `validation`."""
+    """Early stopping: end training after this many epochs without improvement on the validation set; 0 trains for
+    all `epochs`. Needs `validation`."""
 
     pretrain: bool = False
-    """Whether to train GMF and MLP first and start NeuMF from both (section 3.4.1 of the paper). NeuMF only."""
+    """Whether to train GMF and MLP first and initialise NeuMF from both (section 3.4.1 of the paper). NeuMF only."""
 
     pretrain_epochs: int = 3
-    """How many epochs GMF and MLP get each, at most. Few: parts that have learned all they can by themselves leave
-    fine-tuning little to do but to overfit."""
+    """Maximum number of epochs for each of GMF and MLP. Keep it small: parts that are fully trained leave
+    fine-tuning little to do but overfit."""
 
     alpha: float = 0.5
-    """Weight of GMF in the output layer that joins both; the MLP's is 1 - alpha."""
+    """Weight of GMF in the output layer that joins both parts. The MLP's weight is 1 - alpha."""
 
     fine_tune_optimizer: Literal["adam", "sgd"] = "adam"
-    """Optimiser of NeuMF after pre-training; gradient descent in the paper, as the moments of Adam are lost."""
+    """Optimiser of NeuMF after pre-training. The paper uses gradient descent, as Adam's moments are lost."""
 
     fine_tune_learning_rate: float = 0.004
-    """Its step size."""
+    """Step size of the fine-tuning optimiser."""
 
     averaging: float = 1.0
-    """Time constant, in epochs, of the moving average of the weights that is measured and kept in their place; 0 keeps
-    the weights of the last step, as the paper does."""
+    """Time constant, in epochs, of the moving average of the weights. The average is evaluated and kept in place of
+    the weights; 0 keeps the weights of the last step, as the paper does."""
 
     def __post_init__(self) -> None:
         check_choice("model", self.model, "gmf", "mlp", "neumf")
