@@ -13,12 +13,9 @@ sound file costs no more than Arrow does, and a bad row costs a second look at a
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 from pathlib import Path
@@ -32,17 +29,13 @@ from numpy.typing import NDArray
 
 from neuralcf.data.readers.columns import Layout, Wanted
 from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
+from neuralcf.data.readers.text import BLOCK, LONGEST_ROW, lines_of, open_text, recognise_delimiter, shown
 from neuralcf.errors import ArgumentError
 
-__all__ = ["read_text"]
+__all__ = ["read_delimited"]
 
-DELIMITERS: Final = ("::", "\t", ";", ",")
-BLOCK: Final = 16 << 20
-"""Bytes read at a time."""
 ROW_BY_ROW: Final = 1 << 16
 """Bytes of a block that is not divided once more to find what is amiss with it."""
-LONGEST_ROW: Final = 4 * BLOCK
-"""Bytes; what has no end of line for so long is not text."""
 STAND_IN: Final = b"\x1f"
 """Arrow's separator is one byte: this one stands in for a longer one."""
 
@@ -53,7 +46,7 @@ _Columns: TypeAlias = dict[str, pa.ChunkedArray]
 """The columns of a block by field; ids are dictionaries of strings."""
 
 
-def read_text(
+def read_delimited(
     path: Path, wanted: Wanted, *, delimiter: str | None, header: bool | None, on_bad_rows: OnBadRows
 ) -> RawTable:
     """Read a delimited text file, its ids as int64 where all of them are plain integers.
@@ -66,14 +59,14 @@ def read_text(
         raise ArgumentError(
             f"delimiter: expected at least one character, no quote and no end of line, got {delimiter!r}"
         )
-    with _open(path) as file:
+    with open_text(path) as file:
         blocks = _blocks(path, file, BLOCK)
         line, block = 1, next(blocks, b"")
         while block and not block.strip():
             line, block = line + block.count(b"\n"), next(blocks, b"")
         if not block:
             raise ArgumentError(f"{path}: expected interactions, got an empty file")
-        reader = _Reader(path, delimiter or _recognise_delimiter(path, block, line), on_bad_rows)
+        reader = _Reader(path, delimiter or recognise_delimiter(path, block, line), on_bad_rows)
         first_row, rest = reader.first_row(block, line)
         reader.layout = Layout.recognise(str(path), first_row, wanted, header)
         if reader.layout.header:
@@ -85,24 +78,6 @@ def read_text(
 
 
 # -------------------------------------------------------------------------------------------------------- from the disk
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file behind its byte order mark, and behind gzip's compression, recognised by its first bytes."""
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    file: IO[bytes]
-    with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]  # it reads like one
-        try:
-            mark = file.read(3)
-            if mark.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise ArgumentError(f"{path}:1: expected UTF-8 text, got UTF-16")
-            if mark != b"\xef\xbb\xbf":
-                file.seek(0)
-            yield file
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
 
 
 def _blocks(path: Path, file: IO[bytes], size: int) -> Iterator[bytes]:
@@ -131,21 +106,6 @@ def _end_of_rows(block: bytes) -> int:
         odd = (odd + block.count(b'"', before, end)) % 2
         end = before
     return end
-
-
-def _text(block: bytes) -> io.StringIO:
-    """Give a block as lines, which end in a line feed; bytes that are not UTF-8 become lone surrogates."""
-    return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="\n")
-
-
-def _recognise_delimiter(path: Path, block: bytes, line: int) -> str:
-    at, first = next((n, text) for n, text in enumerate(_text(block[:LONGEST_ROW]), start=line) if text.strip())
-    for delimiter in DELIMITERS:
-        if delimiter in first:
-            return delimiter
-    raise ArgumentError(
-        f"{path}:{at}: expected columns separated by a tab, ',', ';' or '::', got {_shown(first.strip())}"
-    )
 
 
 # ---------------------------------------------------------------------------------------------------- blocks to columns
@@ -177,7 +137,7 @@ class _Reader:
 
     def first_row(self, block: bytes, line: int) -> tuple[list[str], bytes]:
         """Give the first row that is not blank, and what follows it."""
-        text = _text(block)
+        text = lines_of(block)
         at, row = next(self._split(text, line), (line, []))
         if isinstance(row, _Problem):
             raise ArgumentError(f"{self.path}:{at}: {row.text}")
@@ -274,7 +234,7 @@ class _Reader:
         places = self.layout.places
         texts: dict[str, list[str]] = {field: [] for field in places}
         lines: list[int] = []
-        for at, row in self._split(_text(block), line):
+        for at, row in self._split(lines_of(block), line):
             problem = self._problem(row)
             if problem is not None:
                 first = not (self.layout.header or self._blocks or lines or self.bad.places)
@@ -328,21 +288,21 @@ class _Reader:
         if isinstance(row, _Problem):
             return row
         if len(row) != self.layout.width:
-            return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {_shown(row)}")
+            return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {shown(row)}")
         for field, place in self.layout.places.items():
             text = row[place].strip()
             if not text.isascii() and not _is_unicode(text):
-                return _Problem(f"{field}: expected UTF-8 text, got {_shown(text)}")
+                return _Problem(f"{field}: expected UTF-8 text, got {shown(text)}")
             if "\0" in text:
-                return _Problem(f"{field}: expected text, got {_shown(text)} with a NUL byte")
+                return _Problem(f"{field}: expected text, got {shown(text)} with a NUL byte")
             if field in ("user", "item"):
                 if not text:
                     return _Problem(f"{field}: expected an id, got nothing", missing=True)
             elif field == "timestamp" and self._dates:
                 if _date(text) is None:
-                    return _Problem(f"timestamp: expected a date, got {_shown(text)}", missing=not text)
+                    return _Problem(f"timestamp: expected a date, got {shown(text)}", missing=not text)
             elif not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
-                return _Problem(f"{field}: expected a number, got {_shown(text)}", missing=not text)
+                return _Problem(f"{field}: expected a number, got {shown(text)}", missing=not text)
         return None
 
     def _time(self, text: str) -> int | float:
@@ -360,7 +320,7 @@ class _Reader:
         if place is None or not block.strip():
             return None
         start = block[: 1 << 16]  # some rows at least
-        for _, row in self._split(_text(start[: _end_of_rows(start)] or block), line):
+        for _, row in self._split(lines_of(start[: _end_of_rows(start)] or block), line):
             if not isinstance(row, _Problem) and len(row) == self.layout.width and row[place].strip():
                 return _date(row[place].strip()) is not None
         return None
@@ -380,12 +340,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(value: str | list[str]) -> str:
-    """Show what is wrong, one line of it."""
-    shown = repr(value)
-    return shown if len(shown) <= 120 else f"{shown[:117]}..."
 
 
 def _date(text: str) -> int | None:

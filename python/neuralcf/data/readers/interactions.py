@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.data.readers.columns import Wanted
-from neuralcf.data.readers.delimited import read_text
+from neuralcf.data.readers.delimited import read_delimited
 from neuralcf.data.readers.raw_table import OnBadRows, RawTable
-from neuralcf.data.readers.tables import is_parquet, read_parquet, read_table
+from neuralcf.data.readers.tables import read_parquet, read_table
+from neuralcf.data.readers.text import is_parquet
 from neuralcf.errors import ArgumentError
 
 __all__ = ["ReadReport", "read_interactions"]
@@ -101,7 +102,7 @@ def read_interactions(
     """
     wanted: Wanted = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     if isinstance(source, str | PathLike) and not is_parquet(Path(source)):
-        raw = read_text(Path(source), wanted, delimiter=delimiter, header=header, on_bad_rows=on_bad_rows)
+        raw = read_delimited(Path(source), wanted, delimiter=delimiter, header=header, on_bad_rows=on_bad_rows)
     elif delimiter is not None or header is not None:
         raise ArgumentError("delimiter, header: expected with a text file, got a table or a Parquet file")
     elif isinstance(source, str | PathLike):

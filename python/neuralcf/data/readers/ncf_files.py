@@ -9,9 +9,7 @@ Together they are a split with candidates. A held-out item among its own candida
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from os import PathLike
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.data.readers.interactions import ReadReport, read_interactions
+from neuralcf.data.readers.text import read_text
 from neuralcf.data.split import GivenSplit, given
 from neuralcf.errors import ArgumentError
 
@@ -76,10 +75,10 @@ def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds
             raise ArgumentError(f"{path}:{line}: {field}: expected an integer, as in the test file, got {text!r}")
         return int(text)
 
-    for line, row in enumerate(_lines(path), start=1):
+    for line, row in enumerate(read_text(path).split("\n"), start=1):
         if not row.strip():
             continue
-        first, *others = row.split("\t")
+        first, *others = row.removesuffix("\r").split("\t")
         match = _PAIR.fullmatch(first.strip())
         if match is None:
             raise ArgumentError(f"{path}:{line}: expected (user,item) and candidates, got {first[:80]!r}")
@@ -100,21 +99,6 @@ def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds
             f"{len(held_out)}, such as ({user},{item})"
         )
     return _as_ids(users, integers["user"]), _as_ids(items, integers["item"]), _as_ids(candidates, integers["item"])
-
-
-def _lines(path: Path) -> list[str]:
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    try:
-        data = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ArgumentError(
-            f"{path}:{line}: expected UTF-8 text, got {error.object[error.start : error.end]!r}"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
 
 
 def _as_ids(values: list[int | str], integers: bool) -> ExternalIds:

@@ -14,13 +14,7 @@ from neuralcf.data.readers.columns import Layout, Wanted
 from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
 from neuralcf.errors import ArgumentError
 
-__all__ = ["is_parquet", "read_parquet", "read_table"]
-
-
-def is_parquet(path: Path) -> bool:
-    """Tell by its first bytes."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+__all__ = ["read_parquet", "read_table"]
 
 
 def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:

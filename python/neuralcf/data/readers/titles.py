@@ -9,8 +9,6 @@ alone is needed, but for Parquet files, which take pyarrow.
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import chain
@@ -22,6 +20,7 @@ import numpy as np
 
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.readers.columns import HEADER_NAMES, chosen_column, find_name
+from neuralcf.data.readers.text import is_parquet, read_text
 from neuralcf.errors import ArgumentError
 
 __all__ = ["read_titles"]
@@ -78,11 +77,15 @@ def read_titles(
 
 def _pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tuple[str, str]]:
     """Give id and title of each row."""
-    content = path.read_bytes()
-    if content.startswith(b"PAR1"):
+    if is_parquet(path):
         yield from _parquet_pairs(path, id_column, title_column)
         return
-    rows = _rows(path, _text(path, content))
+    text = read_text(path, or_else="latin-1")
+    if "\0" in text:
+        raise ArgumentError(
+            f"{path}: expected a text file of ids and titles, or a Parquet file, got bytes of another kind"
+        )
+    rows = _rows(path, text)
     start, first = next(rows, (1, []))
     if not first:
         raise ArgumentError(f"{path}: expected ids and titles, got an empty file")
@@ -112,22 +115,6 @@ def _columns(source: str, first: Sequence[str], id_column: _Choice, title_column
     if places[0] == places[1]:
         raise ArgumentError(f"{source}: expected ids and titles in columns of their own, got {places[0]} for both")
     return header, places[0], places[1]
-
-
-def _text(path: Path, content: bytes) -> str:
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ArgumentError(f"{path}: damaged gzip file: {error}") from error
-    if b"\0" in content:
-        raise ArgumentError(
-            f"{path}: expected a text file of ids and titles, or a Parquet file, got bytes of another kind"
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
