@@ -17,7 +17,7 @@ from benches.peers.engines import Model
 from benches.peers.engines.with_torch import TorchNeuMF
 from neuralcf import Scorer
 from neuralcf.data import Dataset
-from neuralcf.data.csr import Rows, take_rows
+from neuralcf.data.csr import CSR, take_rows
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WEIGHTS = DATA / "ncf-weights/neumf8_init.safetensors"
@@ -29,22 +29,26 @@ Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @pytest.fixture(scope="module")
-def questions() -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:
+def questions() -> tuple[NDArray[np.int64], NDArray[np.int64], CSR]:
     if not WEIGHTS.is_file():
         pytest.skip(f"no MovieLens-1M and weights at {DATA}")
     train = np.loadtxt(DATA / "ml-1m/ml-1m.train.rating.gz", dtype=np.int64, usecols=(0, 1))
     held = np.loadtxt(DATA / "ml-1m/ml-1m.test.rating", dtype=np.int64, usecols=(0, 1))
-    known = Dataset(train[:, 0], train[:, 1], None, np.arange(NUM_USERS), np.arange(NUM_ITEMS)).known()
-    return held[:, 0], held[:, 1], take_rows(known, held[:, 0])
+    user_items = Dataset(train[:, 0], train[:, 1], None, np.arange(NUM_USERS), np.arange(NUM_ITEMS)).user_items()
+    return held[:, 0], held[:, 1], take_rows(user_items, held[:, 0])
 
 
-def engine(scorer: Scorer, users: NDArray[np.int64], items: NDArray[np.int64], known: Rows) -> Answers:
-    return scorer.rank_of(users, items, exclude=known), scorer.top_k(users, K, exclude=known).ids
+def engine(scorer: Scorer, users: NDArray[np.int64], items: NDArray[np.int64], user_items: CSR) -> Answers:
+    return scorer.rank_of(users, items, exclude=user_items), scorer.top_k(users, K, exclude=user_items).ids
 
 
 @torch.inference_mode()
-def eager(module: TorchNeuMF, users: NDArray[np.int64], items: NDArray[np.int64], known: Rows) -> Answers:
-    catalogue, indptr, indices = torch.arange(NUM_ITEMS), known[0], torch.from_numpy(known[1].astype(np.int64))
+def eager(module: TorchNeuMF, users: NDArray[np.int64], items: NDArray[np.int64], user_items: CSR) -> Answers:
+    catalogue, indptr, indices = (
+        torch.arange(NUM_ITEMS),
+        user_items[0],
+        torch.from_numpy(user_items[1].astype(np.int64)),
+    )
     ranks, lists = [], []
     for start in range(0, len(users), BLOCK):
         block = slice(start, min(start + BLOCK, len(users)))
@@ -62,7 +66,7 @@ def eager(module: TorchNeuMF, users: NDArray[np.int64], items: NDArray[np.int64]
 
 @pytest.mark.parametrize("which", ["neuralcf", "torch eager"])
 def test_full_catalogue(
-    benchmark: BenchmarkFixture, questions: tuple[NDArray[np.int64], NDArray[np.int64], Rows], which: str
+    benchmark: BenchmarkFixture, questions: tuple[NDArray[np.int64], NDArray[np.int64], CSR], which: str
 ) -> None:
     scorer, module = Scorer.load(WEIGHTS), TorchNeuMF(Model(load_file(WEIGHTS)))
     threads = torch.get_num_threads()

@@ -68,7 +68,7 @@ class Experiment:
             self.result.model,
             path,
             ids=ids or (train_part.user_ids, train_part.item_ids),
-            seen=train_part.known(),
+            seen=train_part.user_items(),
             config=self.stored_config(),
         )
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import Rows
+from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.results import TopK
 
@@ -37,9 +37,9 @@ class Baseline(ABC):
     """What the command line calls it."""
 
     def __init__(self, train: Dataset) -> None:
-        self.known = train.known()
+        self.user_items = train.user_items()
         self.num_items = train.num_items
-        self.popularity = np.bincount(self.known[1], minlength=train.num_items)
+        self.popularity = np.bincount(self.user_items[1], minlength=train.num_items)
         """int64 [I]: n(i)."""
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Baseline(ABC):
         users: NDArray[np.int64],
         items: NDArray[np.int64],
         *,
-        exclude: Rows | None = None,
+        exclude: CSR | None = None,
         allow: Candidates | None = None,
     ) -> NDArray[np.int64]:
         """Count, for each pair, the other unfiltered items that score at least as high as the pair's item, int64 [n].
@@ -73,7 +73,7 @@ class Baseline(ABC):
             ranks[block] = np.count_nonzero((scores >= own[:, None]) & counts, axis=1)
         return ranks
 
-    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: Rows | None = None) -> TopK:
+    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: CSR | None = None) -> TopK:
         """Find the best items of each user, int64 [B]: `ids` int64 [B, k], `scores` float32 [B, k], filled with -1."""
         ids = np.full((users.size, k), -1, dtype=np.int64)
         best = np.full((users.size, k), -np.inf, dtype=np.float32)

@@ -35,14 +35,14 @@ class _ItemToItem(Baseline):
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
-        have = mask(take_rows(self.known, users), slice(0, users.size), self.num_items)
+        have = mask(take_rows(self.user_items, users), slice(0, users.size), self.num_items)
         return np.asarray(have.astype(np.float64) @ self.weights)
 
     def _co_occurrences(self) -> NDArray[np.float64]:
         """Compute X'X, float64 [I, I]."""
         counts = np.zeros((self.num_items, self.num_items))
-        for block in self._blocks(self.known[0].size - 1):
-            have = mask(self.known, block, self.num_items).astype(np.float64)
+        for block in self._blocks(self.user_items[0].size - 1):
+            have = mask(self.user_items, block, self.num_items).astype(np.float64)
             counts += have.T @ have
         return counts
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.baselines.base import Baseline, Candidates
-from neuralcf.data.csr import Rows
+from neuralcf.data.csr import CSR
 
 __all__ = ["Popularity"]
 
@@ -25,7 +25,7 @@ class Popularity(Baseline):
         users: NDArray[np.int64],
         items: NDArray[np.int64],
         *,
-        exclude: Rows | None = None,
+        exclude: CSR | None = None,
         allow: Candidates | None = None,
     ) -> NDArray[np.int64]:
         """Rank as every reference does; one sort serves all users, unless both filters are given."""

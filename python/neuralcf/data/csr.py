@@ -7,13 +7,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "rows_from_pairs", "take_rows"]
+__all__ = ["CSR", "csr_from_pairs", "take_rows"]
 
-Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
+CSR: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
 """`(indptr int64 [R + 1], indices int32 [nnz])`."""
 
 
-def rows_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows: int, num_items: int) -> Rows:
+def csr_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows: int, num_items: int) -> CSR:
     """Collect pairs, int64 [n] each and within range, into rows; a pair given twice is kept once."""
     keys = np.unique(rows * num_items + items)  # ascending: by row, then by item
     indptr = np.zeros(num_rows + 1, dtype=np.int64)
@@ -21,7 +21,7 @@ def rows_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows:
     return indptr, (keys % num_items).astype(np.int32)
 
 
-def take_rows(rows: Rows, which: NDArray[np.int64]) -> Rows:
+def take_rows(rows: CSR, which: NDArray[np.int64]) -> CSR:
     """Give the rows `which`, int64 [m], in that order, as rows of their own."""
     indptr, indices = rows
     lengths = indptr[which + 1] - indptr[which]

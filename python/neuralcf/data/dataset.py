@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.data.csr import Rows, rows_from_pairs
+from neuralcf.data.csr import CSR, csr_from_pairs
 from neuralcf.errors import ArgumentError
 
 __all__ = ["Dataset", "ExternalIds", "parse_id"]
@@ -106,9 +106,9 @@ class Dataset:
         timestamps = None if self.timestamps is None else self.timestamps[which]
         return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps)
 
-    def known(self) -> Rows:
+    def user_items(self) -> CSR:
         """Give each user's items as sorted, unique compressed sparse rows: `(indptr int64 [U + 1], indices int32)`."""
-        return rows_from_pairs(self.users, self.items, self.num_users, self.num_items)
+        return csr_from_pairs(self.users, self.items, self.num_users, self.num_items)
 
     def fingerprint(self) -> str:
         """Compute the SHA-256 of the content, in hexadecimal: equal for equal data sets, on every machine."""

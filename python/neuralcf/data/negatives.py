@@ -1,12 +1,12 @@
 """Drawing items that a user has no interaction with.
 
-Let a user's known items be k_0 < k_1 < ... < k_(d-1) of I. The r-th unknown item, r = 0 .. I - d - 1, is
+Let a user's items be k_0 < k_1 < ... < k_(d-1) of I. The r-th of the others, the negatives, r = 0 .. I - d - 1, is
 
     r + #{j : k_j - j <= r}
 
-since k_j - j unknown items lie before k_j. So a uniform draw among the unknown items is a uniform r and one binary
-search: no draw is ever rejected, however many items a user knows. Keys `row * (I + 1) + k_j - j` ascend over all rows
-together and make it one search for all draws.
+since k_j - j negatives lie before k_j. So a uniform draw among the negatives is a uniform r and one binary search: no
+draw is ever rejected, however many items a user has. Keys `row * (I + 1) + k_j - j` ascend over all rows together and
+make it one search for all draws.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import Rows, rows_from_pairs, take_rows
+from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.errors import ArgumentError
 
-__all__ = ["UnknownItems", "draw_candidates", "draw_negatives"]
+__all__ = ["NegativeSampler", "draw_candidates", "draw_negatives"]
 
 
-class UnknownItems:
-    """The items that are not in each row of `known`, ready to be drawn from.
+class NegativeSampler:
+    """A negative sampler: draws items that are not in a row of `user_items`.
 
     Args:
-        known: `(indptr int64 [R + 1], indices int32)`, rows sorted and unique.
+        user_items: `(indptr int64 [R + 1], indices int32)`, rows sorted and unique.
         num_items: I.
     """
 
-    def __init__(self, known: Rows, num_items: int) -> None:
-        indptr, indices = known
+    def __init__(self, user_items: CSR, num_items: int) -> None:
+        indptr, indices = user_items
         degrees = np.diff(indptr)
         rows = np.repeat(np.arange(degrees.size), degrees)
         position = np.arange(indices.size) - indptr[rows]  # j
         self.counts = num_items - degrees
-        """int64 [R]: how many items are unknown, I - d."""
+        """int64 [R]: how many negatives there are, I - d."""
         self._stride = num_items + 1
         self._keys = rows * self._stride + indices - position
         self._starts = indptr
 
     def at(self, rows: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the `ranks[n]`-th unknown item of row `rows[n]`, ascending from 0; int64 [n]."""
+        """Give the `ranks[n]`-th negative of row `rows[n]`, ascending from 0; int64 [n]."""
         before = np.searchsorted(self._keys, rows * self._stride + ranks, side="right") - self._starts[rows]
         return ranks + before
 
@@ -50,7 +50,7 @@ class UnknownItems:
         Faster where `rows` ascend.
 
         Raises:
-            ArgumentError: a row that knows every item.
+            ArgumentError: a row with every item.
         """
         if rows.size and self.counts[rows].min() < 1:
             full = rows[np.argmin(self.counts[rows])]
@@ -61,23 +61,29 @@ class UnknownItems:
 
 
 def draw_negatives(
-    known: Rows, num_items: int, users: NDArray[np.int64], rng: np.random.Generator
+    user_items: CSR, num_items: int, users: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw, for each of `users`, int64 [n], an item that the user does not know; uniform, independent, int64 [n]."""
-    return UnknownItems(known, num_items).draw(rng, users)
+    """Draw, for each of `users`, int64 [n], an item that is not among theirs; uniform, independent, int64 [n]."""
+    return NegativeSampler(user_items, num_items).draw(rng, users)
 
 
 def draw_candidates(
-    known: Rows, num_items: int, users: NDArray[np.int64], items: NDArray[np.int64], *, count: int = 99, seed: int = 0
-) -> Rows:
-    """Draw the candidates that held-out items are ranked against: distinct, unknown to the user, never the item itself.
+    user_items: CSR,
+    num_items: int,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    *,
+    count: int = 99,
+    seed: int = 0,
+) -> CSR:
+    """Draw the candidates that held-out items are ranked against: distinct, none the user's, never the item itself.
 
     Args:
-        known: each user's items, `Dataset.known()` of the training part.
+        user_items: each user's items, `Dataset.user_items()` of the training part.
         num_items: I.
         users: int64 [m].
         items: int64 [m], the held-out items.
-        count: how many; a user with fewer unknown items gets all of them.
+        count: how many; a user with fewer negatives gets all of them.
         seed: decides the draw.
 
     Returns:
@@ -90,17 +96,17 @@ def draw_candidates(
         raise ArgumentError(f"count: expected at least 1 candidate, got {count}")
     if users.shape != items.shape:
         raise ArgumentError(f"users, items: expected one length, got {list(users.shape)} and {list(items.shape)}")
-    indptr, indices = take_rows(known, users)
+    indptr, indices = take_rows(user_items, users)
     pairs = np.arange(users.size)
     rows = np.concatenate([np.repeat(pairs, np.diff(indptr)), pairs])
     columns = np.concatenate([indices.astype(np.int64), items])
-    unknown = UnknownItems(rows_from_pairs(rows, columns, users.size, num_items), num_items)
+    sampler = NegativeSampler(csr_from_pairs(rows, columns, users.size, num_items), num_items)
 
-    ranks = _distinct_ranks(np.random.default_rng(seed), unknown.counts, count)
+    ranks = _distinct_ranks(np.random.default_rng(seed), sampler.counts, count)
     drawn = np.sort(ranks, axis=1)
     real = drawn >= 0
     rows = np.broadcast_to(pairs[:, None], drawn.shape)[real]
-    return rows_from_pairs(rows, unknown.at(rows, drawn[real]), users.size, num_items)
+    return csr_from_pairs(rows, sampler.at(rows, drawn[real]), users.size, num_items)
 
 
 def _distinct_ranks(rng: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:

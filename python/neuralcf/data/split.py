@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import Rows, rows_from_pairs
+from neuralcf.data.csr import CSR, csr_from_pairs
 from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
@@ -42,7 +42,7 @@ class Split:
 class GivenSplit(Split):
     """A split that was made elsewhere."""
 
-    candidates: Rows | None
+    candidates: CSR | None
     """`(indptr int64 [m + 1], indices int32)`: what each held-out item is to be ranked among, sorted, each item once
     and never the held-out one itself; None where no candidates were given."""
 
@@ -75,7 +75,7 @@ def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
 
     The split depends on the users' sets of items and the seed alone.
     """
-    indptr, indices = dataset.known()
+    indptr, indices = dataset.user_items()
     users = np.repeat(np.arange(dataset.num_users), np.diff(indptr))
     distinct = Dataset(users, indices.astype(np.int64), None, dataset.user_ids, dataset.item_ids)
     order = np.lexsort((np.random.default_rng(seed).random(users.size), users))
@@ -202,7 +202,7 @@ def _candidate_rows(
     user_ids: ExternalIds,
     item_ids: ExternalIds,
     candidates: tuple[ExternalIds, ExternalIds, ExternalIds],
-) -> Rows:
+) -> CSR:
     num_items = len(item_ids)
     users, items, others = candidates
     known = np.isin(users, user_ids) & np.isin(items, item_ids)
@@ -215,7 +215,7 @@ def _candidate_rows(
         raise ArgumentError(f"given: candidates[{n}]: user {users[n]} with item {items[n]} is not held out")
     columns = _find(item_ids, others)
     real = columns != keys % num_items
-    return rows_from_pairs(rows[real], columns[real], pairs.size, num_items)
+    return csr_from_pairs(rows[real], columns[real], pairs.size, num_items)
 
 
 def _union(what: str, *parts: ExternalIds) -> ExternalIds:
@@ -238,7 +238,7 @@ def _find(ids: ExternalIds, wanted: ExternalIds) -> NDArray[np.int64]:
 def _hold_out(dataset: Dataset, order: NDArray[np.int64], guarantee: str) -> Split:
     """Hold out the last interaction of each user in `order`, which is by user first."""
     last = order[np.flatnonzero(np.diff(dataset.users[order], append=-1))]  # the last position of each user present
-    distinct_items = np.diff(dataset.known()[0])
+    distinct_items = np.diff(dataset.user_items()[0])
     last = last[distinct_items[dataset.users[last]] >= 2]
     users, items = dataset.users[last], dataset.items[last]
     return Split(_without(dataset, users * dataset.num_items + items), users, items, guarantee)

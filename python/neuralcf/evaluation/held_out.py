@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neuralcf._core import Ids, Scorer, open_model
 from neuralcf.baselines import BASELINES
 from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
-from neuralcf.data.csr import Rows, rows_from_pairs
+from neuralcf.data.csr import CSR, csr_from_pairs
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
@@ -152,12 +152,12 @@ def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_i
     return GivenSplit(mapped, *pairs, guarantee, _candidates(split.candidates, held, items))
 
 
-def _candidates(rows: Rows, held: NDArray[np.bool_], items: NDArray[np.int64]) -> Rows:
+def _candidates(rows: CSR, held: NDArray[np.bool_], items: NDArray[np.int64]) -> CSR:
     indptr, indices = rows
     row = np.repeat(np.arange(held.size), np.diff(indptr))
     kept = held[row] & (items[indices] >= 0)
     number = np.cumsum(held) - 1  # of the row among those that are kept
-    return rows_from_pairs(number[row[kept]], items[indices[kept]], int(held.sum()), int(items.max()) + 1)
+    return csr_from_pairs(number[row[kept]], items[indices[kept]], int(held.sum()), int(items.max()) + 1)
 
 
 def _places(

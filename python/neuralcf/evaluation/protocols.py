@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import Rows, rows_from_pairs, take_rows
+from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
@@ -52,12 +52,12 @@ class Ranker(Protocol):
         users: NDArray[np.int64],
         items: NDArray[np.int64],
         *,
-        exclude: Rows | None = None,
+        exclude: CSR | None = None,
         allow: tuple[NDArray[np.int64], NDArray[np.integer[Any]]] | None = None,
     ) -> NDArray[np.int64]:
         """As `Scorer.rank_of`."""
 
-    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: Rows | None = None) -> TopK:
+    def top_k(self, users: NDArray[np.int64], k: int, *, exclude: CSR | None = None) -> TopK:
         """As `Scorer.top_k`."""
 
 
@@ -76,18 +76,18 @@ def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, 
     """
     cutoffs = _cutoffs(k)
     users, list_of = _distinct(split.users)
-    known = split.train.known()
-    ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(known, split.users))
+    user_items = split.train.user_items()
+    ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(user_items, split.users))
     per_user = _rank_metrics(ranks, cutoffs, list_of)
     overall: dict[str, float] = {}
     if lists:
-        best = ranker.top_k(users, max(cutoffs), exclude=take_rows(known, users)).ids
-        popularity = np.bincount(known[1], minlength=split.train.num_items)
-        present = int(np.count_nonzero(np.diff(known[0])))
+        best = ranker.top_k(users, max(cutoffs), exclude=take_rows(user_items, users)).ids
+        popularity = np.bincount(user_items[1], minlength=split.train.num_items)
+        present = int(np.count_nonzero(np.diff(user_items[0])))
         for cutoff in cutoffs:
             per_user[f"Novelty@{cutoff}"] = novelty(best[:, :cutoff], popularity, present)
             overall[f"Coverage@{cutoff}"] = coverage(best[:, :cutoff], ranker.num_items)
-    fingerprint = _fingerprint(FULL_PROTOCOL, split.users, split.items, *known)
+    fingerprint = _fingerprint(FULL_PROTOCOL, split.users, split.items, *user_items)
     return Evaluation(users, per_user, overall, split.users.size, FULL_PROTOCOL, fingerprint)
 
 
@@ -130,22 +130,22 @@ def evaluate_candidates(
     row = np.repeat(np.arange(users.size), np.diff(candidates_indptr))
     indices = np.asarray(candidates_indices, dtype=np.int64)
     others = indices != items[row]
-    counted = rows_from_pairs(row[others], indices[others], users.size, ranker.num_items)
+    counted = csr_from_pairs(row[others], indices[others], users.size, ranker.num_items)
     protocol = _candidates_protocol(counted[0], origin)
     fingerprint = _fingerprint(protocol, users, items, *counted)
     return Evaluation(distinct, per_user, {}, users.size, protocol, fingerprint)
 
 
-def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> Rows:
+def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> CSR:
     """Draw candidates for each held-out item, none of them known to the user or held out; as `draw_candidates`."""
     train = split.train
     users, items = np.concatenate([train.users, split.users]), np.concatenate([train.items, split.items])
-    interactions = rows_from_pairs(users, items, train.num_users, train.num_items)
+    interactions = csr_from_pairs(users, items, train.num_users, train.num_items)
     drawn_by = derive(seed, Stream.TEST_CANDIDATES)
     return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=drawn_by)
 
 
-def candidates_of(split: Split, *, seed: int = 0) -> tuple[Rows, str]:
+def candidates_of(split: Split, *, seed: int = 0) -> tuple[CSR, str]:
     """Give what held-out items are to be ranked among: the split's own candidates or drawn ones; and their origin."""
     if isinstance(split, GivenSplit) and split.candidates is not None:
         return split.candidates, "given"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from neuralcf._core import Scorer, __version__
 from neuralcf.baselines import BASELINES
 from neuralcf.data import Split
-from neuralcf.data.csr import Rows, take_rows
+from neuralcf.data.csr import CSR, take_rows
 from neuralcf.data.dataset import parse_id
 from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError, UnknownUserError
@@ -78,7 +78,7 @@ def report(
         evaluations[_among(protocol, measured)] = measured
 
     k = 10 if 10 in setup.cutoffs else max(setup.cutoffs)
-    known = split.train.known()
+    user_items = split.train.user_items()
     return ModelReport(
         name=Path(path).resolve().name,
         sizes=(scorer.num_users, scorer.num_items),
@@ -88,10 +88,10 @@ def report(
         seed=setup.seed,
         history=History.of(config),
         comparison=Comparison(evaluations, k),
-        popularity=_popularity(scorer, split, known, evaluations["all items"], k),
+        popularity=_popularity(scorer, split, user_items, evaluations["all items"], k),
         scores=_scores(scorer, split, config, setup.seed),
         lists=Lists(
-            users=_lists(scorer, split, known, shown, k, titles or {}),
+            users=_lists(scorer, split, user_items, shown, k, titles or {}),
             drawn=isinstance(users, int),
             latest_first=split.train.timestamps is not None,
             untitled=None if titles is None else scorer.num_items - len(titles),
@@ -131,13 +131,13 @@ def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.i
 
 
 def _popularity(
-    scorer: Scorer, split: Split, known: Rows, evaluations: dict[str, Evaluation], k: int
+    scorer: Scorer, split: Split, user_items: CSR, evaluations: dict[str, Evaluation], k: int
 ) -> PopularityShares:
     """Compare what users with held-out items know with what they are recommended."""
     users = np.unique(split.users)
-    theirs = take_rows(known, users)
+    theirs = take_rows(user_items, users)
     best = scorer.top_k(users, k, exclude=theirs).ids
-    group_of = popularity_groups(np.bincount(known[1], minlength=scorer.num_items))
+    group_of = popularity_groups(np.bincount(user_items[1], minlength=scorer.num_items))
     return PopularityShares(
         recommended=shares(best[best >= 0], group_of),
         known=shares(theirs[1].astype(np.int64), group_of),
@@ -164,7 +164,7 @@ def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> 
 
 
 def _lists(
-    scorer: Scorer, split: Split, known: Rows, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
+    scorer: Scorer, split: Split, user_items: CSR, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
 ) -> list[UserList]:
     """Give what each user knows and is recommended, and where the held-out items stand."""
     item_ids, train = split.train.item_ids, split.train
@@ -178,10 +178,10 @@ def _lists(
         mine = np.flatnonzero(train.users == user)
         if train.timestamps is not None:
             mine = mine[np.argsort(train.timestamps[mine], kind="stable")][::-1]
-        exclude = take_rows(known, np.array([user]))
+        exclude = take_rows(user_items, np.array([user]))
         ids, probabilities = scorer.top_k(np.array([user]), k, exclude=exclude)
         held = split.items[split.users == user]
-        ranks = scorer.rank_of(np.full(held.size, user), held, exclude=take_rows(known, np.full(held.size, user)))
+        ranks = scorer.rank_of(np.full(held.size, user), held, exclude=take_rows(user_items, np.full(held.size, user)))
         best = [
             (title(item), probability, item in held)
             for item, probability in zip(ids[0].tolist(), probabilities[0].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""The pairs of an epoch: every known interaction once, drawn negatives, shuffled."""
+"""The pairs of an epoch: every interaction once, drawn negatives, shuffled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuralcf.data.dataset import Dataset
-from neuralcf.data.negatives import UnknownItems
+from neuralcf.data.negatives import NegativeSampler
 from neuralcf.seeds import Stream, derive
 
 __all__ = ["Batch", "EpochSampler"]
@@ -28,12 +28,12 @@ class EpochSampler:
     """
 
     def __init__(self, dataset: Dataset, negatives: int, seed: int) -> None:
-        known = dataset.known()
-        self.pairs = known[1].size * (1 + negatives)
+        user_items = dataset.user_items()
+        self.pairs = user_items[1].size * (1 + negatives)
         """How many an epoch has."""
-        self._unknown = UnknownItems(known, dataset.num_items)
-        self._users = np.repeat(np.arange(dataset.num_users), np.diff(known[0]))  # [n], ascending
-        self._items = known[1].astype(np.int64)  # [n]
+        self._sampler = NegativeSampler(user_items, dataset.num_items)
+        self._users = np.repeat(np.arange(dataset.num_users), np.diff(user_items[0]))  # [n], ascending
+        self._items = user_items[1].astype(np.int64)  # [n]
         self._negatives = negatives
         self._seed = seed
 
@@ -46,7 +46,7 @@ class EpochSampler:
         rng = np.random.default_rng(derive(self._seed, Stream.NEGATIVES, stage, epoch))
         negative_users = np.repeat(self._users, self._negatives)  # ascending, which makes drawing fast
         users = np.concatenate([self._users, negative_users])
-        items = np.concatenate([self._items, self._unknown.draw(rng, negative_users)])
+        items = np.concatenate([self._items, self._sampler.draw(rng, negative_users)])
         order = rng.permutation(self.pairs)
         labels = (order < self._users.size).astype(np.float32)
         return torch.from_numpy(users[order]), torch.from_numpy(items[order]), torch.from_numpy(labels)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from neuralcf._core import Scorer
-from neuralcf.data.csr import Rows
+from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import Split, leave_last_out, leave_one_out
@@ -24,7 +24,7 @@ class Validation:
     """Held-out interactions and the items each is ranked against."""
 
     split: Split
-    candidates: Rows
+    candidates: CSR
 
     @classmethod
     def of(cls, dataset: Dataset, seed: int) -> Validation:
@@ -43,7 +43,7 @@ class Validation:
                 "(--no-validation)"
             )
         candidates = draw_candidates(
-            split.train.known(),
+            split.train.user_items(),
             dataset.num_items,
             split.users,
             split.items,

@@ -38,7 +38,7 @@ def test_ids_keep_their_type_and_give_sorted_dense_indices():
     assert dataset.user_ids.tolist() == [10, 30]
     assert dataset.item_ids == ["7", "a", "b"]
     assert pairs_of(dataset) == [(1, 2), (0, 1), (1, 0)]
-    indptr, indices = dataset.known()
+    indptr, indices = dataset.user_items()
     assert (indptr.dtype, indices.dtype) == (np.int64, np.int32)
     assert (indptr.tolist(), indices.tolist()) == ([0, 1, 3], [1, 0, 2])
 
@@ -123,33 +123,33 @@ def test_random_split_draws_uniformly_and_needs_no_timestamps():
 # ---- negatives
 
 
-def test_negatives_are_never_known_and_uniform_among_the_rest():
+def test_negatives_are_not_the_users_and_uniform_among_the_rest():
     dataset = Dataset.from_ids([0, 0, 0, 1, 2, 2, 2, 2, 2], [0, 3, 4, 5, 0, 1, 2, 3, 4])
     assert dataset.num_items == 6
     draws = 6000
     users = np.repeat([0, 1, 2], draws)
-    items = draw_negatives(dataset.known(), 6, users, np.random.default_rng(0))
-    for user, unknown in ((0, [1, 2, 5]), (1, [0, 1, 2, 3, 4]), (2, [5])):
+    items = draw_negatives(dataset.user_items(), 6, users, np.random.default_rng(0))
+    for user, negatives in ((0, [1, 2, 5]), (1, [0, 1, 2, 3, 4]), (2, [5])):
         counts = np.bincount(items[users == user], minlength=6)
-        assert np.flatnonzero(counts).tolist() == unknown
-        expected = draws / len(unknown)
-        assert np.abs(counts[unknown] - expected).max() < 5 * np.sqrt(expected)
+        assert np.flatnonzero(counts).tolist() == negatives
+        expected = draws / len(negatives)
+        assert np.abs(counts[negatives] - expected).max() < 5 * np.sqrt(expected)
 
 
 def test_a_user_who_knows_everything_has_no_negatives():
-    known = Dataset.from_ids([0, 0, 1], [0, 1, 0]).known()
+    user_items = Dataset.from_ids([0, 0, 1], [0, 1, 0]).user_items()
     with pytest.raises(ArgumentError, match="user 0 knows all"):
-        draw_negatives(known, 2, np.array([1, 0]), np.random.default_rng(0))
+        draw_negatives(user_items, 2, np.array([1, 0]), np.random.default_rng(0))
 
 
 @given(interactions, st.integers(1, 8), st.integers(0, 3))
-def test_candidates_are_distinct_unknown_and_as_many_as_there_are(rows, count, seed):
+def test_candidates_are_distinct_negatives_and_as_many_as_there_are(rows, count, seed):
     split = leave_last_out(dataset_of(rows))
-    known, num_items = split.train.known(), split.train.num_items
-    indptr, indices = draw_candidates(known, num_items, split.users, split.items, count=count, seed=seed)
+    user_items, num_items = split.train.user_items(), split.train.num_items
+    indptr, indices = draw_candidates(user_items, num_items, split.users, split.items, count=count, seed=seed)
     assert indptr.size == split.users.size + 1
     for n, (user, item) in enumerate(zip(split.users, split.items, strict=True)):
-        own = set(known[1][known[0][user] : known[0][user + 1]].tolist()) | {int(item)}
+        own = set(user_items[1][user_items[0][user] : user_items[0][user + 1]].tolist()) | {int(item)}
         row = indices[indptr[n] : indptr[n + 1]].tolist()
         assert len(set(row)) == len(row) == min(count, num_items - len(own))
         assert not own & set(row)
@@ -157,8 +157,8 @@ def test_candidates_are_distinct_unknown_and_as_many_as_there_are(rows, count, s
 
 def test_every_subset_of_candidates_is_equally_likely():
     users, items = np.zeros(3000, dtype=np.int64), np.full(3000, 2)
-    known = (np.array([0, 1]), np.array([0], dtype=np.int32))
-    _, indices = draw_candidates(known, 6, users, items, count=2, seed=1)  # 2 of 1, 3, 4, 5
+    user_items = (np.array([0, 1]), np.array([0], dtype=np.int32))
+    _, indices = draw_candidates(user_items, 6, users, items, count=2, seed=1)  # 2 of 1, 3, 4, 5
     counts = np.unique(indices.reshape(-1, 2) @ np.array([10, 1]), return_counts=True)
     assert counts[0].tolist() == [13, 14, 15, 34, 35, 45]
     assert np.abs(counts[1] - 500).max() < 5 * np.sqrt(500)

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["FIELDS", "HEADER_NAMES", "Layout", "Wanted", "chosen_column", "find_name"]
+__all__ = ["FIELDS", "HEADER_NAMES", "Columns", "Wanted", "chosen_column", "find_name"]
 
 FIELDS: Final = ("user", "item", "rating", "timestamp")
 HEADER_NAMES: Final = {
@@ -25,7 +25,7 @@ Wanted: TypeAlias = dict[str, str | int | None]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Columns:
     """Which column holds what, by position."""
 
     header: bool
@@ -52,7 +52,7 @@ class Layout:
         return tuple(f"{field}={self.names[place]}" for field, place in self.places.items())
 
     @classmethod
-    def recognise(cls, source: str, first: Sequence[str], wanted: Wanted, header: bool | None) -> Layout:
+    def recognise(cls, source: str, first: Sequence[str], wanted: Wanted, header: bool | None) -> Columns:
         """Find the columns in the first row, which holds their names where `header` is true.
 
         Args:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from neuralcf.data.readers.columns import Layout, Wanted
+from neuralcf.data.readers.columns import Columns, Wanted
 from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
 from neuralcf.data.readers.text import BLOCK, LONGEST_ROW, lines_of, open_text, recognise_delimiter, shown
 from neuralcf.errors import ArgumentError
@@ -42,7 +42,7 @@ STAND_IN: Final = b"\x1f"
 _IDS: Final = pa.dictionary(pa.int32(), pa.string())
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_Columns: TypeAlias = dict[str, pa.ChunkedArray]
+_Arrays: TypeAlias = dict[str, pa.ChunkedArray]
 """The columns of a block by field; ids are dictionaries of strings."""
 
 
@@ -68,8 +68,8 @@ def read_delimited(
             raise ArgumentError(f"{path}: expected interactions, got an empty file")
         reader = _Reader(path, delimiter or recognise_delimiter(path, block, line), on_bad_rows)
         first_row, rest = reader.first_row(block, line)
-        reader.layout = Layout.recognise(str(path), first_row, wanted, header)
-        if reader.layout.header:
+        reader.columns = Columns.recognise(str(path), first_row, wanted, header)
+        if reader.columns.header:
             line, block = line + block.count(b"\n") - rest.count(b"\n"), rest
         for part in chain([block], blocks):
             reader.read(part, line)
@@ -121,14 +121,14 @@ class _Problem(NamedTuple):
 class _Reader:
     """Turns blocks into columns."""
 
-    layout: Layout
+    columns: Columns
 
     def __init__(self, path: Path, delimiter: str, on_bad_rows: OnBadRows) -> None:
         self.path = path
         self.delimiter = delimiter
         self.bad = BadRows(on_bad_rows, lambda line: f"{path}:{line}")
         self.places = Places()
-        self._blocks: list[_Columns] = []
+        self._blocks: list[_Arrays] = []
         self._dates: bool | None = None  # whether timestamps are dates; the first row decides
         code = delimiter.encode()
         self._one_byte = len(code) == 1
@@ -148,26 +148,26 @@ class _Reader:
         if self._dates is None:
             self._dates = self._begins_with_a_date(block, line)
         places: int | NDArray[np.int64] = line
-        columns = self._by_arrow(block)
-        if columns is None and len(block) > ROW_BY_ROW:  # narrow down where it is
+        arrays = self._by_arrow(block)
+        if arrays is None and len(block) > ROW_BY_ROW:  # narrow down where it is
             parts = list(_blocks(self.path, io.BytesIO(block), len(block) // 16 + 1))
             if len(parts) > 1:
                 for part in parts:
                     self.read(part, line)
                     line += part.count(b"\n")
                 return
-        if columns is None:
-            columns, places = self._by_row(block, line)
-        self.places.append(places, len(columns["user"]))
-        self._blocks.append(columns)
+        if arrays is None:
+            arrays, places = self._by_row(block, line)
+        self.places.append(places, len(arrays["user"]))
+        self._blocks.append(arrays)
 
     def finish(self) -> RawTable:
         """Join the blocks."""
-        columns = {field: _join([block.pop(field) for block in self._blocks]) for field in self.layout.places}
+        arrays = {field: _join([block.pop(field) for block in self._blocks]) for field in self.columns.places}
         for field in ("user", "item"):
-            columns[field] = self._integers_if_plain(field, columns[field])
+            arrays[field] = self._integers_if_plain(field, arrays[field])
         return RawTable(
-            str(self.path), pa.table(columns), self.places, self.bad, self.layout.described(), self.delimiter
+            str(self.path), pa.table(arrays), self.places, self.bad, self.columns.described(), self.delimiter
         )
 
     def _integers_if_plain(self, field: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -179,7 +179,7 @@ class _Reader:
             integers = pa.array([int(text) for text in texts], type=pa.int64())
             arrays = [pa.DictionaryArray.from_arrays(chunk.indices, integers) for chunk in ids.chunks]
             return pa.chunked_array(arrays, type=pa.dictionary(pa.int32(), pa.int64()))
-        if not self.layout.header and len(texts) > 2 and not plain[0] and all(plain[1:]):
+        if not self.columns.header and len(texts) > 2 and not plain[0] and all(plain[1:]):
             raise ArgumentError(
                 f"{self.path}: {field}: the first line has {texts[0]!r} where all others have an integer; "
                 "pass header=True if it names the columns, header=False if it is an interaction"
@@ -188,7 +188,7 @@ class _Reader:
 
     # ---- at Arrow's speed
 
-    def _by_arrow(self, block: bytes) -> _Columns | None:
+    def _by_arrow(self, block: bytes) -> _Arrays | None:
         """Parse a block in which each line is a sound row; None for any other."""
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
         quoted = self._one_byte and b'"' in block
@@ -198,8 +198,8 @@ class _Reader:
             if STAND_IN in block:
                 return None
             block = block.replace(self.delimiter.encode(), STAND_IN)
-        names = [str(place) for place in range(self.layout.width)]
-        places = {field: str(place) for field, place in self.layout.places.items()}
+        names = [str(place) for place in range(self.columns.width)]
+        places = {field: str(place) for field, place in self.columns.places.items()}
         types = {name: _IDS if field in ("user", "item") else pa.string() for field, name in places.items()}
         try:
             table = pa.csv.read_csv(
@@ -216,28 +216,28 @@ class _Reader:
             )
             if table.num_rows != lines:
                 return None  # blank lines, or ends of line within quotes
-            columns = {field: table[name] for field, name in places.items()}
+            arrays = {field: table[name] for field, name in places.items()}
             for field in ("user", "item"):
-                columns[field] = _trimmed(columns[field])
-            if "rating" in columns:
-                columns["rating"] = _numbers(columns["rating"])
-            if "timestamp" in columns:
-                columns["timestamp"] = (_microseconds if self._dates else _times)(columns["timestamp"])
+                arrays[field] = _trimmed(arrays[field])
+            if "rating" in arrays:
+                arrays["rating"] = _numbers(arrays["rating"])
+            if "timestamp" in arrays:
+                arrays["timestamp"] = (_microseconds if self._dates else _times)(arrays["timestamp"])
         except pa.ArrowInvalid:
             return None
-        return columns
+        return arrays
 
     # ---- row by row
 
-    def _by_row(self, block: bytes, line: int) -> tuple[_Columns, NDArray[np.int64]]:
+    def _by_row(self, block: bytes, line: int) -> tuple[_Arrays, NDArray[np.int64]]:
         """Parse a block, say what is wrong with its bad rows, and give the good ones with their lines, int64 [n]."""
-        places = self.layout.places
+        places = self.columns.places
         texts: dict[str, list[str]] = {field: [] for field in places}
         lines: list[int] = []
         for at, row in self._split(lines_of(block), line):
             problem = self._problem(row)
             if problem is not None:
-                first = not (self.layout.header or self._blocks or lines or self.bad.places)
+                first = not (self.columns.header or self._blocks or lines or self.bad.places)
                 hint = " (if this line names the columns, pass header=True)" if first else ""
                 self.bad.add(at, problem.text + hint, missing=problem.missing)
                 continue
@@ -245,19 +245,17 @@ class _Reader:
             lines.append(at)
             for field, place in places.items():
                 texts[field].append(row[place].strip())
-        columns: _Columns = {
+        arrays: _Arrays = {
             field: pa.chunked_array([pa.array(texts[field], type=pa.string())]) for field in ("user", "item")
         }
-        columns = {field: column.dictionary_encode() for field, column in columns.items()}
+        arrays = {field: column.dictionary_encode() for field, column in arrays.items()}
         if "rating" in texts:
-            columns["rating"] = pa.chunked_array(
-                [np.array([float(text) for text in texts["rating"]], dtype=np.float64)]
-            )
+            arrays["rating"] = pa.chunked_array([np.array([float(text) for text in texts["rating"]], dtype=np.float64)])
         if "timestamp" in texts:
             times = [self._time(text) for text in texts["timestamp"]]
             whole = all(isinstance(time, int) for time in times)
-            columns["timestamp"] = pa.chunked_array([np.array(times, dtype=np.int64 if whole else np.float64)])
-        return columns, np.array(lines, dtype=np.int64)
+            arrays["timestamp"] = pa.chunked_array([np.array(times, dtype=np.int64 if whole else np.float64)])
+        return arrays, np.array(lines, dtype=np.int64)
 
     def _split(self, text: io.StringIO, line: int) -> Iterator[tuple[int, list[str] | _Problem]]:
         """Give the rows that are not blank, each with the line on which it begins; `text` begins at `line`."""
@@ -287,9 +285,9 @@ class _Reader:
     def _problem(self, row: list[str] | _Problem) -> _Problem | None:
         if isinstance(row, _Problem):
             return row
-        if len(row) != self.layout.width:
-            return _Problem(f"expected {self.layout.width} columns, got {len(row)}: {shown(row)}")
-        for field, place in self.layout.places.items():
+        if len(row) != self.columns.width:
+            return _Problem(f"expected {self.columns.width} columns, got {len(row)}: {shown(row)}")
+        for field, place in self.columns.places.items():
             text = row[place].strip()
             if not text.isascii() and not _is_unicode(text):
                 return _Problem(f"{field}: expected UTF-8 text, got {shown(text)}")
@@ -316,12 +314,12 @@ class _Reader:
         return int(text) if _is_integer(text) else int(value)
 
     def _begins_with_a_date(self, block: bytes, line: int) -> bool | None:
-        place = self.layout.timestamp
+        place = self.columns.timestamp
         if place is None or not block.strip():
             return None
         start = block[: 1 << 16]  # some rows at least
         for _, row in self._split(lines_of(start[: _end_of_rows(start)] or block), line):
-            if not isinstance(row, _Problem) and len(row) == self.layout.width and row[place].strip():
+            if not isinstance(row, _Problem) and len(row) == self.columns.width and row[place].strip():
                 return _date(row[place].strip()) is not None
         return None
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from neuralcf.data.readers.columns import Layout, Wanted
+from neuralcf.data.readers.columns import Columns, Wanted
 from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
 from neuralcf.errors import ArgumentError
 
@@ -25,9 +25,9 @@ def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable
     """
     try:
         with pa.parquet.ParquetFile(path) as file:
-            layout = Layout.recognise(str(path), file.schema_arrow.names, wanted, header=True)
+            columns = Columns.recognise(str(path), file.schema_arrow.names, wanted, header=True)
             return _take(
-                str(path), file.read(columns=[layout.names[n] for n in layout.places.values()]), layout, on_bad_rows
+                str(path), file.read(columns=[columns.names[n] for n in columns.places.values()]), columns, on_bad_rows
             )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -50,27 +50,27 @@ def read_table(data: Any, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
         table = pa.table(data)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ArgumentError(f"table: expected columns of one type each: {error}") from error
-    return _take("table", table, Layout.recognise("table", table.column_names, wanted, header=True), on_bad_rows)
+    return _take("table", table, Columns.recognise("table", table.column_names, wanted, header=True), on_bad_rows)
 
 
-def _take(source: str, table: pa.Table, layout: Layout, on_bad_rows: OnBadRows) -> RawTable:
+def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows) -> RawTable:
     """Check the columns, and leave out the bad rows."""
-    columns: dict[str, pa.ChunkedArray] = {}
+    arrays: dict[str, pa.ChunkedArray] = {}
     problems: dict[str, pa.ChunkedArray] = {}  # of each field: which rows have none, or none that can be used
-    for field, place in layout.places.items():
+    for field, place in columns.places.items():
         convert = {"rating": _ratings, "timestamp": _times}.get(field, _ids)
         try:
-            columns[field] = convert(table[layout.names[place]])
+            arrays[field] = convert(table[columns.names[place]])
         except (_WrongTypeError, pa.ArrowInvalid) as error:
             raise ArgumentError(f"{source}: {field}: {error}") from error
-        problems[field] = _unusable(columns[field])
+        problems[field] = _unusable(arrays[field])
     bad = BadRows(on_bad_rows, lambda row: f"{source}[{row}]")
     good = np.ones(table.num_rows, dtype=np.bool_)
     for mask in problems.values():
         good &= ~mask.to_numpy()
     for row in np.flatnonzero(~good).tolist():
         field = next(field for field, mask in problems.items() if mask[row].as_py())
-        value = table[layout.names[layout.places[field]]][row].as_py()
+        value = table[columns.names[columns.places[field]]][row].as_py()
         expected = "an id" if field in ("user", "item") else "a number"
         missing = value is None or value == "" or value != value
         bad.add(row, f"{field}: expected {expected}, got {'nothing' if missing else repr(value)}", missing=missing)
@@ -80,12 +80,12 @@ def _take(source: str, table: pa.Table, layout: Layout, on_bad_rows: OnBadRows) 
     else:
         keep = np.flatnonzero(good)
         places.append(keep, keep.size)
-        columns = {field: column.take(pa.array(keep)) for field, column in columns.items()}
+        arrays = {field: column.take(pa.array(keep)) for field, column in arrays.items()}
     for field in ("user", "item"):
-        columns[field] = columns[field].dictionary_encode()
-    if "timestamp" in columns:
-        columns["timestamp"] = _whole_if_possible(columns["timestamp"])
-    return RawTable(source, pa.table(columns), places, bad, layout.described(), None)
+        arrays[field] = arrays[field].dictionary_encode()
+    if "timestamp" in arrays:
+        arrays["timestamp"] = _whole_if_possible(arrays["timestamp"])
+    return RawTable(source, pa.table(arrays), places, bad, columns.described(), None)
 
 
 class _WrongTypeError(Exception):
