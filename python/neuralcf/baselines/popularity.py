@@ -28,7 +28,7 @@ class Popularity(Baseline):
         exclude: CSR | None = None,
         allow: Candidates | None = None,
     ) -> NDArray[np.int64]:
-        """Rank as every reference does; one sort serves all users, unless both filters are given."""
+        """Rank as every baseline does; one sort serves all users, unless both filters are given."""
         if allow is not None and exclude is not None:
             return super().rank_of(users, items, exclude=exclude, allow=allow)
         if allow is not None:

@@ -82,10 +82,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """Add what is to be evaluated on; `evaluation_setup` takes it, with the protocol that is chosen beside it."""
     add_data(parser)
-    asked = parser.add_argument_group("evaluation")
-    asked.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
-    asked.add_argument("-k", type=positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
-    asked.add_argument("--seed", type=int, default=0, metavar="N", help="decides what is drawn (default 0)")
+    group = parser.add_argument_group("evaluation")
+    group.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
+    group.add_argument("-k", type=positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="decides what is drawn (default 0)")
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:

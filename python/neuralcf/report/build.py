@@ -148,13 +148,15 @@ def _popularity(
 
 
 def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> Scores:
-    """Score the held-out pairs, and for each as many drawn unknown items as training draws."""
+    """Score the held-out pairs, and for each as many negatives as training draws."""
     stored = config.get("training", {}).get("negatives")
     told = stored if isinstance(stored, int) and stored >= 1 else None
     negatives = told or _USUAL_NEGATIVES
     indptr, drawn = candidates_for(split, count=negatives, seed=seed)
     if drawn.size == 0:
-        raise ArgumentError("expected unknown items to draw for the users with held-out ones, got none: they know all")
+        raise ArgumentError(
+            "expected negatives to draw for the users with held-out items, got none: they have every item"
+        )
     return Scores(
         held_out=scorer.score_batch(split.users, split.items),
         drawn=scorer.score_batch(np.repeat(split.users, np.diff(indptr)), drawn),

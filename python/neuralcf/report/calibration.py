@@ -97,9 +97,9 @@ class Scores:
 
     def _meaning(self) -> str:
         m = self.negatives
-        origin = f"This model was trained with {m} drawn unknown {'item' if m == 1 else 'items'} for each interaction"
+        origin = f"This model was trained with {m} drawn {'negative' if m == 1 else 'negatives'} for each interaction"
         if not self.told:
-            origin = f"The model does not tell how many unknown items training drew for each interaction; were it {m}"
+            origin = f"The model does not tell how many negatives training drew for each interaction; were it {m}"
         return (
             f"{origin}: 1 in {1 + m} of such pairs is an interaction, {1 / (1 + m):.0%}, and a probability is the "
             "chance that a pair drawn like these is one. It is not the chance that a user takes an item that is shown: "

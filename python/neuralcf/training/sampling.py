@@ -23,7 +23,7 @@ class EpochSampler:
 
     Args:
         dataset: the interactions to train on.
-        negatives: how many items that the user does not know go with each interaction.
+        negatives: how many go with each interaction.
         seed: the run's.
     """
 

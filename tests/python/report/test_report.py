@@ -90,7 +90,7 @@ def split(dataset):
     return hold_out(dataset, SEED)
 
 
-def unknown(split, user):
+def negatives(split, user):
     """The items that are not in the user's training part, ascending."""
     known = split.train.items[split.train.users == user]
     return np.array([item for item in range(split.train.num_items) if item not in known])
@@ -126,7 +126,7 @@ def test_popularity(made, html, split, tensors):
     order = sorted(range(train.num_items), key=lambda item: (-count[item], item))
     lists = []
     for user in split.users:
-        others = unknown(split, user)
+        others = negatives(split, user)
         lists.extend(others[np.argsort(-probabilities(tensors, user)[others])][:10])
     for found, items in (
         (made.popularity.recommended, lists),
@@ -156,7 +156,7 @@ def test_calibration(made, html, split, tensors):
     assert made.scores.calibration.error == pytest.approx(error, abs=1e-6)
     assert made.scores.calibration.share == pytest.approx(1 / 3)
     assert f"expected calibration error is {error:.3f}" in html
-    assert "with 2 drawn unknown items for each interaction: 1 in 3 of such pairs is an interaction, 33%" in html
+    assert "with 2 drawn negatives for each interaction: 1 in 3 of such pairs is an interaction, 33%" in html
 
 
 def test_measures_whose_answer_is_known():
@@ -180,7 +180,7 @@ def test_lists(made, split, dataset, tensors):
         user = dataset.user_ids.index(shown.user)
         mine = np.flatnonzero(train.users == user)
         assert list(shown.history) == [ids[i] for i in train.items[mine[np.argsort(-train.timestamps[mine])]]]
-        others, probability = unknown(split, user), probabilities(tensors, user)
+        others, probability = negatives(split, user), probabilities(tensors, user)
         ranked = others[np.argsort(-probability[others])]
         held = split.items[split.users == user].item()
         assert [(title, marked) for title, _, marked in shown.recommended] == [(ids[i], i == held) for i in ranked[:10]]
@@ -253,7 +253,7 @@ def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):
     assert stands_alone(html).tags.count("article") == 2
     for told in (
         "does not tell how it was trained",
-        "does not tell how many unknown items training drew for each interaction; were it 4: 1 in 5",
+        "does not tell how many negatives training drew for each interaction; were it 4: 1 in 5",
         "in the order of the data, which tell no times",
         "shown by id, as no file of titles was given",
         "The model has no config.json",
