@@ -1,4 +1,4 @@
-"""The rules of the house in Rust, read off the sources: where unsafe code, files and threads may be, who may use whom."""
+"""The rules of the house in Rust, read off the sources: where unsafe code, files and threads may be, who uses whom."""
 
 import re
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ MAY_USE = {
     "scan": {"error", "csr", "filter", "order", "pool", "kernel", "engine"},
     "queries": {"error", "indices", "csr", "filter", "order", "pool", "engine", "scan"},
 }
-"""What each module of the crate may use; `python`, which translates, may use all. `index` will stand beside `queries`."""
+"""What each module of the crate may use; `python`, which translates, may use all. `index` will be beside `queries`."""
 
 Arrow = tuple[str, str]
 """A file, as its path below `rust/`, and one that it uses."""
@@ -171,7 +171,8 @@ def test_no_file_uses_itself_by_way_of_others() -> None:
 
 
 def test_use_trees_are_read() -> None:
-    code = "use crate::error::{Error, Result};\nuse crate::{\n    engine::{self, Engine},\n    pool,\n};\nlet x = super::y::Z;"
+    code = "use crate::error::{Error, Result};\nuse crate::{\n    engine::{self, Engine},\n    pool,\n};\n"
+    code += "let x = super::y::Z;"
     assert {path for _, path in uses(code)} == {
         "crate::error::Error",
         "crate::error::Result",
