@@ -207,6 +207,21 @@ def open_model(
 def reopen(path: str | PathLike[str], digest: str, threads: int | None, isa: str | None) -> Scorer:
     """Open the very model that was pickled; ModelFormatError where the files have changed."""
 
+def check_tensors(
+    tensors: Mapping[str, ArrayLike], *, kind: Literal["gmf", "mlp", "neumf"] | None = None
+) -> tuple[Literal["gmf", "mlp", "neumf"], dict[str, Any]]:
+    """Check tensors as the reader of model files does; return the model's kind and its sizes as config.json has them.
+
+    Args:
+        tensors: float32 (or float16) arrays under the names of the model format.
+        kind: checked against the names; inferred from them when None.
+
+    Raises:
+        ModelFormatError: tensors are missing or unknown, their shapes disagree, or a score could overflow.
+        ArgumentError: an unknown `kind`.
+        TypeError: not an array of float32 or float16.
+    """
+
 def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:
     """Put the complete directory `staging` in place of `target` at once, on disk, and remove the old one."""
 

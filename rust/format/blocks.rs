@@ -94,6 +94,10 @@ impl Table {
         self.max_abs
     }
 
+    pub(super) fn extent(&self) -> Extent {
+        Extent { width: self.width, max_abs: self.max_abs }
+    }
+
     /// Bytes of memory held.
     pub fn nbytes(&self) -> usize {
         self.rows * self.width * size_of::<f32>()
@@ -103,6 +107,15 @@ impl Table {
     pub fn into_chunks(self) -> impl ExactSizeIterator<Item = Vec<f32>> {
         self.chunks.into_iter()
     }
+}
+
+/// What a bound needs to know of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Elements a row.
+    pub(super) width: usize,
+    /// The largest absolute value.
+    pub(super) max_abs: f32,
 }
 
 /// A fully connected layer: `relu(weight . x + bias)`.

@@ -23,5 +23,5 @@ pub use directory::{Opened, open};
 pub use model::{Fill, Model, Parts};
 pub use overflow::OverflowBound;
 pub use publish::publish;
-pub use schema::TensorInfo;
+pub use schema::{Sizes, TensorInfo};
 pub use weights::read_model;

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    blocks::{Gmf, Kind, Layer, Mlp, Table},
+    blocks::{Extent, Gmf, Kind, Layer, Mlp, Table},
     overflow::OverflowBound,
-    schema::{Schema, Slot, TensorInfo},
+    schema::{Schema, Sizes, Slot, TensorInfo},
 };
-use crate::error::{Error, Result, reserve};
+use crate::error::{Error, Result, filled, reserve};
 
 /// A valid model: every shape agrees with every other, all numbers are finite, no score can overflow.
 #[derive(Debug, Clone)]
@@ -55,42 +55,24 @@ impl Model {
         infos: &[TensorInfo],
         fill: &mut Fill<'_>,
     ) -> Result<Self> {
-        let schema = Schema::new(kind, infos)?;
-        let mut tables = BTreeMap::new();
-        let mut vectors = BTreeMap::new();
-        for (index, (slot, info)) in schema.order.iter().zip(infos).enumerate() {
-            let mut reader = TensorReader { info, index, fill };
-            if slot.is_table() {
-                tables.insert(*slot, reader.table()?);
-            } else {
-                vectors.insert(*slot, reader.elements(0, info.shape.iter().product())?.0);
-            }
-        }
+        let (schema, tensors) = read(kind, infos, fill, |reader| reader.table())?;
+        let overflow_bound = tensors.checked_bound(Table::extent)?;
+        let Tensors { gmf, mlp, output_weight, output_bias } = tensors;
+        let gmf = gmf.map(|[users, items]| Gmf { users, items });
+        let mlp = mlp.map(|([users, items], layers)| Mlp { users, items, layers });
+        let Sizes { kind, num_users, num_items, .. } = schema.sizes;
+        let parts = Parts { kind, gmf, mlp, output_weight, output_bias, metadata, overflow_bound };
+        Ok(Model { num_users, num_items, parts })
+    }
 
-        let missing = |slot: Slot| Error::Internal(format!("{slot} is in the schema but was not read"));
-        let mut table = |slot| tables.remove(&slot).ok_or_else(|| missing(slot));
-        let mut vector = |slot| vectors.remove(&slot).ok_or_else(|| missing(slot));
-        let mut gmf = None;
-        if schema.kind.has_gmf() {
-            gmf = Some(Gmf { users: table(Slot::GmfUsers)?, items: table(Slot::GmfItems)? });
-        }
-        let mut mlp = None;
-        if schema.kind.has_mlp() {
-            let (users, items) = (table(Slot::MlpUsers)?, table(Slot::MlpItems)?);
-            let mut layers = reserve("layers", schema.layers)?;
-            for n in 0..schema.layers {
-                let (weight, bias) = (vector(Slot::LayerWeight(n))?, vector(Slot::LayerBias(n))?);
-                let outputs = bias.len();
-                layers.push(Layer { inputs: weight.len() / outputs, outputs, weight, bias });
-            }
-            mlp = Some(Mlp { users, items, layers });
-        }
-        let (output_weight, output_bias) = (vector(Slot::OutputWeight)?, vector(Slot::OutputBias)?[0]);
-
-        let overflow_bound = OverflowBound::new(gmf.as_ref(), mlp.as_ref(), &output_weight, output_bias);
-        overflow_bound.check_model(gmf.as_ref(), mlp.as_ref())?;
-        let parts = Parts { kind: schema.kind, gmf, mlp, output_weight, output_bias, metadata, overflow_bound };
-        Ok(Model { num_users: schema.num_users, num_items: schema.num_items, parts })
+    /// Checks tensors as [`Model::assemble`] does, without keeping the tables.
+    ///
+    /// # Errors
+    /// As for [`Model::assemble`].
+    pub fn check(kind: Option<Kind>, infos: &[TensorInfo], fill: &mut Fill<'_>) -> Result<Sizes> {
+        let (schema, tensors) = read(kind, infos, fill, |reader| reader.extent())?;
+        tensors.checked_bound(|&extent| extent)?;
+        Ok(schema.sizes)
     }
 
     /// Which blocks the model has.
@@ -134,6 +116,70 @@ impl Model {
     }
 }
 
+/// The tensors of a model, with each table as a `T`.
+struct Tensors<T> {
+    /// The users' table and the items'.
+    gmf: Option<[T; 2]>,
+    mlp: Option<([T; 2], Vec<Layer>)>,
+    output_weight: Vec<f32>,
+    output_bias: f32,
+}
+
+impl<T> Tensors<T> {
+    /// The bound of every intermediate, within float32 for the model's own users.
+    fn checked_bound(&self, extent: impl Fn(&T) -> Extent) -> Result<OverflowBound> {
+        let gmf = self.gmf.as_ref().map(|tables| tables.each_ref().map(&extent));
+        let mlp = self.mlp.as_ref().map(|(tables, layers)| (tables.each_ref().map(&extent), &layers[..]));
+        let largest = |[users, _]: [Extent; 2]| users.max_abs;
+        let bound = OverflowBound::new(gmf, mlp, &self.output_weight, self.output_bias);
+        bound.check_model(gmf.map_or(0.0, largest), mlp.map_or(0.0, |(extents, _)| largest(extents)))?;
+        Ok(bound)
+    }
+}
+
+/// Checks names and shapes, then reads all tensors, the tables with `read_table`.
+fn read<T>(
+    kind: Option<Kind>,
+    infos: &[TensorInfo],
+    fill: &mut Fill<'_>,
+    read_table: impl Fn(&mut TensorReader<'_>) -> Result<T>,
+) -> Result<(Schema, Tensors<T>)> {
+    let schema = Schema::new(kind, infos)?;
+    let mut tables = BTreeMap::new();
+    let mut vectors = BTreeMap::new();
+    for (index, (slot, info)) in schema.order.iter().zip(infos).enumerate() {
+        let mut reader = TensorReader { info, index, fill };
+        if slot.is_table() {
+            tables.insert(*slot, read_table(&mut reader)?);
+        } else {
+            vectors.insert(*slot, reader.elements(0, info.shape.iter().product())?.0);
+        }
+    }
+
+    let missing = |slot: Slot| Error::Internal(format!("{slot} is in the schema but was not read"));
+    let mut table = |slot| tables.remove(&slot).ok_or_else(|| missing(slot));
+    let mut vector = |slot| vectors.remove(&slot).ok_or_else(|| missing(slot));
+    let mut gmf = None;
+    if schema.sizes.kind.has_gmf() {
+        gmf = Some([table(Slot::GmfUsers)?, table(Slot::GmfItems)?]);
+    }
+    let mut mlp = None;
+    if schema.sizes.kind.has_mlp() {
+        let mut layers = reserve("layers", schema.sizes.mlp_layers.len())?;
+        for n in 0..schema.sizes.mlp_layers.len() {
+            let (weight, bias) = (vector(Slot::LayerWeight(n))?, vector(Slot::LayerBias(n))?);
+            let outputs = bias.len();
+            layers.push(Layer { inputs: weight.len() / outputs, outputs, weight, bias });
+        }
+        mlp = Some(([table(Slot::MlpUsers)?, table(Slot::MlpItems)?], layers));
+    }
+    let (output_weight, output_bias) = (vector(Slot::OutputWeight)?, vector(Slot::OutputBias)?[0]);
+    Ok((schema, Tensors { gmf, mlp, output_weight, output_bias }))
+}
+
+/// Elements that are read at a time: they stay in the cache from being written to being checked.
+const PIECE: usize = 32 << 10;
+
 /// One tensor being read.
 struct TensorReader<'a> {
     info: &'a TensorInfo,
@@ -155,25 +201,39 @@ impl TensorReader<'_> {
         Ok(Table { rows, width, shift: per_chunk.ilog2(), chunks, max_abs: largest })
     }
 
-    /// `count` elements from `first` on, and the largest absolute value among them. Goes forward in pieces that stay in the
-    /// cache from being written to being checked.
+    /// What is known of a table whose elements have been read and checked, but not kept.
+    fn extent(&mut self) -> Result<Extent> {
+        let (count, width) = (self.info.shape.iter().product(), self.info.shape[1]);
+        let mut piece = filled(&self.info.name, PIECE.min(count), 0.0)?;
+        let mut max_abs = 0.0f32;
+        for first in (0..count).step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(count - first)];
+            max_abs = max_abs.max(self.fill_finite(first, piece)?);
+        }
+        Ok(Extent { width, max_abs })
+    }
+
+    /// `count` elements from `first` on, and the largest absolute value among them.
     fn elements(&mut self, first: usize, count: usize) -> Result<(Vec<f32>, f32)> {
-        const PIECE: usize = 32 << 10;
         let mut elements = reserve(&self.info.name, count)?;
-        let mut largest = 0;
+        let mut max_abs = 0.0f32;
         while elements.len() < count {
             let start = elements.len();
             elements.resize(count.min(start + PIECE), 0.0);
-            let piece = &mut elements[start..];
-            (self.fill)(self.index, first + start, piece)?;
-            // Without its sign bit, a float orders as an integer: finite, infinity, NaN.
-            let magnitude = piece.iter().fold(0, |largest, x| largest.max(x.abs().to_bits() as i32));
-            if magnitude >= f32::INFINITY.to_bits() as i32 {
-                return Err(self.not_finite(first + start, piece));
-            }
-            largest = largest.max(magnitude);
+            max_abs = max_abs.max(self.fill_finite(first + start, &mut elements[start..])?);
         }
-        Ok((elements, f32::from_bits(largest as u32)))
+        Ok((elements, max_abs))
+    }
+
+    /// Fills `piece` with the elements from `first` on, and returns the largest absolute value among them.
+    fn fill_finite(&mut self, first: usize, piece: &mut [f32]) -> Result<f32> {
+        (self.fill)(self.index, first, piece)?;
+        // Without its sign bit, a float orders as an integer: finite, infinity, NaN.
+        let magnitude = piece.iter().fold(0, |largest, x| largest.max(x.abs().to_bits() as i32));
+        if magnitude >= f32::INFINITY.to_bits() as i32 {
+            return Err(self.not_finite(first, piece));
+        }
+        Ok(f32::from_bits(magnitude as u32))
     }
 
     fn not_finite(&self, first: usize, piece: &[f32]) -> Error {

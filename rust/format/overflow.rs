@@ -1,6 +1,6 @@
 //! A bound of every number in a model's arithmetic: overflow is impossible, not just unlikely.
 
-use super::blocks::{Gmf, Mlp};
+use super::blocks::{Extent, Layer};
 use crate::error::{Error, Result};
 
 /// The largest bound accepted. Float32 ends at 3.4e38; the factor left over covers the bound's own rounding.
@@ -27,19 +27,25 @@ struct Step {
 }
 
 impl OverflowBound {
-    pub(super) fn new(gmf: Option<&Gmf>, mlp: Option<&Mlp>, output_weight: &[f32], output_bias: f32) -> Self {
+    /// For tables of these extents, each pair the users' and the items'.
+    pub(super) fn new(
+        gmf: Option<[Extent; 2]>,
+        mlp: Option<([Extent; 2], &[Layer])>,
+        output_weight: &[f32],
+        output_bias: f32,
+    ) -> Self {
         let mut steps = Vec::new();
-        let (gmf_weight, mlp_weight) = output_weight.split_at(gmf.map_or(0, |gmf| gmf.items.width()));
+        let (gmf_weight, mlp_weight) = output_weight.split_at(gmf.map_or(0, |[_, items]| items.width));
         let grow = growth(output_weight.len() + 2);
         let mut logit = Step::new("output.weight: the logit", f64::from(output_bias.abs()) * grow, 0.0, 0.0);
-        if let Some(gmf) = gmf {
+        if let Some([_, items]) = gmf {
             let largest = gmf_weight.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
             let product = "output.weight: its products with gmf.user_embedding.weight";
             steps.push(Step::new(product, 0.0, f64::from(largest) * growth(1), 0.0));
-            logit.gmf = l1(gmf_weight) * f64::from(gmf.items.max_abs()) * grow;
+            logit.gmf = l1(gmf_weight) * f64::from(items.max_abs) * grow;
         }
-        if let Some(mlp) = mlp {
-            let units = hidden_bounds(mlp, &mut steps);
+        if let Some((extents, layers)) = mlp {
+            let units = hidden_bounds(extents, layers, &mut steps);
             for (weight, unit) in mlp_weight.iter().zip(units) {
                 let weight = f64::from(weight.abs()) * grow;
                 logit.fixed += weight * unit.fixed;
@@ -60,10 +66,8 @@ impl OverflowBound {
     }
 
     /// The same for the users a model holds, with [`Error::Format`].
-    pub(super) fn check_model(&self, gmf: Option<&Gmf>, mlp: Option<&Mlp>) -> Result<()> {
-        let gmf = gmf.map_or(0.0, |gmf| gmf.users.max_abs());
-        let mlp = mlp.map_or(0.0, |mlp| mlp.users.max_abs());
-        self.check(gmf, mlp).map_err(Error::Format)
+    pub(super) fn check_model(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> Result<()> {
+        self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Format)
     }
 
     fn check(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> std::result::Result<(), String> {
@@ -95,11 +99,11 @@ struct Unit {
 }
 
 /// The bounds of the last hidden layer's units; a step for every intermediate on the way there.
-fn hidden_bounds(mlp: &Mlp, steps: &mut Vec<Step>) -> Vec<Unit> {
-    let (first, deeper) = mlp.layers.split_first().expect("a model with an MLP block has at least one layer");
+fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<Step>) -> Vec<Unit> {
+    let (first, deeper) = layers.split_first().expect("a model with an MLP block has at least one layer");
     let grow = growth(first.inputs + 2);
-    let largest_item = f64::from(mlp.items.max_abs());
-    let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(mlp.users.width()));
+    let largest_item = f64::from(items.max_abs);
+    let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(users.width));
     let item_halves: Vec<f64> = halves.clone().map(|(_, item)| l1(item) * largest_item * grow).collect();
     let user_halves: Vec<Unit> = halves
         .zip(&first.bias)

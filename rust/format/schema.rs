@@ -14,6 +14,25 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
+/// What the shapes of a model's tensors say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// Which blocks the model has.
+    pub kind: Kind,
+    /// `U`.
+    pub num_users: usize,
+    /// `I`.
+    pub num_items: usize,
+    /// `G`; 0 without a GMF block.
+    pub gmf_width: usize,
+    /// `Mu`; 0 without an MLP block.
+    pub mlp_user_width: usize,
+    /// `Mi`; 0 without an MLP block.
+    pub mlp_item_width: usize,
+    /// The units of each layer; none without an MLP block.
+    pub mlp_layers: Vec<usize>,
+}
+
 /// A tensor's place in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Slot {
@@ -75,12 +94,9 @@ impl fmt::Display for Slot {
 
 /// The tensors of a model, checked by name and shape before any data is read.
 pub(super) struct Schema {
-    pub(super) kind: Kind,
     /// The slot of each tensor, in the order given.
     pub(super) order: Vec<Slot>,
-    pub(super) num_users: usize,
-    pub(super) num_items: usize,
-    pub(super) layers: usize,
+    pub(super) sizes: Sizes,
 }
 
 impl Schema {
@@ -102,7 +118,22 @@ impl Schema {
         let layers = shapes.check_names(kind)?;
         shapes.check_sizes()?;
         let (num_users, num_items) = shapes.check_agreement(kind, layers)?;
-        Ok(Schema { kind, order, num_users, num_items, layers })
+        let width = |slot: Slot| shapes.0.get(&slot).map_or(0, |shape| shape[1]);
+        let mut mlp_layers = Vec::new();
+        if kind.has_mlp() {
+            mlp_layers = reserve("layers", layers)?;
+            mlp_layers.extend((0..layers).map(|n| shapes.0[&Slot::LayerBias(n)][0]));
+        }
+        let sizes = Sizes {
+            kind,
+            num_users,
+            num_items,
+            gmf_width: width(Slot::GmfUsers),
+            mlp_user_width: width(Slot::MlpUsers),
+            mlp_item_width: width(Slot::MlpItems),
+            mlp_layers,
+        };
+        Ok(Schema { order, sizes })
     }
 }
 

@@ -7,6 +7,7 @@ mod ids;
 mod integers;
 mod interrupts;
 mod scorer;
+mod tensors;
 
 use pyo3::prelude::*;
 
@@ -17,7 +18,7 @@ mod _core {
     use std::path::PathBuf;
 
     use pyo3::prelude::*;
-    use pyo3::types::PyDict;
+    use pyo3::types::{PyDict, PyMapping};
 
     use super::errors::no_panic;
     #[pymodule_export]
@@ -25,6 +26,7 @@ mod _core {
     use super::scorer;
     #[pymodule_export]
     use super::scorer::Scorer;
+    use super::tensors;
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python expects")]
@@ -53,6 +55,17 @@ mod _core {
         isa: Option<&str>,
     ) -> PyResult<Scorer> {
         no_panic(|| scorer::open(py, &path, threads, isa, Some(digest)).map(|opened| opened.0))
+    }
+
+    /// Checks tensors as the reader of model files does; gives the model's kind and sizes.
+    #[pyfunction]
+    #[pyo3(signature = (tensors, *, kind=None))]
+    fn check_tensors<'py>(
+        py: Python<'py>,
+        tensors: &Bound<'py, PyMapping>,
+        kind: Option<&str>,
+    ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
+        no_panic(|| tensors::check(py, tensors, kind))
     }
 
     /// Puts a complete directory in place of another, at once.

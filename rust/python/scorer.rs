@@ -9,14 +9,15 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
 use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
-use super::arrays::{Floats, Out};
-use super::errors::{argument_error, model_format_error, no_panic};
+use super::arrays::Out;
+use super::errors::{argument_error, no_panic};
 use super::ids::PyIds;
 use super::integers::indices;
-use super::interrupts::{Breather, interruptible};
+use super::interrupts::interruptible;
+use super::tensors::TensorArguments;
 use crate::engine::{Engine, Scale, ScanPrecision};
 use crate::error::Error;
-use crate::format::{self, Kind, Model, Opened, TensorInfo};
+use crate::format::{self, Kind, Model, Opened};
 use crate::kernel::Isa;
 use crate::pool::{Call, choose_threads};
 
@@ -133,36 +134,8 @@ impl Scorer {
         no_panic(|| {
             let choices = Choices::new(threads, isa)?;
             let kind = kind.map(str::parse::<Kind>).transpose()?;
-            let mut infos = Vec::new();
-            let mut arrays = Vec::new();
-            for tensor in tensors.items()? {
-                let (name, array) = tensor.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
-                let Ok(name) = name.extract::<String>() else {
-                    return Err(PyTypeError::new_err(format!("tensors: expected names as keys, got {name}")));
-                };
-                let floats = Floats::new(&array, name.clone(), false)?;
-                if !(1..=2).contains(&floats.shape().len()) {
-                    return Err(model_format_error(format!(
-                        "{name}: expected one or two dimensions, got shape {:?}",
-                        floats.shape()
-                    )));
-                }
-                infos.push(TensorInfo { name, shape: floats.shape().to_vec() });
-                arrays.push(floats);
-            }
-            let mut breather = Breather::new();
-            let mut raised = None;
-            let model = Model::assemble(kind, Default::default(), &infos, &mut |tensor, first, to| {
-                breather.pause(py).map_err(|error| {
-                    raised = Some(error);
-                    Error::Interrupted
-                })?;
-                arrays[tensor].read(first, to)
-            });
-            if let Some(error) = raised {
-                return Err(error);
-            }
-            let model = model?;
+            let tensors = TensorArguments::new(tensors)?;
+            let model = tensors.read(py, |infos, fill| Model::assemble(kind, Default::default(), infos, fill))?;
             let seen = match seen {
                 None => None,
                 Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {

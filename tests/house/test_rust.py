@@ -1,4 +1,4 @@
-"""The rules of the house in Rust, read off the sources: where unsafe code, files and threads may be, who uses whom."""
+"""The rules of the house in Rust, read from the sources: where unsafe code, files and threads may be, who uses whom."""
 
 import re
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ MAY_USE = {
     "scan": {"error", "csr", "filter", "order", "pool", "kernel", "engine"},
     "queries": {"error", "indices", "csr", "filter", "order", "pool", "engine", "scan"},
 }
-"""What each module of the crate may use; `python`, which translates, may use all. `index` will be beside `queries`."""
+"""What each module of the crate may use; `python`, which translates, may use all."""
 
 Arrow = tuple[str, str]
 """A file, as its path below `rust/`, and one that it uses."""

@@ -1,18 +1,16 @@
-"""Checks of what a model is written from: tensors, ids, interactions, configuration; each is given as it is stored."""
+"""Checks of what is written beside the tensors: ids, interactions, configuration; each is returned as it is stored."""
 
 import math
 import platform
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from neuralcf._core import __version__
-from neuralcf.errors import ArgumentError, ModelFormatError
+from neuralcf.errors import ArgumentError
 from neuralcf.format.config import find_problem
-from neuralcf.format.safetensors import Array, blocks
+from neuralcf.format.safetensors import Array
 
 __all__ = [
     "IdList",
@@ -22,8 +20,6 @@ __all__ = [
     "check_config",
     "check_ids",
     "check_seen",
-    "check_tensors",
-    "infer_kind",
 ]
 
 Kind: TypeAlias = Literal["gmf", "mlp", "neumf"]
@@ -33,102 +29,6 @@ Interactions: TypeAlias = Any
 IdList: TypeAlias = Sequence[int] | Sequence[str] | Array
 
 _OWN_KEYS = ("format_version", "model_id", "kind", "sizes")
-
-
-def infer_kind(tensors: Mapping[str, Array]) -> Kind:
-    """Tell by the tensors' names which model they are."""
-    gmf, mlp = (any(name.startswith(block) for name in tensors) for block in ("gmf.", "mlp."))
-    if not gmf and not mlp:
-        names = ", ".join(sorted(tensors)) or "none"
-        raise ModelFormatError(f"state_dict: expected tensors named gmf.* or mlp.*, got {names}")
-    return "neumf" if gmf and mlp else "gmf" if gmf else "mlp"
-
-
-def check_tensors(tensors: Mapping[str, ArrayLike], kind: Kind) -> tuple[dict[str, Array], Sizes]:
-    """The arrays in the order of the format, and the sizes that config.json states."""
-    if kind not in get_args(Kind):
-        raise ArgumentError(f"kind: expected one of {', '.join(get_args(Kind))}, got {kind!r}")
-    given = {name: _float_array(name, tensor) for name, tensor in tensors.items()}
-    sizes = _sizes(given, kind)
-    expected = _expected_shapes(sizes)
-    if unknown := sorted(given.keys() - expected.keys()):
-        raise ModelFormatError(f"tensors: unknown in a {kind} model: {', '.join(unknown)}")
-    for name, shape in expected.items():
-        if _shape(given, name, len(shape)) != shape:
-            raise ModelFormatError(f"{name}: expected shape {list(shape)}, got {list(given[name].shape)}")
-        if 0 in shape:
-            raise ModelFormatError(f"{name}: expected every dimension to be at least 1, got shape {list(shape)}")
-    for name in expected:
-        _check_finite(name, given[name])
-    return {name: given[name] for name in expected}, sizes
-
-
-def _sizes(given: Mapping[str, Array], kind: Kind) -> Sizes:
-    """Read each size off the first tensor that has it."""
-    first = "mlp" if kind == "mlp" else "gmf"
-    sizes: Sizes = {
-        "num_users": _shape(given, f"{first}.user_embedding.weight", 2)[0],
-        "num_items": _shape(given, f"{first}.item_embedding.weight", 2)[0],
-    }
-    if kind != "mlp":
-        sizes["gmf_width"] = _shape(given, "gmf.user_embedding.weight", 2)[1]
-    if kind != "gmf":
-        num_layers = sum(re.fullmatch(r"mlp\.layers\.\d+\.weight", name) is not None for name in given)
-        sizes["mlp_user_width"] = _shape(given, "mlp.user_embedding.weight", 2)[1]
-        sizes["mlp_item_width"] = _shape(given, "mlp.item_embedding.weight", 2)[1]
-        sizes["mlp_layers"] = [_shape(given, f"mlp.layers.{n}.weight", 2)[0] for n in range(max(num_layers, 1))]
-    return sizes
-
-
-def _expected_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a model of these sizes."""
-    users, items = sizes["num_users"], sizes["num_items"]
-    shapes: dict[str, tuple[int, ...]] = {}
-    blocks = 0  # G + H
-    if "gmf_width" in sizes:
-        blocks += sizes["gmf_width"]
-        shapes["gmf.user_embedding.weight"] = (users, sizes["gmf_width"])
-        shapes["gmf.item_embedding.weight"] = (items, sizes["gmf_width"])
-    if "mlp_layers" in sizes:
-        blocks += sizes["mlp_layers"][-1]
-        shapes["mlp.user_embedding.weight"] = (users, sizes["mlp_user_width"])
-        shapes["mlp.item_embedding.weight"] = (items, sizes["mlp_item_width"])
-        inputs = sizes["mlp_user_width"] + sizes["mlp_item_width"]
-        for n, outputs in enumerate(sizes["mlp_layers"]):
-            shapes[f"mlp.layers.{n}.weight"] = (outputs, inputs)
-            shapes[f"mlp.layers.{n}.bias"] = (outputs,)
-            inputs = outputs
-    return {**shapes, "output.weight": (1, blocks), "output.bias": (1,)}
-
-
-def _float_array(name: object, tensor: ArrayLike) -> Array:
-    if not isinstance(name, str):
-        raise TypeError(f"tensors: expected names as keys, got {name!r}")
-    array = np.asarray(tensor)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4):
-        raise TypeError(f"{name}: expected float32 or float16, got {array.dtype}")
-    return array
-
-
-def _shape(arrays: Mapping[str, Array], name: str, dimensions: int) -> tuple[int, ...]:
-    if name not in arrays:
-        raise ModelFormatError(f"tensors: {name} is missing")
-    shape = arrays[name].shape
-    if len(shape) != dimensions:
-        raise ModelFormatError(f"{name}: expected {dimensions} dimension(s), got shape {list(shape)}")
-    return shape
-
-
-def _check_finite(name: str, array: Array) -> None:
-    rows = 0
-    for block in blocks(array):
-        finite = np.isfinite(block)
-        if not finite.all():
-            at = np.argwhere(~finite)[0]
-            value = block[tuple(at)]
-            at[0] += rows
-            raise ModelFormatError(f"{name}: expected finite values, got {value} at {at.tolist()}")
-        rows += len(block)
 
 
 def check_ids(ids: tuple[IdList, IdList], sizes: Sizes) -> dict[str, Array]:

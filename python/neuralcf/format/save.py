@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from neuralcf._core import Scorer, open_model, publish
+from neuralcf._core import Scorer, check_tensors, open_model, publish
 from neuralcf.errors import ArgumentError
 from neuralcf.files import sync_directory
 from neuralcf.format.checks import (
@@ -25,11 +26,9 @@ from neuralcf.format.checks import (
     check_config,
     check_ids,
     check_seen,
-    check_tensors,
-    infer_kind,
 )
 from neuralcf.format.model_card import model_card
-from neuralcf.format.safetensors import write_safetensors
+from neuralcf.format.safetensors import Array, write_safetensors
 
 __all__ = ["check_target", "export", "save"]
 
@@ -75,8 +74,19 @@ def save(
         TypeError: tensors, ids or interactions of a wrong type.
         OSError: the files cannot be written.
     """
+    _save({name: np.asarray(tensor) for name, tensor in tensors.items()}, path, kind, ids, seen, config)
+
+
+def _save(
+    tensors: Mapping[str, Array],
+    path: str | os.PathLike[str],
+    kind: Kind | None,
+    ids: tuple[IdList, IdList] | None,
+    seen: Interactions | None,
+    config: Mapping[str, Any] | None,
+) -> None:
     target = check_target(path)
-    arrays, sizes = check_tensors(tensors, kind)
+    kind, sizes = check_tensors(tensors, kind=kind)
     id_tensors = None if ids is None else check_ids(ids, sizes)
     seen_tensors = None if seen is None else check_seen(seen, sizes["num_users"], sizes["num_items"])
     extra = check_config(config or {})
@@ -93,7 +103,7 @@ def save(
             )
         staged_file = staging.with_suffix(".safetensors")
         with _removing_on_failure(staged_file.unlink):
-            write_safetensors(staged_file, arrays, weights_metadata)
+            write_safetensors(staged_file, tensors, weights_metadata)
             Scorer.load(staged_file)
             staged_file.replace(target)
             sync_directory(target.parent)
@@ -101,7 +111,7 @@ def save(
 
     with _removing_on_failure(lambda: shutil.rmtree(staging)):
         staging.mkdir()
-        write_safetensors(staging / "model.safetensors", arrays, weights_metadata)
+        write_safetensors(staging / "model.safetensors", tensors, weights_metadata)
         if id_tensors is not None:
             write_safetensors(staging / "ids.safetensors", id_tensors, {**_FORMAT, "model_id": model_id})
         if seen_tensors is not None:
@@ -137,7 +147,7 @@ def export(
         As `save`.
     """
     tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
-    save(tensors, path, kind=kind or infer_kind(tensors), ids=ids, seen=seen, config=config)
+    _save(tensors, path, kind, ids, seen, config)
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,81 @@
+//! A mapping from tensor names to arrays: what a model in memory is read from.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping};
+
+use super::arrays::Floats;
+use super::errors::model_format_error;
+use super::interrupts::Breather;
+use crate::error::{Error, Result};
+use crate::format::{Fill, Kind, Model, Sizes, TensorInfo};
+
+/// Float arrays of one or two dimensions by name.
+pub(super) struct TensorArguments<'py> {
+    infos: Vec<TensorInfo>,
+    arrays: Vec<Floats<'static, 'py>>,
+}
+
+impl<'py> TensorArguments<'py> {
+    pub(super) fn new(tensors: &Bound<'py, PyMapping>) -> PyResult<Self> {
+        let (mut infos, mut arrays) = (Vec::new(), Vec::new());
+        for tensor in tensors.items()? {
+            let (name, array) = tensor.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let Ok(name) = name.extract::<String>() else {
+                return Err(PyTypeError::new_err(format!("tensors: expected names as keys, got {name}")));
+            };
+            let floats = Floats::new(&array, name.clone(), false)?;
+            let shape = floats.shape().to_vec();
+            if !(1..=2).contains(&shape.len()) {
+                return Err(model_format_error(format!("{name}: expected one or two dimensions, got shape {shape:?}")));
+            }
+            infos.push(TensorInfo { name, shape });
+            arrays.push(floats);
+        }
+        Ok(TensorArguments { infos, arrays })
+    }
+
+    /// Calls `read` with the tensors' names and shapes and a function that copies their elements. Meanwhile other Python threads and signal
+    /// handlers run now and then; what a handler raises (Ctrl-C) stops the reading and is raised.
+    pub(super) fn read<T>(
+        &self,
+        py: Python<'_>,
+        read: impl FnOnce(&[TensorInfo], &mut Fill<'_>) -> Result<T>,
+    ) -> PyResult<T> {
+        let (mut breather, mut raised) = (Breather::new(), None);
+        let outcome = read(&self.infos, &mut |tensor, first, to| {
+            breather.pause(py).map_err(|error| {
+                raised = Some(error);
+                Error::Interrupted
+            })?;
+            self.arrays[tensor].read(first, to)
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(outcome?),
+        }
+    }
+}
+
+/// Checks tensors as the reader of model files does; gives the model's kind and its sizes, under their names in config.json.
+pub(super) fn check<'py>(
+    py: Python<'py>,
+    tensors: &Bound<'py, PyMapping>,
+    kind: Option<&str>,
+) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
+    let kind = kind.map(str::parse::<Kind>).transpose()?;
+    let sizes = TensorArguments::new(tensors)?.read(py, |infos, fill| Model::check(kind, infos, fill))?;
+    let Sizes { kind, num_users, num_items, gmf_width, mlp_user_width, mlp_item_width, mlp_layers } = sizes;
+    let dict = PyDict::new(py);
+    dict.set_item("num_users", num_users)?;
+    dict.set_item("num_items", num_items)?;
+    if gmf_width > 0 {
+        dict.set_item("gmf_width", gmf_width)?;
+    }
+    if !mlp_layers.is_empty() {
+        dict.set_item("mlp_user_width", mlp_user_width)?;
+        dict.set_item("mlp_item_width", mlp_item_width)?;
+        dict.set_item("mlp_layers", mlp_layers)?;
+    }
+    Ok((kind.as_str(), dict))
+}
