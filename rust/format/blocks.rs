@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use super::json::quote;
 use crate::error::{Error, Result};
 
-/// Which blocks a model has.
+/// The kind of a model: which blocks it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Generalised matrix factorisation alone.
@@ -63,7 +63,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Rows in every chunk of a table of this width but the last: a power of two, at least 16; at most 8 MiB of rows otherwise.
+    /// Rows in each chunk but the last of a table of this width: the largest power of two of rows that fit into 8 MiB,
+    /// but at least 16.
     pub fn rows_per_chunk(width: usize) -> usize {
         const CHUNK_BYTES: usize = 8 << 20;
         let rows = CHUNK_BYTES / size_of::<f32>() / width.max(1);
@@ -75,7 +76,7 @@ impl Table {
         self.rows
     }
 
-    /// Elements a row.
+    /// Elements per row.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -83,13 +84,13 @@ impl Table {
     /// Row `row`, `width` elements.
     ///
     /// # Panics
-    /// When `row` is not below `rows`.
+    /// If `row` is not below `rows`.
     pub fn row(&self, row: usize) -> &[f32] {
         let start = (row & ((1 << self.shift) - 1)) * self.width;
         &self.chunks[row >> self.shift][start..start + self.width]
     }
 
-    /// The largest absolute value.
+    /// The largest absolute value of an element.
     pub fn max_abs(&self) -> f32 {
         self.max_abs
     }
@@ -103,7 +104,7 @@ impl Table {
         self.rows * self.width * size_of::<f32>()
     }
 
-    /// The chunks in order: whole rows, [`Table::rows_per_chunk`] of them in each but the last.
+    /// The chunks in order: [`Table::rows_per_chunk`] whole rows in each but the last.
     pub fn into_chunks(self) -> impl ExactSizeIterator<Item = Vec<f32>> {
         self.chunks.into_iter()
     }
@@ -147,6 +148,6 @@ pub struct Mlp {
     pub users: Table,
     /// `[I, Mi]`.
     pub items: Table,
-    /// Layer 0 has `Mu + Mi` inputs, each further one the units of the layer before it.
+    /// Layer 0 has `Mu + Mi` inputs; the inputs of each further layer are the outputs of the one before.
     pub layers: Vec<Layer>,
 }

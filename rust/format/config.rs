@@ -1,14 +1,14 @@
-//! `config.json`: which generation a model directory holds, and the sizes its weights must have.
+//! `config.json`: the generation of a model directory, and the sizes its weights must have.
 
 use std::collections::BTreeMap;
 
 use super::{blocks::Kind, json::Json, model::Model, stream::Stream, weights::FORMAT_VERSION};
 use crate::error::{Error, Result};
 
-/// The longest config.json in bytes.
+/// The maximum size of config.json, in bytes.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
-/// The keys a reader needs; training configuration, metrics and the like are for people and other programs.
+/// The keys that the reader uses; training configuration, metrics and the like are ignored.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) model_id: String,
@@ -47,7 +47,7 @@ impl Config {
         Ok(Config { model_id, kind, sizes })
     }
 
-    /// Refuses weights of another kind or of other sizes.
+    /// Rejects weights whose kind or sizes differ from these.
     pub(super) fn check(&self, model: &Model) -> Result<()> {
         if self.kind != model.kind() {
             let (expected, got) = (self.kind, model.kind());
@@ -64,7 +64,7 @@ impl Config {
     }
 }
 
-/// The sizes as config.json states them; those of a block the model lacks are absent.
+/// The model's sizes under the keys of config.json; `None` for a block that the model lacks.
 fn sizes(model: &Model) -> [(&'static str, Option<Json>); 6] {
     let integer = |size: usize| Json::Integer(size as u64);
     let layers = |layers: &[super::Layer]| Json::List(layers.iter().map(|layer| integer(layer.outputs)).collect());

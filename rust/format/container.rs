@@ -1,9 +1,9 @@
-//! The safetensors container, bounded and strict: the header is checked whole before any data is read.
+//! The safetensors container, read strictly: the header is bounded, and checked whole before any data is read.
 //!
 //! ```text
 //! 8 bytes   N, little-endian
 //! N bytes   JSON: {"__metadata__": {..}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ..}
-//! the rest  the tensors, little-endian, row-major, one after the other, without holes
+//! the rest  the tensors, little-endian, row-major, contiguous
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The longest header in bytes. A model of a hundred layers needs some 20 KB.
+/// The maximum size of the header, in bytes. A model of a hundred layers needs some 20 KB.
 pub(super) const HEADER_LIMIT: u64 = 4 << 20;
 
-/// One tensor of a header. Its data lie behind those of the tensor before it.
+/// A tensor in the header. Its data follow those of the previous entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -26,16 +26,16 @@ pub(super) struct Entry {
     pub(super) shape: Vec<usize>,
 }
 
-/// A header that agrees with the length of its file.
+/// A header, checked against the length of its file.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
-    /// In the order of their data, which together fill the rest of the file exactly.
+    /// In the order of their data, which fill the rest of the file exactly.
     pub(super) entries: Vec<Entry>,
 }
 
 impl Header {
-    /// Reads the header; the stream then stands at the first tensor.
+    /// Reads the header; the next bytes of the stream are the first tensor's.
     pub(super) fn read(stream: &mut Stream<'_>) -> Result<Self> {
         let length = stream.length();
         if length < 8 {
@@ -60,7 +60,7 @@ impl Header {
         Self::from_json(object, length - 8 - header)
     }
 
-    /// Checks a parsed header against the `available` bytes behind it.
+    /// Checks a parsed header against the `available` bytes that follow it.
     fn from_json(object: BTreeMap<String, Json>, available: u64) -> Result<Self> {
         let mut metadata = BTreeMap::new();
         let mut spans = Vec::new();
@@ -111,7 +111,7 @@ fn parse_metadata(value: Json) -> Result<BTreeMap<String, String>> {
     object.into_iter().map(text).collect()
 }
 
-/// One tensor and the span of its data, checked against its shape and dtype.
+/// Parses a tensor's entry; returns it with the span of its data, checked against its shape and dtype.
 fn parse_entry(name: String, value: &Json) -> Result<((u64, u64), Entry)> {
     let fail = |text: String| Error::Format(format!("{}: {text}", quote(&name)));
     let Json::Object(fields) = value else {

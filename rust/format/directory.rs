@@ -1,4 +1,4 @@
-//! Opening a model: a directory as one generation of files, or a single file.
+//! Opening a model: a directory, whose files are all of one generation, or a single file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,33 +25,34 @@ use crate::{
     ids::Ids,
 };
 
-/// What [`open`] found, read whole into private memory.
+/// A model as [`open`] read it, whole, into private memory.
 #[derive(Debug)]
 pub struct Opened {
     /// The weights.
     pub model: Model,
-    /// The interactions known at training time: one row a user.
+    /// The interactions known at training time, one row per user.
     pub seen: Option<Csr>,
     /// The external ids of the users.
     pub users: Option<Ids>,
     /// The external ids of the items.
     pub items: Option<Ids>,
-    /// The generation: the `model_id` of every file. A single file may lack one.
+    /// The generation: the `model_id` of all the files. A single file may lack one.
     pub model_id: Option<String>,
-    /// SHA-256, in hexadecimal, of what a scorer uses: the bytes of `model.safetensors`, then those of `seen.safetensors`.
+    /// SHA-256, in hexadecimal, over the bytes of `model.safetensors`, then those of `seen.safetensors`: all that
+    /// scoring uses.
     pub digest: String,
 }
 
-/// Reads a model directory or a single model file. `check` is called at least every 8 MiB and every 50 ms of reading, and stops
-/// it with its error.
+/// Reads a model directory or a single model file. The interrupt check `check` is called at least every 8 MiB and every
+/// 50 ms; its error aborts the read.
 ///
-/// A directory that is published anew meanwhile gives the old generation or the new one, never files of both.
+/// If a new generation is published meanwhile, the result is the old generation or the new one, never a mix.
 ///
 /// # Errors
-/// [`Error::Io`] where the path does not exist or cannot be read, [`Error::Format`] for what is not a valid model,
-/// [`Error::Memory`], or `check`'s own error.
+/// [`Error::Io`] if the path does not exist or cannot be read, [`Error::Format`] if it is not a valid model,
+/// [`Error::Memory`], or the error of `check`.
 pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
-    // Each further attempt takes a publication within the microseconds of the one before.
+    // An attempt fails only if a publication hits the microseconds that it takes to open the files.
     const ATTEMPTS: usize = 1000;
     for _ in 0..ATTEMPTS {
         check()?;
@@ -76,7 +77,7 @@ enum OpenEntry {
 }
 
 fn open_entry(path: &Path) -> Result<OpenEntry> {
-    // Without waiting for the other end of what turns out to be a pipe.
+    // Do not block if this is a pipe without a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_open)?;
     if file.metadata().map_err(cannot_open)?.is_dir() {
@@ -89,7 +90,7 @@ fn cannot_open(source: impl Into<io::Error>) -> Error {
     Error::Io { doing: "cannot open".to_owned(), source: source.into() }
 }
 
-/// A regular file, open, with the path that errors name.
+/// An open regular file, with its path for error messages.
 struct ModelFile {
     file: File,
     path: PathBuf,
@@ -127,7 +128,7 @@ fn read_single(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result
     Ok(Opened { model, seen: None, users: None, items: None, model_id, digest: hexadecimal(digest) })
 }
 
-/// The files of one generation of a model directory, all open before any is read.
+/// The files of one generation of a model directory; all are opened before any is read.
 struct Files {
     config: ModelFile,
     model: ModelFile,
@@ -136,8 +137,8 @@ struct Files {
 }
 
 impl Files {
-    /// Opens the files below a directory's handle, which stays with one generation whatever happens to its path. None where
-    /// another generation has taken the path by the time all are open: then this one may be half removed.
+    /// Opens the files relative to the open `directory`, which stays the same generation even if `path` is replaced.
+    /// `None` if `path` has been replaced by the time all are open: the old generation's files may be partly removed.
     fn open(directory: &File, path: &Path) -> Result<Option<Self>> {
         let find = |name: &str| {
             let path = path.join(name);
@@ -203,7 +204,7 @@ impl Files {
     }
 }
 
-/// Whether `path` still leads to the open `directory`. While it is open, no other directory can get its inode.
+/// Whether `path` still refers to the open `directory`, whose inode cannot be reused while it is open.
 fn is_at(directory: &File, path: &Path) -> bool {
     match (directory.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
@@ -211,7 +212,7 @@ fn is_at(directory: &File, path: &Path) -> bool {
     }
 }
 
-/// Refuses a file of another generation than its config.json.
+/// Rejects a file whose `model_id` differs from that of config.json.
 fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Result<()> {
     let expected = quote(&config.model_id);
     let config_path = config_path.display();

@@ -1,6 +1,6 @@
 //! The element types of the format.
 
-/// The element types the format uses.
+/// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
     F32,
@@ -24,7 +24,7 @@ impl Dtype {
         })
     }
 
-    /// Bytes an element.
+    /// Bytes per element.
     pub(super) fn size(self) -> usize {
         match self {
             Dtype::I64 => 8,

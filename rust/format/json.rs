@@ -1,4 +1,4 @@
-//! JSON as this format reads it: strict, and no object may hold a key twice.
+//! JSON as the format reads it: strict, and without duplicate keys.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,10 +6,10 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 
 use crate::error::{Error, Result};
 
-/// A JSON value, as far as the format reads any: what it never reads is [`Json::Other`].
+/// A JSON value; values that the format never reads are [`Json::Other`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Json {
-    /// An integer that is not negative.
+    /// A non-negative integer.
     Integer(u64),
     String(String),
     List(Vec<Json>),
@@ -19,10 +19,11 @@ pub(super) enum Json {
 }
 
 impl Json {
-    /// Parses a whole text as one object.
+    /// Parses `text` as one object.
     ///
     /// # Errors
-    /// [`Error::Format`]: not JSON, a key twice at any level, nested too deeply, or not an object.
+    /// [`Error::Format`] if it is not valid JSON, has a duplicate key at any level, is nested too deeply, or is not an
+    /// object.
     pub(super) fn object(text: &[u8]) -> Result<BTreeMap<String, Json>> {
         match serde_json::from_slice(text) {
             Ok(Json::Object(object)) => Ok(object),
@@ -31,7 +32,7 @@ impl Json {
         }
     }
 
-    /// What the value is, for an error message.
+    /// Describes the value, for an error message.
     pub(super) fn describe(&self) -> String {
         match self {
             Json::Integer(value) => value.to_string(),
@@ -60,7 +61,7 @@ impl Json {
     }
 }
 
-/// `text` in quotes, escaped, and cut where it would flood a message: file contents are not ours to trust.
+/// `text` in quotes, escaped and truncated: text from a file may be long or hold control characters.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     match text.char_indices().nth(LONGEST) {

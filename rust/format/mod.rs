@@ -1,8 +1,8 @@
-//! The one reader of the model file format, and the one place that opens files.
+//! The only reader of the model file format, and the only module that opens files.
 //!
-//! [`open`] reads a model directory or a single `model.safetensors`; [`Model::assemble`] is the one constructor behind it, also
-//! for arrays in memory. What comes out cannot be wrong: shapes agree, every number is finite, and no score can overflow.
-//! `README.md` beside this file is the specification.
+//! [`open`] reads a model directory or a single `model.safetensors`; [`Model::assemble`] is the only constructor of a
+//! [`Model`], also from arrays in memory. A model is valid by construction: shapes agree, every number is finite, and
+//! no score can overflow. The specification is `README.md` in this folder.
 
 mod blocks;
 mod config;

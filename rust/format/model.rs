@@ -1,6 +1,7 @@
-//! A model that cannot be wrong: its one constructor checks names, shapes, finiteness and overflow.
+//! A model, valid by construction: its only constructor checks names, shapes, finiteness and overflow.
 //!
-//! Shapes: `U` users, `I` items, `G` GMF width, `Mu` and `Mi` MLP widths of users and items, `H` units of the last layer.
+//! Shapes: `U` users, `I` items, `G` GMF width, `Mu` and `Mi` MLP widths of users and items, `H` units of the last
+//! layer.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +20,10 @@ pub struct Model {
     parts: Parts,
 }
 
-/// What a [`Model`] is made of, given away by [`Model::into_parts`].
+/// The parts of a [`Model`], from [`Model::into_parts`].
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Which of `gmf` and `mlp` are there.
+    /// Which of `gmf` and `mlp` are present.
     pub kind: Kind,
     /// The GMF block, for `gmf` and `neumf`.
     pub gmf: Option<Gmf>,
@@ -30,25 +31,25 @@ pub struct Parts {
     pub mlp: Option<Mlp>,
     /// `[G + H]`: the GMF block's weights, then the MLP block's.
     pub output_weight: Vec<f32>,
-    /// The logit's constant.
+    /// The bias of the logit.
     pub output_bias: f32,
-    /// The metadata of the file, whole.
+    /// All metadata of the file.
     pub metadata: BTreeMap<String, String>,
-    /// The bound that new user vectors must keep.
+    /// The overflow bound, which new user vectors are checked against.
     pub overflow_bound: OverflowBound,
 }
 
-/// Copies elements of a tensor: `(index in infos, first element, destination)`.
+/// Copies elements of a tensor; the arguments are its index in `infos`, the first element and the destination.
 pub type Fill<'a> = dyn FnMut(usize, usize, &mut [f32]) -> Result<()> + 'a;
 
 impl Model {
-    /// Builds a model from tensors, wherever they come from. `fill` copies elements of a tensor, in row-major order, to its
-    /// last argument; it is asked for the tensors in the order of `infos`, for ascending elements, for each element once.
-    /// Names and shapes are checked before it is first called. Without a `kind`, the names decide.
+    /// Builds a model from tensors of any source. `fill` copies elements of a tensor, in row-major order, to its last
+    /// argument; it is called for the tensors in the order of `infos`, for ascending elements, once for each element.
+    /// Names and shapes are checked before the first call. Without a `kind`, it is inferred from the names.
     ///
     /// # Errors
-    /// [`Error::Format`] for tensors that are no model: unknown, missing, of shapes that disagree, not finite, or so large
-    /// that a score could overflow float32; [`Error::Memory`]; whatever `fill` returns.
+    /// [`Error::Format`] for tensors that are unknown, missing, not finite, of inconsistent shapes, or so large that a
+    /// score could overflow float32; [`Error::Memory`]; the errors of `fill`.
     pub fn assemble(
         kind: Option<Kind>,
         metadata: BTreeMap<String, String>,
@@ -90,12 +91,12 @@ impl Model {
         self.num_items
     }
 
-    /// The metadata of the file, whole.
+    /// All metadata of the file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.parts.metadata
     }
 
-    /// The bound that new user vectors must keep.
+    /// The overflow bound, which new user vectors are checked against.
     pub fn overflow_bound(&self) -> &OverflowBound {
         &self.parts.overflow_bound
     }
@@ -110,7 +111,7 @@ impl Model {
         self.parts.mlp.as_ref()
     }
 
-    /// Gives the model away in parts.
+    /// Takes the model apart.
     pub fn into_parts(self) -> Parts {
         self.parts
     }
@@ -118,7 +119,7 @@ impl Model {
 
 /// The tensors of a model, with each table as a `T`.
 struct Tensors<T> {
-    /// The users' table and the items'.
+    /// The tables of users and items.
     gmf: Option<[T; 2]>,
     mlp: Option<([T; 2], Vec<Layer>)>,
     output_weight: Vec<f32>,
@@ -126,7 +127,7 @@ struct Tensors<T> {
 }
 
 impl<T> Tensors<T> {
-    /// The bound of every intermediate, within float32 for the model's own users.
+    /// The overflow bound; an error if the users of the model exceed it.
     fn checked_bound(&self, extent: impl Fn(&T) -> Extent) -> Result<OverflowBound> {
         let gmf = self.gmf.as_ref().map(|tables| tables.each_ref().map(&extent));
         let mlp = self.mlp.as_ref().map(|(tables, layers)| (tables.each_ref().map(&extent), &layers[..]));
@@ -177,7 +178,7 @@ fn read<T>(
     Ok((schema, Tensors { gmf, mlp, output_weight, output_bias }))
 }
 
-/// Elements that are read at a time: they stay in the cache from being written to being checked.
+/// Elements read at a time: they are still in the cache when they are checked.
 const PIECE: usize = 32 << 10;
 
 /// One tensor being read.
@@ -201,7 +202,7 @@ impl TensorReader<'_> {
         Ok(Table { rows, width, shift: per_chunk.ilog2(), chunks, max_abs: largest })
     }
 
-    /// What is known of a table whose elements have been read and checked, but not kept.
+    /// Reads and checks a table without keeping its elements; returns its [`Extent`].
     fn extent(&mut self) -> Result<Extent> {
         let (count, width) = (self.info.shape.iter().product(), self.info.shape[1]);
         let mut piece = filled(&self.info.name, PIECE.min(count), 0.0)?;
@@ -213,7 +214,7 @@ impl TensorReader<'_> {
         Ok(Extent { width, max_abs })
     }
 
-    /// `count` elements from `first` on, and the largest absolute value among them.
+    /// Reads `count` elements from `first` on; returns them and the largest absolute value.
     fn elements(&mut self, first: usize, count: usize) -> Result<(Vec<f32>, f32)> {
         let mut elements = reserve(&self.info.name, count)?;
         let mut max_abs = 0.0f32;
@@ -225,10 +226,10 @@ impl TensorReader<'_> {
         Ok((elements, max_abs))
     }
 
-    /// Fills `piece` with the elements from `first` on, and returns the largest absolute value among them.
+    /// Fills `piece` with the elements from `first` on, and returns the largest absolute value.
     fn fill_finite(&mut self, first: usize, piece: &mut [f32]) -> Result<f32> {
         (self.fill)(self.index, first, piece)?;
-        // Without its sign bit, a float orders as an integer: finite, infinity, NaN.
+        // Without the sign bit, floats order like integers: finite, infinity, NaN.
         let magnitude = piece.iter().fold(0, |largest, x| largest.max(x.abs().to_bits() as i32));
         if magnitude >= f32::INFINITY.to_bits() as i32 {
             return Err(self.not_finite(first, piece));

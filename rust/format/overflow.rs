@@ -1,25 +1,26 @@
-//! A bound of every number in a model's arithmetic: overflow is impossible, not just unlikely.
+//! A bound on every number in a model's arithmetic, which proves that no score can overflow float32.
 
 use super::blocks::{Extent, Layer};
 use crate::error::{Error, Result};
 
-/// The largest bound accepted. Float32 ends at 3.4e38; the factor left over covers the bound's own rounding.
+/// The largest bound accepted. Float32 ends at 3.4e38; the margin covers the rounding errors of the bound itself.
 const LIMIT: f64 = 1e38;
 
-/// A worst-case bound of every intermediate of the score and of the logit itself, in float64.
+/// A worst-case bound on every intermediate of the score and on the logit itself, in float64.
 ///
-/// With `|x| <= m` for all inputs, each partial sum of `b + w . x` stays below `|b| + |w|_1 m`. Carried from the embeddings
-/// through every layer, and since ReLU shrinks and item tables are known, each intermediate is bounded by a function that is
-/// affine in two numbers alone: the largest `|element|` of the users' GMF vectors and of their MLP vectors.
+/// With `|x| <= m` for all inputs, each partial sum of `b + w . x` stays below `|b| + |w|_1 m`. This propagates from
+/// the embeddings through every layer, as ReLU never increases a magnitude. The item tables are known, so the bound of
+/// each intermediate is affine in just two numbers: the largest `|element|` of the users' GMF vectors and of their MLP
+/// vectors.
 #[derive(Debug, Clone)]
 pub struct OverflowBound {
     steps: Vec<Step>,
 }
 
-/// One intermediate: below `fixed + gmf * (largest user GMF element) + mlp * (largest user MLP element)`.
+/// The bound of one intermediate: `fixed + gmf * (largest user GMF element) + mlp * (largest user MLP element)`.
 #[derive(Debug, Clone)]
 struct Step {
-    /// The tensor in whose products the intermediate arises, and which intermediate it is.
+    /// The tensor whose products make up the intermediate, and a name for the intermediate.
     what: String,
     fixed: f64,
     gmf: f64,
@@ -27,7 +28,7 @@ struct Step {
 }
 
 impl OverflowBound {
-    /// For tables of these extents, each pair the users' and the items'.
+    /// Computes the bound from the extents of the tables; each pair is users, items.
     pub(super) fn new(
         gmf: Option<[Extent; 2]>,
         mlp: Option<([Extent; 2], &[Layer])>,
@@ -56,8 +57,8 @@ impl OverflowBound {
         OverflowBound { steps }
     }
 
-    /// Refuses vectors of users that the model does not hold when a score with them could overflow: `gmf_max_abs` and
-    /// `mlp_max_abs` are the largest absolute values of their GMF and MLP elements (0 for a block the model lacks).
+    /// Rejects new user vectors if a score with them could overflow: `gmf_max_abs` and `mlp_max_abs` are the largest
+    /// absolute values of their GMF and MLP elements (0 for a block the model lacks).
     ///
     /// # Errors
     /// [`Error::Argument`], naming the tensor whose products could overflow.
@@ -65,7 +66,7 @@ impl OverflowBound {
         self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Argument)
     }
 
-    /// The same for the users a model holds, with [`Error::Format`].
+    /// The same for the users of the model, with [`Error::Format`].
     pub(super) fn check_model(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> Result<()> {
         self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Format)
     }
@@ -91,14 +92,14 @@ impl Step {
     }
 }
 
-/// The bound of one hidden unit: below `fixed + user * (largest user MLP element)`.
+/// The bound of one hidden unit: `fixed + user * (largest user MLP element)`.
 #[derive(Debug, Clone, Copy)]
 struct Unit {
     fixed: f64,
     user: f64,
 }
 
-/// The bounds of the last hidden layer's units; a step for every intermediate on the way there.
+/// Bounds the units of the last hidden layer; pushes a step for every intermediate before them.
 fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<Step>) -> Vec<Unit> {
     let (first, deeper) = layers.split_first().expect("a model with an MLP block has at least one layer");
     let grow = growth(first.inputs + 2);
@@ -145,7 +146,8 @@ fn l1(row: &[f32]) -> f64 {
     row.iter().map(|weight| f64::from(weight.abs())).sum()
 }
 
-/// By how much `roundings` float32 roundings in a chain can raise a bound: `(1 + 2^-24)^roundings <= exp(roundings * 2^-24)`.
+/// The factor by which a chain of `roundings` float32 roundings can raise a bound: `(1 + 2^-24)^roundings <=
+/// exp(roundings * 2^-24)`.
 fn growth(roundings: usize) -> f64 {
     (roundings as f64 / f64::from(1 << 24)).exp()
 }

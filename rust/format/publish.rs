@@ -1,4 +1,4 @@
-//! Publishing a model directory whole: at every moment its path leads to the old files or to the new ones.
+//! Publishes a model directory atomically: at every moment its path refers to all the old files or all the new ones.
 
 use std::{
     fs::{self, File},
@@ -13,15 +13,15 @@ use rustix::{
 
 use crate::error::{Error, Result};
 
-/// Moves the finished directory `staging` to `target`, replacing a model directory there. Everything is on disk before the
-/// move, and the move before this returns. `target` may be absent, an empty directory, or a model directory, which is
-/// exchanged for the new one in one step and then removed with all it holds; a symbolic link to one of these is followed.
-/// Both must lie on one file system, neither in the other.
+/// Moves the finished directory `staging` to `target`, replacing a model directory there. The files are synced to disk
+/// before the move, and the move before this returns. `target` may be absent, an empty directory, or a model directory,
+/// which is exchanged for the new one atomically and then removed with all its contents; a symbolic link to one of
+/// these is followed. Both must be on the same file system, and neither inside the other.
 ///
 /// # Errors
-/// [`Error::Argument`] where `staging` holds no `model.safetensors`, or `target` is a file or a directory of other things;
-/// [`Error::Io`] where the operating system refuses, also where the file system cannot exchange directories. Unless its message
-/// begins with `published`, nothing has changed.
+/// [`Error::Argument`] if `staging` holds no `model.safetensors`, or if `target` is a file or a non-empty directory
+/// that is not a model; [`Error::Io`] from the operating system, also if the file system cannot exchange directories.
+/// Unless the message begins with `published`, nothing has changed.
 pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     if !staging.join("model.safetensors").is_file() {
         return Err(Error::Argument(format!("{}: no model.safetensors to publish", staging.display())));
@@ -43,7 +43,7 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Moves `staging` to `target`; returns whether `staging` now holds a model that was replaced.
+/// Moves `staging` to `target`; returns whether `staging` now holds the replaced model.
 fn replace(staging: &Path, target: &Path) -> Result<bool> {
     loop {
         let occupant = occupant(target)?;
@@ -53,14 +53,14 @@ fn replace(staging: &Path, target: &Path) -> Result<bool> {
         };
         match (moved, occupant) {
             (Ok(()), _) => return Ok(occupant == Occupant::Model),
-            // Filled meanwhile by another publication: replace that one.
+            // Another process has published there meanwhile: replace its model.
             (Err(error), Occupant::Nothing) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             (Err(source), _) => return Err(failed("cannot publish to", target, source)),
         }
     }
 }
 
-/// What stands at the path to publish to.
+/// What the target path holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Occupant {
     /// Nothing, or an empty directory.
@@ -100,7 +100,7 @@ fn exchange(staging: &Path, target: &Path) -> io::Result<()> {
     })
 }
 
-/// Forces a directory and all below it to disk.
+/// Syncs a directory and everything below it to disk.
 fn sync(path: &Path) -> Result<()> {
     let listed = fs::read_dir(path).map_err(|source| failed("cannot list", path, source))?;
     for entry in listed {
@@ -119,7 +119,7 @@ fn sync_one(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The absolute path without symbolic links; what it leads to may be absent.
+/// The absolute path without symbolic links; the last component may be absent.
 fn resolve(path: &Path) -> Result<PathBuf> {
     let resolved = match (fs::canonicalize(path), path.file_name()) {
         (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => {

@@ -1,20 +1,20 @@
-//! Which tensors a model of each kind has, and how their shapes agree: checked before any data is read.
+//! The tensors of each kind of model, and how their shapes must agree: checked before any data is read.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{blocks::Kind, json::quote};
 use crate::error::{Error, Result, reserve};
 
-/// The name and shape of one tensor, under the names of the format.
+/// The name and shape of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// For example `mlp.layers.0.weight`.
+    /// Its name in the format, such as `mlp.layers.0.weight`.
     pub name: String,
     /// Its dimensions, outermost first.
     pub shape: Vec<usize>,
 }
 
-/// What the shapes of a model's tensors say.
+/// The kind and sizes of a model, read off the shapes of its tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     /// Which blocks the model has.
@@ -56,7 +56,7 @@ impl Slot {
         let (number, part) = name.strip_prefix("mlp.layers.")?.split_once('.')?;
         let n = number.parse().ok()?;
         let slots = [Slot::LayerWeight(n), Slot::LayerBias(n)];
-        // Only the canonical spelling of a number: `00` and `+0` are other names.
+        // Only the canonical spelling of the number: reject `00` and `+0`.
         slots.into_iter().find(|slot| slot.to_string() == name).filter(|_| matches!(part, "weight" | "bias"))
     }
 
@@ -94,7 +94,7 @@ impl fmt::Display for Slot {
 
 /// The tensors of a model, checked by name and shape before any data is read.
 pub(super) struct Schema {
-    /// The slot of each tensor, in the order given.
+    /// The slot of each tensor, in the order of the tensors given.
     pub(super) order: Vec<Slot>,
     pub(super) sizes: Sizes,
 }
@@ -152,7 +152,7 @@ impl Shapes<'_> {
         }
     }
 
-    /// Every tensor of the kind is there and no other; returns the number of layers.
+    /// Checks that exactly the tensors of the kind are present; returns the number of layers.
     fn check_names(&self, kind: Kind) -> Result<usize> {
         if let Some(slot) = self.0.keys().find(|slot| !slot.is_in(kind)) {
             return Err(Error::Format(format!("{slot}: does not belong to a model of kind {kind}")));
@@ -167,13 +167,13 @@ impl Shapes<'_> {
             _ => None,
         });
         let layers = highest.max().map_or(1, |n| n.saturating_add(1));
-        // With a gap, however far the numbers run, this ends at the first number missing.
+        // If a number is missing, this ends there, however large the others are.
         (0..layers).try_for_each(|n| require(Slot::LayerWeight(n)).and_then(|()| require(Slot::LayerBias(n))))?;
         [Slot::OutputWeight, Slot::OutputBias].into_iter().try_for_each(require)?;
         Ok(layers)
     }
 
-    /// Each tensor by itself: its number of dimensions, every one at least 1, tables of fewer than 2^31 rows.
+    /// Checks each tensor alone: the right number of dimensions, each at least 1, and tables of fewer than 2^31 rows.
     fn check_sizes(&self) -> Result<()> {
         for (slot, shape) in &self.0 {
             let dimensions = slot.dimensions();
@@ -193,7 +193,7 @@ impl Shapes<'_> {
         Ok(())
     }
 
-    /// The tensors with each other; returns `U` and `I`.
+    /// Checks that the shapes agree with each other; returns `U` and `I`.
     fn check_agreement(&self, kind: Kind, layers: usize) -> Result<(usize, usize)> {
         let (mut joined, mut origin) = (0, Vec::new());
         if kind.has_gmf() {

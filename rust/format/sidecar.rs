@@ -1,4 +1,4 @@
-//! What may stand beside the weights in a model directory: the seen interactions, the external ids.
+//! The optional files of a model directory: the seen interactions and the external ids.
 
 use super::{
     container::{Entry, Header},
@@ -12,7 +12,7 @@ use crate::{
     ids::Ids,
 };
 
-/// Reads `seen.safetensors` behind its header, for `users` rows and `items` columns.
+/// Reads the data of `seen.safetensors`, whose header has been read, for `users` rows and `items` columns.
 pub(super) fn read_seen(stream: &mut Stream<'_>, header: &Header, users: usize, items: usize) -> Result<Csr> {
     let mut indptr = None;
     let mut indices = None;
@@ -34,7 +34,7 @@ pub(super) fn read_seen(stream: &mut Stream<'_>, header: &Header, users: usize, 
     for (row, span) in indptr.windows(2).enumerate() {
         let cells = &indices[span[0]..span[1]];
         stream.worked(size_of_val(span) + size_of_val(cells))?;
-        // A negative index is beyond every item, read as unsigned.
+        // Read as unsigned, a negative index is out of range too.
         if let Some(&item) = cells.iter().find(|&&item| item as usize >= items) {
             let item = item.cast_signed();
             return Err(Error::Format(format!("indices: item {item} in row {row}, expected 0 to {}", items - 1)));
@@ -46,7 +46,7 @@ pub(super) fn read_seen(stream: &mut Stream<'_>, header: &Header, users: usize, 
     Csr::new("seen", indptr, indices, items).map_err(|error| Error::Format(error.to_string()))
 }
 
-/// Reads `ids.safetensors` behind its header: the ids of `users` users and of `items` items.
+/// Reads the data of `ids.safetensors`, whose header has been read: the ids of `users` users and of `items` items.
 pub(super) fn read_ids(stream: &mut Stream<'_>, header: &Header, users: usize, items: usize) -> Result<(Ids, Ids)> {
     let mut sides = [Side::new("users", users), Side::new("items", items)];
     for entry in &header.entries {
@@ -70,7 +70,7 @@ pub(super) fn read_ids(stream: &mut Stream<'_>, header: &Header, users: usize, i
     Ok((users.into_ids(stream)?, items.into_ids(stream)?))
 }
 
-/// The tensors of one side's ids, as far as they have been read.
+/// The tensors with the ids of one side, users or items, read so far.
 struct Side {
     name: &'static str,
     count: usize,
@@ -109,7 +109,7 @@ impl Side {
     }
 }
 
-/// Checks that positions run from 0 to `end` without falling, and makes indices of them.
+/// Checks that `positions` run from 0 to `end` and never decrease, and converts them.
 fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
     let (first, last) = (positions.first(), positions.last());
     if first != Some(&0) || last.and_then(|&last| usize::try_from(last).ok()) != Some(end) {
@@ -120,7 +120,7 @@ fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
         let (from, to) = (positions[at], positions[at + 1]);
         return Err(Error::Format(format!("{name}: falls from {from} to {to} behind element {at}")));
     }
-    // From 0 and never falling, none is negative; the vector is converted in place.
+    // They start at 0 and never decrease, so none is negative. The vector is converted in place.
     Ok(positions.into_iter().map(|position| position as usize).collect())
 }
 

@@ -1,4 +1,4 @@
-//! A file read once, from front to back, through one small buffer: hashed and interruptible on the way.
+//! Reads a file once, sequentially, through a small buffer; hashes it on the way, and can be interrupted.
 
 use std::{
     io::{ErrorKind, Read},
@@ -11,17 +11,17 @@ use sha2::{Digest, Sha256};
 use super::dtype::Dtype;
 use crate::error::{Error, Result, filled, reserve};
 
-/// The interrupt check: called while a file is read; an error stops the reading and is handed on.
+/// The interrupt check, called while a file is read; its error aborts the read and is returned.
 pub(super) type Check<'a> = dyn FnMut() -> Result<()> + 'a;
 
-/// Bytes read at a time: small enough to stay in the second-level cache between reading, hashing and converting.
+/// Bytes read at a time: they stay in the L2 cache from reading through hashing to converting.
 const PIECE: usize = 128 << 10;
 
-/// The interrupt check is called when this many bytes or this much time has gone by since it was last called.
+/// The interrupt check is called after this many bytes or this much time since the last call.
 const CHECK_BYTES: usize = 8 << 20;
 const CHECK_EVERY: Duration = Duration::from_millis(25);
 
-/// The bytes of one file, in order, each once.
+/// The bytes of one file, read in order, each once.
 pub(super) struct Stream<'a> {
     reader: &'a mut dyn Read,
     length: u64,
@@ -33,7 +33,7 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Reads `reader`, which holds `length` bytes; every byte read goes into `digest`.
+    /// Reads `reader`, which holds `length` bytes, and adds every byte to `digest`.
     pub(super) fn new(
         reader: &'a mut dyn Read,
         length: u64,
@@ -43,12 +43,12 @@ impl<'a> Stream<'a> {
         Stream { reader, length, digest, check, buffer: Vec::new(), checked: Instant::now(), unchecked_bytes: 0 }
     }
 
-    /// The length of the file in bytes, read or not.
+    /// The length of the whole file in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// The next `count` bytes. The caller has checked `count` against the length of the file.
+    /// The next `count` bytes; the caller must have checked `count` against the length of the file.
     pub(super) fn bytes(&mut self, count: usize) -> Result<&[u8]> {
         if self.buffer.len() < count {
             self.buffer = filled("read buffer", count.max(PIECE), 0)?;
@@ -78,7 +78,7 @@ impl<'a> Stream<'a> {
         Ok(bytes)
     }
 
-    /// The next `out.len()` numbers of a floating-point tensor, widened to float32 (exactly).
+    /// Reads the next `out.len()` elements of a floating-point tensor, widened (exactly) to float32.
     pub(super) fn floats(&mut self, dtype: Dtype, out: &mut [f32]) -> Result<()> {
         for out in out.chunks_mut(PIECE / size_of::<f32>()) {
             let bytes = self.bytes(out.len() * dtype.size())?;
@@ -97,7 +97,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The next `count` elements of `N` bytes each, in a vector of their own.
+    /// Reads the next `count` elements of `N` bytes each into a vector.
     pub(super) fn collect<const N: usize, T>(
         &mut self,
         what: &str,
@@ -113,13 +113,13 @@ impl<'a> Stream<'a> {
         Ok(elements)
     }
 
-    /// Counts `bytes` more as worked through, and calls the interrupt check when they have become many.
+    /// Reports `bytes` of work other than reading, and calls the interrupt check if it is due.
     pub(super) fn worked(&mut self, bytes: usize) -> Result<()> {
         self.unchecked_bytes += bytes;
         if self.unchecked_bytes >= CHECK_BYTES { self.poll() } else { Ok(()) }
     }
 
-    /// Calls the interrupt check where it is due.
+    /// Calls the interrupt check if it is due.
     pub(super) fn poll(&mut self) -> Result<()> {
         if self.unchecked_bytes >= CHECK_BYTES || self.checked.elapsed() >= CHECK_EVERY {
             (self.check)()?;
@@ -130,7 +130,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Widens little-endian 16-bit floats, a few at a time on the stack, so that the conversion runs on whole vectors.
+/// Widens little-endian 16-bit floats, in batches on the stack, so that the conversion is vectorized.
 fn widen<H: Copy + Default>(bytes: &[u8], out: &mut [f32], from: fn([u8; 2]) -> H, convert: impl Fn(&[H], &mut [f32])) {
     let mut stack = [H::default(); 1024];
     let (bytes, _) = bytes.as_chunks();

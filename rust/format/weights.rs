@@ -1,25 +1,25 @@
-//! A single `model.safetensors`: header, metadata, then the tensors straight into a [`Model`].
+//! Reads a single `model.safetensors`: header, metadata, then the tensors, directly into a [`Model`].
 
 use std::{collections::BTreeMap, io::Read};
 
 use super::{blocks::Kind, container::Header, json::quote, model::Model, schema::TensorInfo, stream::Stream};
 use crate::error::{Error, Result};
 
-/// The format version that this reader knows, as the metadata gives it.
+/// The format version that this reader supports.
 pub(super) const FORMAT_VERSION: u64 = 1;
 
-/// Reads a model file of `length` bytes from `reader`: the bytes of a `model.safetensors`. `check` is called at least every
-/// 8 MiB and stops the reading with its error.
+/// Reads a `model.safetensors` of `length` bytes from `reader`. The interrupt check `check` is called at least every 8
+/// MiB; its error aborts the read.
 ///
 /// # Errors
-/// [`Error::Format`] for anything that is not a valid model file, [`Error::Memory`], [`Error::Io`], or `check`'s own error.
+/// [`Error::Format`] if it is not a valid model file, [`Error::Memory`], [`Error::Io`], or the error of `check`.
 pub fn read_model(reader: &mut dyn Read, length: u64, check: &mut dyn FnMut() -> Result<()>) -> Result<Model> {
     let mut stream = Stream::new(reader, length, None, check);
     let header = Header::read(&mut stream)?;
     read_weights(&mut stream, header)
 }
 
-/// The model behind a header that has just been read.
+/// Reads the model whose `header` has just been read from `stream`.
 pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Model> {
     let Header { metadata, entries } = header;
     check_version(&metadata)?;
@@ -35,7 +35,7 @@ pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Mo
     Model::assemble(Some(kind), metadata, &infos, &mut |index, _, out| stream.floats(dtypes[index], out))
 }
 
-/// Refuses metadata that are not of this format and version; every file of a model carries both.
+/// Rejects metadata of another format or version; every file of a model has both keys.
 pub(super) fn check_version(metadata: &BTreeMap<String, String>) -> Result<()> {
     expect(metadata, "format", "neuralcf")?;
     expect(metadata, "format_version", &FORMAT_VERSION.to_string())
