@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::indices::{IndexCheck, Indices};
 
-/// Rows of item indices (compressed sparse rows): row `r` is `indices[indptr[r]..indptr[r + 1]]`, sorted, unique, in range.
+/// Rows of item indices (compressed sparse rows): row `r` is `indices[indptr[r]..indptr[r + 1]]`, sorted, unique, in
+/// range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csr {
     indptr: Vec<usize>,
@@ -12,7 +13,7 @@ pub struct Csr {
 }
 
 impl Csr {
-    /// Checks every index against `columns`, and the rest as [`Csr::from_indices`].
+    /// Checks that every index is below `columns`, then does the checks of [`Csr::from_indices`].
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for an index that is not below `columns`; those of [`Csr::from_indices`].
@@ -21,8 +22,8 @@ impl Csr {
         Self::from_indices(what, indptr, check.all(indices)?)
     }
 
-    /// Checks `indptr` (starts at 0, never falls, ends at `indices.len()`); sorts each row and drops repeats. `what` names the argument in
-    /// errors.
+    /// Checks `indptr` (starts at 0, never decreases, ends at `indices.len()`); sorts each row and drops duplicates.
+    /// `what` names the argument in errors.
     ///
     /// # Errors
     /// [`Error::Argument`] for a malformed `indptr`.
@@ -52,7 +53,7 @@ impl Csr {
         self.indptr.len() - 1
     }
 
-    /// The number that every index is below.
+    /// The number of columns; every index is below it.
     pub fn columns(&self) -> usize {
         self.columns
     }

@@ -1,21 +1,21 @@
-//! One error type for the whole crate: each variant is one kind of cause, each message says what, where, expected and got.
+//! The crate's error type: a variant for each kind of cause; a message says what, where, expected and got.
 
 use std::{fmt, io};
 
 /// What can go wrong.
 #[derive(Debug)]
 pub enum Error {
-    /// A model file or a model directory that is not what its specification says (`format/README.md`).
+    /// A model file or directory that violates its specification (`format/README.md`).
     Format(String),
-    /// An argument that cannot be used: a wrong shape, length, value or combination.
+    /// An invalid argument: a wrong shape, length, value or combination.
     Argument(String),
     /// An index outside its table.
     OutOfRange(String),
-    /// Memory could not be reserved.
+    /// An allocation failed.
     Memory(String),
-    /// The operating system refused.
+    /// The operating system returned an error.
     Io {
-        /// What was being done, and to which path.
+        /// The operation that failed, and its path.
         doing: String,
         /// The operating system's own error.
         source: io::Error,
@@ -44,7 +44,7 @@ impl fmt::Display for Error {
 }
 
 impl Error {
-    /// The same error, its message opened by the place it happened in: a file, an argument.
+    /// The same error, its message prefixed with where it happened: a file, an argument.
     #[must_use]
     pub(crate) fn within(self, place: impl fmt::Display) -> Self {
         match self {
@@ -68,7 +68,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// A vector with room for `len` elements, or [`Error::Memory`] that names `what` it was for.
+/// An empty vector with capacity for `len` elements, or [`Error::Memory`] naming `what` it was for.
 pub(crate) fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(len).map_err(|_| {
@@ -78,7 +78,7 @@ pub(crate) fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     Ok(vec)
 }
 
-/// `len` copies of `value`, or [`Error::Memory`] that names `what` they were for.
+/// `len` copies of `value`, or [`Error::Memory`] naming `what` they were for.
 pub(crate) fn filled<T: Clone>(what: &str, len: usize, value: T) -> Result<Vec<T>> {
     let mut vec = reserve(what, len)?;
     vec.resize(len, value);

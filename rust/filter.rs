@@ -20,7 +20,7 @@ impl ItemSet {
         Self::of(what, &IndexCheck { what, noun: "item", bound: items }.all(indices)?)
     }
 
-    /// The items that `indices`, checked against the catalogue, list; `what` names the argument in errors.
+    /// The items in `indices`, which were checked against the catalogue; `what` names the argument in errors.
     ///
     /// # Errors
     /// [`Error::Memory`].
@@ -36,7 +36,7 @@ impl ItemSet {
     /// The items whose `mask` is true; `what` names the argument in errors.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `mask` has not one value for each of the `items`.
+    /// [`Error::Argument`] if `mask` does not have exactly `items` values.
     pub fn from_mask(what: &str, mask: &[bool], items: usize) -> Result<Self> {
         if mask.len() != items {
             let got = mask.len();
@@ -50,8 +50,8 @@ impl ItemSet {
         Ok(ItemSet { words, items })
     }
 
-    /// The items of a catalogue of `items` that are in `allow`, where there is such a set, and not in `deny`.
-    fn left(items: usize, allow: Option<&ItemSet>, deny: Option<&ItemSet>) -> Result<Self> {
+    /// The items of a catalogue of `items` that are in `allow`, if given, and not in `deny`.
+    fn allowed(items: usize, allow: Option<&ItemSet>, deny: Option<&ItemSet>) -> Result<Self> {
         let mut words = filled("allow and deny", items.div_ceil(64), u64::MAX)?;
         if let (Some(last), used @ 1..) = (words.last_mut(), items % 64) {
             *last = (1 << used) - 1;
@@ -65,7 +65,7 @@ impl ItemSet {
         Ok(ItemSet { words, items })
     }
 
-    /// Items of the catalogue that it is a set of.
+    /// The number of items in the catalogue, not in the set.
     pub(crate) fn items(&self) -> usize {
         self.items
     }
@@ -90,35 +90,35 @@ impl ItemSet {
     fn indices(&self) -> Result<Vec<u32>> {
         let mut indices = reserve("allowed items", self.count())?;
         for (at, &word) in self.words.iter().enumerate() {
-            let mut left = word;
-            while left != 0 {
-                indices.push((at * 64) as u32 + left.trailing_zeros());
-                left &= left - 1;
+            let mut rest = word;
+            while rest != 0 {
+                indices.push((at * 64) as u32 + rest.trailing_zeros());
+                rest &= rest - 1;
             }
         }
         Ok(indices)
     }
 }
 
-/// What a call may return: everything, but for what these take away. A default filter takes nothing away.
+/// Which items a call may return. A default filter admits every item.
 #[derive(Debug, Default, Clone)]
 pub struct Filter<'a> {
-    /// Items that a row must not get.
+    /// Items excluded row by row.
     pub exclude: Option<Exclude<'a>>,
-    /// Items that any row may get; all where `None`.
+    /// Items that may be returned for any row; `None` allows all.
     pub allow: Option<&'a ItemSet>,
-    /// Items that no row may get.
+    /// Items that are returned for no row.
     pub deny: Option<&'a ItemSet>,
-    /// Row `r` may get nothing but these.
+    /// The only items that may be returned for row `r`: its candidates.
     pub candidates: Option<&'a Csr>,
 }
 
 /// Items excluded row by row.
 #[derive(Debug, Clone, Copy)]
 pub enum Exclude<'a> {
-    /// Row `r` of the call must not get the items of row `r`.
+    /// Row `r` of the call excludes the items of row `r`.
     Rows(&'a Csr),
-    /// A user must not get the items stored for that user.
+    /// Each user excludes the items stored for that user.
     Seen(&'a Csr),
 }
 
@@ -127,38 +127,38 @@ pub enum Exclude<'a> {
 pub(crate) enum Shared {
     /// Every item.
     All,
-    /// So many items that the catalogue is scanned and the others are masked out.
+    /// Many items: scan the catalogue and mask out the others.
     Most(ItemSet),
-    /// So few items that they are scored one by one.
+    /// Few items: score them one by one.
     Few(Vec<u32>),
 }
 
 impl Filter<'_> {
-    /// What `allow` and `deny` leave. At most one item in `few` is few.
+    /// The items that `allow` and `deny` admit; [`Shared::Few`] if they are at most `items / few`.
     pub(crate) fn shared(&self, items: usize, few: usize) -> Result<Shared> {
         if self.allow.is_none() && self.deny.is_none() {
             return Ok(Shared::All);
         }
-        let left = ItemSet::left(items, self.allow, self.deny)?;
-        Ok(match left.count() {
+        let allowed = ItemSet::allowed(items, self.allow, self.deny)?;
+        Ok(match allowed.count() {
             count if count == items => Shared::All,
-            count if count <= items / few => Shared::Few(left.indices()?),
-            _ => Shared::Most(left),
+            count if count <= items / few => Shared::Few(allowed.indices()?),
+            _ => Shared::Most(allowed),
         })
     }
 }
 
-/// Walks along a sorted list of excluded items.
+/// A cursor over a sorted list of excluded items.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor<'a>(&'a [u32]);
 
 impl<'a> Cursor<'a> {
-    /// Before item `first` of `excluded`, which is sorted.
+    /// Starts at the first of `excluded`, which is sorted, that is at least `first`.
     pub(crate) fn new(excluded: &'a [u32], first: u32) -> Self {
         Cursor(&excluded[excluded.partition_point(|&item| item < first)..])
     }
 
-    /// Which of the sixteen items from `first` on are excluded, one bit each. `first` never falls from call to call.
+    /// A bit mask of the excluded items among the sixteen from `first` on. `first` must not decrease from call to call.
     #[inline]
     pub(crate) fn sixteen(&mut self, first: u32) -> u16 {
         let mut bits = 0;
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
         bits
     }
 
-    /// Whether `item` is excluded. `item` never falls from call to call.
+    /// Whether `item` is excluded. `item` must not decrease from call to call.
     #[inline]
     pub(crate) fn contains(&mut self, item: u32) -> bool {
         while let [head, rest @ ..] = self.0

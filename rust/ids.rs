@@ -1,4 +1,4 @@
-//! External ids: the position of an id and the id at a position, both in constant time.
+//! External ids: lookup from index to id and from id to index, both in constant time.
 
 use std::{
     fmt,
@@ -27,10 +27,10 @@ impl fmt::Display for Id<'_> {
     }
 }
 
-/// A list of unique ids, all integers or all strings, in the order of the indices they stand for.
+/// A list of unique ids, all integers or all strings; the id at position `i` belongs to index `i`.
 ///
-/// The lookup table holds positions alone and compares through the list. Its hash is keyed at random, so that chosen ids cannot
-/// slow it down.
+/// The hash table stores positions only and compares ids through the list. Its hash has a random key, so that crafted
+/// ids cannot force collisions.
 #[derive(Debug, Clone)]
 pub struct Ids {
     keys: Keys,
@@ -76,7 +76,7 @@ impl Ids {
     /// Integer ids, in order.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an id that occurs twice, [`Error::Memory`].
+    /// [`Error::Argument`] for a duplicate id; [`Error::Memory`].
     pub fn from_ints(ints: Vec<i64>) -> Result<Self> {
         Self::index(Keys::Ints(ints), &mut || Ok(()))
     }
@@ -84,13 +84,13 @@ impl Ids {
     /// String ids, in order: id `i` is the UTF-8 text `bytes[offsets[i]..offsets[i + 1]]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for offsets that do not run from 0 to the number of bytes without falling, for an id that is not
-    /// UTF-8, for an id that occurs twice; [`Error::Memory`].
+    /// [`Error::Argument`] for offsets that decrease or do not run from 0 to the number of bytes, for an id that is not
+    /// UTF-8, for a duplicate id; [`Error::Memory`].
     pub fn from_strings(bytes: Vec<u8>, offsets: Vec<usize>) -> Result<Self> {
         Self::index(strings(bytes, offsets)?, &mut || Ok(()))
     }
 
-    /// [`Ids::from_ints`], interruptible: `check` is called every few thousand ids and stops the work with its error.
+    /// [`Ids::from_ints`], interruptible: the interrupt check `check` runs every 65,536 ids; its error is returned.
     pub(crate) fn from_ints_with(ints: Vec<i64>, check: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
         Self::index(Keys::Ints(ints), check)
     }
@@ -134,12 +134,12 @@ impl Ids {
         self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no ids.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The id of index `index`.
+    /// The id at `index`.
     ///
     /// # Panics
     /// When `index` is not below `len`.
@@ -147,12 +147,12 @@ impl Ids {
         self.keys.get(index)
     }
 
-    /// The index of an integer id; none when it is not there or the ids are strings.
+    /// The index of an integer id; `None` if it is unknown or the ids are strings.
     pub fn find_int(&self, id: i64) -> Option<usize> {
         self.find(Id::Int(id))
     }
 
-    /// The index of a string id; none when it is not there or the ids are integers.
+    /// The index of a string id; `None` if it is unknown or the ids are integers.
     pub fn find_str(&self, id: &str) -> Option<usize> {
         self.find(Id::Str(id))
     }
@@ -172,7 +172,7 @@ impl Ids {
     }
 }
 
-/// Checks that every span of `bytes` is text of its own.
+/// Checks that each id, `bytes[offsets[i]..offsets[i + 1]]`, is valid UTF-8 on its own.
 fn strings(bytes: Vec<u8>, offsets: Vec<usize>) -> Result<Keys> {
     if offsets.first() != Some(&0) || offsets.last() != Some(&bytes.len()) {
         let (first, last) = (offsets.first(), offsets.last());
@@ -184,13 +184,13 @@ fn strings(bytes: Vec<u8>, offsets: Vec<usize>) -> Result<Keys> {
     if let Some(at) = offsets.windows(2).position(|pair| pair[0] > pair[1]) {
         return Err(Error::Argument(format!("offsets fall from {} to {} at id {at}", offsets[at], offsets[at + 1])));
     }
-    let not_text = |position: usize| Error::Argument(format!("the id at {position} is not valid UTF-8"));
+    let not_utf8 = |position: usize| Error::Argument(format!("the id at {position} is not valid UTF-8"));
     let text = String::from_utf8(bytes).map_err(|error| {
         let first_bad = error.utf8_error().valid_up_to();
-        not_text(offsets.partition_point(|&offset| offset <= first_bad) - 1)
+        not_utf8(offsets.partition_point(|&offset| offset <= first_bad) - 1)
     })?;
     match offsets.iter().position(|&offset| !text.is_char_boundary(offset)) {
-        Some(cut) => Err(not_text(cut - 1)),
+        Some(split) => Err(not_utf8(split - 1)),
         None => Ok(Keys::Strings { text, offsets }),
     }
 }

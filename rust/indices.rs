@@ -1,15 +1,15 @@
-//! Checked indices: an index is compared with its table here, once, and [`Indices`] carries that fact to whoever uses it.
+//! Bounds-checked indices: each index is checked here, once; the type [`Indices`] carries the proof to its users.
 
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 
-/// What indices point into: the argument's name, for errors, and a table of at most 2^31 rows.
+/// The bounds check of an argument's indices into a table of at most 2^31 rows.
 #[derive(Debug, Clone, Copy)]
 pub struct IndexCheck<'a> {
-    /// The argument, such as `users`.
+    /// The argument's name in errors, such as `users`.
     pub what: &'a str,
-    /// What one row is, such as `user`.
+    /// The name of one row in errors, such as `user`.
     pub noun: &'a str,
     /// Rows of the table.
     pub bound: usize,
@@ -23,10 +23,10 @@ pub struct Indices<'a> {
 }
 
 impl IndexCheck<'_> {
-    /// `value`, found at position `at`, as an index.
+    /// Converts `value`, at position `at` of the argument, to an index.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] where it is negative or not below the bound.
+    /// [`Error::OutOfRange`] if it is negative or not below the bound.
     pub fn one(&self, at: usize, value: i128) -> Result<u32> {
         match u32::try_from(value) {
             Ok(index) if (index as usize) < self.bound => Ok(index),
@@ -39,7 +39,7 @@ impl IndexCheck<'_> {
         }
     }
 
-    /// Writes integers of any type, the first of which is at position `first`, as indices.
+    /// Converts integers of any type to indices; the first of `values` is at position `first` of the argument.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for the first that is out of range.
@@ -51,7 +51,7 @@ impl IndexCheck<'_> {
             *to = bits as u32;
         }
         if any >> 32 != 0 || !all_below(to, self.bound) {
-            self.each(first, values)?; // names the culprit
+            self.each(first, values)?; // reports the first index out of range
         }
         Ok(())
     }
@@ -68,9 +68,9 @@ impl IndexCheck<'_> {
         Ok(Indices { values, bound: self.bound })
     }
 
-    /// Takes `values` that [`IndexCheck::one`] or [`IndexCheck::narrow`] made.
+    /// Wraps `values` that [`IndexCheck::one`] or [`IndexCheck::narrow`] produced, without another check.
     pub fn made(&self, values: Vec<u32>) -> Indices<'static> {
-        debug_assert!(all_below(&values, self.bound), "{}: not made by a check", self.what);
+        debug_assert!(all_below(&values, self.bound), "{}: not bounds-checked", self.what);
         Indices { values: values.into(), bound: self.bound }
     }
 
@@ -85,17 +85,17 @@ impl Indices<'_> {
         &self.values
     }
 
-    /// How many.
+    /// The number of indices.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no indices.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The number that each index is below.
+    /// The number of rows of the table; every index is below it.
     pub fn bound(&self) -> usize {
         self.bound
     }
@@ -106,8 +106,8 @@ impl Indices<'_> {
     }
 }
 
-/// Whether all indices are below `bound`, at most 2^31. It uses only operations that every CPU has for vectors: an index is out of range
-/// where it, or the last row less it, has the highest bit.
+/// Whether all indices are below `bound`, at most 2^31. It uses only operations that vectorize on every CPU: an index
+/// `i` is out of range exactly if `i` or `bound - 1 - i` (wrapping) has its highest bit set.
 fn all_below(indices: &[u32], bound: usize) -> bool {
     let last = (bound as u32).wrapping_sub(1);
     indices.iter().fold(0, |any, &i| any | i | last.wrapping_sub(i)) >> 31 == 0
@@ -131,7 +131,7 @@ mod tests {
         let mut to = [0; 3];
         check.narrow(0, &[4i8, 0, 2], &mut to).unwrap();
         assert_eq!(check.made(to.to_vec()).into_values(), [4, 0, 2]);
-        let nothing = IndexCheck { bound: 0, ..check };
-        assert!(nothing.all(&[0][..]).is_err() && nothing.all(&[][..]).is_ok());
+        let empty = IndexCheck { bound: 0, ..check };
+        assert!(empty.all(&[0][..]).is_err() && empty.all(&[][..]).is_ok());
     }
 }

@@ -1,20 +1,21 @@
-//! THE order: score descending, then item index ascending. Total, so nothing else ever decides.
+//! THE order: score descending, then item index ascending. It is total, so results never depend on anything else.
 
 use crate::error::{Result, reserve};
 
-/// A scored item as one integer whose ascending order is THE order.
+/// A scored item as one integer; ascending keys are in THE order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u64);
 
 impl Key {
-    /// No item; comes after every item.
+    /// No item; sorts after every item.
     pub(crate) const NONE: Key = Key(u64::MAX);
 
-    /// `score` is not NaN, and not -0 (a logit never is).
+    /// `score` must not be NaN or -0; a logit never is.
     #[inline]
     pub(crate) fn new(score: f32, item: u32) -> Self {
         let bits = score.to_bits();
-        // Ascending as an unsigned integer: negative floats count down, so all their bits turn; positive ones get above them.
+        // Map float order to unsigned integer order: flip all bits of negative floats, and the sign bit of positive
+        // ones.
         let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
         Key(u64::from(!ascending) << 32 | u64::from(item))
     }
@@ -29,35 +30,36 @@ impl Key {
     }
 }
 
-/// `score >= threshold`, whatever the host program has done to the arithmetic of small floats. Neither is NaN or -0.
+/// `score >= threshold`, correct for subnormals even if the host program enabled flush-to-zero. Neither may be NaN or
+/// -0.
 #[inline]
 pub(crate) fn reaches(score: f32, threshold: f32) -> bool {
     Key::new(score, 0) <= Key::new(threshold, 0)
 }
 
-/// Keeps the first `k` of the keys it is shown.
+/// Selects the first `k` of the keys pushed to it.
 ///
-/// Keys gather in a buffer of somewhat more than `k`; when it is full, a selection throws the last ones out. That costs a constant
-/// number of steps a key for any `k`, where a heap costs a logarithm.
+/// Keys go to a buffer of somewhat more than `k`; when it is full, a quickselect discards all but the first `k`. That
+/// is amortized constant time per key for any `k`; a heap would take logarithmic time.
 #[derive(Debug)]
 pub(crate) struct Selection {
     k: usize,
     kept: Vec<Key>,
-    /// No key after this one can be among the first `k`.
-    bar: Key,
+    /// The last of the first `k` keys so far: a key that sorts after it cannot be in the result.
+    last: Key,
 }
 
 impl Selection {
-    /// For the first `k`, at least one, of at most `most` keys: what they take is reserved here.
+    /// Selects the first `k >= 1` of at most `max_keys` keys; allocates the buffer.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::error::Error::Memory).
-    pub(crate) fn new(k: usize, most: usize) -> Result<Self> {
-        Ok(Selection { k, kept: reserve("selection", Self::full(k).min(most))?, bar: Key::NONE })
+    pub(crate) fn new(k: usize, max_keys: usize) -> Result<Self> {
+        Ok(Selection { k, kept: reserve("selection", Self::capacity(k).min(max_keys))?, last: Key::NONE })
     }
 
-    /// How many keys may gather before the last ones are thrown out.
-    fn full(k: usize) -> usize {
+    /// Capacity of the buffer, in keys.
+    fn capacity(k: usize) -> usize {
         k.saturating_add(k.clamp(32, 1 << 16))
     }
 
@@ -65,39 +67,39 @@ impl Selection {
         self.k
     }
 
-    /// A score that an item must reach to have a chance.
+    /// A lower bound on the score of any item that can still enter the first `k`.
     pub(crate) fn threshold(&self) -> f32 {
-        if self.bar == Key::NONE { f32::NEG_INFINITY } else { self.bar.score() }
+        if self.last == Key::NONE { f32::NEG_INFINITY } else { self.last.score() }
     }
 
     #[inline]
-    pub(crate) fn show(&mut self, key: Key) {
-        if key < self.bar {
+    pub(crate) fn push(&mut self, key: Key) {
+        if key < self.last {
             self.kept.push(key);
-            if self.kept.len() >= Self::full(self.k) {
-                self.cut();
+            if self.kept.len() >= Self::capacity(self.k) {
+                self.truncate();
             }
         }
     }
 
-    /// Makes the threshold as high as what has been shown allows.
+    /// Raises the threshold as far as the keys pushed so far allow.
     pub(crate) fn tighten(&mut self) {
         if self.kept.len() >= self.k {
-            self.cut();
+            self.truncate();
         }
     }
 
     #[cold]
-    fn cut(&mut self) {
+    fn truncate(&mut self) {
         let (_, &mut last, _) = self.kept.select_nth_unstable(self.k - 1);
+        self.last = last;
         self.kept.truncate(self.k);
-        self.bar = last;
     }
 
-    /// The first `k` in THE order; fewer where fewer were shown.
+    /// The first `k` keys in THE order; fewer if fewer were pushed.
     pub(crate) fn finish(&mut self) -> &[Key] {
         if self.kept.len() > self.k {
-            self.cut();
+            self.truncate();
         }
         self.kept.sort_unstable();
         &self.kept
@@ -110,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn score() -> impl Strategy<Value = f32> {
-        // Few distinct values, so that ties are common, and some extreme ones.
+        // Few distinct values, so that ties are common, and some extremes.
         prop_oneof![
             (-3i8..3).prop_map(f32::from),
             Just(f32::NEG_INFINITY),
@@ -128,7 +130,7 @@ mod tests {
             let mut all: Vec<(f32, u32)> = scores.iter().copied().zip(0..).collect();
             for &(score, item) in &all {
                 if score >= selection.threshold() {
-                    selection.show(Key::new(score, item));
+                    selection.push(Key::new(score, item));
                 }
             }
             all.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap().then(a.1.cmp(&b.1)));

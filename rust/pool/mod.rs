@@ -1,7 +1,7 @@
-//! The threads of the process: one pool, kept, that survives `fork`.
+//! The process-wide thread pool; it survives `fork`.
 //!
-//! The caller of [`Call::for_each_chunk`] always takes part and could finish alone; workers only help. So a small job, a machine
-//! without a thread to spare and a freshly forked child all work the same way.
+//! The calling thread of [`Call::for_each_chunk`] always works too and can finish alone; workers only help. So small
+//! jobs, machines that cannot start another thread and freshly forked children need no special case.
 #![allow(unsafe_code, reason = "threads write to disjoint chunks of memory that the caller has reserved")]
 
 mod watch;
@@ -14,18 +14,18 @@ pub(crate) use watch::Watch;
 #[cfg(feature = "python")]
 pub(crate) use workers::panic_text;
 pub(crate) use workers::survive_forks;
-use workers::{caught, forks};
+use workers::{catch_panic, forks};
 
 use crate::error::{Error, Result, reserve};
 
-/// The most threads a call may ask for.
+/// The maximum number of threads of a call.
 pub const MAX_THREADS: usize = 1024;
 
-/// `requested`, else the environment variable `NEURALCF_NUM_THREADS`, else what the process may really use: its affinity mask and
-/// its cgroup's quota (v1 and v2).
+/// The number of threads: `requested`, else the environment variable `NEURALCF_NUM_THREADS`, else what the process may
+/// use by its affinity mask and its cgroup's quota (v1 and v2).
 ///
 /// # Errors
-/// [`Error::Argument`] for a number outside 1 to [`MAX_THREADS`], and for an environment variable that is no number.
+/// [`Error::Argument`] for a number outside 1 to [`MAX_THREADS`], and if the environment variable is not a number.
 pub fn choose_threads(requested: Option<usize>) -> Result<usize> {
     let (what, threads) = match (requested, std::env::var("NEURALCF_NUM_THREADS")) {
         (Some(threads), _) => ("threads", threads),
@@ -45,12 +45,12 @@ pub fn choose_threads(requested: Option<usize>) -> Result<usize> {
     }
 }
 
-/// How a call is carried out.
+/// How a call runs: its threads and its interrupt check.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Threads that may work on it, the caller's among them; 1 to [`MAX_THREADS`].
+    /// The maximum number of threads, including the calling thread; 1 to [`MAX_THREADS`].
     pub threads: usize,
-    /// The interrupt check: the calling thread runs it some fifty times a second; `true` stops the call.
+    /// The interrupt check: the calling thread runs it about fifty times a second; `true` stops the call.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -61,17 +61,18 @@ impl std::fmt::Debug for Call<'_> {
 }
 
 impl Call<'static> {
-    /// On the calling thread alone, to the end.
+    /// On the calling thread alone, without interrupts.
     pub const ALONE: Call<'static> = Call { threads: 1, interrupted: &|| false };
 }
 
 impl Call<'_> {
-    /// Calls `task(n, chunk, watch)` for each chunk of `chunk_len` elements of `out` (the last may be shorter), on up to `threads`
-    /// threads. What a task leaves in its chunk may depend on nothing but `n`: after a fork inside the call the child runs every
-    /// task again.
+    /// Calls `task(n, chunk, watch)` for each chunk of `chunk_len` elements of `out` (the last may be shorter), on up
+    /// to `threads` threads. What a task writes to its chunk must depend on `n` alone: after a fork during the call,
+    /// the child runs every task again.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], what a task failed with, and [`Error::Internal`] where one panicked. All leave `out` half done.
+    /// [`Error::Interrupted`], the error of a failed task, and [`Error::Internal`] if one panicked. All leave `out`
+    /// partly written.
     pub(crate) fn for_each_chunk<T: Copy + Send>(
         &self,
         out: &mut [T],
@@ -85,8 +86,8 @@ impl Call<'_> {
             let from = n * chunk_len;
             let len = chunk_len.min(shared.len - from);
             let start = shared.start().wrapping_add(from);
-            // SAFETY: `n < tasks`, so the chunk lies within `out`; `Job::next` gives each `n` out once, so no two chunks overlap;
-            // `out` stays borrowed until `run_tasks` has returned, which is after the last task.
+            // SAFETY: `n < tasks`, so the chunk lies within `out`; `Job::next` hands out each `n` once, so no two
+            // chunks overlap; `out` stays borrowed until `run_tasks` returns, which is after the last task.
             let chunk = unsafe { std::slice::from_raw_parts_mut(start, len) };
             task(n, chunk, watch)
         };
@@ -96,15 +97,16 @@ impl Call<'_> {
             if before == forks() {
                 return outcome;
             }
-            // The interrupt check forked and this is the child: its workers, and what they had claimed, are gone.
+            // The interrupt check forked and this is the child: the workers are gone, and with them the tasks they had
+            // claimed.
         }
     }
 
-    /// Appends `len` elements, for which there must be room, to `all`: chunks that begin as copies of `blank` and are then given to
-    /// `task`, as in [`Call::for_each_chunk`]. So new memory is first touched by the threads that fill it, not by one before them.
+    /// Appends `len` elements to `all`, within its capacity: chunks are filled with copies of `blank`, then passed to
+    /// `task` as in [`Call::for_each_chunk`]. So the threads that fill new memory are the first to touch it.
     ///
     /// # Errors
-    /// As [`Call::for_each_chunk`]; nothing is appended then.
+    /// As for [`Call::for_each_chunk`]; nothing is appended then.
     pub(crate) fn extend_in_chunks<T: Copy + Send + Sync>(
         &self,
         all: &mut Vec<T>,
@@ -119,15 +121,16 @@ impl Call<'_> {
             let chunk = unsafe { std::slice::from_raw_parts_mut(chunk.as_mut_ptr().cast::<T>(), chunk.len()) };
             task(n, chunk, watch)
         })?;
-        // SAFETY: the capacity holds them; the call has succeeded, so every task has run, and has written its whole chunk first.
+        // SAFETY: the capacity suffices; the call succeeded, so every task has run, and each first wrote its whole
+        // chunk.
         unsafe { all.set_len(all.len() + len) };
         Ok(())
     }
 
-    /// `len` elements, made as by [`Call::extend_in_chunks`].
+    /// A vector of `len` elements, filled as by [`Call::extend_in_chunks`].
     ///
     /// # Errors
-    /// As there, and [`Error::Memory`] that names `what` they were for.
+    /// As there, and [`Error::Memory`] naming `what` they were for.
     pub(crate) fn in_chunks<T: Copy + Send + Sync>(
         &self,
         what: &str,
@@ -141,11 +144,11 @@ impl Call<'_> {
         Ok(all)
     }
 
-    /// Calls `piece(0, watch)`, `piece(1, watch)`, ... on the calling thread: what cannot be divided, and yet takes long. A piece
-    /// tells its watch how much it does.
+    /// Calls `piece(0, watch)`, `piece(1, watch)`, ... on the calling thread: interruptible work that cannot be
+    /// parallelized. A piece reports its work to `watch`.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], and what a piece failed with.
+    /// [`Error::Interrupted`], and the error of a failed piece.
     pub(crate) fn one_by_one(
         &self,
         pieces: usize,
@@ -162,10 +165,10 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// `len` copies of `value`. (The memory is touched, which takes a second for some gigabytes.)
+    /// `len` copies of `value`, interruptible: touching a few gigabytes takes a second.
     ///
     /// # Errors
-    /// [`Error::Memory`] that names `what` they were for; [`Error::Interrupted`].
+    /// [`Error::Memory`] naming `what` they were for; [`Error::Interrupted`].
     pub(crate) fn filled<T: Clone>(&self, what: &str, len: usize, value: T) -> Result<Vec<T>> {
         const PIECE: usize = 1 << 16;
         let mut all = reserve(what, len)?;
@@ -179,13 +182,13 @@ impl Call<'_> {
 
     fn run_tasks(&self, tasks: usize, run: &(dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync)) -> Result<()> {
         if self.threads.min(tasks) <= 1 {
-            return caught(|| self.one_by_one(tasks, run));
+            return catch_panic(|| self.one_by_one(tasks, run));
         }
         workers::run(self.threads, self.interrupted, tasks, run)
     }
 }
 
-/// A slice that several threads write to, each its own chunks.
+/// A slice that several threads write to, each to its own chunks.
 struct SharedSlice<T> {
     start: *mut T,
     len: usize,
@@ -197,7 +200,7 @@ impl<T> SharedSlice<T> {
     }
 }
 
-// SAFETY: the threads touch disjoint chunks, and `T: Send` where the value is made.
+// SAFETY: the threads access disjoint chunks, and `T: Send`.
 unsafe impl<T: Send> Sync for SharedSlice<T> {}
 
 #[cfg(test)]
@@ -208,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_chunk_is_done_once_whatever_the_threads() {
+    fn every_chunk_is_processed_once_with_any_number_of_threads() {
         for threads in [1, 2, 7] {
             for len in [0, 1, 15, 1000] {
                 let call = Call { threads, ..Call::ALONE };
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_internal_error_and_the_pool_lives_on() {
+    fn the_pool_survives_a_panic_and_reports_an_internal_error() {
         let call = Call { threads: 3, ..Call::ALONE };
         for _ in 0..20 {
             let panicking = |n: usize, _: &mut [i32], _: &Watch<'_>| {
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_task_fails_with_comes_out() {
+    fn the_error_of_a_failed_task_is_returned() {
         for threads in [1, 3] {
             let call = Call { threads, ..Call::ALONE };
             let failing = |n: usize, _: &mut [i32], _: &Watch<'_>| {
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_in_chunks_is_whole_or_not_there() {
+    fn extending_in_chunks_appends_everything_or_nothing() {
         for threads in [1, 3] {
             let (call, mut all) = (Call { threads, ..Call::ALONE }, vec![1u32; 3]);
             all.reserve(100);
@@ -275,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_stops_what_cannot_be_divided() {
-        let asked = AtomicUsize::new(0);
-        let interrupted = || asked.fetch_add(1, Ordering::Relaxed) == 1;
+    fn an_interrupt_stops_serial_work() {
+        let checks = AtomicUsize::new(0);
+        let interrupted = || checks.fetch_add(1, Ordering::Relaxed) == 1;
         let call = Call { threads: 2, interrupted: &interrupted };
         let mut pieces = 0;
         let outcome = call.one_by_one(usize::MAX, |_, watch| {
@@ -297,12 +300,12 @@ mod tests {
     #[test]
     fn an_interrupt_stops_every_thread() {
         let call = Call { threads: 2, interrupted: &|| true };
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = call.for_each_chunk(&mut [0; 4], 1, |_, _, watch| {
-            while !watch.stopped(CHECK_EVERY) && begun.elapsed() < Duration::from_secs(20) {}
+            while !watch.stopped(CHECK_EVERY) && started.elapsed() < Duration::from_secs(20) {}
             Ok(())
         });
         assert!(matches!(outcome, Err(Error::Interrupted)));
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }

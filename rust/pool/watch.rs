@@ -1,22 +1,22 @@
-//! The stop token of a call: each task asks its watch whether to stop; the caller's own watch also runs the interrupt check.
+//! The stop token of a call: every task polls its watch; the watch of the calling thread also runs the interrupt check.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the caller runs the interrupt check.
+/// The interval between two interrupt checks.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Multiply-adds between two looks at the clock: some ten microseconds.
+/// Multiply-adds between two reads of the clock: some ten microseconds.
 pub(super) const CHECK_EVERY: usize = 1 << 18;
 
-/// Tells a task whether to stop. Long tasks ask at least every few milliseconds.
+/// Tells a task whether to stop. Long tasks must poll at least every few milliseconds.
 pub(crate) struct Watch<'a> {
     stop: &'a AtomicBool,
-    /// The caller's own watch runs it; a worker's watch has none and only sees the flag.
+    /// Run by the calling thread's watch; a worker's watch has none and only reads the flag.
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
-    /// When the check last ran, or could have: most calls are too short to look at the clock.
+    /// When the check last ran; at first, when the clock was first read, which most calls are too short to do.
     last_poll: Cell<Option<Instant>>,
     work: Cell<usize>,
 }
@@ -26,7 +26,7 @@ impl<'a> Watch<'a> {
         Watch { stop, interrupted, last_poll: Cell::new(None), work: Cell::new(0) }
     }
 
-    /// Whether to stop, after another `multiply_adds` of work.
+    /// Reports `multiply_adds` of work and returns whether to stop.
     #[inline]
     pub(crate) fn stopped(&self, multiply_adds: usize) -> bool {
         let work = self.work.get() + multiply_adds;
@@ -35,7 +35,7 @@ impl<'a> Watch<'a> {
             return false;
         }
         let stopped = self.poll();
-        self.work.set(if stopped { CHECK_EVERY } else { 0 }); // once stopped, every further call polls at once
+        self.work.set(if stopped { CHECK_EVERY } else { 0 }); // once stopped, every further call polls immediately
         stopped
     }
 
@@ -44,7 +44,7 @@ impl<'a> Watch<'a> {
         if let Some(interrupted) = self.interrupted {
             let mut last = self.last_poll.get().unwrap_or_else(Instant::now);
             if last.elapsed() >= POLL_EVERY {
-                // A check that panics must not unwind past workers that still use the caller's stack.
+                // A panicking check must not unwind the calling thread's stack while workers still use it.
                 if catch_unwind(AssertUnwindSafe(interrupted)).unwrap_or(true) {
                     self.stop.store(true, Ordering::Relaxed);
                 }

@@ -1,7 +1,7 @@
-//! The pool's threads, and what a `fork` does to them.
+//! The pool's worker threads, and how they survive a `fork`.
 //!
-//! A `fork` copies the pool's memory but not its threads: the child forgets the copied pool, whatever state its locks were copied in, and
-//! builds its own on its first large call.
+//! A `fork` copies the pool's memory but not its threads. The child drops its reference to the copied pool, whose locks
+//! may be held, and builds its own on its first large call.
 #![allow(unsafe_code, reason = "pthread_atfork; tasks that borrow from the caller's stack")]
 
 use std::any::Any;
@@ -13,33 +13,35 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::watch::{POLL_EVERY, Watch};
 use crate::error::{Error, Result};
 
-/// What a call does: task `n`, with the watch of the thread that runs it.
+/// Runs task `n` with the watch of the current thread.
 type Task<'a> = &'a (dyn Fn(usize, &Watch<'_>) -> Result<()> + Sync);
 
-/// Runs tasks `0..tasks`, at least two, on the calling thread and up to `threads - 1` workers; the calling thread runs the interrupt check.
+/// Runs tasks `0..tasks`, at least two, on the calling thread and up to `threads - 1` workers; the calling thread runs
+/// the interrupt check.
 ///
 /// # Errors
-/// As [`Call::for_each_chunk`](super::Call::for_each_chunk). After a fork inside the call, the child gets `Ok` with tasks undone: compare [`forks`] before and after.
+/// As for [`Call::for_each_chunk`](super::Call::for_each_chunk). After a fork during the call, the child gets `Ok` with
+/// tasks not run: compare [`forks`] before and after.
 pub(super) fn run(threads: usize, interrupted: &(dyn Fn() -> bool + Sync), tasks: usize, run: Task<'_>) -> Result<()> {
-    // SAFETY: only the lifetime changes. The reference is used by this function, and by workers between joining the job and
-    // leaving it; `Helpers::dismiss`, which runs before this function returns or unwinds, waits until all have left and no
-    // other can join. (After a fork there are no workers.)
+    // SAFETY: only the lifetime changes. The reference is used by this function, and by workers between joining the job
+    // and leaving it; `Helpers::wait`, which runs before this function returns or unwinds, waits until all have left
+    // and no other can join. (After a fork there are no workers.)
     let run = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(run) };
     let job = Arc::new(Job {
         run,
         tasks,
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
-        places: AtomicUsize::new(threads.min(tasks) - 1),
-        inside: AtomicUsize::new(0),
+        vacancies: AtomicUsize::new(threads.min(tasks) - 1),
+        active: AtomicUsize::new(0),
         failure: Mutex::new(None),
     });
     let watch = Watch::new(&job.stop, Some(interrupted));
-    let helpers = Helpers::call(&job);
+    let helpers = Helpers::invite(&job);
     job.work(&watch);
-    helpers.dismiss(&watch);
+    helpers.wait(&watch);
     if forks() != helpers.forks {
-        return Ok(()); // run again by the caller; the job's locks belong to another process
+        return Ok(()); // `for_each_chunk` runs the tasks again; the job's locks belong to another process
     }
     if let Some(error) = lock(&job.failure).take() {
         return Err(error);
@@ -47,7 +49,7 @@ pub(super) fn run(threads: usize, interrupted: &(dyn Fn() -> bool + Sync), tasks
     if job.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// How many forks lie between this process and the first one that loaded the library.
+/// The number of forks between the process that loaded the library and this one.
 pub(super) fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
@@ -58,18 +60,18 @@ struct Job {
     /// The first unclaimed task.
     next: AtomicUsize,
     stop: AtomicBool,
-    /// How many more workers may join; changed under the pool's lock alone.
-    places: AtomicUsize,
-    /// How many workers have joined and not left; raised under the pool's lock alone.
-    inside: AtomicUsize,
-    /// What the first task to fail failed with.
+    /// How many more workers may join; changed only under the pool's lock.
+    vacancies: AtomicUsize,
+    /// How many workers have joined and not left; incremented only under the pool's lock.
+    active: AtomicUsize,
+    /// The error of the first task that failed.
     failure: Mutex<Option<Error>>,
 }
 
 impl Job {
-    /// Claims and runs tasks until there are none, or until the call is to stop.
+    /// Claims and runs tasks until none are left or the call must stop.
     fn work(&self, watch: &Watch<'_>) {
-        let outcome = caught(|| {
+        let outcome = catch_panic(|| {
             while !self.stop.load(Ordering::Relaxed) {
                 let n = self.next.fetch_add(1, Ordering::Relaxed);
                 if n >= self.tasks {
@@ -86,18 +88,18 @@ impl Job {
     }
 }
 
-/// What `work` returns; a panic becomes [`Error::Internal`].
-pub(super) fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs `work`; a panic becomes [`Error::Internal`].
+pub(super) fn catch_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Error::Internal(panic_text(&*payload))))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
     format!("a bug in neuralcf: {}", text.unwrap_or("a panic without a message"))
 }
 
-/// The workers called to a job.
+/// The workers invited to a job.
 struct Helpers<'a> {
     job: &'a Arc<Job>,
     pool: &'static Pool,
@@ -105,33 +107,34 @@ struct Helpers<'a> {
 }
 
 impl<'a> Helpers<'a> {
-    fn call(job: &'a Arc<Job>) -> Self {
+    fn invite(job: &'a Arc<Job>) -> Self {
         let forks = forks();
-        let wanted = job.places.load(Ordering::Relaxed);
+        let wanted = job.vacancies.load(Ordering::Relaxed);
         let pool = Pool::of_this_process();
         pool.offer(job, wanted);
         Helpers { job, pool, forks }
     }
 
-    /// Lets nobody join any more and waits for those inside. Meanwhile the interrupt check goes on.
-    fn dismiss(&self, watch: &Watch<'_>) {
+    /// Withdraws the job, so that no more workers join, and waits until all have left; meanwhile runs the interrupt
+    /// check.
+    fn wait(&self, watch: &Watch<'_>) {
         let forked = || forks() != self.forks;
         if forked() {
             return;
         }
         let pool = self.pool;
         pool.withdraw(self.job);
-        let inside = || self.job.inside.load(Ordering::Acquire) > 0;
+        let active = || self.job.active.load(Ordering::Acquire) > 0;
         for _ in 0..2_000 {
-            if !inside() {
+            if !active() {
                 return;
             }
             std::hint::spin_loop();
         }
-        while inside() && !forked() {
+        while active() && !forked() {
             watch.poll();
             if !forked() {
-                pool.wait_for_leaver(self.job);
+                pool.wait_for_workers(self.job);
             }
         }
     }
@@ -139,9 +142,9 @@ impl<'a> Helpers<'a> {
 
 struct Pool {
     state: Mutex<State>,
-    /// There is a job to join.
+    /// Signalled when there is a job to join.
     offered: Condvar,
-    /// A worker has left a job.
+    /// Signalled when the last worker has left a job.
     left: Condvar,
 }
 
@@ -154,22 +157,24 @@ struct State {
 /// The pool of this process, or null.
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
 static FORKS: AtomicU64 = AtomicU64::new(0);
-static WATCHING_FORKS: AtomicBool = AtomicBool::new(false);
+static FORK_HANDLER_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Makes forked children forget the pool. To be called before the first call that may need the pool; calling it again is harmless.
+/// Registers the handler that makes forked children build a new pool. Must be called before the pool is first used;
+/// further calls have no effect.
 pub(crate) fn survive_forks() {
     extern "C" fn in_child() {
         POOL.store(std::ptr::null_mut(), Ordering::Relaxed);
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
-    if !WATCHING_FORKS.load(Ordering::Acquire) {
+    if !FORK_HANDLER_REGISTERED.load(Ordering::Acquire) {
         #[cfg(unix)]
         // SAFETY: the handler only stores to atomics, which is allowed in the child of a process with threads.
         let status = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         #[cfg(not(unix))]
         let status = 0;
-        // (It fails for lack of memory alone. Two threads may both register: the handler runs twice, to the same effect.)
-        WATCHING_FORKS.store(status == 0, Ordering::Release);
+        // (It can fail only for lack of memory. Two threads may both register: the handler then runs twice, to the same
+        // effect.)
+        FORK_HANDLER_REGISTERED.store(status == 0, Ordering::Release);
     }
 }
 
@@ -186,23 +191,24 @@ impl Pool {
             match POOL.compare_exchange(current, pool, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => current = pool,
                 Err(other) => {
-                    // SAFETY: made by `Box::into_raw` above, and published nowhere.
+                    // SAFETY: `pool` comes from `Box::into_raw` above and was not published.
                     drop(unsafe { Box::from_raw(pool) });
                     current = other;
                 }
             }
         }
-        // SAFETY: `POOL` holds null or a leaked box, which lives as long as the process.
+        // SAFETY: `current` is not null here, and `POOL` holds null or a leaked box, which lives as long as the
+        // process.
         unsafe { &*current }
     }
 
-    /// Puts `job` where workers look, and sees to it that `wanted` workers exist.
+    /// Queues `job`, starts workers until there are `wanted`, and wakes that many.
     fn offer(&'static self, job: &Arc<Job>, wanted: usize) {
         let mut state = lock(&self.state);
         while state.workers < wanted {
             let builder = std::thread::Builder::new().name("neuralcf".into());
-            if builder.spawn(move || self.work_for_ever()).is_err() {
-                break; // no thread to be had: the caller does more itself
+            if builder.spawn(move || self.worker_loop()).is_err() {
+                break; // no more threads: the calling thread does more of the work
             }
             state.workers += 1;
         }
@@ -217,33 +223,33 @@ impl Pool {
         lock(&self.state).jobs.retain(|other| !Arc::ptr_eq(other, job));
     }
 
-    /// Sleeps until some worker has left `job`, at most for the time between two interrupt checks.
-    fn wait_for_leaver(&self, job: &Job) {
+    /// Sleeps until the last worker has left `job`, but not past the next interrupt check.
+    fn wait_for_workers(&self, job: &Job) {
         let state = lock(&self.state);
-        if job.inside.load(Ordering::Acquire) > 0 {
+        if job.active.load(Ordering::Acquire) > 0 {
             drop(self.left.wait_timeout(state, POLL_EVERY).unwrap_or_else(PoisonError::into_inner));
         }
     }
 
-    fn work_for_ever(&self) {
+    fn worker_loop(&self) {
         loop {
-            let job = self.join_a_job();
+            let job = self.next_job();
             job.work(&Watch::new(&job.stop, None));
-            let last = job.inside.fetch_sub(1, Ordering::Release) == 1;
+            let last = job.active.fetch_sub(1, Ordering::Release) == 1;
             if last {
-                drop(lock(&self.state)); // whoever was about to sleep sleeps now, and hears it
+                drop(lock(&self.state)); // a thread in `wait_for_workers` is now asleep, so it cannot miss the signal
                 self.left.notify_all();
             }
         }
     }
 
-    fn join_a_job(&self) -> Arc<Job> {
+    fn next_job(&self) -> Arc<Job> {
         let mut state = lock(&self.state);
         loop {
-            if let Some(at) = state.jobs.iter().position(|job| job.places.load(Ordering::Relaxed) > 0) {
+            if let Some(at) = state.jobs.iter().position(|job| job.vacancies.load(Ordering::Relaxed) > 0) {
                 let job = Arc::clone(&state.jobs[at]);
-                job.inside.fetch_add(1, Ordering::Relaxed);
-                if job.places.fetch_sub(1, Ordering::Relaxed) == 1 {
+                job.active.fetch_add(1, Ordering::Relaxed);
+                if job.vacancies.fetch_sub(1, Ordering::Relaxed) == 1 {
                     state.jobs.remove(at);
                 }
                 return job;
@@ -253,7 +259,7 @@ impl Pool {
     }
 }
 
-/// A lock whose holder panicked still guards data that is whole: no critical section here can panic half-way.
+/// Locks, ignoring poisoning: no critical section here can panic halfway, so the data is consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,8 +25,8 @@ impl Engine {
     /// The `k` best items for each row, score descending, then item index ascending.
     ///
     /// # Errors
-    /// [`Error::Argument`] for `k` of zero, filters whose rows differ from the users' and `Exclude::Seen` with users that are not
-    /// in the model; [`Error::Memory`]; [`Error::Interrupted`].
+    /// [`Error::Argument`] for `k` of zero, filters whose rows differ from the users' and `Exclude::Seen` with users
+    /// that are not in the model; [`Error::Memory`]; [`Error::Interrupted`].
     pub fn top_k(
         &self,
         users: &Users<'_>,
@@ -60,7 +60,7 @@ impl Engine {
         call.one_by_one(users.len(), |row, watch| {
             let mut best = Selection::new(kept, plan.parts * kept)?;
             for at in plan.outputs_of(row) {
-                keys[at * kept..][..kept].iter().take_while(|&&key| key != Key::NONE).for_each(|&key| best.show(key));
+                keys[at * kept..][..kept].iter().take_while(|&&key| key != Key::NONE).for_each(|&key| best.push(key));
             }
             let best = best.finish();
             let (ids, scores) = (&mut ids[row * k..][..best.len()], &mut scores[row * k..][..best.len()]);
@@ -94,6 +94,6 @@ impl Collector for Selection {
 
     #[inline]
     fn collect(&mut self, item: u32, logit: f32) {
-        self.show(Key::new(logit, item));
+        self.push(Key::new(logit, item));
     }
 }
