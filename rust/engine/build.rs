@@ -1,4 +1,5 @@
-//! From a model to an engine: the weights packed, both tables projected, the catalogue laid out in the precision that pays.
+//! Builds an engine from a model: packs the weights, projects both embedding tables, and lays out the catalogue in the
+//! fastest scan precision.
 
 use super::Engine;
 use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
@@ -13,10 +14,11 @@ use crate::kernel::{IntegerIsa, Isa};
 use crate::pool::{self, Call};
 
 impl Engine {
-    /// Lays `model` out for `isa` and `precision`, with the stored interactions `seen`, a row for each user.
+    /// Lays out `model` for `isa` and `precision`, with the stored interactions `seen`, one row per user.
     ///
     /// # Errors
-    /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] where `seen` is not a row for each user over the model's items.
+    /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] if the shape of `seen` is not users x items of
+    /// the model.
     pub fn new(model: Model, seen: Option<Csr>, isa: Isa, precision: ScanPrecision, call: Call<'_>) -> Result<Self> {
         pool::survive_forks();
         let (num_users, num_items) = (model.num_users(), model.num_items());
@@ -74,11 +76,11 @@ fn check_seen(seen: Option<&Csr>, num_users: usize, num_items: usize) -> Result<
 
 /// A model's weights, packed for an instruction set.
 struct Packing {
-    /// What is computed for each pair.
+    /// The layers computed for each pair.
     network: Network,
-    /// The item half of the first layer, in a model with an MLP.
+    /// The item half of the first layer, if the model has an MLP: applied to all items at load.
     item_half: Option<Packed>,
-    /// What is computed for each user.
+    /// Applied to all users at load.
     projection: Projection,
 }
 
@@ -113,8 +115,9 @@ impl Packing {
     }
 }
 
-/// The catalogue in integers; `None` where it is to be scanned in float32: because `precision` says so, because integers have no bound or no
-/// fast instructions here, or, with [`ScanPrecision::Auto`], because they do not pay for a sample of the model's users.
+/// Quantizes the catalogue. `None` means a float32 scan: because of `precision`, because there is no error bound or no
+/// fast integer instruction, or, with [`ScanPrecision::Auto`], because quantization does not pay for a sample of the
+/// users.
 fn quantize(
     layout: &Layout<'_>,
     precision: ScanPrecision,
@@ -129,14 +132,14 @@ fn quantize(
         ScanPrecision::Int8 => true,
     };
     let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else { return Ok(None) };
-    let mut next = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
-    while let Some(catalogue) = next {
+    let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
+    while let Some(catalogue) = candidate {
         if precision != ScanPrecision::Auto
             || (Sample { layout, catalogue: &catalogue, item_rows, user_rows }).pays()?
         {
             return Ok(Some(catalogue));
         }
-        next = catalogue.without_int8(layout, item_rows)?;
+        candidate = catalogue.without_int8(layout, item_rows)?;
     }
     Ok(None)
 }

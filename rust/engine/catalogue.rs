@@ -1,4 +1,4 @@
-//! The items, laid out: rows for single items, tiles for scans.
+//! The catalogue in its memory layouts: rows for access to single items, tiles for scans.
 
 use super::layout::Layout;
 use crate::error::Result;
@@ -10,24 +10,24 @@ use crate::kernel::{Aligned, IntegerIsa};
 /// The items of a model.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    /// One item after the other: what a query of single items reads.
+    /// One item after the other, for access to single items.
     pub(crate) rows: RowTable,
     pub(crate) tiles: Tiles,
 }
 
-/// Sixteen items side by side, feature by feature: what a scan reads.
+/// Sixteen items side by side, feature by feature, for scans.
 #[derive(Debug)]
 pub(crate) enum Tiles {
     Float32(Aligned),
     Quantized(Box<QuantizedCatalogue>),
 }
 
-/// Quantized tiles, with the layer that is computed from them and the instruction set that does it.
+/// Quantized tiles, the quantized layer that is applied to them, and the instruction set to use.
 #[derive(Debug)]
 pub(crate) struct QuantizedCatalogue {
     pub(crate) isa: IntegerIsa,
     pub(crate) quantization: Quantization,
-    /// All lines but the int16 words.
+    /// All lines except the int16 words.
     tiles: Aligned,
     int16: Aligned,
 }
@@ -57,7 +57,7 @@ impl QuantizedCatalogue {
         Ok(QuantizedCatalogue { isa, quantization, tiles, int16 })
     }
 
-    /// The same items in int16 alone; `None` where they already are.
+    /// The same items in int16 alone; `None` if there is no int8 to drop.
     ///
     /// # Errors
     /// As for [`QuantizedCatalogue::new`].
@@ -66,7 +66,7 @@ impl QuantizedCatalogue {
         if quantization.int8.take().is_none() {
             return Ok(None);
         }
-        drop(tiles); // before the new ones take memory
+        drop(tiles); // free them before allocating the new ones
         let tiles = layout.quantized_tiles(rows, &quantization)?;
         Ok(Some(QuantizedCatalogue { isa, quantization, tiles, int16 }))
     }

@@ -1,4 +1,4 @@
-//! How items and users lie in memory: rows, and tiles for scans of the catalogue (`kernel/README.md`).
+//! The memory layout of items and users: rows, and tiles for scans of the catalogue (`kernel/README.md`).
 
 use crate::error::Result;
 use crate::format::Table;
@@ -10,31 +10,31 @@ use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
 
-/// Tiles that one task of loading handles.
+/// Tiles per task at load.
 const TILES_PER_TASK: usize = 256;
 
-/// The most users and items that the scales of quantized layers are tuned on.
-const SOME_USERS: usize = 64;
-const SOME_ITEMS: usize = 4096;
+/// The maximum number of users and of items on which the scales of the quantized layer are tuned.
+const TUNING_USERS: usize = 64;
+const TUNING_ITEMS: usize = 4096;
 
-/// Makes tiles and rows.
+/// Lays out rows and tiles.
 pub(crate) struct Layout<'a> {
     pub(crate) isa: Isa,
     pub(crate) network: &'a Network,
     pub(crate) call: Call<'a>,
 }
 
-/// How a user's embeddings become a row.
+/// Projects a user's embeddings to a row.
 #[derive(Debug)]
 pub(crate) struct Projection {
     /// The user half of the first layer, with its bias.
     pub(crate) first_layer: Option<Packed>,
-    /// The output layer's weights on the GMF part.
+    /// The output layer's weights of the GMF block.
     pub(crate) output_gmf: Vec<f32>,
 }
 
 impl Layout<'_> {
-    /// One item after the other. The tables' memory is given back piece by piece.
+    /// Lays out the items' rows. Frees the embedding tables chunk by chunk.
     pub(crate) fn item_rows(
         &self,
         items: usize,
@@ -53,29 +53,29 @@ impl Layout<'_> {
         Ok(out)
     }
 
-    /// Writes the `features` features that `make(embeddings of sixteen items, features)` makes into the items' rows, from line `at` of
-    /// a row on.
+    /// Computes `features` features with `compute(embeddings of sixteen items, features)` and writes them to the items'
+    /// rows, from line `at` of a row on.
     fn fill_rows(
         &self,
         mut rows: &mut [Lanes],
         table: Table,
         features: usize,
-        make: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
+        compute: impl Fn(&[Lanes], &mut [Lanes]) + Sync,
         at: usize,
     ) -> Result<()> {
         let (width, row_len) = (table.width(), self.network.row_len());
         for chunk in table.into_chunks() {
             let (part, rest) = rows.split_at_mut(chunk.len() / width * row_len);
             self.call.for_each_chunk(part, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
-                let (mut lanes, mut made) = (vec![[0.0; LANES]; width], vec![[0.0; LANES]; features]);
+                let (mut lanes, mut computed) = (vec![[0.0; LANES]; width], vec![[0.0; LANES]; features]);
                 let embeddings = &chunk[n * TILES_PER_TASK * LANES * width..];
                 for (rows, embeddings) in rows.chunks_mut(LANES * row_len).zip(embeddings.chunks(LANES * width)) {
                     if watch.stopped((width + LANES) * LANES * features) {
                         return Ok(());
                     }
-                    into_lanes(embeddings.chunks_exact(width), &mut lanes);
-                    make(&lanes, &mut made);
-                    into_rows(&made, rows, row_len, at);
+                    rows_to_lanes(embeddings.chunks_exact(width), &mut lanes);
+                    compute(&lanes, &mut computed);
+                    lanes_to_rows(&computed, rows, row_len, at);
                 }
                 Ok(())
             })?;
@@ -84,7 +84,7 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Sixteen items side by side in float32.
+    /// Lays out float32 tiles.
     pub(super) fn float32_tiles(&self, rows: &RowTable) -> Result<Aligned> {
         let h0 = self.network.h0;
         self.tiles("item tiles", rows, self.network.tile_len(), |features, gmf, tile| {
@@ -93,7 +93,7 @@ impl Layout<'_> {
         })
     }
 
-    /// Sixteen items side by side, quantized; without the int16 words.
+    /// Lays out quantized tiles without the int16 words.
     pub(super) fn quantized_tiles(&self, rows: &RowTable, quantization: &Quantization) -> Result<Aligned> {
         let lines = quantization.layout();
         self.tiles("item tiles", rows, lines.len(), |features, gmf, tile| {
@@ -105,20 +105,20 @@ impl Layout<'_> {
         })
     }
 
-    /// The int16 words of sixteen items side by side.
+    /// Lays out the int16 words of the tiles.
     pub(super) fn int16_tiles(&self, rows: &RowTable, quantization: &Quantization) -> Result<Aligned> {
         self.tiles("int16 tiles", rows, quantization.layout().int16, |features, _, tile| {
             self.isa.run(quantization.int16.quantize(features, tile));
         })
     }
 
-    /// Tiles of `tile_len` lines, each as `make(first-layer features, GMF features, tile)` leaves it.
+    /// Lays out tiles of `tile_len` lines; `compute(first-layer features, GMF features, tile)` fills each.
     fn tiles(
         &self,
         what: &str,
         rows: &RowTable,
         tile_len: usize,
-        make: impl Fn(&[Lanes], &[Lanes], &mut [Lanes]) + Sync,
+        compute: impl Fn(&[Lanes], &[Lanes], &mut [Lanes]) + Sync,
     ) -> Result<Aligned> {
         let Network { h0, g, .. } = *self.network;
         let row_len = self.network.row_len();
@@ -131,17 +131,17 @@ impl Layout<'_> {
                     return Ok(());
                 }
                 let sixteen = rows.chunks_exact(row_len).map(|row| self.network.split_row(row));
-                into_lanes(sixteen.clone().map(|(first, _)| first), &mut features);
-                into_lanes(sixteen.map(|(_, gmf)| gmf), &mut gmf);
-                make(&features, &gmf, tile);
+                rows_to_lanes(sixteen.clone().map(|(first, _)| first), &mut features);
+                rows_to_lanes(sixteen.map(|(_, gmf)| gmf), &mut gmf);
+                compute(&features, &gmf, tile);
             }
             Ok(())
         })?;
         Ok(out)
     }
 
-    /// Chooses how to quantize the second layer, in blocks of at most `block` outputs, for these items and users: in int16, and with `int8`
-    /// in int8 too. `None` where no bound holds, and in a network without a second layer.
+    /// Quantizes the second layer, in blocks of at most `block` outputs, with scales for these items and users: in
+    /// int16, and with `int8` also in int8. `None` if no error bound holds or there is no second layer.
     pub(super) fn quantization(
         &self,
         block: usize,
@@ -159,19 +159,19 @@ impl Layout<'_> {
             items: highest(&items),
             users: highest(&users),
             gmf: gmf.iter().map(|&[low, high]| high.max(-low)).collect(),
-            some_items: self.some_rows(item_rows, SOME_ITEMS).map(|(first, _)| first).collect(),
-            some_users: self.some_rows(user_rows, SOME_USERS).collect(),
+            sample_items: self.sample_rows(item_rows, TUNING_ITEMS).map(|(first, _)| first).collect(),
+            sample_users: self.sample_rows(user_rows, TUNING_USERS).collect(),
         };
         Ok(Quantization::new(self.network, &ranges, block, int8))
     }
 
-    /// At most `most` of the rows, spread over all of them.
-    fn some_rows<'r>(&self, rows: &'r RowTable, most: usize) -> impl Iterator<Item = (&'r [f32], &'r [f32])> {
-        let step = rows.count().div_ceil(most);
+    /// A sample of at most `max_rows` rows, evenly spaced.
+    fn sample_rows<'r>(&self, rows: &'r RowTable, max_rows: usize) -> impl Iterator<Item = (&'r [f32], &'r [f32])> {
+        let step = rows.count().div_ceil(max_rows);
         (0..rows.count()).step_by(step).map(|row| self.network.split_row(rows.row(row)))
     }
 
-    /// The lowest and highest value at each position of the rows.
+    /// The minimum and maximum of each column of the rows.
     fn extremes(&self, rows: &RowTable) -> Result<Vec<[f32; 2]>> {
         const NONE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
         let (rows, row_len) = (rows.lines(), self.network.row_len());
@@ -193,7 +193,7 @@ impl Layout<'_> {
         Ok(all)
     }
 
-    /// One user after the other.
+    /// Projects users to rows.
     pub(crate) fn user_rows<'a, Row: Fn(usize) -> &'a [f32] + Sync>(
         &self,
         what: &str,
@@ -214,18 +214,18 @@ impl Layout<'_> {
                 let first = (n * TILES_PER_TASK + group) * LANES;
                 let sixteen = first..users.min(first + LANES);
                 if let Some(gmf) = &gmf {
-                    into_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
+                    rows_to_lanes(sixteen.clone().map(gmf), &mut tile[h0..]);
                     let _settings = StandardFloats::enter();
                     for (p, weight) in tile[h0..].iter_mut().zip(&projection.output_gmf) {
                         *p = p.map(|p| weight * p);
                     }
                 }
                 if let (Some(mlp), Some(layer)) = (&mlp, &projection.first_layer) {
-                    into_lanes(sixteen.map(mlp), &mut p);
+                    rows_to_lanes(sixteen.map(mlp), &mut p);
                     self.isa.run(Project { layer, input: &p, output: &mut tile[..h0] });
                 }
-                into_rows(&tile[..h0], rows, row_len, 0);
-                into_rows(&tile[h0..], rows, row_len, self.network.gmf_at());
+                lanes_to_rows(&tile[..h0], rows, row_len, 0);
+                lanes_to_rows(&tile[h0..], rows, row_len, self.network.gmf_at());
             }
             Ok(())
         })?;
@@ -234,14 +234,14 @@ impl Layout<'_> {
 }
 
 fn widen(extremes: &mut [[f32; 2]], by: impl Iterator<Item = [f32; 2]>) {
-    let _settings = StandardFloats::enter(); // else subnormal values may count as zero
+    let _settings = StandardFloats::enter(); // otherwise subnormal values may count as zero
     for (extremes, [low, high]) in extremes.iter_mut().zip(by) {
         *extremes = [extremes[0].min(low), extremes[1].max(high)];
     }
 }
 
-/// Writes up to sixteen rows as the lanes of their features; lanes without a row become zero.
-fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
+/// Transposes up to sixteen rows to lanes; lanes without a row become zero.
+fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     for lane in 0..LANES {
         match rows.next() {
             Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),
@@ -250,8 +250,8 @@ fn into_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     }
 }
 
-/// Writes lanes as up to sixteen rows, each from line `at` on.
-fn into_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
+/// Transposes lanes to up to sixteen rows, writing each from line `at` on.
+fn lanes_to_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
     for (lane, row) in rows.chunks_exact_mut(row_len).enumerate() {
         row[at..].as_flattened_mut().iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
     }

@@ -1,7 +1,8 @@
-//! A model laid out for queries.
+//! A model, laid out for queries.
 //!
-//! What all queries share is done once, at load: the first layer is linear before its ReLU, so its item half and its user half are applied
-//! to the two tables, and the output layer's GMF weights are folded into the users (`kernel/README.md`).
+//! Work that all queries share is done once, at load. The first layer is linear before its ReLU, so its item half and
+//! its user half are applied to the two embedding tables; the output layer's GMF weights are folded into the users
+//! (`kernel/README.md`).
 
 mod build;
 pub(crate) mod catalogue;
@@ -30,10 +31,10 @@ use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Isa, LANES, Lanes};
 use crate::pool::Call;
 
-/// Multiply-adds for which it pays to wake a thread: some 50 us.
-const WORTH_A_THREAD: usize = 2_500_000;
+/// Multiply-adds from which waking a thread pays off: some 50 us.
+const MIN_WORK_PER_THREAD: usize = 2_500_000;
 
-/// A model, projected and laid out, with all that a query needs. Immutable: any number of threads may query it.
+/// A model, projected and laid out for queries. Immutable: any number of threads may query it.
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) isa: Isa,
@@ -42,10 +43,10 @@ pub struct Engine {
     num_users: usize,
     num_items: usize,
     pub(crate) catalogue: Catalogue,
-    /// One user after the other, projected.
+    /// The projected users.
     user_rows: RowTable,
     projection: Projection,
-    /// The users' embeddings as they were given, for [`Engine::user_vectors`].
+    /// The users' original embeddings, for [`Engine::user_vectors`].
     user_gmf: Option<Table>,
     user_mlp: Option<Table>,
     seen: Option<Csr>,
@@ -53,21 +54,21 @@ pub struct Engine {
     metadata: BTreeMap<String, String>,
 }
 
-/// Whether a score is a logit or a probability. Order is always by logit.
+/// The scale of scores. Ranking is always by logit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// The output layer's value.
+    /// The logit: the output layer's value.
     Logit,
-    /// Its sigmoid.
+    /// The sigmoid of the logit.
     Probability,
 }
 
 impl Engine {
-    /// Bytes of a panel of tiles, which stays in the first-level cache while all users of a block are scored with it: about three quarters
-    /// of such a cache.
+    /// Bytes of a panel of tiles, about three quarters of an L1 data cache: the panel stays there while all users of a
+    /// block are scored against it.
     pub const PANEL_BYTES: usize = 24 << 10;
 
-    /// Users that share the loads of a tile, in a model without a hidden layer after the first.
+    /// Users that share the loads of a tile, in a model with at most one hidden layer.
     pub const USERS_PER_LOAD: usize = USERS_PER_LOAD;
 
     /// `gmf`, `mlp` or `neumf`.
@@ -75,22 +76,22 @@ impl Engine {
         self.kind
     }
 
-    /// Users in the model.
+    /// The number of users in the model.
     pub fn num_users(&self) -> usize {
         self.num_users
     }
 
-    /// Items in the model.
+    /// The number of items in the model.
     pub fn num_items(&self) -> usize {
         self.num_items
     }
 
-    /// The instruction set it was laid out for.
+    /// The instruction set that the engine is laid out for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
-    /// How it scans the catalogue: never [`ScanPrecision::Auto`].
+    /// The scan precision in use; never [`ScanPrecision::Auto`].
     pub fn scan_precision(&self) -> ScanPrecision {
         match &self.catalogue.tiles {
             Tiles::Float32(_) => ScanPrecision::Float32,
@@ -101,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// Bytes of an item that a scan reads.
+    /// Bytes that a scan reads per item.
     pub fn scan_bytes_per_item(&self) -> usize {
         let lines = match &self.catalogue.tiles {
             Tiles::Float32(_) => self.network.tile_len(),
@@ -113,17 +114,17 @@ impl Engine {
         lines * size_of::<Lanes>() / LANES
     }
 
-    /// The metadata of the file it was read from.
+    /// The metadata of the model file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The stored interactions, a row for each user.
+    /// The stored interactions, one row per user.
     pub fn seen(&self) -> Option<&Csr> {
         self.seen.as_ref()
     }
 
-    /// Bytes held, by part.
+    /// Bytes of memory held, by part.
     pub fn nbytes(&self) -> [(&'static str, usize); 6] {
         let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
         let quantization = match &self.catalogue.tiles {
@@ -144,7 +145,7 @@ impl Engine {
         ]
     }
 
-    /// Widths of the users' GMF and MLP embeddings; 0 for a part that the model has not.
+    /// Widths of the users' GMF and MLP embeddings; 0 for a block that the model lacks.
     pub fn user_widths(&self) -> (usize, usize) {
         let width = |table: &Option<Table>| table.as_ref().map_or(0, Table::width);
         (width(&self.user_gmf), width(&self.user_mlp))
@@ -188,19 +189,21 @@ impl Engine {
         self.item_check().all(items)
     }
 
-    /// What checks indices of users, for the argument `users`.
+    /// The bounds check of user indices, for the argument `users`.
     pub fn user_check(&self) -> IndexCheck<'static> {
         IndexCheck { what: "users", noun: "user", bound: self.num_users }
     }
 
-    /// What checks indices of items, for the argument `items`.
+    /// The bounds check of item indices, for the argument `items`.
     pub fn item_check(&self) -> IndexCheck<'static> {
         IndexCheck { what: "items", noun: "item", bound: self.num_items }
     }
 
+    /// The items with these checked indices.
+    ///
     /// # Errors
     /// [`Error::Argument`] for indices that were checked against more items than the model has.
-    pub(crate) fn items_of<'a>(&self, items: &'a Indices<'_>) -> Result<&'a [u32]> {
+    pub(crate) fn checked_items<'a>(&self, items: &'a Indices<'_>) -> Result<&'a [u32]> {
         values_below(self.num_items, items, "items")
     }
 
@@ -208,11 +211,11 @@ impl Engine {
         Users { rows: &self.user_rows, which: Which::Same(user), len: 1 }
     }
 
-    /// Makes users that are not in the model ready to be queried.
+    /// Projects new users, given by their embeddings, for queries.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a part that the model lacks or that is missing, a wrong size, a value that is not finite, or vectors
-    /// so large that a score could leave the range of float32; [`Error::Memory`]; [`Error::Interrupted`].
+    /// [`Error::Argument`] for vectors of a block that the model lacks, missing vectors, a wrong size, a value that is
+    /// not finite, or vectors so large that a score could overflow float32; [`Error::Memory`]; [`Error::Interrupted`].
     pub fn project(&self, vectors: &UserVectors, call: Call<'_>) -> Result<ProjectedUsers> {
         let rows = vectors.rows;
         if u32::try_from(rows).is_err() {
@@ -276,13 +279,13 @@ impl Engine {
         })
     }
 
-    /// `call` on no more threads than `pairs` scores are worth.
-    pub(crate) fn sized<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
+    /// Limits the threads of `call` to as many as scoring `pairs` pairs can keep busy.
+    pub(crate) fn limit_threads<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
         let work = pairs.saturating_mul(self.network.multiply_adds() + 16);
-        Call { threads: call.threads.min(work / WORTH_A_THREAD).max(1), ..call }
+        Call { threads: call.threads.min(work / MIN_WORK_PER_THREAD).max(1), ..call }
     }
 
-    /// Turns logits into what the caller asked for.
+    /// Converts logits to `scale`.
     pub(crate) fn rescale(&self, logits: &mut [f32], scale: Scale) {
         if scale == Scale::Probability {
             self.isa.run(Sigmoid(logits));
@@ -294,7 +297,7 @@ fn max_abs(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |max, x| max.max(x.abs()))
 }
 
-/// Indices of a table of `rows` rows, unless they were checked against a larger one.
+/// The values of `indices`, if their bounds check holds for a table of `rows` rows.
 fn values_below<'a>(rows: usize, indices: &'a Indices<'_>, what: &str) -> Result<&'a [u32]> {
     let bound = indices.bound();
     if bound > rows {

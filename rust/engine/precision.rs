@@ -1,8 +1,8 @@
-//! In which precision a catalogue is scanned: decided by counting multiply-adds and by a sample of the model's users, never by timing, so
-//! that it is the same on every run.
+//! Chooses the scan precision of a catalogue by counting multiply-adds and scanning for a sample of the model's users,
+//! never by timing, so that every run makes the same choice.
 //!
-//! Costs are in float32 multiply-adds for one item. An integer multiply-add of the second layer costs a half in int16 and a quarter in int8;
-//! and survivors are rescored from rows.
+//! Costs are in float32 multiply-adds per item. A multiply-add of the second layer costs a half in int16 and a quarter
+//! in int8; in return, survivors are rescored from rows.
 
 use super::catalogue::QuantizedCatalogue;
 use super::layout::Layout;
@@ -16,59 +16,62 @@ use crate::kernel::weights::{Network, Scratch};
 use crate::kernel::{LANES, StandardFloats};
 use crate::pool::Watch;
 
-/// How the catalogue is scanned. The answers are the same, bit for bit.
+/// The precision of the scan. Results are the same, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanPrecision {
-    /// In the integers that pay for the model, if any: a catalogue and a second hidden layer large enough, estimates good enough.
+    /// The fastest precision for the model. Quantized scans pay if the catalogue and the second hidden layer are large
+    /// and the error bound is tight.
     Auto,
-    /// In float32.
+    /// Float32.
     Float32,
-    /// In int16 with a proven bound of the error, and in float32 what the bound leaves open. For models without a hidden layer after
-    /// the first and for instruction sets where integers are not faster, in float32.
+    /// Int16 with a proven error bound; survivors are rescored in float32. Falls back to float32 for models without a
+    /// second hidden layer and on instruction sets where integers are not faster.
     Int16,
-    /// In int8 with a proven bound, and in int16 for users to whom that does not apply or for whom it leaves too much open. For models
-    /// and instruction sets as with [`ScanPrecision::Int16`], in float32.
+    /// Int8 with a proven error bound; falls back to int16 for users for whom the bound does not hold or leaves too
+    /// many survivors, and to float32 as [`ScanPrecision::Int16`] does.
     Int8,
 }
 
-/// The fewest items for which a quantized scan pays: fewer are soon scanned, and a larger share of them lies near the k-th best.
-const MANY_ITEMS: usize = 1024;
+/// The minimum items for a quantized scan: a smaller catalogue is scanned fast anyway, and a larger share of it scores
+/// close to the k-th best item.
+const MIN_ITEMS: usize = 1024;
 
 /// The cost of reading one feature from a row and transposing it into lanes.
-const ROW_FEATURE: usize = 24;
+const WORK_PER_FEATURE: usize = 24;
 
-/// The cost of keeping, comparing and sorting a survivor, and of those that survive while the best items are not known yet.
-const SURVIVOR: usize = 2000;
+/// The cost of storing, comparing and sorting a survivor, including those that survive only because the best items are
+/// not known yet.
+const WORK_PER_SURVIVOR: usize = 2000;
 
-/// The multiply-adds that a sample may cost; [`FEWEST`] users are sampled even where they cost more.
+/// The maximum multiply-adds of a sample; [`MIN_USERS`] users are sampled even if they exceed it.
 const SAMPLE_WORK: usize = 1 << 30;
 
-/// Users in a sample, at least and at most.
-const FEWEST: usize = 4;
-const MOST: usize = 64;
+/// The minimum and maximum number of users in a sample.
+const MIN_USERS: usize = 4;
+const MAX_USERS: usize = 64;
 
-/// How many items each user of the sample looks for.
-const BEST: usize = 10;
+/// The `k` of the sample's top-k queries.
+const SAMPLE_K: usize = 10;
 
-/// Tiles between two checks whether to stop.
-const TILES: usize = 256;
+/// Tiles between two interrupt checks.
+const PANEL_TILES: usize = 256;
 
-/// Whether a quantized scan may pay: it halves the second layer's cost and adds some of its own, so that layer has to be large, and most of
-/// the work.
+/// Whether a quantized scan may pay off: it halves the cost of the second layer but has an overhead, so that layer must
+/// be large and at least half of the work.
 pub(super) fn quantized_may_pay(network: &Network, items: usize) -> bool {
     const LARGE: usize = 256;
     let second = second_layer(network);
-    items >= MANY_ITEMS && second >= LARGE && 2 * second >= network.multiply_adds()
+    items >= MIN_ITEMS && second >= LARGE && 2 * second >= network.multiply_adds()
 }
 
-/// Whether a scan in this width that rescored `survivors` of `items` was cheaper than one in the next wider numbers (int16, or float32) that
-/// rescored none.
+/// Whether a scan in this width that rescored `survivors` of `items` was cheaper than a scan in the next wider one
+/// (int16 or float32) without any rescoring.
 pub(crate) fn pays(network: &Network, width: IntegerWidth, survivors: usize, items: usize) -> bool {
     let saved = match width {
         IntegerWidth::Int8 => second_layer(network) / 4,
         IntegerWidth::Int16 => second_layer(network) / 2,
     };
-    let row = network.multiply_adds() + ROW_FEATURE * network.tile_len() + SURVIVOR;
+    let row = network.multiply_adds() + WORK_PER_FEATURE * network.tile_len() + WORK_PER_SURVIVOR;
     survivors.saturating_mul(row) <= saved * items
 }
 
@@ -76,7 +79,7 @@ fn second_layer(network: &Network) -> usize {
     network.layers.first().map_or(0, |layer| layer.inputs * layer.bias().len())
 }
 
-/// A sample of a model's users, each of whom looks for their [`BEST`] items in a quantized catalogue.
+/// A sample of the model's users, for each of whom the top [`SAMPLE_K`] items of a quantized catalogue are found.
 pub(super) struct Sample<'a> {
     pub(super) layout: &'a Layout<'a>,
     pub(super) catalogue: &'a QuantizedCatalogue,
@@ -85,14 +88,14 @@ pub(super) struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// Whether the catalogue's narrowest integers pay for users spread over the whole model.
+    /// Whether the narrowest integers of the catalogue pay off for a sample of users, evenly spaced.
     ///
     /// # Errors
     /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
     pub(super) fn pays(&self) -> Result<bool> {
         let (network, users, items) = (self.layout.network, self.user_rows.count(), self.item_rows.count());
         let affordable = SAMPLE_WORK / items.saturating_mul(network.multiply_adds());
-        let sample = affordable.clamp(FEWEST, MOST).min(users);
+        let sample = affordable.clamp(MIN_USERS, MAX_USERS).min(users);
         let step = users / sample;
         let survivors = self.layout.call.in_chunks("sample of users", sample, 1, 0, |n, survivors, watch| {
             survivors[0] = self.survivors(n * step, watch)?;
@@ -101,7 +104,7 @@ impl Sample<'_> {
         Ok(pays(network, self.catalogue.quantization.narrowest(), survivors.iter().sum(), sample * items))
     }
 
-    /// How many items have to be rescored for a user whose best items are known.
+    /// The number of survivors of a user, given the final threshold.
     fn survivors(&self, user: usize, watch: &Watch<'_>) -> Result<usize> {
         let (network, items) = (self.layout.network, self.item_rows.count());
         let QuantizedCatalogue { isa, quantization, .. } = self.catalogue;
@@ -110,35 +113,35 @@ impl Sample<'_> {
         let Some(quantized) = quantization.user(quantization.narrowest(), b, gmf) else { return Ok(items) };
         let mut scratch = Scratch::default();
         scratch.fit(network);
-        let mut most = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
-        let mut survivors = Survivors::new(TILES)?;
-        for (n, most) in most.chunks_mut(TILES).enumerate() {
-            if watch.stopped(TILES * LANES * network.multiply_adds()) {
+        let mut upper = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
+        let mut survivors = Survivors::new(PANEL_TILES)?;
+        for (n, upper) in upper.chunks_mut(PANEL_TILES).enumerate() {
+            if watch.stopped(PANEL_TILES * LANES * network.multiply_adds()) {
                 return Ok(items);
             }
             survivors.reset(f32::NEG_INFINITY);
             isa.run(Estimate {
                 network,
-                tiles: tiles.slice(n * TILES..n * TILES + most.len()),
+                tiles: tiles.slice(n * PANEL_TILES..n * PANEL_TILES + upper.len()),
                 ahead: None,
                 user: &quantized,
                 scratch: &mut scratch,
                 survivors: &mut survivors,
             });
-            most.iter_mut().zip(survivors.found()).for_each(|(most, survivor)| *most = survivor.logits);
+            upper.iter_mut().zip(survivors.found()).for_each(|(upper, survivor)| *upper = survivor.logits);
         }
         let _settings = StandardFloats::enter();
-        let most = &most.as_flattened()[..items];
+        let upper = &upper.as_flattened()[..items];
         let mut best = reserve("estimates of a sample", items)?;
-        best.extend(most.iter().enumerate().map(|(item, most)| (most - tiles.spread(item), item)));
-        let last = BEST.min(items) - 1;
+        best.extend(upper.iter().enumerate().map(|(item, upper)| (upper - tiles.spread(item), item)));
+        let last = SAMPLE_K.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
         let mut group =
             PairGroup { users: OneUser::new(self.user_rows.row(user)), items: SixteenRows::new(self.item_rows) };
         let best: Vec<u32> = best[..=last].iter().map(|&(_, item)| item as u32).collect();
         group.items.locate(&best, 0);
         let logits = self.layout.isa.run(ScorePairs { network, group: &group, ahead: None, scratch: &mut scratch });
-        let worst = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
-        Ok(most.iter().filter(|&&most| f64::from(most) + quantized.error >= worst).count())
+        let kth_logit = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
+        Ok(upper.iter().filter(|&&upper| f64::from(upper) + quantized.error >= kth_logit).count())
     }
 }

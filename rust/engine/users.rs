@@ -6,22 +6,22 @@ use std::ops::Range;
 use crate::kernel::Lanes;
 use crate::kernel::row_table::RowTable;
 
-/// The embeddings of some users, row by row.
+/// The embeddings of users, one row per user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserVectors {
-    /// How many users.
+    /// The number of users.
     pub rows: usize,
-    /// `[rows, G]`, in a model with a GMF part.
+    /// `[rows, G]`, if the model has a GMF block.
     pub gmf: Option<Vec<f32>>,
-    /// `[rows, Mu]`, in a model with an MLP.
+    /// `[rows, Mu]`, if the model has an MLP block.
     pub mlp: Option<Vec<f32>>,
 }
 
-/// Users that are not in the model, projected for queries; see [`Engine::project`](super::Engine::project).
+/// New users, projected for queries; see [`Engine::project`](super::Engine::project).
 #[derive(Debug)]
 pub struct ProjectedUsers(pub(super) RowTable);
 
-/// The users of a call, one for each row of it.
+/// The users of a call, one per row.
 #[derive(Debug, Clone, Copy)]
 pub struct Users<'a> {
     pub(super) rows: &'a RowTable,
@@ -31,26 +31,26 @@ pub struct Users<'a> {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which<'a> {
-    /// Row `r` is the user with the index `r` of these.
+    /// Row `r` is the user with index `users[r]`.
     Each(&'a [u32]),
     /// Every row is this user.
     Same(u32),
-    /// Row `r` is projected user `r`, who is not in the model.
+    /// Row `r` is projected user `r`, which is not in the model.
     Projected,
 }
 
 impl<'a> Users<'a> {
-    /// How many rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The index in the model of row `row`'s user; `None` for a user that is not in the model.
+    /// The index of the user of row `row`; `None` for a user that is not in the model.
     pub fn index(&self, row: usize) -> Option<u32> {
         match self.which {
             Which::Each(users) => Some(users[row]),
@@ -59,7 +59,7 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// The positions of these rows' users in the table that [`Users::rows`] gives; `None` where all are one user.
+    /// The positions of these rows' users in the table [`Users::rows`]; `None` if all rows are the same user.
     pub(crate) fn positions(&self, rows: Range<usize>) -> Option<Cow<'a, [u32]>> {
         match self.which {
             Which::Each(users) => Some(users[rows].into()),
@@ -83,7 +83,7 @@ impl<'a> Users<'a> {
 }
 
 impl ProjectedUsers {
-    /// All of them, in the order of their vectors.
+    /// All the users, in the order of their vectors.
     pub fn users(&self) -> Users<'_> {
         Users { rows: &self.0, which: Which::Projected, len: self.0.count() }
     }

@@ -1,4 +1,4 @@
-//! A buffer of lanes that starts on a cache line.
+//! A cache-aligned buffer of lanes.
 
 use std::ops::{Deref, DerefMut};
 
@@ -9,15 +9,15 @@ use crate::error::{Error, Result, filled};
 
 const CACHE_LINE: usize = 64;
 
-/// Bytes from which a buffer is worth pages of its own: the size of a huge one.
-const LARGE: usize = 2 << 20;
+/// Buffers of at least a huge page are mapped with pages of their own.
+const HUGE_PAGE: usize = 2 << 20;
 
-/// Some [`Lanes`], each on a cache line of its own. Large ones lie in huge pages where the system has them: reading rows here and
-/// there would else spend its time looking up addresses.
+/// A buffer of [`Lanes`], each on its own cache line. Large buffers use huge pages if available: otherwise TLB misses
+/// would dominate random reads of rows.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     memory: Memory,
-    /// The first float that is used.
+    /// The index of the first float on a cache line boundary.
     start: usize,
     len: usize,
 }
@@ -29,22 +29,22 @@ enum Memory {
 }
 
 impl Aligned {
-    /// `len` lanes of zeros; large ones take memory when they are first written.
+    /// `len` lanes of zeros; pages of large buffers are allocated when they are first written.
     ///
     /// # Errors
-    /// [`Error::Memory`] that names `what` they were for.
+    /// [`Error::Memory`] naming `what` they were for.
     pub(crate) fn zeros(what: &str, len: usize) -> Result<Self> {
         let bytes = len.saturating_mul(size_of::<Lanes>());
-        if bytes < LARGE {
+        if bytes < HUGE_PAGE {
             let floats = filled(what, (len + 1) * LANES, 0.0)?;
-            // The vector is not moved or grown any more, so what is aligned now stays aligned.
+            // The vector never reallocates, so the alignment lasts.
             let start = floats.as_ptr().align_offset(CACHE_LINE).min(LANES);
             return Ok(Aligned { memory: Memory::Small(floats), start, len });
         }
         let pages = MmapMut::map_anon(bytes);
         let pages = pages.map_err(|_| Error::Memory(format!("{what}: cannot reserve {bytes} bytes")))?;
         #[cfg(target_os = "linux")]
-        let _ = pages.advise(memmap2::Advice::HugePage); // where it is refused, small pages do
+        let _ = pages.advise(memmap2::Advice::HugePage); // only advice: on error, normal pages work too
         Ok(Aligned { memory: Memory::Large(pages), start: 0, len })
     }
 

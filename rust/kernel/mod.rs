@@ -1,6 +1,7 @@
-//! The arithmetic: written once over a vector of sixteen lanes, compiled for each instruction set. `README.md` has the formulas.
+//! The arithmetic: generic over a vector of sixteen lanes, compiled for each instruction set. `README.md` has the
+//! formulas.
 //!
-//! [`simd`] is the narrow waist. Below it stands one file for each instruction set; above it everything is generic and knows none.
+//! [`simd`] is the narrow waist: below it, one file per instruction set; above it, code that is generic over them.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
@@ -24,7 +25,7 @@ pub use roofline::Roofline;
 pub use simd::Isa;
 pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd, StandardFloats};
 
-/// Items (or pairs) computed side by side, whatever the width of the machine's registers.
+/// Items (or pairs) computed side by side, independent of the width of the machine's registers.
 pub(crate) const LANES: usize = 16;
 
 /// One value for each lane.

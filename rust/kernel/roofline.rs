@@ -1,26 +1,26 @@
-//! What the hardware allows: the operations of the kernels in their best case, for benchmarks to compare with.
+//! The roofline: peak rates of the kernels' operations, for benchmarks to compare with.
 
-#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `network`")]
+#![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
 use super::{Aligned, IntegerIsa, IntegerKernel, IntegerSimd, Isa, Kernel, LANES, Lanes, Simd};
 use crate::error::Result;
 
-/// Sums that are kept in registers beside each other: enough to hide the latency of a multiply-add.
-const MANY: usize = 12;
+/// Independent chains in registers: enough to hide the latency of a multiply-add.
+const CHAINS: usize = 12;
 
-/// As [`MANY`], where a vector takes two registers of sixteen.
-const FEW: usize = 5;
+/// As [`CHAINS`], if a vector takes two of sixteen registers.
+const CHAINS_IN_PAIRS: usize = 5;
 
-/// Lines that the integers come from: they stay in the first-level cache.
+/// Lines that operands are loaded from; they stay in the L1 cache.
 const LINES: usize = 32;
 
-/// Lines between what is read and what is asked for, of a table that no core's own cache holds.
-const AHEAD: usize = 64;
+/// The prefetch distance in lines, for a table larger than a core's private caches.
+const PREFETCH_DISTANCE: usize = 64;
 
-/// Lines of a table that a core's own cache may hold: asking for them early would only cost.
-const CACHED: usize = 1 << 14;
+/// Lines of a table that may fit into a core's private caches, where prefetching would only cost time.
+const PRIVATE_CACHE_LINES: usize = 1 << 14;
 
-/// The two resources that a scan needs, each used alone: multiply-adds, and reading memory in order.
+/// Measures the two resources of a scan in isolation: multiply-adds, and sequential reads of memory.
 #[derive(Debug)]
 pub struct Roofline {
     isa: Isa,
@@ -28,40 +28,40 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// For an instruction set, with a table of about `bytes` to read.
+    /// Prepares for an instruction set, with a table of about `bytes` bytes to read.
     ///
     /// # Errors
     /// [`crate::Error::Memory`].
     pub fn new(isa: Isa, bytes: usize) -> Result<Self> {
         let lines = (bytes / size_of::<Lanes>()).next_multiple_of(LINES).max(LINES);
         let mut lines = Aligned::zeros("roofline", lines)?;
-        lines.fill([1.0; LANES]); // a page that was never written may take no memory, and no time to read
+        lines.fill([1.0; LANES]); // an unwritten page may have no memory behind it, and take no time to read
         Ok(Roofline { isa, lines })
     }
 
-    /// Does `rounds` rounds of float32 multiply-adds in registers; gives how many these were.
+    /// Runs `rounds` rounds of float32 multiply-adds in registers; returns their number.
     pub fn multiply_adds(&self, rounds: usize) -> usize {
         self.isa.run(MultiplyAdds(rounds))
     }
 
-    /// As [`Roofline::multiply_adds`], each after an addition and a ReLU of its own: what a model with one hidden layer does.
+    /// As [`Roofline::multiply_adds`], each preceded by an addition and a ReLU, as in a model with one hidden layer.
     pub fn rectified_multiply_adds(&self, rounds: usize) -> usize {
         self.isa.run(RectifiedMultiplyAdds { rounds, lines: &self.lines[..LINES] })
     }
 
-    /// Does `rounds` rounds of int16 multiply-adds; gives how many these were. `None` where float32 is as fast.
+    /// Runs `rounds` rounds of int16 multiply-adds; returns their number. `None` if float32 is as fast.
     pub fn multiply_adds_int16(&self, rounds: usize) -> Option<usize> {
         let isa = IntegerIsa::of(self.isa).first().copied()?;
         Some(isa.run(IntegerMultiplyAdds::<false> { rounds, lines: &self.lines[..LINES] }))
     }
 
-    /// Does `rounds` rounds of int8 multiply-adds; gives how many these were. `None` where int16 is as fast.
+    /// Runs `rounds` rounds of int8 multiply-adds; returns their number. `None` if int16 is as fast.
     pub fn multiply_adds_int8(&self, rounds: usize) -> Option<usize> {
         let isa = IntegerIsa::of(self.isa).first().copied().filter(|isa| isa.prefers_int8())?;
         Some(isa.run(IntegerMultiplyAdds::<true> { rounds, lines: &self.lines[..LINES] }))
     }
 
-    /// Reads the table once, in order; gives its size in bytes.
+    /// Reads the table once, sequentially; returns its size in bytes.
     pub fn read(&self) -> usize {
         std::hint::black_box(self.isa.run(Read(&self.lines)));
         size_of_val(&self.lines[..])
@@ -72,7 +72,7 @@ struct MultiplyAdds(usize);
 
 impl MultiplyAdds {
     #[inline(always)]
-    fn with<S: Simd, const N: usize>(self, s: S) -> usize {
+    fn run_chains<S: Simd, const N: usize>(self, s: S) -> usize {
         let (factor, term) = (s.splat(std::hint::black_box(0.5)), s.splat(std::hint::black_box(1.0)));
         let mut sums = [term; N];
         for _ in 0..self.0 {
@@ -94,7 +94,7 @@ impl Kernel for MultiplyAdds {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
-        if S::BLOCK >= MANY { self.with::<S, MANY>(s) } else { self.with::<S, FEW>(s) }
+        if S::BLOCK >= CHAINS { self.run_chains::<S, CHAINS>(s) } else { self.run_chains::<S, CHAINS_IN_PAIRS>(s) }
     }
 }
 
@@ -104,9 +104,9 @@ struct RectifiedMultiplyAdds<'a> {
 }
 
 impl RectifiedMultiplyAdds<'_> {
-    /// `N * N` chains: each of `N` values meets each of `N` others.
+    /// `N * N` chains: each of `N` values of items with each of `N` values of users.
     #[inline(always)]
-    fn with<S: Simd, const N: usize>(self, s: S) -> usize {
+    fn run_chains<S: Simd, const N: usize>(self, s: S) -> usize {
         let factor = s.splat(std::hint::black_box(0.5));
         let mut sums = [[s.splat(0.0); N]; N];
         for round in 0..self.rounds {
@@ -137,7 +137,7 @@ impl Kernel for RectifiedMultiplyAdds<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
-        if S::BLOCK >= MANY { self.with::<S, 4>(s) } else { self.with::<S, 2>(s) }
+        if S::BLOCK >= CHAINS { self.run_chains::<S, 4>(s) } else { self.run_chains::<S, 2>(s) }
     }
 }
 
@@ -148,7 +148,7 @@ struct IntegerMultiplyAdds<'a, const INT8: bool> {
 
 impl<const INT8: bool> IntegerMultiplyAdds<'_, INT8> {
     #[inline(always)]
-    fn with<S: IntegerSimd, const N: usize>(self, s: S) -> usize {
+    fn run_chains<S: IntegerSimd, const N: usize>(self, s: S) -> usize {
         let weight = s.splat_word(std::hint::black_box(0x0001_0001));
         let mut sums = [s.zero_sums(); N];
         for round in 0..self.rounds {
@@ -171,7 +171,7 @@ impl<const INT8: bool> IntegerKernel for IntegerMultiplyAdds<'_, INT8> {
 
     #[inline(always)]
     fn run<S: IntegerSimd>(self, s: S) -> usize {
-        if S::SUMS >= MANY { self.with::<S, MANY>(s) } else { self.with::<S, FEW>(s) }
+        if S::SUMS >= CHAINS { self.run_chains::<S, CHAINS>(s) } else { self.run_chains::<S, CHAINS_IN_PAIRS>(s) }
     }
 }
 
@@ -182,20 +182,20 @@ impl Kernel for Read<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
-        let mut sums = [s.splat(0.0); FEW];
-        let (blocks, _) = self.0.as_chunks::<FEW>();
+        let mut sums = [s.splat(0.0); CHAINS_IN_PAIRS];
+        let (blocks, _) = self.0.as_chunks::<CHAINS_IN_PAIRS>();
         for block in 0..blocks.len() {
-            if self.0.len() > CACHED {
-                for n in 0..FEW {
-                    s.prefetch(self.0, block * FEW + n + AHEAD);
+            if self.0.len() > PRIVATE_CACHE_LINES {
+                for n in 0..CHAINS_IN_PAIRS {
+                    s.prefetch(self.0, block * CHAINS_IN_PAIRS + n + PREFETCH_DISTANCE);
                 }
             }
-            for n in 0..FEW {
+            for n in 0..CHAINS_IN_PAIRS {
                 sums[n] = s.add(sums[n], s.load(&blocks[block][n]));
             }
         }
         let mut total = s.splat(0.0);
-        for n in 0..FEW {
+        for n in 0..CHAINS_IN_PAIRS {
             total = s.add(total, sums[n]);
         }
         let mut lanes = [0.0; LANES];
@@ -209,11 +209,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_instruction_set_does_the_work_that_it_counts() {
+    fn every_instruction_set_does_the_work_it_reports() {
         for isa in Isa::supported() {
             let roofline = Roofline::new(isa, 1 << 16).unwrap();
-            let lanes = isa.run(Read(&roofline.lines[..FEW * 20]));
-            assert_eq!(lanes, (FEW * 20) as f32, "{isa}");
+            let lanes = isa.run(Read(&roofline.lines[..CHAINS_IN_PAIRS * 20]));
+            assert_eq!(lanes, (CHAINS_IN_PAIRS * 20) as f32, "{isa}");
             assert_eq!(roofline.read(), 1 << 16);
             for done in [roofline.multiply_adds(7), roofline.rectified_multiply_adds(7)] {
                 assert!(done > 0 && done % (7 * LANES) == 0, "{isa}");

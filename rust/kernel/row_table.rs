@@ -1,4 +1,4 @@
-//! A table of rows: one item (or user) after the other.
+//! A table of rows, one per item or user.
 //!
 //! A row is `H0` first-layer features and then `G` GMF features, each padded with zeros to whole cache lines.
 
@@ -12,7 +12,7 @@ impl Network {
         self.gmf_at() + self.g.div_ceil(LANES)
     }
 
-    /// Where in a row its GMF part begins, in [`Lanes`].
+    /// Where the GMF part of a row begins, in [`Lanes`].
     pub(crate) fn gmf_at(&self) -> usize {
         self.h0.div_ceil(LANES)
     }
@@ -36,7 +36,7 @@ impl RowTable {
     /// `count` rows of `row_len` lines, all zeros.
     ///
     /// # Errors
-    /// [`crate::Error::Memory`] that names `what` they were for.
+    /// [`crate::Error::Memory`] naming `what` they were for.
     pub(crate) fn zeros(what: &str, count: usize, row_len: usize) -> Result<Self> {
         Ok(RowTable { lines: Aligned::zeros(what, count.saturating_mul(row_len))?, row_len })
     }
@@ -51,7 +51,7 @@ impl RowTable {
         &mut self.lines
     }
 
-    /// How many.
+    /// The number of rows.
     pub(crate) fn count(&self) -> usize {
         self.lines.len() / self.row_len
     }

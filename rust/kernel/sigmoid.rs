@@ -1,8 +1,8 @@
-//! The logistic function, with the same bits on every machine.
+//! The sigmoid, with the same bits on every machine.
 
 use super::{Kernel, Simd};
 
-/// Replaces every logit by its probability.
+/// Replaces each logit by its probability.
 pub(crate) struct Sigmoid<'a>(pub(crate) &'a mut [f32]);
 
 impl Kernel for Sigmoid<'_> {
@@ -16,11 +16,12 @@ impl Kernel for Sigmoid<'_> {
     }
 }
 
-/// `1 / (1 + exp(-x))`, computed in float64 from additions, multiplications and one division, each rounded by itself, so that no
-/// library and no instruction set has a say; correct to within a unit in the last place of float32, and never falling as `x`
-/// grows. NaN stays NaN.
+/// `1 / (1 + exp(-x))`, computed in float64 from additions, multiplications and one division, each rounded
+/// individually, so that the result depends on no library or instruction set. Accurate to one unit in the last place of
+/// float32, and monotone: it never decreases as `x` grows. NaN stays NaN.
 ///
-/// With `t = exp(-|x|)` it is `1 / (1 + t)`, or `t / (1 + t)` for negative `x`: small probabilities keep their precision.
+/// With `t = exp(-|x|)`, it is `1 / (1 + t)` for positive and `t / (1 + t)` for negative `x`, which keeps the precision
+/// of small probabilities.
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     let t = exp_of_negative(-f64::from(x.abs()));
@@ -28,14 +29,16 @@ fn sigmoid(x: f32) -> f32 {
     (numerator / (1.0 + t)) as f32
 }
 
-/// `exp(z)` for `z <= 0` (below -110 it is taken for -110: far less than the smallest float32), relative error below 1e-11.
+/// `exp(z)` for `z <= 0`, with a relative error below 1e-11; `z` is clamped to -110, where `exp` is far below the
+/// smallest float32.
 ///
-/// `exp(z) = 2^n exp(r)`, `n` the integer nearest to `z / ln 2`, `|r| <= ln 2 / 2`, and Taylor's series to the tenth power.
+/// `exp(z) = 2^n exp(r)`, with `n` the integer nearest to `z / ln 2` and `|r| <= ln 2 / 2`, and the Taylor series of
+/// `exp(r)` up to the tenth power.
 #[inline(always)]
 fn exp_of_negative(z: f64) -> f64 {
-    /// Added to a small number, it leaves the nearest integer in the low bits.
+    /// Added to a small number, it leaves the nearest integer in the low bits of the sum.
     const TO_INTEGER: f64 = (3u64 << 51) as f64;
-    /// ln 2, cut off after 32 bits so that its products with small integers are exact, and the rest.
+    /// ln 2 truncated to 32 bits, so that its products with small integers are exact, and the remainder.
     const LN_2_HIGH: f64 = f64::from_bits(std::f64::consts::LN_2.to_bits() & !0x1f_ffff);
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10 + (6.931_471_803_691_238e-1 - LN_2_HIGH);
 
@@ -50,7 +53,7 @@ fn exp_of_negative(z: f64) -> f64 {
     {
         series = series * r + reciprocal;
     }
-    // 2^n: the integer moves from the low bits of `shifted` into the exponent.
+    // 2^n: move the integer from the low bits of `shifted` to the exponent.
     let power = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
     series * power
 }
@@ -60,20 +63,20 @@ mod tests {
     use super::*;
     use crate::kernel::Isa;
 
-    /// The float32 values in ascending order, numbered from negative to positive.
+    /// The float32 with this number, in ascending order.
     fn float(number: u32) -> f32 {
         f32::from_bits(if number >> 31 == 0 { !number } else { number & !(1 << 31) })
     }
 
     #[test]
-    fn never_falls_over_all_floats() {
+    fn monotone_over_all_floats() {
         const BLOCK: u32 = 1 << 12;
         let isa = Isa::supported()[0];
         let check = |blocks: std::ops::Range<u32>| {
             let mut last = 0.0;
             for block in blocks {
                 let x: [f32; BLOCK as usize] = std::array::from_fn(|i| float(block * BLOCK + i as u32));
-                // NaNs lie at both ends of the numbers; infinity is the first value of its block, or the last.
+                // NaNs have the lowest and the highest numbers; an infinity is the first or last value of its block.
                 if x.iter().all(|x| x.is_nan()) {
                     continue;
                 }
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_and_middle() {
+    fn limits_and_middle() {
         assert_eq!(sigmoid(0.0), 0.5);
         assert_eq!(sigmoid(-0.0), 0.5);
         for big in [120.0, 1e30, f32::MAX, f32::INFINITY] {
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn within_one_unit_of_the_exact_value() {
+    fn accurate_to_one_unit_in_the_last_place() {
         for step in -1_040_000..1_040_000 {
             let x = step as f32 * 1e-4;
             let exact = if x < 0.0 {

@@ -1,4 +1,4 @@
-//! The survivors of a scan: the tiles in which some item reaches the threshold. Nothing is written down of the others.
+//! The survivors of a scan: the tiles in which some item reaches the threshold. Other tiles are not stored.
 
 use super::{LANES, Lanes, Simd};
 use crate::error::{Result, filled};
@@ -8,7 +8,7 @@ use crate::error::{Result, filled};
 pub(crate) struct Survivor {
     /// The tile's position in its panel.
     pub(crate) tile: usize,
-    /// Bit `l` is set where lane `l` reaches the threshold.
+    /// Bit `l` is set if lane `l` reaches the threshold.
     pub(crate) lanes: u16,
     /// The logits of all lanes.
     pub(crate) logits: Lanes,
@@ -22,7 +22,7 @@ pub(crate) struct Survivors {
 }
 
 impl Survivors {
-    /// Room for `tiles` tiles.
+    /// Capacity for `tiles` tiles.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
@@ -31,13 +31,13 @@ impl Survivors {
         Ok(Survivors { threshold: f32::INFINITY, count: 0, found: filled("survivors", tiles, none)? })
     }
 
-    /// Forgets what was found, and starts again with `threshold`.
+    /// Clears the survivors and sets the threshold.
     #[inline]
     pub(crate) fn reset(&mut self, threshold: f32) {
         (self.threshold, self.count) = (threshold, 0);
     }
 
-    /// Compares the logits of a tile with the threshold, and keeps them where one reaches it.
+    /// Records a tile if one of its logits reaches the threshold.
     #[inline(always)]
     pub(super) fn record<S: Simd>(&mut self, s: S, tile: usize, logits: S::V) {
         let lanes = s.at_least(logits, s.splat(self.threshold));
@@ -49,7 +49,7 @@ impl Survivors {
         }
     }
 
-    /// The tiles found, in order.
+    /// The recorded tiles, in order.
     #[inline]
     pub(crate) fn found(&self) -> &[Survivor] {
         &self.found[..self.count]

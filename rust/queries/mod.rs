@@ -1,4 +1,4 @@
-//! What an engine is asked: one file for each verb.
+//! The queries of an engine, one file per query.
 
 mod plan;
 mod rank_of;

@@ -8,10 +8,11 @@ use crate::pool::Call;
 use crate::scan::{Collector, Query};
 
 impl Engine {
-    /// For each row, how many other items that the filter leaves score at least as high as `items[row]`: ties count against it.
+    /// For each row, the number of other items that the filter admits and that score at least as high as `items[row]`:
+    /// ties count against it.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::Error::Argument) when lengths differ, and as for [`Engine::top_k`].
+    /// [`Error::Argument`](crate::Error::Argument) if the lengths differ, and as for [`Engine::top_k`].
     pub fn rank_of(
         &self,
         users: &Users<'_>,
@@ -24,10 +25,10 @@ impl Engine {
         let plan = query.plan(call, 1);
         let counts = plan.call.in_chunks("rank counts", plan.outputs(), plan.block, 0i64, |task, counts, watch| {
             let (rows, part) = plan.task(task);
-            let mut rivals: Vec<Rivals> =
-                rows.clone().map(|row| Rivals { item: items.values()[row], logit: logits[row], count: 0 }).collect();
-            query.visit(rows, part, &mut rivals, watch)?;
-            counts.iter_mut().zip(rivals).for_each(|(count, rivals)| *count = rivals.count);
+            let counter = |row: usize| RankCounter { item: items.values()[row], logit: logits[row], count: 0 };
+            let mut counters: Vec<RankCounter> = rows.clone().map(counter).collect();
+            query.visit(rows, part, &mut counters, watch)?;
+            counts.iter_mut().zip(counters).for_each(|(count, counter)| *count = counter.count);
             Ok(())
         })?;
         Ok((0..users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum()).collect())
@@ -35,13 +36,13 @@ impl Engine {
 }
 
 /// Counts the other items that score at least `logit`.
-struct Rivals {
+struct RankCounter {
     item: u32,
     logit: f32,
     count: i64,
 }
 
-impl Collector for Rivals {
+impl Collector for RankCounter {
     fn threshold(&self) -> f32 {
         self.logit
     }

@@ -1,4 +1,4 @@
-//! `top_k`: the best items of the catalogue, or of what a filter leaves of it, in THE order.
+//! `top_k`: the best items that a filter admits, in THE order.
 
 use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result};
@@ -7,17 +7,17 @@ use crate::order::{Key, Selection};
 use crate::pool::Call;
 use crate::scan::{Collector, Query};
 
-/// What it takes to show a key to a selection and to write it out, in multiply-adds.
-const STEPS_TO_MERGE: usize = 64;
+/// The cost of pushing a key to a selection and writing it out, in multiply-adds.
+const WORK_PER_KEY: usize = 64;
 
-/// The best items of some users, row by row.
+/// The best items for each row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopK {
-    /// `[rows, k]`: item indices in THE order; -1 where fewer than `k` were left.
+    /// `[rows, k]`: item indices in THE order, padded with -1 if the filter admits fewer than `k`.
     pub ids: Vec<i64>,
     /// `[rows, k]`: their scores; negative infinity where the id is -1.
     pub scores: Vec<f32>,
-    /// `k` as asked for.
+    /// The requested `k`.
     pub k: usize,
 }
 
@@ -25,8 +25,8 @@ impl Engine {
     /// The `k` best items for each row, score descending, then item index ascending.
     ///
     /// # Errors
-    /// [`Error::Argument`] for `k` of zero, filters whose rows differ from the users' and `Exclude::Seen` with users
-    /// that are not in the model; [`Error::Memory`]; [`Error::Interrupted`].
+    /// [`Error::Argument`] if `k` is zero, if the filter's rows do not match the users or its columns the items, and
+    /// for `Exclude::Seen` with users that are not in the model; [`Error::Memory`]; [`Error::Interrupted`].
     pub fn top_k(
         &self,
         users: &Users<'_>,
@@ -42,13 +42,14 @@ impl Engine {
         let cells = users.len().saturating_mul(k);
         let mut ids = call.filled("top-k ids", cells, -1i64)?;
         let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
-        let kept = k.min(query.most()).max(1);
+        let kept = k.min(query.max_items()).max(1);
         let plan = query.plan(call, kept);
         let mut keys = call.filled("top-k candidates", plan.outputs().saturating_mul(kept), Key::NONE)?;
         plan.call.for_each_chunk(&mut keys, plan.block * kept, |task, keys, watch| {
             let (rows, part) = plan.task(task);
-            let most = part.len() * query.width;
-            let mut best: Vec<Selection> = rows.clone().map(|_| Selection::new(kept, most)).collect::<Result<_>>()?;
+            let max_keys = part.len() * query.width;
+            let mut best: Vec<Selection> =
+                rows.clone().map(|_| Selection::new(kept, max_keys)).collect::<Result<_>>()?;
             query.visit(rows, part, &mut best, watch)?;
             for (keys, best) in keys.chunks_exact_mut(kept).zip(&mut best) {
                 let best = best.finish();
@@ -68,7 +69,7 @@ impl Engine {
                 (*id, *score) = (key.item().into(), key.score());
             }
             self.rescale(scores, scale);
-            watch.stopped(plan.parts * kept * STEPS_TO_MERGE);
+            watch.stopped(plan.parts * kept * WORK_PER_KEY);
             Ok(())
         })?;
         Ok(TopK { ids, scores, k })

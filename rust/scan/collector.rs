@@ -1,4 +1,4 @@
-//! What a scan hands its items to. A scan does not know what is collected.
+//! The consumer of a scan's items. A scan does not know what is collected.
 
 use crate::kernel::LANES;
 
@@ -6,13 +6,13 @@ use crate::kernel::LANES;
 pub(crate) trait Collector {
     /// The logit that an item must reach to be collected.
     fn threshold(&self) -> f32;
-    /// The logit from which on an item is collected whatever its exact logit is; infinite where the exact logit matters.
+    /// The logit from which an item may be collected without its exact logit; infinite if the exact logit matters.
     fn certain(&self) -> f32;
-    /// How many items are wanted, where only the best are.
+    /// How many items are wanted, if only the best are.
     fn wanted(&self) -> Option<usize>;
-    /// Raises the threshold as far as what has been collected allows.
+    /// Raises the threshold as far as the items collected so far allow.
     fn tighten(&mut self);
-    /// Takes an item that reaches the threshold.
+    /// Collects an item that reaches the threshold.
     fn collect(&mut self, item: u32, logit: f32);
 }
 

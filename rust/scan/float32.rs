@@ -1,4 +1,4 @@
-//! The scan in float32.
+//! The float32 scan.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::kernel::{LANES, Lanes};
 use crate::pool::Watch;
 
 impl Query<'_> {
-    /// Shows each row's collector the items of these tiles that its filters leave.
+    /// Passes to each row's collector the items of these tiles that the filters admit and that reach its threshold.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
@@ -23,33 +23,36 @@ impl Query<'_> {
         all: &[Lanes],
         rows: Range<usize>,
         tiles: Range<usize>,
-        into: &mut [C],
+        collectors: &mut [C],
         watch: &Watch<'_>,
     ) -> Result<()> {
         let Query { engine, users, .. } = self;
         let network = &engine.network;
         let tile_len = network.tile_len();
-        let panel = panel_tiles(tile_len, network);
+        let panel_len = panel_tiles(tile_len, network);
         let first_item = (tiles.start * LANES) as u32;
         let mut cursors: Vec<Cursor<'_>> =
             rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
         let user_rows: Vec<(&[f32], &[f32])> = rows.map(|row| network.split_row(users.row(row))).collect();
-        let most = rows_at_once(panel, network).min(into.len());
-        let mut survivors = reserve("survivors", most)?;
-        for _ in 0..most {
-            survivors.push(Survivors::new(panel.min(tiles.len()))?);
+        let block = rows_per_check(panel_len, network).min(collectors.len());
+        let mut survivors = reserve("survivors", block)?;
+        for _ in 0..block {
+            survivors.push(Survivors::new(panel_len.min(tiles.len()))?);
         }
-        for first in tiles.clone().step_by(panel) {
-            let here = first..tiles.end.min(first + panel);
-            let lines = &all[here.start * tile_len..here.end * tile_len];
-            let ahead = &all[here.end * tile_len..];
-            let blocks = user_rows.chunks(most).zip(into.chunks_mut(most)).zip(cursors.chunks_mut(most));
-            for (n, ((users, into), cursors)) in blocks.enumerate() {
-                let work = lines.len() + users.len() * here.len() * network.multiply_adds();
+        for first in tiles.clone().step_by(panel_len) {
+            let panel = first..tiles.end.min(first + panel_len);
+            let lines = &all[panel.start * tile_len..panel.end * tile_len];
+            let ahead = &all[panel.end * tile_len..];
+            let blocks = user_rows.chunks(block).zip(collectors.chunks_mut(block)).zip(cursors.chunks_mut(block));
+            for (n, ((users, collectors), cursors)) in blocks.enumerate() {
+                let work = lines.len() + users.len() * panel.len() * network.multiply_adds();
                 if watch.stopped(LANES * work) {
                     return Ok(());
                 }
-                survivors.iter_mut().zip(&*into).for_each(|(survivors, into)| survivors.reset(into.threshold()));
+                survivors
+                    .iter_mut()
+                    .zip(&*collectors)
+                    .for_each(|(survivors, collector)| survivors.reset(collector.threshold()));
                 Scratch::lend(network, |scratch| {
                     engine.isa.run(Scan {
                         network,
@@ -60,12 +63,12 @@ impl Query<'_> {
                         survivors: &mut survivors,
                     });
                 });
-                for (survivors, (into, cursor)) in survivors.iter().zip(into.iter_mut().zip(cursors)) {
+                for (survivors, (collector, cursor)) in survivors.iter().zip(collectors.iter_mut().zip(cursors)) {
                     for survivor in survivors.found() {
-                        let tile = here.start + survivor.tile;
+                        let tile = panel.start + survivor.tile;
                         let excluded = cursor.sixteen((tile * LANES) as u32);
-                        for lane in lanes(survivor.lanes & self.real_and_shared(tile) & !excluded) {
-                            into.collect((tile * LANES + lane) as u32, survivor.logits[lane]);
+                        for lane in lanes(survivor.lanes & self.admitted_lanes(tile) & !excluded) {
+                            collector.collect((tile * LANES + lane) as u32, survivor.logits[lane]);
                         }
                     }
                 }
@@ -75,8 +78,8 @@ impl Query<'_> {
     }
 }
 
-/// How many rows go through a panel between two checks whether to stop: some milliseconds of work without any SIMD.
-fn rows_at_once(panel: usize, network: &Network) -> usize {
-    const MOST_WORK: usize = 1 << 23;
-    (MOST_WORK / (panel * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
+/// Rows that are scored against a panel between two interrupt checks: some milliseconds of work without SIMD.
+fn rows_per_check(panel_len: usize, network: &Network) -> usize {
+    const MAX_WORK: usize = 1 << 23;
+    (MAX_WORK / (panel_len * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
 }

@@ -1,7 +1,7 @@
-//! Users times items: shows each row's collector the items that its filters leave.
+//! Scores users against items, and passes to each row's collector the items that the filters admit.
 //!
-//! A scan goes through the tiles of items once for a block of users: a panel of tiles stays in the first-level cache while each user of the
-//! block is scored with it. Only the survivors, the items that reach a user's threshold, cost more.
+//! A scan makes one pass over the tiles for a block of users: a panel of tiles stays in the L1 cache while each user of
+//! the block is scored against it. Only the survivors, the items that reach a user's threshold, need further work.
 
 mod collector;
 mod float32;
@@ -22,7 +22,8 @@ use crate::filter::Shared;
 use crate::pool::Watch;
 
 impl Query<'_> {
-    /// Shows each row's collector the items of a part of the catalogue that its filters leave, ascending.
+    /// Passes to each row's collector the items of a part of the catalogue, ascending, that the filters admit and that
+    /// reach its threshold.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
@@ -30,12 +31,12 @@ impl Query<'_> {
         &self,
         rows: Range<usize>,
         part: Range<usize>,
-        into: &mut [C],
+        collectors: &mut [C],
         watch: &Watch<'_>,
     ) -> Result<()> {
         match (&self.shared, self.filter.candidates) {
             (shared, Some(csr)) => {
-                for (row, into) in rows.zip(into) {
+                for (row, collector) in rows.zip(collectors) {
                     let allowed = |item: &u32| match shared {
                         Shared::All => true,
                         Shared::Most(set) => set.contains(*item),
@@ -43,17 +44,17 @@ impl Query<'_> {
                     };
                     let mut items = reserve("candidates", csr.row(row).len())?;
                     items.extend(csr.row(row).iter().copied().filter(allowed));
-                    self.visit_listed(row, &items, into, watch);
+                    self.visit_listed(row, &items, collector, watch);
                 }
             }
             (Shared::Few(items), None) => {
-                for (row, into) in rows.zip(into) {
-                    self.visit_listed(row, &items[part.clone()], into, watch);
+                for (row, collector) in rows.zip(collectors) {
+                    self.visit_listed(row, &items[part.clone()], collector, watch);
                 }
             }
             _ => match &self.engine.catalogue.tiles {
-                Tiles::Float32(all) => self.scan_float32(all, rows, part, into, watch)?,
-                Tiles::Quantized(quantized) => self.scan_quantized(quantized, rows, part, into, watch)?,
+                Tiles::Float32(all) => self.scan_float32(all, rows, part, collectors, watch)?,
+                Tiles::Quantized(quantized) => self.scan_quantized(quantized, rows, part, collectors, watch)?,
             },
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! How the catalogue is divided so that tiles are read from memory once for many users.
+//! Divides the catalogue into panels, so that tiles are read from memory once for many users.
 
 use crate::engine::Engine;
 use crate::kernel::weights::Network;
@@ -7,13 +7,14 @@ use crate::kernel::{LANES, Lanes};
 /// Users that share a pass over the catalogue.
 pub(crate) const USERS_PER_BLOCK: usize = 64;
 
-/// The most tiles in a panel.
-const MOST_TILES: usize = 64;
+/// The maximum tiles in a panel.
+const MAX_TILES: usize = 64;
 
-/// How many tiles of this length make a panel. A huge network has few: a call may be stopped between two panels.
+/// The number of tiles of this length in a panel. A huge network has few, because interrupts are checked between
+/// panels.
 pub(super) fn panel_tiles(tile_len: usize, network: &Network) -> usize {
-    const MOST_WORK: usize = 1 << 27;
-    let by_work = MOST_WORK / (LANES * network.multiply_adds());
+    const MAX_WORK: usize = 1 << 27;
+    let by_work = MAX_WORK / (LANES * network.multiply_adds());
     match (Engine::PANEL_BYTES / (tile_len * size_of::<Lanes>())).min(by_work) {
         few @ 0..4 => {
             if by_work < 4 {
@@ -22,6 +23,6 @@ pub(super) fn panel_tiles(tile_len: usize, network: &Network) -> usize {
                 4
             }
         }
-        many => many.min(MOST_TILES) / 4 * 4,
+        many => many.min(MAX_TILES) / 4 * 4,
     }
 }

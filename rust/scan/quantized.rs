@@ -1,7 +1,8 @@
-//! The quantized scan: estimates of all logits with a proven error, then float32 for the survivors, the items that the bound cannot rule
-//! out. The result is that of the float32 scan, bit for bit.
+//! The quantized scan: estimates all logits with a proven error bound, then rescores the survivors, the items that the
+//! bound cannot rule out, in float32. The result is that of the float32 scan, bit for bit.
 //!
-//! A row begins with the narrowest integers that suit it, and goes on in wider ones where too many items survive: int8, int16, float32.
+//! Each row starts with the narrowest integers whose bound holds, and falls back to wider numbers if too many items
+//! survive: int8, int16, float32.
 
 use std::ops::Range;
 
@@ -21,21 +22,21 @@ use crate::kernel::{LANES, StandardFloats};
 use crate::order::reaches;
 use crate::pool::Watch;
 
-/// Where more than one item in so many is wanted, the scan is in float32.
-const FEWEST_ITEMS_PER_WANTED: usize = 8;
+/// If more than one item in this many is wanted, scan in float32.
+const MIN_ITEMS_PER_WANTED: usize = 8;
 
-/// Where more than one item in so many is wanted, int8 is not tried: too many items lie near the last of them for so coarse an estimate. Nor
-/// is it for the rank of an item, which may be anywhere.
-const FEWEST_ITEMS_PER_WANTED_IN_INT8: usize = 256;
+/// If more than one item in this many is wanted, do not try int8: too many items score close to the last one wanted for
+/// such a coarse estimate. Nor for `rank_of`, as the given item may score anywhere.
+const MIN_ITEMS_PER_WANTED_INT8: usize = 256;
 
-/// Where more than one item in so many has to be rescored, int16 is given up: scoring all items from rows is cheaper.
-const FEWEST_ITEMS_PER_RESCORED: usize = 2;
+/// If more than one item in this many has to be rescored, int16 does not pay: scoring all items from rows is cheaper.
+const MIN_ITEMS_PER_RESCORED: usize = 2;
 
-/// Items of a row that may be pending besides those that it wants.
-const PENDING: usize = 128;
+/// Items of a row that may be pending in addition to the number wanted.
+const EXTRA_PENDING: usize = 128;
 
 impl Query<'_> {
-    /// Shows each row's collector the items of these tiles that its filters leave.
+    /// Passes to each row's collector the items of these tiles that the filters admit and that reach its threshold.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
@@ -44,39 +45,40 @@ impl Query<'_> {
         catalogue: &QuantizedCatalogue,
         rows: Range<usize>,
         tiles: Range<usize>,
-        into: &mut [C],
+        collectors: &mut [C],
         watch: &Watch<'_>,
     ) -> Result<()> {
         let network = &self.engine.network;
         let all = catalogue.tiles();
         let lines = [IntegerWidth::Int8, IntegerWidth::Int16].map(|width| all.layout.lines_read(width));
-        let panel = panel_tiles(lines[0].max(lines[1]), network);
+        let panel_len = panel_tiles(lines[0].max(lines[1]), network);
         let (first_item, items) = ((tiles.start * LANES) as u32, tiles.len() * LANES);
-        let mut states: Vec<RowState<'_, C>> = Vec::with_capacity(into.len());
-        for (row, into) in rows.clone().zip(into) {
-            let widths: &[IntegerWidth] = match into.wanted() {
-                Some(k) if k * FEWEST_ITEMS_PER_WANTED_IN_INT8 <= items => &[IntegerWidth::Int8, IntegerWidth::Int16],
-                Some(k) if k * FEWEST_ITEMS_PER_WANTED > items => &[],
+        let mut states: Vec<RowState<'_, C>> = Vec::with_capacity(collectors.len());
+        for (row, collector) in rows.clone().zip(collectors) {
+            let widths: &[IntegerWidth] = match collector.wanted() {
+                Some(k) if k * MIN_ITEMS_PER_WANTED_INT8 <= items => &[IntegerWidth::Int8, IntegerWidth::Int16],
+                Some(k) if k * MIN_ITEMS_PER_WANTED > items => &[],
                 _ => &[IntegerWidth::Int16],
             };
-            let mut state = RowState::new(into, Cursor::new(self.excluded(row), first_item));
-            state.begin(self.quantized_user(catalogue, row, widths));
+            let mut state = RowState::new(collector, Cursor::new(self.excluded(row), first_item));
+            state.restart(self.quantized_user(catalogue, row, widths));
             if state.user.is_some() {
-                state.pending = reserve("pending items", state.full() + panel * LANES)?; // a panel's survivors come at once
+                // All survivors of a panel are added before any are pruned.
+                state.pending = reserve("pending items", state.capacity() + panel_len * LANES)?;
             }
             states.push(state);
         }
-        let mut survivors = Survivors::new(panel.min(tiles.len()))?;
-        for first in tiles.clone().step_by(panel) {
-            let here = first..tiles.end.min(first + panel);
-            let (in_panel, ahead) = (all.slice(here.clone()), all.from(here.end));
-            let scanned = (here.end - tiles.start) * LANES;
+        let mut survivors = Survivors::new(panel_len.min(tiles.len()))?;
+        for first in tiles.clone().step_by(panel_len) {
+            let panel = first..tiles.end.min(first + panel_len);
+            let (in_panel, ahead) = (all.slice(panel.clone()), all.from(panel.end));
+            let scanned = (panel.end - tiles.start) * LANES;
             for (row, state) in rows.clone().zip(&mut states) {
-                if watch.stopped(here.len() * LANES * (network.tile_len() + network.multiply_adds())) {
+                if watch.stopped(panel.len() * LANES * (network.tile_len() + network.multiply_adds())) {
                     return Ok(());
                 }
                 let Some(user) = &state.user else {
-                    self.visit_tiles(row, here.clone(), state.into, watch);
+                    self.visit_tiles(row, panel.clone(), state.collector, watch);
                     continue;
                 };
                 let width = user.width();
@@ -93,32 +95,30 @@ impl Query<'_> {
                 });
                 let settings = StandardFloats::enter();
                 for survivor in survivors.found() {
-                    let tile = here.start + survivor.tile;
+                    let tile = panel.start + survivor.tile;
                     let excluded = state.excluded.sixteen((tile * LANES) as u32);
-                    for lane in lanes(survivor.lanes & self.real_and_shared(tile) & !excluded) {
+                    for lane in lanes(survivor.lanes & self.admitted_lanes(tile) & !excluded) {
                         let item = tile * LANES + lane;
                         let spread = if width == IntegerWidth::Int8 { all.spread(item) } else { 0.0 };
-                        state.collect_or_keep(item as u32, survivor.logits[lane], spread);
+                        state.collect_or_defer(item as u32, survivor.logits[lane], spread);
                     }
                 }
                 drop(settings);
                 if state.is_full() {
                     self.prune(row, state, watch)?;
-                    if state.is_still_full() {
+                    if state.is_nearly_full() {
                         self.rescore(row, state, state.pending.len(), watch)?;
                     }
-                    let worth = match width {
+                    let pays_off = match width {
                         IntegerWidth::Int8 => {
                             pays(network, width, state.rescored.saturating_sub(state.allowance()), scanned)
                         }
-                        IntegerWidth::Int16 => {
-                            state.rescored <= state.allowance() + scanned / FEWEST_ITEMS_PER_RESCORED
-                        }
+                        IntegerWidth::Int16 => state.rescored <= state.allowance() + scanned / MIN_ITEMS_PER_RESCORED,
                     };
-                    if !worth {
+                    if !pays_off {
                         self.rescore(row, state, state.pending.len(), watch)?;
                         let wider: &[_] = if width == IntegerWidth::Int8 { &[IntegerWidth::Int16] } else { &[] };
-                        state.begin(self.quantized_user(catalogue, row, wider));
+                        state.restart(self.quantized_user(catalogue, row, wider));
                     }
                 }
             }
@@ -130,7 +130,7 @@ impl Query<'_> {
         Ok(())
     }
 
-    /// The row's user in the first of these widths whose bound holds for that user.
+    /// The row's user, quantized in the first of these widths whose bound holds for it.
     fn quantized_user<'c>(
         &self,
         catalogue: &'c QuantizedCatalogue,
@@ -141,20 +141,20 @@ impl Query<'_> {
         widths.iter().find_map(|&width| catalogue.quantization.user(width, b, g))
     }
 
-    /// Drops pending items that cannot be among the best: by their estimates alone, and where that leaves many, by rescoring those that look
-    /// best.
+    /// Prunes pending items that cannot be among the best: by their estimates alone, and if many remain, by rescoring
+    /// those with the best estimates.
     fn prune(&self, row: usize, state: &mut RowState<'_, impl Collector>, watch: &Watch<'_>) -> Result<()> {
-        let Some(k) = state.into.wanted().filter(|&k| state.pending.len() > k) else { return Ok(()) };
+        let Some(k) = state.collector.wanted().filter(|&k| state.pending.len() > k) else { return Ok(()) };
         state.prune(k);
-        if state.is_still_full() {
-            state.pending.select_nth_unstable_by(k - 1, |a, b| b.middle().total_cmp(&a.middle()));
+        if state.is_nearly_full() {
+            state.pending.select_nth_unstable_by(k - 1, |a, b| b.midpoint().total_cmp(&a.midpoint()));
             self.rescore(row, state, k, watch)?;
             state.drop_below_floor();
         }
         Ok(())
     }
 
-    /// Scores the first `count` of the pending items in float32 and shows them to the collector.
+    /// Rescores the first `count` pending items in float32 and passes them to the collector.
     fn rescore(
         &self,
         row: usize,
@@ -166,141 +166,141 @@ impl Query<'_> {
         items.extend(state.pending.drain(..count).map(|pending| pending.item));
         items.sort_unstable();
         state.rescored += items.len();
-        self.visit_listed(row, &items, state.into, watch);
-        state.into.tighten();
+        self.visit_listed(row, &items, state.collector, watch);
+        state.collector.tighten();
         state.raise_floor();
         Ok(())
     }
 
-    /// Shows a row's collector the items of these tiles, each scored in float32 from its row.
-    fn visit_tiles(&self, row: usize, tiles: Range<usize>, into: &mut impl Collector, watch: &Watch<'_>) {
+    /// Scores the items of these tiles in float32 from their rows and passes them to the collector.
+    fn visit_tiles(&self, row: usize, tiles: Range<usize>, collector: &mut impl Collector, watch: &Watch<'_>) {
         let mut items = Vec::with_capacity(tiles.len() * LANES);
         for tile in tiles {
-            items.extend(lanes(self.real_and_shared(tile)).map(|lane| (tile * LANES + lane) as u32));
+            items.extend(lanes(self.admitted_lanes(tile)).map(|lane| (tile * LANES + lane) as u32));
         }
-        self.visit_listed(row, &items, into, watch);
+        self.visit_listed(row, &items, collector, watch);
     }
 }
 
-/// The progress of one row.
+/// The state of one row's scan.
 struct RowState<'a, C> {
-    /// `None` where the row is scored in float32: the bound does not hold for its user, or too many items survived.
+    /// `None` if the row is scored in float32: the bound does not hold for its user, or too many items survived.
     user: Option<QuantizedUser<'a>>,
-    into: &'a mut C,
+    collector: &'a mut C,
     excluded: Cursor<'a>,
-    /// An item whose estimate, raised by its spread, is below it cannot change what is collected.
+    /// An item whose estimate, raised by its spread, is below the floor cannot change the result.
     floor: f32,
-    /// An item whose estimate, lowered by its spread, reaches it is collected, whatever its exact score is.
+    /// An item whose estimate, lowered by its spread, reaches this is collected without its exact score.
     certain: f32,
-    /// Survivors that the estimates do not decide.
+    /// Survivors that may have to be rescored.
     pending: Vec<Pending>,
-    /// How many items have been scored in float32.
+    /// How many items have been rescored.
     rescored: usize,
 }
 
-/// An item whose score is at most `most` and at least `least`, apart from the user's error in each.
+/// A survivor whose score is at most `upper` plus the user's error and at least `lower` minus it.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     item: u32,
-    most: f32,
-    least: f64,
+    upper: f32,
+    lower: f64,
 }
 
 impl Pending {
-    fn middle(&self) -> f64 {
-        self.least + f64::from(self.most)
+    fn midpoint(&self) -> f64 {
+        self.lower + f64::from(self.upper)
     }
 }
 
 impl<'a, C: Collector> RowState<'a, C> {
-    fn new(into: &'a mut C, excluded: Cursor<'a>) -> Self {
+    fn new(collector: &'a mut C, excluded: Cursor<'a>) -> Self {
         let (floor, certain) = (f32::NEG_INFINITY, f32::INFINITY);
-        RowState { user: None, into, excluded, floor, certain, pending: Vec::new(), rescored: 0 }
+        RowState { user: None, collector, excluded, floor, certain, pending: Vec::new(), rescored: 0 }
     }
 
-    /// Goes on with `user`, in other integers. Nothing is pending.
-    fn begin(&mut self, user: Option<QuantizedUser<'a>>) {
+    /// Continues with `user`, quantized in another width. No items may be pending.
+    fn restart(&mut self, user: Option<QuantizedUser<'a>>) {
         let error = user.as_ref().map_or(0.0, |user| user.error);
         self.user = user;
         let _settings = StandardFloats::enter();
-        self.certain = above(f64::from(self.into.certain()) + error);
+        self.certain = above(f64::from(self.collector.certain()) + error);
         self.floor = f32::NEG_INFINITY;
         self.raise_floor();
     }
 
     #[inline]
-    fn collect_or_keep(&mut self, item: u32, most: f32, spread: f32) {
-        let least = f64::from(most) - 2.0 * f64::from(spread);
-        if least >= self.certain.into() {
-            self.into.collect(item, most);
+    fn collect_or_defer(&mut self, item: u32, upper: f32, spread: f32) {
+        let lower = f64::from(upper) - 2.0 * f64::from(spread);
+        if lower >= self.certain.into() {
+            self.collector.collect(item, upper);
         } else {
-            self.pending.push(Pending { item, most, least });
+            self.pending.push(Pending { item, upper, lower });
         }
     }
 
-    /// Raises the floor to the collector's threshold less the error: a score is at most `most` plus the error.
+    /// Raises the floor to the collector's threshold minus the error: a score is at most `upper` plus the error.
     fn raise_floor(&mut self) {
         if let Some(user) = &self.user {
             let _settings = StandardFloats::enter();
-            let floor = below(f64::from(self.into.threshold()) - user.error);
+            let floor = below(f64::from(self.collector.threshold()) - user.error);
             self.floor = self.floor.max(floor);
         }
     }
 
     fn wanted(&self) -> usize {
-        self.into.wanted().unwrap_or(0)
+        self.collector.wanted().unwrap_or(0)
     }
 
-    /// Items that have to be rescored even where the estimates are good.
+    /// Items that have to be rescored even if the estimates are good.
     fn allowance(&self) -> usize {
-        self.wanted() + PENDING
+        self.wanted() + EXTRA_PENDING
     }
 
-    /// How many items may be pending before some are pruned or rescored.
-    fn full(&self) -> usize {
-        2 * self.wanted() + PENDING
+    /// The number of pending items at which some are pruned or rescored.
+    fn capacity(&self) -> usize {
+        2 * self.wanted() + EXTRA_PENDING
     }
 
     fn is_full(&self) -> bool {
-        self.pending.len() >= self.full()
+        self.pending.len() >= self.capacity()
     }
 
-    /// Whether pruning has left so many that it would soon be due again.
-    fn is_still_full(&self) -> bool {
-        self.pending.len() >= (3 * self.wanted() + PENDING) / 2
+    /// Whether pruning left so many items that it would soon be due again.
+    fn is_nearly_full(&self) -> bool {
+        self.pending.len() >= (3 * self.wanted() + EXTRA_PENDING) / 2
     }
 
-    /// Drops what `k` of the pending items, which are more, beat for certain: their scores are at least the `k`-th highest `least` less the
-    /// error, and an item's is at most its `most` plus the error.
+    /// Prunes the pending items, more than `k`, that `k` of them are certain to beat: the `k` score at least the `k`-th
+    /// highest `lower` minus the error, and an item scores at most its `upper` plus the error.
     #[cold]
     fn prune(&mut self, k: usize) {
         if let Some(user) = &self.user {
             let _settings = StandardFloats::enter();
-            let (_, last, _) = self.pending.select_nth_unstable_by(k - 1, |a, b| b.least.total_cmp(&a.least));
-            let floor = below(last.least - 2.0 * user.error);
+            let (_, last, _) = self.pending.select_nth_unstable_by(k - 1, |a, b| b.lower.total_cmp(&a.lower));
+            let floor = below(last.lower - 2.0 * user.error);
             self.floor = self.floor.max(floor);
             self.drop_below_floor();
         }
     }
 
     fn drop_below_floor(&mut self) {
-        self.pending.retain(|pending| reaches(pending.most, self.floor));
+        self.pending.retain(|pending| reaches(pending.upper, self.floor));
     }
 }
 
-/// A float32 value below or at `x`, which may have been rounded.
+/// A float32 value at most `x`, allowing for one rounding error in `x`.
 fn below(x: f64) -> f32 {
     (x as f32).next_down()
 }
 
-/// A float32 value above or at `x`, which may have been rounded.
+/// A float32 value at least `x`, allowing for one rounding error in `x`.
 fn above(x: f64) -> f32 {
     (x as f32).next_up()
 }
 
 impl Engine {
-    /// The interval that the estimates prove for the logit of row `row`'s user and every item; `None` where the row is scored in float32.
-    /// For tests of the bound.
+    /// For each item, the interval that the estimate proves for the logit of row `row`'s user; `None` if the row is
+    /// scored in float32. For tests of the bound.
     #[doc(hidden)]
     pub fn proven(&self, users: &Users<'_>, row: usize) -> Option<Vec<[f64; 2]>> {
         let Tiles::Quantized(catalogue) = &self.catalogue.tiles else { return None };
@@ -319,11 +319,11 @@ impl Engine {
                 survivors: &mut survivors,
             });
         });
-        let interval = |(item, most): (usize, f32)| {
-            [f64::from(most) - 2.0 * f64::from(all.spread(item)) - user.error, f64::from(most) + user.error]
+        let interval = |(item, upper): (usize, f32)| {
+            [f64::from(upper) - 2.0 * f64::from(all.spread(item)) - user.error, f64::from(upper) + user.error]
         };
-        let most = survivors.found().iter().flat_map(|survivor| survivor.logits);
-        Some(most.take(self.num_items()).enumerate().map(interval).collect())
+        let upper = survivors.found().iter().flat_map(|survivor| survivor.logits);
+        Some(upper.take(self.num_items()).enumerate().map(interval).collect())
     }
 }
 
@@ -360,16 +360,16 @@ mod tests {
     }
 
     #[test]
-    fn every_set_of_instructions_gives_the_same_estimates() {
+    fn every_instruction_set_computes_the_same_estimates() {
         for precision in [ScanPrecision::Int8, ScanPrecision::Int16] {
             let mut all = Vec::new();
             for isa in Isa::supported() {
                 let mut engine = Engine::new(model(), None, isa, precision, Call::ALONE).unwrap();
-                for with in IntegerIsa::of(isa) {
+                for integer_isa in IntegerIsa::of(isa) {
                     let Tiles::Quantized(catalogue) = &mut engine.catalogue.tiles else { panic!("quantized tiles") };
-                    catalogue.isa = with;
+                    catalogue.isa = integer_isa;
                     let proven = engine.proven(&engine.user(1, 1).unwrap(), 0).unwrap();
-                    println!("{precision:?} {with:?}: {:?}", proven[0]);
+                    println!("{precision:?} {integer_isa:?}: {:?}", proven[0]);
                     all.push(proven);
                 }
             }

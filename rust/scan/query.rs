@@ -1,4 +1,4 @@
-//! A call's users and filters, checked against each other and against the catalogue.
+//! The users and filters of a call, checked against each other and against the catalogue.
 
 use crate::csr::Csr;
 use crate::engine::{Engine, Users};
@@ -6,18 +6,18 @@ use crate::error::{Error, Result};
 use crate::filter::{Exclude, Filter, ItemSet, Shared};
 use crate::kernel::LANES;
 
-/// Where a filter leaves fewer than one item in so many, scoring them one by one is cheaper than a scan.
-const FEW: usize = 4;
+/// If a filter admits at most one item in this many, scoring the items one by one is cheaper than a scan.
+const MIN_SHARE_TO_SCAN: usize = 4;
 
-/// A call's users and filters, checked against each other.
+/// The users and filters of a call, checked.
 pub(crate) struct Query<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) users: &'a Users<'a>,
     pub(crate) filter: &'a Filter<'a>,
     pub(super) shared: Shared,
-    /// How many units the catalogue is divided into: tiles, listed items, or each row's candidates as a whole.
+    /// The number of units of work in the catalogue: tiles, listed items, or 1 for a row's candidates as a whole.
     pub(crate) len: usize,
-    /// The most items in a unit.
+    /// The maximum items in a unit.
     pub(crate) width: usize,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Query<'a> {
         if let Some(csr) = filter.candidates {
             one_row_each("allow", csr.rows())?;
         }
-        let shared = filter.shared(engine.num_items(), FEW)?;
+        let shared = filter.shared(engine.num_items(), MIN_SHARE_TO_SCAN)?;
         let (len, width) = match (&shared, filter.candidates) {
             (_, Some(csr)) => (1, (0..rows).map(|row| csr.row(row).len()).max().unwrap_or(0)),
             (Shared::Few(items), None) => (items.len(), 1),
@@ -62,8 +62,8 @@ impl<'a> Query<'a> {
         Ok(Query { engine, users, filter, shared, len, width })
     }
 
-    /// The most items that a row can get.
-    pub(crate) fn most(&self) -> usize {
+    /// The maximum items that a row can get.
+    pub(crate) fn max_items(&self) -> usize {
         self.engine.num_items().min(self.len * self.width)
     }
 
@@ -75,18 +75,18 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The lanes of a tile that are items at all, and that the shared filter leaves.
-    pub(super) fn real_and_shared(&self, tile: usize) -> u16 {
-        let real = self.engine.num_items() - tile * LANES;
-        let real = if real >= LANES { u16::MAX } else { (1 << real) - 1 };
+    /// The lanes of a tile that hold an item, not padding, and that the shared filter admits.
+    pub(super) fn admitted_lanes(&self, tile: usize) -> u16 {
+        let items = self.engine.num_items() - tile * LANES;
+        let items = if items >= LANES { u16::MAX } else { (1 << items) - 1 };
         match &self.shared {
-            Shared::Most(set) => real & set.sixteen(tile),
-            _ => real,
+            Shared::Most(set) => items & set.sixteen(tile),
+            _ => items,
         }
     }
 }
 
-/// A filter over `items` items fits the engine's catalogue.
+/// Checks that a filter over `items` items fits the catalogue.
 fn check_items(what: &str, items: Option<usize>, engine: &Engine) -> Result<()> {
     let expected = engine.num_items();
     match items {

@@ -1,5 +1,5 @@
-//! What the int8 and int16 bounds share: how an error travels from the second layer to the logit, and what rounding to float32 adds.
-//! `BOUNDS.md` has the proof, and its letters.
+//! What the int8 and int16 bounds share: how an error travels from the second layer to the logit, and what rounding to
+//! float32 adds. `BOUNDS.md` has the proof, and its letters.
 //!
 //! Everything here is float64, and every bound is rounded up by [`SLACK`].
 
@@ -12,7 +12,8 @@ pub(super) const SLACK: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 /// Added where products of small numbers may have vanished even from float64.
 pub(super) const NOTHING: f64 = 1e-250;
 
-/// The largest magnitude an estimate's intermediates may have: what remains to the end of float32 covers their rounding.
+/// The largest magnitude an estimate's intermediates may have: what remains to the end of float32 covers their
+/// rounding.
 const LIMIT: f64 = 2e38;
 
 /// The range of every feature, and samples: what the scales are chosen for and the bounds hold for.
@@ -25,9 +26,9 @@ pub(crate) struct ValueRanges<'a> {
     /// `max_i |q_G[i, j]|`.
     pub(crate) gmf: Vec<f32>,
     /// `A` of some items.
-    pub(crate) some_items: Vec<&'a [f32]>,
+    pub(crate) sample_items: Vec<&'a [f32]>,
     /// `B` and `g` of some users.
-    pub(crate) some_users: Vec<(&'a [f32], &'a [f32])>,
+    pub(crate) sample_users: Vec<(&'a [f32], &'a [f32])>,
 }
 
 /// The part of a bound that does not depend on the scales.
@@ -74,8 +75,8 @@ impl ErrorPaths {
         Some(ErrorPaths { second: path, gamma, half_precision, gmf, fixed })
     }
 
-    /// What rounding the GMF features to half precision and everything to float32 changes for a user with GMF features `g`, but for what
-    /// passes through the second layer.
+    /// What rounding the GMF features to half precision and everything to float32 changes for a user with GMF features
+    /// `g`, but for what passes through the second layer.
     pub(super) fn rounding(&self, g: &[f32]) -> f64 {
         self.fixed + self.gmf.iter().zip(g).map(|(weight, g)| weight * f64::from(g.abs())).sum::<f64>()
     }
@@ -85,7 +86,8 @@ impl ErrorPaths {
     }
 }
 
-/// Whether no sum of a row of weights leaves int32. (What a partial sum leaves comes back: the additions are modulo 2^32.)
+/// Whether no sum of a row of weights leaves int32. (What a partial sum leaves comes back: the additions are modulo
+/// 2^32.)
 pub(super) fn sums_fit(row: &[i16], x: &[i64]) -> bool {
     let sum = |sign: i64| row.iter().zip(x).map(|(&w, &x)| (sign * i64::from(w)).max(0) * x).sum::<i64>();
     sum(1).max(sum(-1)) <= i32::MAX.into()

@@ -1,12 +1,12 @@
-//! Estimates of logits with a quantized second layer, at a half or a quarter of the multiply-adds' cost. [`super::int16`] and [`super::int8`]
-//! choose the scales and bound the distance from the float32 logits.
+//! Estimates of logits with a quantized second layer, at a half or a quarter of the multiply-adds' cost.
+//! [`super::int16`] and [`super::int8`] choose the scales and bound the distance from the float32 logits.
 //!
 //! - *int16*: `a = round(S A)`, `b = round(S B)`, `x[k] = max(a[k] + b[k], 0)`.
-//! - *int8*: `a` and `t` are unsigned bytes, the item's value and the threshold below which the user's activation is zero, and
-//!   `x[k] = max(a[k] - t[k], 0)`.
+//! - *int8*: `a` and `t` are unsigned bytes, the item's value and the threshold below which the user's activation is
+//!   zero, and `x[k] = max(a[k] - t[k], 0)`.
 //!
-//! In both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o], bias[o]))`; everything
-//! else is the float32 arithmetic of [`crate::kernel::layers`].
+//! In both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o],
+//! bias[o]))`; everything else is the float32 arithmetic of [`crate::kernel::layers`].
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -37,8 +37,8 @@ impl QuantizedUser<'_> {
     }
 }
 
-/// Estimates the logits of one user and the items of a panel of tiles, each raised by the item's spread, and keeps those that reach the
-/// survivors' threshold.
+/// Estimates the logits of one user and the items of a panel of tiles, each raised by the item's spread, and keeps
+/// those that reach the survivors' threshold.
 pub(crate) struct Estimate<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: QuantizedTiles<'a>,

@@ -1,4 +1,5 @@
-//! By how much an error in the second layer can change the logit, in the Euclidean norm: `INT8.md`, "The largest gradient".
+//! By how much an error in the second layer can change the logit, in the Euclidean norm: `INT8.md`, "The largest
+//! gradient".
 
 use super::error_bound::SLACK;
 use crate::kernel::weights::Network;
@@ -9,8 +10,8 @@ const WORK: usize = 1 << 26;
 /// Passes of the coordinate ascent: by then it has come within a few thousandths of its end.
 const SWEEPS: usize = 30;
 
-/// Boxes that together contain every row vector `y = w D_L W_L ... W_2 D_1` with diagonal `D_n` between 0 and 1: what a change in the
-/// second layer's outputs is multiplied with on its way to the logit.
+/// Boxes that together contain every row vector `y = w D_L W_L ... W_2 D_1` with diagonal `D_n` between 0 and 1: what a
+/// change in the second layer's outputs is multiplied with on its way to the logit.
 #[derive(Debug)]
 pub(super) struct GradientBound {
     /// The lowest and the highest value of each output.
@@ -18,7 +19,8 @@ pub(super) struct GradientBound {
 }
 
 impl GradientBound {
-    /// The last layers' `D_n` are taken at their corners, one box for each, as far as [`WORK`] allows; the others spread the boxes.
+    /// The last layers' `D_n` are taken at their corners, one box for each, as far as [`WORK`] allows; the others
+    /// spread the boxes.
     pub(super) fn new(network: &Network) -> Self {
         let point = network.output_weight.iter().map(|&w| [f64::from(w); 2]).collect();
         let mut boxes: Vec<Vec<[f64; 2]>> = vec![point];
@@ -42,8 +44,8 @@ impl GradientBound {
         GradientBound { boxes: boxes.iter().map(|y| with_zero(y)).collect() }
     }
 
-    /// A bound of `|y N|` over all gradients `y`, where `rows` are the rows of `N`, one for each output; not finite where it would leave
-    /// float64.
+    /// A bound of `|y N|` over all gradients `y`, where `rows` are the rows of `N`, one for each output; not finite
+    /// where it would leave float64.
     pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let norms: Vec<f64> = rows.iter().map(|row| dot(row, row).sqrt()).collect();
@@ -76,9 +78,9 @@ fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
 
 /// A bound of `y K y` over a box, `K` positive semidefinite.
 ///
-/// With `y = c + r s`, centre and radius, `y K y = s' Q s` for a vector `s'` of a one and signs, and `s' Q s' <= sum mu` for every `mu`
-/// that makes `diag(mu) - Q` positive semidefinite. A good `mu` comes from the ascent, a good enough one from raising it until
-/// Cholesky's factorisation succeeds; infinity where it does not soon.
+/// With `y = c + r s`, centre and radius, `y K y = s' Q s` for a vector `s'` of a one and signs, and
+/// `s' Q s' <= sum mu` for every `mu` that makes `diag(mu) - Q` positive semidefinite. A good `mu` comes from the
+/// ascent, a good enough one from raising it until Cholesky's factorisation succeeds; infinity where it does not soon.
 fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
     let n = y.len() + 1;
     let centre: Vec<f64> = y.iter().map(|[low, high]| (low + high) / 2.0).collect();
@@ -116,8 +118,8 @@ fn ascent_work(n: usize) -> usize {
     n.saturating_mul(n).saturating_mul(rank(n) * SWEEPS)
 }
 
-/// `mu`, near the least sum with `diag(mu) - q` positive semidefinite: coordinate ascent on `sum q[i, j] v[i] . v[j]` over unit vectors
-/// `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose multipliers are `mu`.
+/// `mu`, near the least sum with `diag(mu) - q` positive semidefinite: coordinate ascent on `sum q[i, j] v[i] . v[j]`
+/// over unit vectors `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose multipliers are `mu`.
 fn ascend(q: &[f64], n: usize) -> Vec<f64> {
     let rank = rank(n);
     // Any start that lies in no small subspace will do.

@@ -1,5 +1,5 @@
-//! The GMF features of items in half precision, for the estimates in integers: half of what a scan would have to read. `BOUNDS.md` has
-//! the proof of the error.
+//! The GMF features of items in half precision, for the estimates in integers: half of what a scan would have to read.
+//! `BOUNDS.md` has the proof of the error.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -28,7 +28,8 @@ impl HalfPrecision {
         features.div_ceil(2)
     }
 
-    /// By how much rounding changes a feature of magnitude `x` at most: by 2^-11 of it, or where it is subnormal by 2^-25.
+    /// By how much rounding changes a feature of magnitude `x` at most: by 2^-11 of it, or where it is subnormal by
+    /// 2^-25.
     pub(super) fn error(self, x: f32) -> f64 {
         f64::from(x) / 2048.0 + 2f64.powi(-25) / self.scale
     }

@@ -1,4 +1,5 @@
-//! The second layer in int16: its scales, and the proven bound of what they change. `BOUNDS.md` has the proof, and its letters.
+//! The second layer in int16: its scales, and the proven bound of what they change. `BOUNDS.md` has the proof, and its
+//! letters.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -36,8 +37,8 @@ struct Int16Feature {
 }
 
 impl Int16 {
-    /// Chooses the scales that give some users the smallest mean bound. `None` where no scale has one that holds:
-    /// no hidden layer after the first, activations that are all zero, magnitudes near the ends of float32.
+    /// Chooses the scales that give some users the smallest mean bound. `None` where no scale has one that holds: no
+    /// hidden layer after the first, activations that are all zero, magnitudes near the ends of float32.
     pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, most: usize) -> Option<Self> {
         let _settings = StandardFloats::enter();
         let error_paths = ErrorPaths::new(network, &ranges.gmf)?;
@@ -47,7 +48,7 @@ impl Int16 {
         let largest = (largest.min(1e30) as f32).next_down();
         let candidates = (0..HALVINGS).filter_map(|halvings| {
             let int16 = Self::with_scale(network, ranges, &error_paths, largest * 0.5f32.powi(halvings), most)?;
-            let users = ranges.some_users.iter();
+            let users = ranges.sample_users.iter();
             let bounds = users.map(|(b, g)| int16.user(b, g).map_or(f64::INFINITY, |user| user.error)).sum::<f64>();
             bounds.is_finite().then_some((bounds, int16))
         });
@@ -115,7 +116,8 @@ impl Int16 {
         })
     }
 
-    /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's users'.
+    /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's
+    /// users'.
     pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
         let _settings = StandardFloats::enter();
         let s = f64::from(self.scale);

@@ -1,4 +1,5 @@
-//! The second layer in int8: its scales, and the proven bound of what they change. `INT8.md` has the proof, and its letters.
+//! The second layer in int8: its scales, and the proven bound of what they change. `INT8.md` has the proof, and its
+//! letters.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -111,8 +112,8 @@ impl Int8Feature {
 }
 
 impl Int8 {
-    /// `None` where there is no bound that holds: no hidden layer after the first, magnitudes near the ends of float32; and for a huge
-    /// second layer.
+    /// `None` where there is no bound that holds: no hidden layer after the first, magnitudes near the ends of float32;
+    /// and for a huge second layer.
     pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, most: usize) -> Option<Self> {
         let _settings = StandardFloats::enter();
         let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MOST_WEIGHTS)?;
@@ -132,7 +133,7 @@ impl Int8 {
         (fit && fits_float32(network, largest.collect())).then_some(())?;
 
         for (k, feature) in features.iter_mut().enumerate() {
-            let values = ranges.some_items.iter().map(|a| a[k]);
+            let values = ranges.sample_items.iter().map(|a| a[k]);
             feature.tune(values, column(&exact, k), column(&rounded, k));
             let in_logit =
                 |rows| error_paths.second.iter().zip(column(rows, k)).map(|(path, x)| path * x.abs()).sum::<f64>();
@@ -163,7 +164,8 @@ impl Int8 {
         })
     }
 
-    /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's users'.
+    /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's
+    /// users'.
     pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
         let _settings = StandardFloats::enter();
         let outputs = self.bias.len();
@@ -192,7 +194,8 @@ impl Int8 {
         error.is_finite().then_some(QuantizedUser { layer: &self.layer, words, bias, gmf, error })
     }
 
-    /// Makes a tile's lines of bytes and its line of spreads from `features`, a line for each feature of the first layer.
+    /// Makes a tile's lines of bytes and its line of spreads from `features`, a line for each feature of the first
+    /// layer.
     pub(crate) fn quantize<'a>(
         &'a self,
         features: &'a [Lanes],
@@ -213,8 +216,8 @@ impl Int8 {
 }
 
 impl Int8Feature {
-    /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `F` and `F'` from the columns
-    /// of `M` and `r - M`.
+    /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `F` and
+    /// `F'` from the columns of `M` and `r - M`.
     fn tune(
         &mut self,
         values: impl Iterator<Item = f32>,

@@ -1,8 +1,9 @@
 //! Quantized estimates: logits with the second layer in int8 or int16, each with a proven bound of its error.
 //!
-//! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and scores the survivors, the items that the bound
-//! cannot rule out, again in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds; `error_bound.rs` has what both
-//! share, `gradient_bound.rs` the largest gradient, `half_precision.rs` the rounding of GMF features. `BOUNDS.md` and `INT8.md` prove it.
+//! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and scores the survivors, the items
+//! that the bound cannot rule out, again in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds;
+//! `error_bound.rs` has what both share, `gradient_bound.rs` the largest gradient, `half_precision.rs` the rounding of
+//! GMF features. `BOUNDS.md` and `INT8.md` prove it.
 
 pub(crate) mod error_bound;
 pub(crate) mod estimate;
@@ -30,8 +31,8 @@ pub(crate) struct Quantization {
 }
 
 impl Quantization {
-    /// The second layer in int16, and with `int8` in int8 too, in blocks of at most `block` outputs, for items and users within `ranges`.
-    /// `None` where int16 has no bound that holds.
+    /// The second layer in int16, and with `int8` in int8 too, in blocks of at most `block` outputs, for items and
+    /// users within `ranges`. `None` where int16 has no bound that holds.
     pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Option<Self> {
         let int16 = Int16::new(network, ranges, block)?;
         let int8 = if int8 { Int8::new(network, ranges, block) } else { None };
@@ -54,7 +55,8 @@ impl Quantization {
         self.int16.error_paths.half_precision.round(features, to);
     }
 
-    /// The user with first-layer features `b` and GMF features `g` in this width; `None` where the bound does not hold for such a user.
+    /// The user with first-layer features `b` and GMF features `g` in this width; `None` where the bound does not hold
+    /// for such a user.
     pub(crate) fn user(&self, width: IntegerWidth, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
         match width {
             IntegerWidth::Int8 => self.int8.as_ref()?.user(b, g),

@@ -1,8 +1,9 @@
 //! Quantized tiles: how integers lie in words, words in lines, and lines in tiles.
 //!
-//! A word of 32 bits holds two int16 or four 8-bit values of neighbouring features. In a tile, sixteen items, a word takes a line, one word
-//! for each item; it is kept in the bits of float32 values, so that a tile is one array. [`TileLayout`] says where each line lies. The
-//! int16 words are an array of their own; otherwise a scan in int8 would load them too.
+//! A word of 32 bits holds two int16 or four 8-bit values of neighbouring features. In a tile, sixteen items, a word
+//! takes a line, one word for each item; it is kept in the bits of float32 values, so that a tile is one array.
+//! [`TileLayout`] says where each line lies. The int16 words are an array of their own; otherwise a scan in int8 would
+//! load them too.
 
 use std::ops::Range;
 
@@ -79,8 +80,9 @@ impl QuantizedLayer {
     }
 }
 
-/// Where the lines of a tile lie: first-layer features in int8, GMF features in half precision, the spread of the int8 estimates (int8 and
-/// spread only in a layout with int8); and how many lines of int16 words a tile has in the other array.
+/// Where the lines of a tile lie: first-layer features in int8, GMF features in half precision, the spread of the int8
+/// estimates (int8 and spread only in a layout with int8); and how many lines of int16 words a tile has in the other
+/// array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileLayout {
     /// Lines of int8 words; 0 in a layout without int8.
