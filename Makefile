@@ -25,6 +25,10 @@ test: $(VENV)/built ## run every test, Rust and Python
 	cargo test --quiet
 	$(BIN)/python -m pytest --quiet
 
+.PHONY: fuzz
+fuzz: $(VENV)/built ## run the fuzz tests for longer
+	NEURALCF_FUZZ=100000 $(BIN)/python -m pytest --quiet tests/python/core/test_fuzz.py tests/python/core/test_fuzz_files.py
+
 .PHONY: test-aarch64
 test-aarch64: ## run the Rust tests on an emulated 64-bit ARM processor (needs cross-setup)
 	tools/emulate.sh aarch64

@@ -69,12 +69,12 @@ def assert_same(one, other):
     assert one.best_epoch == other.best_epoch
 
 
-def test_killed_ten_times_at_random_it_ends_in_the_same_bits(tmp_path):
+def test_killed_four_times_at_random_it_ends_in_the_same_bits(tmp_path):
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["neuralcf.training.train", "pytest"])  # imported once; every child starts at once
     chance = random.Random(0)
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    for kill in range(10):
+    for kill in range(4):
         started = server.Event()
         child = server.Process(target=resume, args=(tmp_path / "killed", started))
         child.start()
@@ -83,8 +83,8 @@ def test_killed_ten_times_at_random_it_ends_in_the_same_bits(tmp_path):
         time.sleep(chance.uniform(0, 0.05))
         child.kill()
         child.join()
-        assert child.exitcode == -signal.SIGKILL, "the run has to be long enough to be killed ten times"
-    assert len(torch.load(checkpoint, weights_only=True)["history"]) >= 9  # epochs: 0 + 1 + 2 + 0 + ...
+        assert child.exitcode == -signal.SIGKILL, "the run has to be long enough to be killed four times"
+    assert len(torch.load(checkpoint, weights_only=True)["history"]) >= 3  # epochs: 0 + 1 + 2 + 0
 
     killed = train(dataset(), CONFIG, run=tmp_path / "killed", resume=True)
     whole = train(dataset(), CONFIG, run=tmp_path / "whole")
