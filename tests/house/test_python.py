@@ -24,7 +24,7 @@ IMPORTS = {
     "data": "errors seeds",
     "format": "errors files _core",
     "serving": "errors _core",
-    "baselines": "errors results data",
+    "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
     "report": "errors _core data format baselines evaluation",
     # training, which has torch

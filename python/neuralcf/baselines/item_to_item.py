@@ -9,9 +9,12 @@ ItemKNN     s[i, j] = (X'X)[i, j] / (sqrt(n(i) n(j)) + shrinkage), s[i, i] = 0: 
 EASE        B = argmin |X - XB|^2 + l2 |B|^2 with diag(B) = 0, whose solution is, with P = (X'X + l2 I)^-1,
             B[i, j] = -P[i, j] / P[j, j] off the diagonal; score(u, .) = X[u] B
             (Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, eq. 8)
+EASE_n      EASE whose regression weighs user u by n(u)^-2e, n(u) the length of the history: X'X becomes
+            c sum over u of n(u)^-2e x_u' x_u, with c such that its trace stays nnz and `l2` keeps its meaning. Long
+            histories then count for less; e = `row_exponent` = .25 is a good value, 0 is EASE.
 
 Their defaults are middling values, tuned on nothing. Both hold an [I, I] matrix of float64, and inverting takes a few
-of them: 9,000 items want 2 GB and a minute, 30,000 want 30 GB.
+of them: 9,000 items want 2 GB and a minute, 30,000 want 30 GB. EASE takes half of either in float32.
 """
 
 from __future__ import annotations
@@ -30,19 +33,20 @@ __all__ = ["EASE", "ItemKNN"]
 class _ItemToItem(Baseline):
     """score(u, .) = X[u] W with item-to-item weights W."""
 
-    weights: NDArray[np.float64]
-    """float64 [I, I]: from an item of the user, row, to an item to score, column."""
+    weights: NDArray[np.floating]
+    """float64 or float32 [I, I]: from an item of the user, row, to an item to score, column."""
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
         have = mask(take_rows(self.user_items, users), slice(0, users.size), self.num_items)
-        return np.asarray(have.astype(np.float64) @ self.weights)
+        return np.asarray(have.astype(self.weights.dtype) @ self.weights, np.float64)
 
-    def _co_occurrences(self) -> NDArray[np.float64]:
-        """Compute X'X, float64 [I, I]."""
-        counts = np.zeros((self.num_items, self.num_items))
-        for block in self._blocks(self.user_items[0].size - 1):
-            have = mask(self.user_items, block, self.num_items).astype(np.float64)
+    def _co_occurrences(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Compute X'WX, [I, I], for the weights of users, [U]; in float32 for such weights."""
+        counts = np.zeros((self.num_items, self.num_items), weights.dtype)
+        root = np.sqrt(weights)[:, None]
+        for block in self._blocks(weights.size):
+            have = mask(self.user_items, block, self.num_items) * root[block]
             counts += have.T @ have
         return counts
 
@@ -67,7 +71,7 @@ class ItemKNN(_ItemToItem):
             raise ArgumentError(f"neighbours: expected an integer >= 1, got {neighbours!r}")
         if not shrinkage >= 0:
             raise ArgumentError(f"shrinkage: expected a number >= 0, got {shrinkage!r}")
-        similarity = self._co_occurrences()
+        similarity = self._co_occurrences(np.ones(train.num_users))
         norms = np.sqrt(self.popularity)
         for block in self._blocks(self.num_items):
             scale = norms[block, None] * norms + shrinkage
@@ -85,26 +89,42 @@ class EASE(_ItemToItem):
     Args:
         train: the training part.
         l2: the strength of the regularisation, lambda in the paper.
+        row_exponent: e of EASE_n, 0 for EASE.
+        dtype: float32 takes half the memory and time, and gives scores that are right to three or four digits.
 
     Raises:
-        ArgumentError: `l2` not above 0.
+        ArgumentError: `l2` not above 0, a negative `row_exponent`, or another `dtype`.
     """
 
     name = "ease"
 
-    def __init__(self, train: Dataset, *, l2: float = 200.0) -> None:
+    def __init__(
+        self,
+        train: Dataset,
+        *,
+        l2: float = 200.0,
+        row_exponent: float = 0.0,
+        dtype: type[np.float64] | type[np.float32] = np.float64,
+    ) -> None:
         super().__init__(train)
         if not l2 > 0:
             raise ArgumentError(f"l2: expected a number > 0, got {l2!r}")
-        gram = self._co_occurrences()
-        gram[np.diag_indices_from(gram)] += l2
-        weights = np.asarray(np.linalg.inv(gram), dtype=np.float64)
+        if not row_exponent >= 0:
+            raise ArgumentError(f"row_exponent: expected a number >= 0, got {row_exponent!r}")
+        if dtype not in (np.float64, np.float32):
+            raise ArgumentError(f"dtype: expected float64 or float32, got {dtype!r}")
+        lengths = np.diff(self.user_items[0])
+        user_weights = np.maximum(lengths, 1) ** (-2 * row_exponent)
+        user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # the trace: X is binary
+        gram = self._co_occurrences(user_weights.astype(dtype))
+        gram[np.diag_indices_from(gram)] += dtype(l2)
+        weights = np.linalg.inv(gram)
         weights /= -np.diag(weights).copy()
         np.fill_diagonal(weights, 0)
         self.weights = weights
 
 
-def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _largest(values: NDArray[np.floating], count: int) -> NDArray[np.floating]:
     """Keep the `count` largest of each row, the first of equals, and set the others to 0."""
     threshold = np.partition(values, -count, axis=1)[:, -count, None]
     above, equal = values > threshold, values == threshold

@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     )
     for name in "AB":
         parser.add_argument(
-            name, help="a model, popularity, itemknn or ease; or an .npz file that evaluate --per-user wrote"
+            name, help="a model, popularity, itemknn, ease or ials; or an .npz file that evaluate --per-user wrote"
         )
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{SPLIT_DATA}; not for .npz files")
     add_evaluation(parser)

@@ -104,7 +104,7 @@ def add_baselines(parser: argparse.ArgumentParser, default: list[str]) -> None:
         "--baselines",
         nargs="+",
         default=default,
-        choices=("popularity", "itemknn", "ease"),
+        choices=("popularity", "itemknn", "ease", "ials"),
         help=f"to rank beside the model (default {' '.join(default) or 'none'})",
     )
 

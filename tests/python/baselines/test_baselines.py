@@ -81,6 +81,23 @@ def test_ease_solves_its_constrained_problem():
     assert got.scores(np.array([5, 2])) == pytest.approx(matrix[[5, 2]] @ weights)
 
 
+def test_ease_n_weighs_users_by_the_length_of_their_histories():
+    matrix, l2 = random_matrix(), 7.0
+    matrix[4] = 0  # a user without items weighs nothing
+    lengths = matrix.sum(axis=1)
+    weighted = matrix * np.where(lengths > 0, lengths, 1)[:, None] ** -0.25
+    gram = weighted.T @ weighted
+    gram *= matrix.sum() / np.trace(gram)
+    inverse = np.linalg.inv(gram + l2 * np.eye(matrix.shape[1]))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    got = EASE(dataset(matrix), l2=l2, row_exponent=0.25)
+    assert got.weights == pytest.approx(expected, abs=1e-10)
+    half = EASE(dataset(matrix), l2=l2, row_exponent=0.25, dtype=np.float32)
+    assert half.weights.dtype == np.float32
+    assert half.weights == pytest.approx(expected, abs=1e-5)
+
+
 class Known(Baseline):
     """Scores that are given."""
 
@@ -137,7 +154,7 @@ def test_popularity_ranks_by_one_sort_as_by_scores(filters):
 
 def test_names_and_refusals():
     train = dataset(random_matrix())
-    assert list(BASELINES) == ["popularity", "itemknn", "ease"]
+    assert list(BASELINES) == ["popularity", "itemknn", "ease", "ials"]
     with pytest.raises(ArgumentError, match="neighbours: expected"):
         ItemKNN(train, neighbours=0)
     for wrong in (-1.0, float("nan")):
@@ -145,3 +162,7 @@ def test_names_and_refusals():
             ItemKNN(train, shrinkage=wrong)
         with pytest.raises(ArgumentError, match="l2: expected"):
             EASE(train, l2=wrong)
+        with pytest.raises(ArgumentError, match="row_exponent: expected"):
+            EASE(train, row_exponent=wrong)
+    with pytest.raises(ArgumentError, match="dtype: expected"):
+        EASE(train, dtype=np.int64)

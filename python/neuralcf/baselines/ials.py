@@ -1,0 +1,140 @@
+"""iALS: matrix factorisation by alternating least squares, score(u, i) = p_u . q_i.
+
+X is the binary user-item matrix [U, I] of the training part with nnz interactions, n(u) and n(i) its row and column
+sums.
+
+Loss            sum over (u, i) in X of (1 - s_ui)^2  +  a0 sum over all (u, i) of s_ui^2
+                + l2 [sum over u of (n(u) + a0 I) |p_u|^2 + sum over i of (n(i) + a0 U) |q_i|^2],   s_ui = p_u . q_i
+                (Hu, Koren, Volinsky, ICDM 2008; the form of the loss and the regularisation by frequency as in Rendle,
+                Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks",
+                RecSys 2022, eq. 4 and 5 with nu = 1)
+Unobserved      a0 = unobserved nnz / (U I): all cells together weigh `unobserved` times what the interactions do, so
+                that a value means the same on sparse and on dense data.
+Start           The truncated SVD of A = D_u^-.5 X D_i^-.4, D the diagonal matrices of n(u) and n(i), by two rounds of
+                subspace iteration with 24 vectors more than factors (Halko, Martinsson, Tropp, SIAM Review 53, 2011,
+                algorithm 4.4): P = A V, Q = D_i^.4 V, scaled so that interactions score .7 on average.
+Sweeps          Users against items, then items against users, by `solve_rows` of `neuralcf.baselines.least_squares`.
+                From this start four sweeps do what a dozen do from random vectors.
+
+It is sharp in `unobserved` and `l2` together: their defaults are those of MovieLens-1M and are to be searched on other
+data. `unobserved` from 1 to 30 and `l2` from .001 to .05 is where good values were found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.baselines.base import Baseline
+from neuralcf.baselines.least_squares import Rows, solve_rows
+from neuralcf.data.csr import transposed
+from neuralcf.data.dataset import Dataset
+from neuralcf.errors import ArgumentError
+from neuralcf.seeds import Stream, derive
+
+__all__ = ["IALS", "spectral_start"]
+
+_EXTRA, _ROUNDS = 24, 2
+_STEPS = 2
+
+
+class IALS(Baseline):
+    """Scores by the dot product of a user's and an item's vector, found by alternating least squares.
+
+    Users and items without interactions have vectors of zeros.
+
+    Args:
+        train: the training part.
+        factors: d, the width of the vectors.
+        unobserved: weight of all cells together, in weights of all interactions.
+        l2: the strength of the regularisation.
+        sweeps: how often users and items are solved for.
+        seed: decides the start of the subspace iteration.
+        start: vectors to start from, float32 [U, d] and [I, d], in place of the SVD.
+
+    Raises:
+        ArgumentError: a setting that is out of range, or a start of another shape.
+    """
+
+    name = "ials"
+
+    def __init__(
+        self,
+        train: Dataset,
+        *,
+        factors: int = 128,
+        unobserved: float = 7.0,
+        l2: float = 0.007,
+        sweeps: int = 4,
+        seed: int = 0,
+        start: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    ) -> None:
+        super().__init__(train)
+        for setting, value in (("factors", factors), ("sweeps", sweeps)):
+            if value < 1:
+                raise ArgumentError(f"{setting}: expected an integer >= 1, got {value!r}")
+        for setting, number in (("unobserved", unobserved), ("l2", l2)):
+            if not 0 < number < np.inf:
+                raise ArgumentError(f"{setting}: expected a finite number > 0, got {number!r}")
+        shapes = (train.num_users, factors), (train.num_items, factors)
+        if start is not None and (start[0].shape, start[1].shape) != shapes:
+            raise ArgumentError(f"start: expected shapes {shapes}, got {start[0].shape} and {start[1].shape}")
+        users = Rows(self.user_items, train.num_items, factors)
+        items = Rows(transposed(self.user_items, train.num_items), train.num_users, factors)
+        p, q = spectral_start(users, items, factors, seed) if start is None else start
+        a0 = unobserved * self.user_items[1].size / (train.num_users * train.num_items)
+        user_l2 = l2 * (users.lengths + a0 * train.num_items)
+        item_l2 = l2 * (items.lengths + a0 * train.num_users)
+        for _ in range(sweeps):
+            p, q = solve_rows(users, p, q, a0=a0, l2=user_l2, steps=_STEPS)
+            q, p = solve_rows(items, q, p, a0=a0, l2=item_l2, steps=_STEPS)
+        self.user_vectors = p
+        """float32 [U, d]."""
+        self.item_vectors = q
+        """float32 [I, d]."""
+
+    def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score all items for each user."""
+        return (self.user_vectors[users] @ self.item_vectors.T).astype(np.float64)
+
+
+def spectral_start(
+    users: Rows, items: Rows, factors: int, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute vectors of users and items from the truncated SVD of the normalised interactions.
+
+    Args:
+        users: the items of each user, U rows.
+        items: the users of each item, I rows.
+        factors: d. Columns beyond the rank of the interactions are zero.
+        seed: decides the random vectors that subspace iteration begins with.
+
+    Returns:
+        float32 [U, d] and float32 [I, d], of equal norms; interactions score .7 on average.
+    """
+    user_scale = np.maximum(users.lengths, 1)[:, None].astype(np.float32) ** -0.5
+    item_scale = np.maximum(items.lengths, 1)[:, None].astype(np.float32) ** -0.4
+    rng = np.random.default_rng(derive(seed, Stream.INITIALISATION))
+    v = rng.standard_normal((items.lengths.size, factors + _EXTRA), dtype=np.float32)
+    for _ in range(_ROUNDS):
+        left = _orthonormal(user_scale * users.sum(item_scale * v))
+        v = _orthonormal(item_scale * items.sum(user_scale * left))
+    image = user_scale * users.sum(item_scale * v)  # A V, whose SVD gives that of A within the subspace
+    _, axes = np.linalg.eigh(image.T.astype(np.float64) @ image)
+    leading = axes[:, ::-1][:, :factors].astype(np.float32)
+    p, q = image @ leading, (v @ leading) / item_scale
+    # The sum of all interactions' scores is the sum over u of p_u . (sum of q_i over the items of u).
+    total, interactions = float(np.vdot(p, users.sum(q))), int(users.lengths.sum())
+    if not total > 0:
+        return np.zeros_like(p), np.zeros_like(q)  # no interactions
+    size = np.sqrt(0.7 * interactions / total)
+    balance = np.sqrt(np.linalg.norm(q) / np.linalg.norm(p))
+    return (p * size * balance).astype(np.float32), (q * size / balance).astype(np.float32)
+
+
+def _orthonormal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give an orthonormal basis of the columns' span, through their Gram matrix; columns beyond its rank are zero."""
+    values, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
+    kept = values > 1e-7 * max(values[-1], 0)
+    scale = np.where(kept, np.where(kept, values, 1) ** -0.5, 0)
+    return vectors @ (axes * scale).astype(np.float32)
