@@ -29,7 +29,7 @@ IMPORTS = {
     "report": "errors _core data format baselines evaluation",
     # training, which has torch
     "models": "errors",
-    "training": "errors seeds files _core data evaluation models",
+    "training": "errors seeds files _core data baselines evaluation models",
     "experiment": "_core data format baselines evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # the doors

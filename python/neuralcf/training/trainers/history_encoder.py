@@ -1,0 +1,207 @@
+"""A linear history encoder: a user's vector is the sum of vectors of the items they have, and one of their own.
+
+Letters: B users in a batch, U users, I items, d width, N interactions; x_u [I] the binary history of user u with n_u
+items, n_i the users of item i.
+
+Model       h_u = p_u + c + n_u^-.5 sum over j in x_u of y_j,   score(u, i) = h_u . q_i + b_i
+            FISM and SVD++ without ratings: Kabbur, Ning, Karypis, KDD 2013; Koren, KDD 2008, eq. 15.
+Leave out   While training, an item of the history must not vouch for itself: at i in x_u the logit is
+            (h_u - n_u^-.5 y_i) . q_i + b_i, exactly as if i were not in the history. As y_i . q_i does not depend on
+            the user, this costs one product of a row and a column.
+Loss        softmax_cross_entropy over the batch's users and all items (`neuralcf.training.losses`), a sum, plus
+            1/2 [l2_users sum over u of n_u |p_u|^2 + l2_items sum over i of (n_i + N / I) (|y_i|^2 + |q_i|^2)], the
+            items' part in equal shares over the batches of an epoch.
+Optimiser   Adam with beta_2 = .99, and for p_u, which is stepped once an epoch, Adam of its rows alone with
+            beta_2 = .95. The learning rate falls linearly to 0.
+Averaging   What is kept is the moving average of the weights after each epoch, m = min(.9, 1 - 1 / epoch) old.
+Start       Vectors from N(0, .05^2), b_i = log(n_i + 1) without its mean.
+
+Histories are dense rows [B, I], and so are logits: for catalogues of some ten thousand items at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuralcf.baselines.base import mask
+from neuralcf.data.csr import CSR, take_rows
+from neuralcf.data.dataset import Dataset
+from neuralcf.errors import DivergedError
+from neuralcf.seeds import Stream, derive
+from neuralcf.training.losses import softmax_cross_entropy
+
+__all__ = ["HistoryEncoder", "HistoryEncoderConfig", "leave_one_out_logits", "train_history_encoder"]
+
+_INITIAL_STD = 0.05
+_BETAS, _USER_BETAS, _EPSILON = (0.9, 0.99), (0.9, 0.95), 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryEncoderConfig:
+    """Settings of `train_history_encoder`; the defaults are those of MovieLens-1M."""
+
+    factors: int = 192
+    """d, the width of the vectors."""
+    epochs: int = 32
+    """Passes over all users."""
+    steps: int = 24
+    """Batches in an epoch, at least; larger data have more, as a batch holds at most `batch_users`."""
+    batch_users: int = 256
+    """B, at most."""
+    learning_rate: float = 0.003
+    """Of what users share."""
+    user_learning_rate: float = 0.01
+    """Of the users' own vectors p_u."""
+    l2_users: float = 0.02
+    """Regularisation of p_u, for each item of the history."""
+    l2_items: float = 0.015
+    """Regularisation of y_i and q_i, for each user of the item."""
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryEncoder:
+    """A trained encoder: score(u, i) = user_vectors[u] . item_vectors[i] + item_biases[i]."""
+
+    user_vectors: NDArray[np.float32]
+    """float32 [U, d]: h_u of the whole history."""
+    item_vectors: NDArray[np.float32]
+    """float32 [I, d]: q_i."""
+    item_biases: NDArray[np.float32]
+    """float32 [I]: b_i."""
+
+    def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score all items for each user, int64 [B] -> float32 [B, I]."""
+        return np.asarray(self.user_vectors[users] @ self.item_vectors.T + self.item_biases)
+
+
+def leave_one_out_logits(own: Tensor, shared: Tensor, y: Tensor, q: Tensor, bias: Tensor, history: Tensor) -> Tensor:
+    """Compute logits in which no item of a history vouches for itself.
+
+    Args:
+        own: [B, d], p_u.
+        shared: [d], c.
+        y: [I, d].
+        q: [I, d].
+        bias: [I].
+        history: [B, I], 0 or 1.
+
+    Returns:
+        Logits, [B, I].
+    """
+    scaled = history * history.sum(dim=1, keepdim=True).clamp(min=1).rsqrt()  # [B, I], n_u^-.5 at the history's items
+    encoded = own + shared + scaled @ y  # [B, d], h_u
+    return encoded @ q.T + bias - scaled * (y * q).sum(dim=1)
+
+
+def train_history_encoder(
+    train: Dataset,
+    config: HistoryEncoderConfig,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    after_epoch: Callable[[int, float], object] | None = None,
+) -> HistoryEncoder:
+    """Train an encoder on all interactions; torch's global random state is not touched.
+
+    Args:
+        train: at least one interaction.
+        config: how.
+        seed: decides the first vectors and the order of users.
+        device: where to compute; the CPU when None.
+        after_epoch: called with the epoch, from 1, and its mean loss for an interaction.
+
+    Raises:
+        DivergedError: the loss is NaN or infinite.
+    """
+    device = device or torch.device("cpu")
+    rows = train.user_items()
+    lengths = np.diff(rows[0])
+    popularity = np.bincount(rows[1], minlength=train.num_items)
+    users = np.flatnonzero(lengths)  # one without a history keeps the average user's vector, c
+    total, rng = int(lengths.sum()), np.random.default_rng(derive(seed, Stream.INITIALISATION))
+
+    def drawn(*shape: int) -> Tensor:
+        values = rng.standard_normal(shape, dtype=np.float32)
+        return torch.from_numpy(values * np.float32(_INITIAL_STD)).to(device)
+
+    log_counts = np.log1p(popularity).astype(np.float32)
+    q, y = drawn(train.num_items, config.factors), drawn(train.num_items, config.factors)
+    bias = torch.from_numpy(log_counts - log_counts.mean()).to(device)
+    weights = [q, y, torch.zeros(config.factors, device=device), bias]
+    own = torch.zeros(train.num_users, config.factors, device=device)
+    own[users] = drawn(users.size, config.factors)
+    optimiser = torch.optim.Adam([w.requires_grad_() for w in weights], lr=1.0, betas=_BETAS, eps=_EPSILON)
+    rows_adam = _RowsAdam(own)
+    averages = [w.detach().clone() for w in (*weights, own)]
+
+    item_l2 = torch.from_numpy((config.l2_items * (popularity + total / train.num_items)).astype(np.float32)).to(device)
+    user_l2 = torch.from_numpy((config.l2_users * lengths).astype(np.float32)).to(device)
+    batches = max(math.ceil(users.size / config.batch_users), min(config.steps, users.size))
+    steps, step = config.epochs * batches, 0
+    for epoch in range(1, config.epochs + 1):
+        summed = 0.0
+        for batch in np.array_split(rng.permutation(users), batches):
+            remaining, step = 1 - step / steps, step + 1
+            which = torch.from_numpy(batch).to(device)
+            mine = own[which].requires_grad_()
+            q, y, shared, bias = weights
+            history = _histories(rows, batch, train.num_items).to(device)
+            loss = softmax_cross_entropy(leave_one_out_logits(mine, shared, y, q, bias, history), history)
+            summed += loss.item()
+            penalty = (user_l2[which] @ mine.square().sum(dim=1)) / 2
+            penalty = penalty + (item_l2 @ (y.square() + q.square()).sum(dim=1)) / (2 * batches)
+            optimiser.zero_grad()
+            (loss + penalty).backward()  # type: ignore[no-untyped-call]
+            optimiser.param_groups[0]["lr"] = config.learning_rate * remaining
+            optimiser.step()
+            assert mine.grad is not None
+            rows_adam.step(which, mine.grad, config.user_learning_rate * remaining, epoch)
+        if not math.isfinite(summed):
+            raise DivergedError(f"history encoder, epoch {epoch}: expected a finite loss, got {summed}")
+        for average, weight in zip(averages, (*weights, own), strict=True):
+            average.lerp_(weight.detach(), max(0.1, 1 / epoch))
+        if after_epoch is not None:
+            after_epoch(epoch, summed / total)
+    return _export(averages, rows, train)
+
+
+class _RowsAdam:
+    """Adam (Kingma and Ba, ICLR 2015) of the rows of a table, each of which is stepped once an epoch."""
+
+    def __init__(self, table: Tensor) -> None:
+        self._table = table
+        self._mean, self._square = torch.zeros_like(table), torch.zeros_like(table)
+
+    def step(self, rows: Tensor, gradient: Tensor, learning_rate: float, epoch: int) -> None:
+        """Step `rows`, [B], by their gradient, [B, d]."""
+        first, second = _USER_BETAS
+        mean = torch.lerp(self._mean[rows], gradient, 1 - first)
+        square = torch.lerp(self._square[rows], gradient.square(), 1 - second)
+        self._mean[rows], self._square[rows] = mean, square
+        scale = (square / (1 - second**epoch)).sqrt() + _EPSILON
+        self._table[rows] -= learning_rate * mean / (1 - first**epoch) / scale
+
+
+def _histories(rows: CSR, users: NDArray[np.int64], num_items: int) -> Tensor:
+    """Give the histories of users as dense rows, float32 [B, I]."""
+    known = mask(take_rows(rows, users), slice(0, users.size), num_items)
+    return torch.from_numpy(known.astype(np.float32))
+
+
+def _export(averages: list[Tensor], rows: CSR, train: Dataset) -> HistoryEncoder:
+    """Compute each user's vector from the whole history."""
+    q, y, shared, bias, own = (average.cpu().numpy() for average in averages)
+    vectors = own + shared
+    lengths = np.diff(rows[0])
+    for user in np.flatnonzero(lengths):
+        items = rows[1][rows[0][user] : rows[0][user + 1]]
+        vectors[user] += y[items].sum(axis=0) / np.float32(math.sqrt(lengths[user]))
+    assert vectors.shape[0] == train.num_users
+    return HistoryEncoder(vectors, q, bias)

@@ -1,0 +1,91 @@
+"""The history encoder: its loss and logits against their definitions, its training on data known by thought."""
+
+import numpy as np
+import pytest
+import torch
+
+from neuralcf import DivergedError
+from neuralcf.data import Dataset
+from neuralcf.training.losses import softmax_cross_entropy
+from neuralcf.training.trainers.history_encoder import (
+    HistoryEncoderConfig,
+    leave_one_out_logits,
+    train_history_encoder,
+)
+
+
+def dataset(matrix):
+    users, items = np.nonzero(matrix)
+    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
+
+
+def two_tastes(users=40, items=16):
+    """Half the users take most of the even items, the others of the odd ones; the last user has nothing."""
+    likes = (np.arange(users)[:, None] + np.arange(items)) % 2 == 0
+    matrix = likes & (np.random.default_rng(0).random((users, items)) < 0.7)
+    matrix[-1] = False
+    return matrix
+
+
+def test_softmax_gradient_is_that_of_its_derivation():
+    """P - 1 at a single positive and p at the others; n p - positives where there are n; 0 where there are none."""
+    logits = torch.randn(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    positives = torch.zeros(3, 7, dtype=torch.float64)
+    positives[0, 2] = positives[1, 1] = positives[1, 5] = 1
+    loss = softmax_cross_entropy(logits, positives)
+    p = torch.softmax(logits.detach(), dim=1)
+    assert loss.item() == pytest.approx(-(p[0, 2].log() + p[1, 1].log() + p[1, 5].log()).item())
+    loss.backward()
+    expected = p * torch.tensor([[1.0], [2.0], [0.0]]) - positives
+    assert expected[0, 2] == p[0, 2] - 1
+    torch.testing.assert_close(logits.grad, expected)
+    assert torch.autograd.gradcheck(lambda at: softmax_cross_entropy(at, positives), logits)
+
+
+def test_no_item_vouches_for_itself():
+    """At an item of the history the logit is that of the history without it; elsewhere that of the whole history."""
+    rng = np.random.default_rng(0)
+    history = (rng.random((4, 6)) < 0.5).astype(float)
+    history[3] = 0
+    own, shared, y, q, bias = (rng.standard_normal(shape) for shape in ((4, 3), 3, (6, 3), (6, 3), 6))
+    expected = np.empty((4, 6))
+    for user, have in enumerate(history):
+        for item in range(6):
+            others = have * (np.arange(6) != item)
+            encoded = own[user] + shared + max(1, have.sum()) ** -0.5 * others @ y
+            expected[user, item] = encoded @ q[item] + bias[item]
+    got = leave_one_out_logits(*(torch.from_numpy(each) for each in (own, shared, y, q, bias, history)))
+    np.testing.assert_allclose(got.numpy(), expected)
+
+
+def test_learns_two_tastes_in_equal_bits_for_a_seed():
+    matrix, losses, state = two_tastes(), [], torch.get_rng_state()
+    config = HistoryEncoderConfig(factors=8, epochs=30, steps=4, batch_users=10)
+    model, again, other = (
+        train_history_encoder(dataset(matrix), config, seed=seed, after_epoch=lambda *at: losses.append(at))
+        for seed in (1, 1, 2)
+    )
+    assert [epoch for epoch, _ in losses[:30]] == list(range(1, 31))
+    assert losses[29][1] < losses[0][1] < 1.02 * np.log(16)
+    lacking = np.flatnonzero((matrix.sum(axis=1) > 0) & (matrix.sum(axis=1) < 8))
+    best = np.where(matrix, -np.inf, model.scores(np.arange(40)))[lacking].argmax(axis=1)
+    assert lacking.size > 30
+    assert ((best + lacking) % 2 == 0).all()  # the best new item is of the user's own taste
+    assert model.user_vectors.tobytes() == again.user_vectors.tobytes() != other.user_vectors.tobytes()
+    assert np.isfinite(model.scores(np.array([39]))).all()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
+def test_tiny_data(shape):
+    scores = train_history_encoder(dataset(np.ones(shape)), HistoryEncoderConfig(factors=2, epochs=2)).scores(
+        np.arange(shape[0])
+    )
+    assert scores.shape == shape
+    assert np.isfinite(scores).all()
+
+
+def test_a_loss_without_end_is_told():
+    config = HistoryEncoderConfig(factors=2, epochs=9, learning_rate=1e30)
+    with pytest.raises(DivergedError, match=r"history encoder, epoch \d: expected a finite loss"):
+        train_history_encoder(dataset(two_tastes()), config)
