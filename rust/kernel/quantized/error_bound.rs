@@ -1,22 +1,22 @@
-//! What the int8 and int16 bounds share: how an error travels from the second layer to the logit, and what rounding to
-//! float32 adds. `BOUNDS.md` has the proof, and its letters.
+//! The common part of the int8 and int16 error bounds: how an error in the second layer propagates to the logit, and
+//! what rounding to float32 adds. `BOUNDS.md` has the proof and the notation.
 //!
-//! Everything here is float64, and every bound is rounded up by [`SLACK`].
+//! All bounds are computed in float64 and multiplied by [`SLACK`].
 
 use super::half_precision::HalfPrecision;
 use crate::kernel::weights::Network;
 
-/// Raises a bound by more than its own float64 arithmetic can have lowered it.
+/// The factor that covers the rounding errors of computing a bound in float64.
 pub(super) const SLACK: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 
-/// Added where products of small numbers may have vanished even from float64.
-pub(super) const NOTHING: f64 = 1e-250;
+/// Added to sums of products that may have underflowed float64.
+pub(super) const TINY: f64 = 1e-250;
 
-/// The largest magnitude an estimate's intermediates may have: what remains to the end of float32 covers their
-/// rounding.
+/// The maximum magnitude of an estimate's intermediates; the margin up to the maximum of float32 covers their rounding
+/// errors.
 const LIMIT: f64 = 2e38;
 
-/// The range of every feature, and samples: what the scales are chosen for and the bounds hold for.
+/// The range of every feature, for which the bounds hold, and samples, on which the scales are tuned.
 #[derive(Debug)]
 pub(crate) struct ValueRanges<'a> {
     /// `max_i A[i, k]`.
@@ -25,20 +25,20 @@ pub(crate) struct ValueRanges<'a> {
     pub(crate) users: Vec<f32>,
     /// `max_i |q_G[i, j]|`.
     pub(crate) gmf: Vec<f32>,
-    /// `A` of some items.
+    /// `A` of a sample of items.
     pub(crate) sample_items: Vec<&'a [f32]>,
-    /// `B` and `g` of some users.
+    /// `B` and `g` of a sample of users.
     pub(crate) sample_users: Vec<(&'a [f32], &'a [f32])>,
 }
 
 /// The part of a bound that does not depend on the scales.
 #[derive(Debug, Clone)]
 pub(super) struct ErrorPaths {
-    /// `G`: by how much a change of one in an output of the second layer can change the logit.
+    /// `G`: the maximum change of the logit when an output of the second layer changes by one.
     pub(super) second: Vec<f64>,
-    /// What the roundings of an evaluation change, relative to the sum of magnitudes.
+    /// `gamma`: the rounding error of an evaluation, relative to the sum of magnitudes.
     pub(super) gamma: f64,
-    /// How GMF features are kept.
+    /// The rounding of GMF features.
     pub(super) half_precision: HalfPrecision,
     /// `D[j] + 2 gamma (max_i |q_G[i, j]| + D[j])`.
     pub(super) gmf: Vec<f64>,
@@ -55,9 +55,9 @@ impl ErrorPaths {
 
         let half_precision = HalfPrecision::new(largest_gmf);
         let underflow = 2f64.powi(-148);
-        let mut path: Vec<f64> = network.output_weight.iter().map(|w| f64::from(w.abs()) + NOTHING).collect();
+        let mut path: Vec<f64> = network.output_weight.iter().map(|w| f64::from(w.abs()) + TINY).collect();
         let mut fixed = 2.0 * gamma * f64::from(network.output_bias.abs()) + underflow * (network.g + last) as f64;
-        fixed += 2f64.powi(-133) * network.g as f64; // users' weights that became subnormal
+        fixed += 2f64.powi(-133) * network.g as f64; // users' weights that are subnormal
         for (n, layer) in network.layers.iter().enumerate().rev() {
             for (path, bias) in path.iter().zip(layer.bias()) {
                 fixed += path * (2.0 * gamma * f64::from(bias.abs()) + underflow * layer.inputs as f64);
@@ -65,7 +65,7 @@ impl ErrorPaths {
             if n > 0 {
                 let through = |k| -> f64 {
                     let outputs = path.iter().enumerate();
-                    outputs.map(|(o, path)| path * f64::from(layer.weight(o, k).abs())).sum::<f64>() + NOTHING
+                    outputs.map(|(o, path)| path * f64::from(layer.weight(o, k).abs())).sum::<f64>() + TINY
                 };
                 path = (0..layer.inputs).map(through).collect();
             }
@@ -75,8 +75,8 @@ impl ErrorPaths {
         Some(ErrorPaths { second: path, gamma, half_precision, gmf, fixed })
     }
 
-    /// What rounding the GMF features to half precision and everything to float32 changes for a user with GMF features
-    /// `g`, but for what passes through the second layer.
+    /// Bounds the error of rounding GMF features to half precision and all values to float32, for a user with GMF
+    /// features `g`, except for errors that pass through the second layer.
     pub(super) fn rounding(&self, g: &[f32]) -> f64 {
         self.fixed + self.gmf.iter().zip(g).map(|(weight, g)| weight * f64::from(g.abs())).sum::<f64>()
     }
@@ -86,14 +86,13 @@ impl ErrorPaths {
     }
 }
 
-/// Whether no sum of a row of weights leaves int32. (What a partial sum leaves comes back: the additions are modulo
-/// 2^32.)
+/// Whether no sum over a row of weights overflows int32. (Partial sums may: additions are modulo 2^32.)
 pub(super) fn sums_fit(row: &[i16], x: &[i64]) -> bool {
     let sum = |sign: i64| row.iter().zip(x).map(|(&w, &x)| (sign * i64::from(w)).max(0) * x).sum::<i64>();
     sum(1).max(sum(-1)) <= i32::MAX.into()
 }
 
-/// Whether no intermediate of an estimate leaves float32: `largest` bounds the outputs of the second layer.
+/// Whether no intermediate of an estimate overflows float32, if `largest` bounds the outputs of the second layer.
 pub(super) fn fits_float32(network: &Network, mut largest: Vec<f64>) -> bool {
     for layer in &network.layers[1..] {
         if largest.iter().any(|&x| x.is_nan() || x > LIMIT) {

@@ -1,12 +1,12 @@
-//! Estimates of logits with a quantized second layer, at a half or a quarter of the multiply-adds' cost.
-//! [`super::int16`] and [`super::int8`] choose the scales and bound the distance from the float32 logits.
+//! Estimates logits with a quantized second layer, whose multiply-adds cost a half (int16) or a quarter (int8).
+//! [`super::int16`] and [`super::int8`] choose the scales and bound the error, the distance from the float32 logits.
 //!
 //! - *int16*: `a = round(S A)`, `b = round(S B)`, `x[k] = max(a[k] + b[k], 0)`.
-//! - *int8*: `a` and `t` are unsigned bytes, the item's value and the threshold below which the user's activation is
-//!   zero, and `x[k] = max(a[k] - t[k], 0)`.
+//! - *int8*: `a` and `t` are unsigned bytes: the item's value, and the user's threshold up to which the activation is
+//!   zero; `x[k] = max(a[k] - t[k], 0)`.
 //!
-//! In both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o],
-//! bias[o]))`; everything else is the float32 arithmetic of [`crate::kernel::layers`].
+//! For both, `sum[o] = w[o, :] . x` in int32, with weights of the same width, and `h[o] = relu(fma(sum[o], scale[o],
+//! bias[o]))`; all else is the float32 arithmetic of [`crate::kernel::layers`].
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -16,13 +16,13 @@ use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::{Network, Scratch};
 use crate::kernel::{IntegerKernel, IntegerSimd, Lanes};
 
-/// A user, quantized for one layer.
+/// A user, quantized for a layer.
 #[derive(Debug, Clone)]
 pub(crate) struct QuantizedUser<'a> {
     pub(super) layer: &'a QuantizedLayer,
     /// The first-layer features: `b` in int16, `t` in int8.
     pub(super) words: Vec<u32>,
-    /// The second layer's biases, corrected for the user's known rounding errors.
+    /// The second layer's biases; in int8, corrected for the user's known rounding errors.
     pub(super) bias: Vec<f32>,
     /// The weights of the items' GMF features, padded to whole lines.
     pub(super) gmf: Vec<f32>,
@@ -31,18 +31,18 @@ pub(crate) struct QuantizedUser<'a> {
 }
 
 impl QuantizedUser<'_> {
-    /// The integers that the user's estimates are computed in.
+    /// The width of the integers of this user's estimates.
     pub(crate) fn width(&self) -> IntegerWidth {
         self.layer.width
     }
 }
 
-/// Estimates the logits of one user and the items of a panel of tiles, each raised by the item's spread, and keeps
-/// those that reach the survivors' threshold.
+/// Estimates the logits of one user and the items of a panel of tiles, raises each by the item's spread, and records
+/// those that reach the threshold of `survivors`.
 pub(crate) struct Estimate<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: QuantizedTiles<'a>,
-    /// The tiles that will be read next, to be prefetched meanwhile.
+    /// The tiles that are read next, to prefetch meanwhile.
     pub(crate) ahead: Option<QuantizedTiles<'a>>,
     pub(crate) user: &'a QuantizedUser<'a>,
     pub(crate) scratch: &'a mut Scratch,
@@ -98,7 +98,7 @@ impl Estimate<'_> {
     }
 }
 
-/// The first layer's addition and ReLU, and the second layer, block after block into `sink`.
+/// Computes the first layer's addition and ReLU and the second layer, and passes its outputs to `sink` block by block.
 #[inline(always)]
 fn second_layer<S: IntegerSimd, const INT8: bool>(
     s: S,
@@ -142,7 +142,7 @@ fn block_of<S: IntegerSimd, const INT8: bool, const N: usize>(
     user: &[u32],
 ) -> [S::V; N] {
     if N > S::SUMS {
-        unreachable!("blocks are packed for this instruction set's registers"); // and so not compiled
+        unreachable!("blocks are packed for this instruction set's registers"); // so larger blocks are not compiled
     }
     let mut sums = [s.zero_sums(); N];
     let (weight, _) = weight.as_chunks::<N>();
@@ -163,10 +163,11 @@ fn block_of<S: IntegerSimd, const INT8: bool, const N: usize>(
     values
 }
 
-/// `x` as float64, rounded to an integer, and its low bits; for `|x| < 2^40`, where the floats are the standard ones.
+/// `x` rounded to an integer, as float64 and as the low bits of a word, for `|x| < 2^40`; needs the standard
+/// floating-point settings.
 #[inline(always)]
 pub(super) fn round(x: f64) -> (f64, u64) {
-    /// Added to a small number, it leaves the nearest integer in the low bits.
+    /// Added to a small number, it leaves the nearest integer in the low bits of the sum.
     const TO_INTEGER: f64 = (3u64 << 51) as f64;
     let shifted = x + TO_INTEGER;
     (shifted - TO_INTEGER, shifted.to_bits())
@@ -210,29 +211,29 @@ mod tests {
     }
 
     #[test]
-    fn every_number_in_half_precision_is_read_with_every_set_of_instructions() {
+    fn every_half_precision_number_converts_exactly_on_every_instruction_set() {
         let all: Vec<u16> = (0..=u16::MAX).filter(|&bits| f16::from_bits(bits).is_finite()).collect();
-        for halves in all.as_chunks::<{ 2 * LANES }>().0 {
+        for values in all.as_chunks::<{ 2 * LANES }>().0 {
             let line: Lanes =
-                std::array::from_fn(|w| f32::from_bits(u32::from(halves[2 * w]) | u32::from(halves[2 * w + 1]) << 16));
+                std::array::from_fn(|w| f32::from_bits(u32::from(values[2 * w]) | u32::from(values[2 * w + 1]) << 16));
             for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
                 let mut out = [[0.0; LANES]; 2];
                 isa.run(ToFloats(&line, &mut out));
-                let expected = halves.map(|bits| f16::from_bits(bits).to_f32().to_bits());
+                let expected = values.map(|bits| f16::from_bits(bits).to_f32().to_bits());
                 assert_eq!(out.as_flattened().iter().map(|x| x.to_bits()).collect::<Vec<_>>(), expected, "{isa:?}");
             }
         }
     }
 
     #[test]
-    fn products_of_words_are_exact_with_every_set_of_instructions() {
+    fn products_of_words_are_exact_on_every_instruction_set() {
         let mut state = 1u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 32) as u32
         };
         for round in 0..2000 {
-            // The ends of the ranges, where products of pairs would saturate, in every fourth round.
+            // Every fourth round uses extreme values, for which sums of two products would saturate.
             let mut word =
                 || if round % 4 == 0 { [0xff7f_807f, 0xffff_ffff, 0x7f7f_7f7f][next() as usize % 3] } else { next() };
             let words: [[u32; LANES]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| word()));

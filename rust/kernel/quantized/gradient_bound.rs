@@ -1,34 +1,34 @@
-//! By how much an error in the second layer can change the logit, in the Euclidean norm: `INT8.md`, "The largest
-//! gradient".
+//! Bounds the gradient of the logit with respect to the outputs of the second layer, for the Euclidean norm: `INT8.md`,
+//! "The largest gradient".
 
 use super::error_bound::SLACK;
 use crate::kernel::weights::Network;
 
-/// Multiply-adds that the bound of one matrix may cost.
-const WORK: usize = 1 << 26;
+/// The maximum multiply-adds for the bound of one matrix.
+const MAX_WORK: usize = 1 << 26;
 
-/// Passes of the coordinate ascent: by then it has come within a few thousandths of its end.
+/// Sweeps of the coordinate ascent: enough to converge to within a few thousandths.
 const SWEEPS: usize = 30;
 
-/// Boxes that together contain every row vector `y = w D_L W_L ... W_2 D_1` with diagonal `D_n` between 0 and 1: what a
-/// change in the second layer's outputs is multiplied with on its way to the logit.
+/// Boxes that together contain every gradient, a row vector `y = w D_L W_L ... W_2 D_1` with diagonal `D_n` between 0
+/// and 1.
 #[derive(Debug)]
 pub(super) struct GradientBound {
-    /// The lowest and the highest value of each output.
+    /// The minimum and maximum for each output.
     boxes: Vec<Vec<[f64; 2]>>,
 }
 
 impl GradientBound {
-    /// The last layers' `D_n` are taken at their corners, one box for each, as far as [`WORK`] allows; the others
-    /// spread the boxes.
+    /// Enumerates the corners of `D_n`, one box each, where [`MAX_WORK`] allows, from the last layer backwards; the
+    /// other layers widen the boxes.
     pub(super) fn new(network: &Network) -> Self {
         let point = network.output_weight.iter().map(|&w| [f64::from(w); 2]).collect();
         let mut boxes: Vec<Vec<[f64; 2]>> = vec![point];
-        let most = WORK / ascent_work(network.layers[0].bias().len() + 1);
+        let max_boxes = MAX_WORK / ascent_work(network.layers[0].bias().len() + 1);
         for layer in network.layers[1..].iter().rev() {
             let outputs = layer.bias().len();
             let corners = u32::try_from(outputs).ok().and_then(|n| 1usize.checked_shl(n));
-            boxes = match corners.filter(|&corners| corners.saturating_mul(boxes.len()) <= most) {
+            boxes = match corners.filter(|&corners| corners.saturating_mul(boxes.len()) <= max_boxes) {
                 Some(corners) => boxes.iter().flat_map(|y| (0..corners).map(|corner| at_corner(y, corner))).collect(),
                 None => boxes.iter().map(|y| with_zero(y)).collect(),
             };
@@ -44,12 +44,12 @@ impl GradientBound {
         GradientBound { boxes: boxes.iter().map(|y| with_zero(y)).collect() }
     }
 
-    /// A bound of `|y N|` over all gradients `y`, where `rows` are the rows of `N`, one for each output; not finite
-    /// where it would leave float64.
+    /// A bound on `|y N|` over all gradients `y`; `rows` are the rows of `N`, one per output. Infinite if it overflows
+    /// float64.
     pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let norms: Vec<f64> = rows.iter().map(|row| dot(row, row).sqrt()).collect();
-        let affordable = ascent_work(rows.len() + 1) <= WORK;
+        let affordable = ascent_work(rows.len() + 1) <= MAX_WORK;
         let gram: Vec<Vec<f64>> = match affordable {
             true => rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect(),
             false => Vec::new(),
@@ -76,11 +76,12 @@ fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
     y.iter().enumerate().map(|(o, &y)| if corner >> o & 1 == 1 { y } else { [0.0; 2] }).collect()
 }
 
-/// A bound of `y K y` over a box, `K` positive semidefinite.
+/// A bound on `y K y` over a box, with `K` positive semidefinite.
 ///
-/// With `y = c + r s`, centre and radius, `y K y = s' Q s` for a vector `s'` of a one and signs, and
-/// `s' Q s' <= sum mu` for every `mu` that makes `diag(mu) - Q` positive semidefinite. A good `mu` comes from the
-/// ascent, a good enough one from raising it until Cholesky's factorisation succeeds; infinity where it does not soon.
+/// With `y = c + r s`, centre and radius, `y K y = s' Q s'` for a vector `s'` of a one and signs, and
+/// `s' Q s' <= sum mu` for every `mu` that makes `diag(mu) - Q` positive semidefinite. The ascent computes a `mu` close
+/// to the best one, which is then raised until the Cholesky factorization succeeds; infinity if it does not after a few
+/// steps.
 fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
     let n = y.len() + 1;
     let centre: Vec<f64> = y.iter().map(|[low, high]| (low + high) / 2.0).collect();
@@ -109,7 +110,7 @@ fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
     f64::INFINITY
 }
 
-/// The width of the ascent's vectors: a rank at which there are no maxima but the highest.
+/// The rank of the ascent's vectors: large enough that every local maximum is global.
 fn rank(n: usize) -> usize {
     (2 * n).isqrt() + 1
 }
@@ -118,11 +119,12 @@ fn ascent_work(n: usize) -> usize {
     n.saturating_mul(n).saturating_mul(rank(n) * SWEEPS)
 }
 
-/// `mu`, near the least sum with `diag(mu) - q` positive semidefinite: coordinate ascent on `sum q[i, j] v[i] . v[j]`
-/// over unit vectors `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose multipliers are `mu`.
+/// Finds `mu` with a near-minimal sum such that `diag(mu) - q` is positive semidefinite: coordinate ascent on
+/// `sum q[i, j] v[i] . v[j]` over unit vectors `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose
+/// multipliers are `mu`.
 fn ascend(q: &[f64], n: usize) -> Vec<f64> {
     let rank = rank(n);
-    // Any start that lies in no small subspace will do.
+    // Any start that is not in a low-dimensional subspace works.
     let mut v: Vec<f64> = (1..=n * rank).map(|at| (at as f64 * 0.754_877_666_246_692_8).fract() - 0.5).collect();
     let mut pull = vec![0.0; rank];
     let mut mu = vec![0.0; n];
@@ -143,7 +145,7 @@ fn ascend(q: &[f64], n: usize) -> Vec<f64> {
     mu
 }
 
-/// Whether Cholesky's factorisation of the symmetric `a`, `[n, n]`, succeeds; its lower half is overwritten.
+/// Whether the Cholesky factorization of the symmetric `a`, `[n, n]`, succeeds; overwrites its lower triangle.
 fn is_positive_definite(a: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, row) = a.split_at_mut(i * n);
@@ -181,7 +183,7 @@ mod tests {
         Network { h0: widths[0], g: 0, layers, output_weight: vec![0.5; *last], output_bias: 0.0 }
     }
 
-    /// The largest `|y N|` of all patterns of ReLUs.
+    /// The largest `|y N|` over all patterns of active ReLUs.
     fn by_enumeration(network: &Network, rows: &[Vec<f64>]) -> f64 {
         let widths: Vec<usize> = network.layers.iter().map(|layer| layer.bias().len()).collect();
         let units: usize = widths.iter().sum();
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_and_is_close() {
+    fn the_bound_holds_and_is_tight() {
         for (widths, close) in [(&[9, 14][..], 1.1), (&[9, 8, 6], 1.2), (&[5, 7, 4, 3], 1.3), (&[3, 1], 1.001)] {
             let network = network(widths);
             let rows: Vec<Vec<f64>> = (0..widths[1])
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn cholesky_tells_definite_from_indefinite() {
+    fn cholesky_detects_indefinite_matrices() {
         assert!(is_positive_definite(&mut [2.0, 1.0, 1.0, 2.0], 2));
         assert!(!is_positive_definite(&mut [1.0, 2.0, 2.0, 1.0], 2));
         assert!(!is_positive_definite(&mut [1.0, 1.0, 1.0, 1.0], 2));

@@ -1,48 +1,47 @@
-//! The second layer in int8: its scales, and the proven bound of what they change. `INT8.md` has the proof, and its
-//! letters.
+//! The second layer in int8: its scales and its proven error bound. `INT8.md` has the proof and the notation.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
-use super::error_bound::{ErrorPaths, NOTHING, SLACK, ValueRanges, fits_float32, sums_fit};
+use super::error_bound::{ErrorPaths, SLACK, TINY, ValueRanges, fits_float32, sums_fit};
 use super::estimate::{QuantizedUser, round};
 use super::gradient_bound::GradientBound;
 use super::tiles::{IntegerWidth, QuantizedLayer};
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Kernel, LANES, Lanes, Simd, StandardFloats};
 
-/// The largest activation as an integer: two values that are rounded and added reach one more than their sum.
-const MOST: f64 = 254.0;
+/// The largest activation before rounding: rounding two values to integers raises their sum by at most one.
+const MAX_ACTIVATION: f64 = 254.0;
 
-/// The largest weight as an integer.
-const MOST_WEIGHT: f64 = 127.0;
+/// The largest weight, as an integer.
+const MAX_WEIGHT: f64 = 127.0;
 
-/// The most weights of a second layer: the bound keeps some matrices of float64.
-const MOST_WEIGHTS: usize = 1 << 20;
+/// The maximum number of weights of a second layer: the bound needs several float64 matrices of its size.
+const MAX_NUM_WEIGHTS: usize = 1 << 20;
 
-/// The largest spread of an item: small beside what `fits_float32` leaves to the end of float32.
-const MOST_SPREAD: f64 = 1e37;
+/// The maximum spread of an item: small relative to the margin that `fits_float32` leaves.
+const MAX_SPREAD: f64 = 1e37;
 
-/// The second layer in int8, and the bound of the estimates that it gives.
+/// The second layer in int8, and the error bound of its estimates.
 #[derive(Debug)]
 pub(crate) struct Int8 {
     pub(super) layer: QuantizedLayer,
     bias: Vec<f32>,
     features: Vec<Int8Feature>,
-    /// `M`, `[features, outputs]`: the second layer's weights for activations in integers.
+    /// `M`, `[features, outputs]`: the second layer's weights, for integer activations.
     exact: Vec<f64>,
-    /// `r - M`, `[features, outputs]`: what rounding did to them.
+    /// `r - M`, `[features, outputs]`: their rounding errors.
     rounded: Vec<f64>,
-    /// `lambda`: what an error of the activations becomes in the logit.
+    /// `lambda`: the maximum error of the logit per unit of error of the activations.
     activation: f64,
-    /// `lambda'`: what a difference of the activations from those corrected for becomes in the logit.
+    /// `lambda'`: the maximum error of the logit per unit of deviation of the activations from those corrected for.
     weight: f64,
     error_paths: ErrorPaths,
 }
 
-/// What is needed of a first-layer feature.
+/// The quantization of a first-layer feature, and its part of the bound.
 #[derive(Debug, Clone)]
 struct Int8Feature {
-    /// `S[k]`; 0 for a feature that no item wakes.
+    /// `S[k]`; 0 for a feature that no item activates.
     scale: f32,
     /// `round(S max_u B[u, k])`.
     shift: f64,
@@ -58,16 +57,16 @@ struct Int8Feature {
     user: f32,
     /// `1/S[k]`, rounded up, or 0.
     step: f64,
-    /// `2 gamma V[k]`: what rounding to float32 becomes in the logit for each unit of the activation, at most.
+    /// `2 gamma V[k]`: the maximum error of the logit due to rounding to float32, per unit of the activation.
     rounding: f64,
-    /// `2 gamma P[k]` and `2 gamma R[k]`: what it becomes for each unit that the biases are corrected for.
+    /// `2 gamma P[k]` and `2 gamma R[k]`: the same per unit of the corrections of the biases.
     corrections: [f64; 2],
 }
 
 impl Int8Feature {
     fn new(item: f32, user: f32) -> Self {
         let reach = f64::from(item) + f64::from(user);
-        let scale = if reach > 0.0 { ((MOST / reach).min(1e30) as f32).next_down() } else { 0.0 };
+        let scale = if reach > 0.0 { ((MAX_ACTIVATION / reach).min(1e30) as f32).next_down() } else { 0.0 };
         Int8Feature {
             scale,
             shift: round(f64::from(scale) * f64::from(user)).0,
@@ -87,7 +86,7 @@ impl Int8Feature {
         (round(f64::from(self.scale) * self.item).0 + self.shift).max(0.0) as i64
     }
 
-    /// `S x`, exact, and rounded.
+    /// `S x`, exact and rounded.
     #[inline(always)]
     fn quantize(&self, x: f32) -> (f64, f64) {
         const FAR: f64 = (1u64 << 40) as f64;
@@ -95,7 +94,7 @@ impl Int8Feature {
         (exact, round(exact.clamp(-FAR, FAR)).0)
     }
 
-    /// An item's byte, and its error.
+    /// An item's byte and its rounding error.
     #[inline(always)]
     fn item_byte(&self, x: f32) -> (f64, f64) {
         let (exact, rounded) = self.quantize(x);
@@ -103,7 +102,7 @@ impl Int8Feature {
         if byte < 0.0 { (0.0, 0.0) } else { (byte, exact - rounded) }
     }
 
-    /// A user's byte, and its error, for a value that is not above the model's users'.
+    /// A user's byte and its rounding error, for a value that does not exceed those of the model's users.
     fn user_byte(&self, x: f32) -> (f64, f64) {
         let (exact, rounded) = self.quantize(x);
         let byte = self.shift - rounded;
@@ -112,11 +111,11 @@ impl Int8Feature {
 }
 
 impl Int8 {
-    /// `None` where there is no bound that holds: no hidden layer after the first, magnitudes near the ends of float32;
-    /// and for a huge second layer.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, most: usize) -> Option<Self> {
+    /// Quantizes the second layer, in blocks of at most `max_block` outputs. `None` if no bound holds (no second hidden
+    /// layer, or magnitudes near the limits of float32) or the second layer is huge.
+    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Option<Self> {
         let _settings = StandardFloats::enter();
-        let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MOST_WEIGHTS)?;
+        let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MAX_NUM_WEIGHTS)?;
         let error_paths = ErrorPaths::new(network, &ranges.gmf)?;
         let extremes = ranges.items.iter().zip(&ranges.users);
         let mut features: Vec<Int8Feature> = extremes.map(|(&item, &user)| Int8Feature::new(item, user)).collect();
@@ -138,22 +137,22 @@ impl Int8 {
             let in_logit =
                 |rows| error_paths.second.iter().zip(column(rows, k)).map(|(path, x)| path * x.abs()).sum::<f64>();
             [feature.rounding, feature.corrections[0], feature.corrections[1]] =
-                [&larger, &exact, &rounded].map(|rows| 2.0 * error_paths.gamma * (in_logit(rows) + NOTHING));
+                [&larger, &exact, &rounded].map(|rows| 2.0 * error_paths.gamma * (in_logit(rows) + TINY));
         }
-        even(features.iter_mut().map(|feature| &mut feature.of_activation).collect());
-        even(features.iter_mut().map(|feature| &mut feature.of_weight).collect());
+        normalize(features.iter_mut().map(|feature| &mut feature.of_activation).collect());
+        normalize(features.iter_mut().map(|feature| &mut feature.of_weight).collect());
         let of_activations = || features.iter().map(|feature| feature.of_activation);
         let of_weights = || features.iter().map(|feature| feature.of_weight);
         let gradients = GradientBound::new(network);
         let activation = gradients.largest_norm(&divide(&exact, of_activations()));
-        // `exact` and `rounded` are themselves off by some 2^-52 of `exact`.
+        // `exact` and `rounded` themselves have rounding errors of about 2^-52 of `exact`.
         let off =
             error_paths.second.iter().zip(divide(&exact, of_weights())).map(|(path, row)| path * norm(row.into_iter()));
         let weight = gradients.largest_norm(&divide(&rounded, of_weights())) + off.sum::<f64>() / 2f64.powi(50);
-        let most_spread =
+        let max_spread =
             activation * of_activations().sum::<f64>().sqrt() + 255.0 * weight * of_weights().sum::<f64>().sqrt();
-        (most_spread <= MOST_SPREAD).then(|| Int8 {
-            layer: QuantizedLayer::new(IntegerWidth::Int8, &integers.concat(), units, most),
+        (max_spread <= MAX_SPREAD).then(|| Int8 {
+            layer: QuantizedLayer::new(IntegerWidth::Int8, &integers.concat(), units, max_block),
             bias: second.bias().to_vec(),
             exact: (0..second.inputs).flat_map(|k| column(&exact, k)).collect(),
             rounded: (0..second.inputs).flat_map(|k| column(&rounded, k)).collect(),
@@ -164,8 +163,8 @@ impl Int8 {
         })
     }
 
-    /// The user with first-layer features `b` and GMF features `g`; `None` where a feature lies above the model's
-    /// users'.
+    /// Quantizes the user with first-layer features `b` and GMF features `g`. `None` if a feature exceeds those of the
+    /// model's users.
     pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
         let _settings = StandardFloats::enter();
         let outputs = self.bias.len();
@@ -194,8 +193,8 @@ impl Int8 {
         error.is_finite().then_some(QuantizedUser { layer: &self.layer, words, bias, gmf, error })
     }
 
-    /// Makes a tile's lines of bytes and its line of spreads from `features`, a line for each feature of the first
-    /// layer.
+    /// Quantizes a tile: writes its lines of bytes and its line of spreads; `features` has one line per first-layer
+    /// feature.
     pub(crate) fn quantize<'a>(
         &'a self,
         features: &'a [Lanes],
@@ -216,7 +215,7 @@ impl Int8 {
 }
 
 impl Int8Feature {
-    /// Chooses what the bound is free to choose, so that it is small for items with these `values`: `c`, and `F` and
+    /// Chooses the free parameters of the bound so that it is small for items with these `values`: `c`, and `F` and
     /// `F'` from the columns of `M` and `r - M`.
     fn tune(
         &mut self,
@@ -229,7 +228,7 @@ impl Int8Feature {
         self.centre = (bytes.iter().map(|(byte, _)| byte).sum::<f64>() / count * 16.0).round() / 16.0;
         let error = norm(bytes.iter().map(|(_, error)| *error)) / count.sqrt();
         let difference = norm(bytes.iter().map(|(byte, _)| byte - self.centre)) / count.sqrt();
-        // (A thousandth of a step, so that nothing is divided by zero.)
+        // A thousandth of a step is added to avoid division by zero.
         self.of_activation = norm(exact) / (error + 1e-3);
         self.of_weight = norm(rounded) / (difference + 1e-3);
     }
@@ -250,7 +249,7 @@ struct Weights {
 }
 
 impl Weights {
-    /// `None` where a scale would leave float32.
+    /// `None` if a scale would be outside the range of float32.
     fn new(second: &Packed, features: &[Int8Feature]) -> Option<Self> {
         let mut all = Weights { exact: vec![], rounded: vec![], integers: vec![], units: vec![], larger: vec![] };
         for o in 0..second.outputs {
@@ -258,8 +257,8 @@ impl Weights {
                 features.iter().enumerate().map(|(k, feature)| (f64::from(feature.scale), second.weight(o, k)));
             let row: Vec<f64> =
                 weights.clone().map(|(scale, w)| if scale > 0.0 { f64::from(w) / scale } else { 0.0 }).collect();
-            let most = row.iter().fold(0.0, |most: f64, m| most.max(m.abs()));
-            let t = f64::from(((MOST_WEIGHT / most).min(1e30) as f32).next_down());
+            let largest = row.iter().fold(0.0, |largest: f64, m| largest.max(m.abs()));
+            let t = f64::from(((MAX_WEIGHT / largest).min(1e30) as f32).next_down());
             let unit = 1.0 / t;
             (1e-36..1e36).contains(&unit).then_some(())?;
             let whole: Vec<f64> = row.iter().map(|m| round(t * m).0).collect();
@@ -274,8 +273,8 @@ impl Weights {
     }
 }
 
-/// Makes the largest 1, and the others no smaller than a millionth of a millionth.
-fn even(squares: Vec<&mut f64>) {
+/// Scales the values so that the largest is 1, and raises the others to at least 1e-12.
+fn normalize(squares: Vec<&mut f64>) {
     let largest = squares.iter().fold(0.0, |largest: f64, square| largest.max(**square));
     squares.into_iter().for_each(|square| *square = if largest > 0.0 { (*square / largest).max(1e-12) } else { 1.0 });
 }

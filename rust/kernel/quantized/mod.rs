@@ -1,9 +1,9 @@
-//! Quantized estimates: logits with the second layer in int8 or int16, each with a proven bound of its error.
+//! Quantized estimates: logits computed with the second layer in int8 or int16, with a proven error bound.
 //!
-//! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and scores the survivors, the items
-//! that the bound cannot rule out, again in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds;
-//! `error_bound.rs` has what both share, `gradient_bound.rs` the largest gradient, `half_precision.rs` the rounding of
-//! GMF features. `BOUNDS.md` and `INT8.md` prove it.
+//! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and rescores the survivors, the
+//! items that the bound cannot rule out, in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds,
+//! `error_bound.rs` their common part, `gradient_bound.rs` the largest gradient; `half_precision.rs` rounds GMF
+//! features. `BOUNDS.md` and `INT8.md` have the proofs.
 
 pub(crate) mod error_bound;
 pub(crate) mod estimate;
@@ -23,7 +23,7 @@ use tiles::{IntegerWidth, TileLayout};
 use super::Lanes;
 use super::weights::Network;
 
-/// The scales of the second layer in int16, and maybe in int8 too, with the bounds of the estimates.
+/// The second layer in int16, and optionally also in int8, with the error bounds of the estimates.
 #[derive(Debug)]
 pub(crate) struct Quantization {
     pub(crate) int16: Int16,
@@ -31,15 +31,15 @@ pub(crate) struct Quantization {
 }
 
 impl Quantization {
-    /// The second layer in int16, and with `int8` in int8 too, in blocks of at most `block` outputs, for items and
-    /// users within `ranges`. `None` where int16 has no bound that holds.
+    /// Quantizes the second layer in int16, and with `int8` also in int8, in blocks of at most `block` outputs, for
+    /// items and users within `ranges`. `None` if no bound holds for int16.
     pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Option<Self> {
         let int16 = Int16::new(network, ranges, block)?;
         let int8 = if int8 { Int8::new(network, ranges, block) } else { None };
         Some(Quantization { int16, int8 })
     }
 
-    /// The narrowest integers that it has.
+    /// The narrowest width available.
     pub(crate) fn narrowest(&self) -> IntegerWidth {
         if self.int8.is_some() { IntegerWidth::Int8 } else { IntegerWidth::Int16 }
     }
@@ -50,13 +50,13 @@ impl Quantization {
         TileLayout { int8, gmf, int16: self.int16.layer.words }
     }
 
-    /// Writes a tile's lines of GMF features in half precision; `features` has a line for each feature.
+    /// Rounds a tile's GMF features to half precision; `features` has one line per feature.
     pub(crate) fn round_gmf(&self, features: &[Lanes], to: &mut [Lanes]) {
         self.int16.error_paths.half_precision.round(features, to);
     }
 
-    /// The user with first-layer features `b` and GMF features `g` in this width; `None` where the bound does not hold
-    /// for such a user.
+    /// Quantizes the user with first-layer features `b` and GMF features `g` in this width. `None` if the width is not
+    /// available or its bound does not hold for the user.
     pub(crate) fn user(&self, width: IntegerWidth, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
         match width {
             IntegerWidth::Int8 => self.int8.as_ref()?.user(b, g),

@@ -1,16 +1,15 @@
-//! Quantized tiles: how integers lie in words, words in lines, and lines in tiles.
+//! Quantized tiles: the layout of integers in words, words in lines, and lines in tiles.
 //!
-//! A word of 32 bits holds two int16 or four 8-bit values of neighbouring features. In a tile, sixteen items, a word
-//! takes a line, one word for each item; it is kept in the bits of float32 values, so that a tile is one array.
-//! [`TileLayout`] says where each line lies. The int16 words are an array of their own; otherwise a scan in int8 would
-//! load them too.
+//! A 32-bit word holds two int16 or four 8-bit values of consecutive features. A tile has sixteen items; a line of a
+//! tile holds one word of each item, stored in the bits of float32 values. [`TileLayout`] gives the position of each
+//! line. The int16 words are in a separate array, so that int8 scans do not load them.
 
 use std::ops::Range;
 
 use crate::kernel::weights::block_size;
 use crate::kernel::{LANES, Lanes};
 
-/// The integers that a word holds.
+/// The width of the integers in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IntegerWidth {
     /// Four 8-bit values.
@@ -28,7 +27,7 @@ impl IntegerWidth {
         }
     }
 
-    /// Words for `features` values; the last is padded with zeros.
+    /// Words for `features` values; the last word is padded with zeros.
     pub(super) const fn words(self, features: usize) -> usize {
         features.div_ceil(self.per_word())
     }
@@ -44,12 +43,12 @@ impl IntegerWidth {
 
     /// `values` packed into words.
     pub(super) fn pack(self, values: &[i16]) -> Vec<u32> {
-        let word = |few: &[i16]| few.iter().enumerate().fold(0, |word, (at, &x)| word | self.place(x as u64, at));
+        let word = |values: &[i16]| values.iter().enumerate().fold(0, |word, (at, &x)| word | self.place(x as u64, at));
         values.chunks(self.per_word()).map(word).collect()
     }
 }
 
-/// A layer's quantized weights, packed like [`Packed`](crate::kernel::weights::Packed) but by words of inputs.
+/// A layer's quantized weights, packed like [`Packed`](crate::kernel::weights::Packed) but in words of inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct QuantizedLayer {
     pub(super) width: IntegerWidth,
@@ -57,16 +56,16 @@ pub(crate) struct QuantizedLayer {
     pub(super) words: usize,
     pub(super) block: usize,
     pub(super) weight: Vec<u32>,
-    /// The factor that turns each output's sum into a float.
+    /// For each output, the factor that converts its integer sum to a float.
     pub(super) scale: Vec<f32>,
 }
 
 impl QuantizedLayer {
-    /// Packs `weight`, `[outputs, inputs]`, for blocks of at most `most` outputs.
-    pub(super) fn new(width: IntegerWidth, weight: &[i16], scale: Vec<f32>, most: usize) -> Self {
+    /// Packs `weight`, `[outputs, inputs]`, in blocks of at most `max_block` outputs.
+    pub(super) fn new(width: IntegerWidth, weight: &[i16], scale: Vec<f32>, max_block: usize) -> Self {
         let outputs = scale.len();
         let inputs = weight.len() / outputs;
-        let (words, block) = (width.words(inputs), block_size(outputs, most));
+        let (words, block) = (width.words(inputs), block_size(outputs, max_block));
         let rows: Vec<Vec<u32>> = weight.chunks_exact(inputs).map(|row| width.pack(row)).collect();
         let mut packed = Vec::with_capacity(words * outputs);
         for block in rows.chunks(block) {
@@ -80,21 +79,21 @@ impl QuantizedLayer {
     }
 }
 
-/// Where the lines of a tile lie: first-layer features in int8, GMF features in half precision, the spread of the int8
-/// estimates (int8 and spread only in a layout with int8); and how many lines of int16 words a tile has in the other
+/// The lines of a tile, in order: first-layer features in int8, GMF features in half precision, the spread of the int8
+/// estimates (int8 and spread only in a layout with int8). And the number of lines of int16 words in the separate
 /// array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileLayout {
     /// Lines of int8 words; 0 in a layout without int8.
     pub(crate) int8: usize,
-    /// Lines of GMF features, two features a line.
+    /// Lines of GMF features, two features per line.
     pub(crate) gmf: usize,
-    /// Lines of int16 words, in their own array.
+    /// Lines of int16 words, in the separate array.
     pub(crate) int16: usize,
 }
 
 impl TileLayout {
-    /// Length of a tile without the int16 words.
+    /// Lines of a tile without the int16 words.
     pub(crate) fn len(self) -> usize {
         self.int8 + self.gmf + usize::from(self.int8 > 0)
     }
@@ -122,7 +121,7 @@ impl TileLayout {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QuantizedTiles<'a> {
     pub(crate) layout: TileLayout,
-    /// All lines but the int16 words.
+    /// All lines except the int16 words.
     pub(crate) tiles: &'a [Lanes],
     /// The int16 words.
     pub(crate) int16: &'a [Lanes],
@@ -141,13 +140,13 @@ impl<'a> QuantizedTiles<'a> {
         }
     }
 
-    /// How many tiles.
+    /// The number of tiles.
     #[inline(always)]
     pub(super) fn count(self) -> usize {
         self.int16.len() / self.layout.int16
     }
 
-    /// The tiles from `first` on; none behind the end.
+    /// The tiles from `first` on; empty if there are none.
     pub(crate) fn from(self, first: usize) -> Self {
         QuantizedTiles {
             layout: self.layout,
@@ -156,7 +155,7 @@ impl<'a> QuantizedTiles<'a> {
         }
     }
 
-    /// By how much the int8 estimate of an item is raised; 0 in a layout without int8.
+    /// The spread of an item, by which its int8 estimate is raised; 0 in a layout without int8.
     pub(crate) fn spread(self, item: usize) -> f32 {
         let line = self.layout.spread();
         line.map_or(0.0, |line| self.tiles[item / LANES * self.layout.len() + line][item % LANES])

@@ -19,7 +19,7 @@ pub(crate) struct F32x16(__m256, __m256);
 pub(crate) struct I32x16(__m256i, __m256i);
 
 impl Avx2 {
-    /// The instruction set, where the CPU and the operating system have it.
+    /// The instruction set, if the CPU and the operating system support it.
     pub(crate) fn detect() -> Option<Self> {
         let found =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
@@ -41,7 +41,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load(self, from: &Lanes) -> F32x16 {
         let (low, high) = from.split_at(8);
-        // SAFETY: `self` proves AVX2; `low` is eight values, and the load asks for no alignment.
+        // SAFETY: `self` proves AVX2; `low` is eight values, and the load requires no alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
@@ -50,7 +50,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> F32x16 {
-        // SAFETY: `self` proves AVX2; the reference is valid for 64 bytes, of which the load reads 32; it asks for no alignment.
+        // SAFETY: `self` proves AVX2; the reference is valid for 64 bytes, of which the load reads 32; it requires no
+        // alignment.
         let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
@@ -60,13 +61,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, v: F32x16, to: &mut Lanes) {
         let (low, high) = to.split_at_mut(8);
-        // SAFETY: `self` proves AVX2; `low` is eight values, and the store asks for no alignment.
+        // SAFETY: `self` proves AVX2; `low` is eight values, and the store requires no alignment.
         unsafe { _mm256_storeu_ps(low.as_mut_ptr(), v.0) };
         // SAFETY: as above, for `high`.
         unsafe { _mm256_storeu_ps(high.as_mut_ptr(), v.1) };
     }
 
-    // (No closures here: a closure is a function without the instructions, and is not inlined as surely as these methods.)
+    // No closures here: a closure is compiled without the target features, and is inlined less reliably than these
+    // methods.
 
     #[inline(always)]
     fn add(self, a: F32x16, b: F32x16) -> F32x16 {
@@ -89,7 +91,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn relu(self, z: F32x16) -> F32x16 {
         let zero = self.splat(0.0);
-        // SAFETY: `self` proves AVX2. (The instruction gives its second operand for equal zeros: +0.)
+        // SAFETY: `self` proves AVX2. (For two zeros, the instruction returns its second operand: +0.)
         let low = unsafe { _mm256_max_ps(z.0, zero.0) };
         // SAFETY: as above.
         let high = unsafe { _mm256_max_ps(z.1, zero.1) };
@@ -111,7 +113,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, lines: &[Lanes], at: usize) {
         let line = lines.as_ptr().wrapping_add(at);
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
+        // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 
@@ -137,7 +139,7 @@ impl IntegerSimd for Avx2 {
     #[inline(always)]
     fn load_words(self, from: &Lanes) -> I32x16 {
         let (low, high) = from.split_at(8);
-        // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the load asks for no alignment.
+        // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the load requires no alignment.
         let low = unsafe { _mm256_loadu_si256(low.as_ptr().cast()) };
         // SAFETY: as above, for `high`.
         let high = unsafe { _mm256_loadu_si256(high.as_ptr().cast()) };
@@ -207,17 +209,17 @@ fn run_integers<K: IntegerKernel>(s: Avx2, kernel: K) -> K::Output {
     kernel.run(s)
 }
 
-/// The values that four times 128 bits hold in half precision.
+/// Converts 32 half-precision values, from four parts of 128 bits.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn load_f16(from: &[[f32; 4]]) -> [F32x16; 2] {
-    [F32x16(eight_halves(&from[0]), eight_halves(&from[1])), F32x16(eight_halves(&from[2]), eight_halves(&from[3]))]
+    [F32x16(eight_f16(&from[0]), eight_f16(&from[1])), F32x16(eight_f16(&from[2]), eight_f16(&from[3]))]
 }
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn eight_halves(from: &[f32; 4]) -> __m256 {
-    // SAFETY: the reference is valid for 16 bytes, and the load asks for no alignment.
+fn eight_f16(from: &[f32; 4]) -> __m256 {
+    // SAFETY: the reference is valid for 16 bytes, and the load requires no alignment.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.as_ptr().cast()) })
 }
 
@@ -238,7 +240,7 @@ fn dot_i16(a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
     I32x16(low, high)
 }
 
-/// Through int16, the bytes at even places and those at odd ones: `vpmaddubsw` would saturate.
+/// Multiplies the even and the odd bytes as int16, because `vpmaddubsw` would saturate.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_i8(a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
@@ -263,7 +265,7 @@ fn at_least(a: F32x16, b: F32x16) -> u16 {
     (low | high << 8) as u16
 }
 
-/// Four squares of eight by eight.
+/// Transposes four blocks of eight by eight.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn transpose(rows: [F32x16; LANES]) -> [F32x16; LANES] {

@@ -11,7 +11,8 @@ use crate::kernel::{LANES, Lanes};
 pub(crate) struct Avx512<const VNNI: bool>(());
 
 impl<const VNNI: bool> Avx512<VNNI> {
-    /// The instruction set, where the CPU and the operating system have it. (A CPU with AVX-512F but not BW is served as AVX2.)
+    /// The instruction set, if the CPU and the operating system support it. (A CPU with AVX-512F but not BW falls back
+    /// to AVX2.)
     pub(crate) fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -34,7 +35,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn load(self, from: &Lanes) -> __m512 {
-        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load asks for no alignment.
+        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load requires no alignment.
         unsafe { _mm512_loadu_ps(from.as_ptr()) }
     }
 
@@ -46,7 +47,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn store(self, v: __m512, to: &mut Lanes) {
-        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the store asks for no alignment.
+        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the store requires no alignment.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
     }
 
@@ -83,7 +84,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     fn prefetch(self, lines: &[Lanes], at: usize) {
         let line = lines.as_ptr().wrapping_add(at);
-        // SAFETY: a prefetch reads nothing and cannot fault, wherever the line lies.
+        // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 
@@ -112,7 +113,7 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
 
     #[inline(always)]
     fn load_words(self, from: &Lanes) -> __m512i {
-        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load asks for no alignment.
+        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the load requires no alignment.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
     }
 
@@ -120,9 +121,9 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     fn load_f16(self, from: &Lanes) -> [__m512; 2] {
         let (two, _) = from.as_chunks();
         // SAFETY: `self` proves AVX-512F.
-        let low = unsafe { sixteen_halves(&two[0]) };
+        let low = unsafe { sixteen_f16(&two[0]) };
         // SAFETY: as above.
-        let high = unsafe { sixteen_halves(&two[1]) };
+        let high = unsafe { sixteen_f16(&two[1]) };
         [low, high]
     }
 
@@ -183,11 +184,11 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 }
 
-/// The values that these bits hold in half precision.
+/// Converts sixteen half-precision values.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn sixteen_halves(from: &[f32; 8]) -> __m512 {
-    // SAFETY: the reference is valid for 32 bytes, and the load asks for no alignment.
+fn sixteen_f16(from: &[f32; 8]) -> __m512 {
+    // SAFETY: the reference is valid for 32 bytes, and the load requires no alignment.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
 }
 
@@ -213,7 +214,7 @@ fn multiply_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
     _mm512_add_epi32(sums, _mm512_madd_epi16(a, b))
 }
 
-/// Through int16, the bytes at even places and those at odd ones: `vpmaddubsw` would saturate.
+/// Multiplies the even and the odd bytes as int16, because `vpmaddubsw` would saturate.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn multiply_bytes_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
@@ -222,8 +223,8 @@ fn multiply_bytes_then_add(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
     multiply_then_add(even.0, even.1, multiply_then_add(odd.0, odd.1, sums))
 }
 
-/// The bits of -0 and of values below zero are a negative integer, those of others are not; and the units that compare integers are not
-/// those that multiply and add.
+/// The bits of -0 and of negative values, read as an integer, are negative; all others are not. Integer comparisons use
+/// other execution units than multiply-adds.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn relu(z: __m512) -> __m512 {
@@ -233,7 +234,7 @@ fn relu(z: __m512) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_lower_halves(low: &Lanes, high: &Lanes) -> __m512 {
-    // SAFETY: the reference is valid for 64 bytes, of which the load reads 32; it asks for no alignment.
+    // SAFETY: the reference is valid for 64 bytes, of which the load reads 32; it requires no alignment.
     let low = unsafe { _mm256_loadu_ps(low.as_ptr()) };
     // SAFETY: as above, for `high`.
     let high = unsafe { _mm256_loadu_ps(high.as_ptr()) };
@@ -241,7 +242,7 @@ fn load_lower_halves(low: &Lanes, high: &Lanes) -> __m512 {
     _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, high))
 }
 
-/// Four steps, each doubling the size of the squares that are in place: pairs, quads, and two of whole 128-bit parts.
+/// Four steps, each doubling the size of the transposed blocks: two within 128-bit parts, two of whole parts.
 #[inline]
 #[target_feature(enable = "avx512f,avx2,fma")]
 fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
@@ -250,7 +251,8 @@ fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-    // RowTable 4i..4i+4 hold, in each 128-bit part p, columns 4p..4p+4 of those rows after this step: u[4i + j] has column 4p + j.
+    // After this step, rows 4i..4i+4 hold, in each 128-bit part p, columns 4p..4p+4 of those rows: u[4i + j] has column
+    // 4p + j.
     let mut u = t;
     for i in (0..LANES).step_by(4) {
         let (a, b) = (_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2]));
@@ -262,7 +264,7 @@ fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
     }
     let mut out = u;
     for j in 0..4 {
-        // Parts (0, 2) and (1, 3) of rows 0..8 and of rows 8..16, then the parts of one column together.
+        // First parts (0, 2) and (1, 3) of rows 0..8 and of rows 8..16, then all parts of a column.
         let low_even = _mm512_shuffle_f32x4::<0b10_00_10_00>(u[j], u[4 + j]);
         let low_odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(u[j], u[4 + j]);
         let high_even = _mm512_shuffle_f32x4::<0b10_00_10_00>(u[8 + j], u[12 + j]);

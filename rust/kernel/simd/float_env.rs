@@ -1,13 +1,14 @@
-//! The processor's floating-point control register: what a host program set there is put aside while a kernel runs.
+//! The processor's floating-point control register: saves the settings of the host program while a kernel runs.
 #![allow(unsafe_code, reason = "reads and writes MXCSR (x86-64) or FPCR (aarch64)")]
 
-/// While this value lives, the calling thread rounds to nearest, keeps subnormal numbers and raises no floating-point traps.
+/// While this guard lives, the calling thread rounds to nearest, keeps subnormals and raises no floating-point traps.
+/// Dropping it restores the previous settings.
 pub(crate) struct StandardFloats {
     before: Control,
 }
 
 impl StandardFloats {
-    /// Puts the thread's settings aside.
+    /// Saves the thread's settings and enters the standard ones.
     #[inline(always)]
     pub(crate) fn enter() -> Self {
         let before = read();
@@ -32,7 +33,7 @@ mod register {
     use std::arch::asm;
 
     pub(super) type Control = u32;
-    /// Flush-to-zero, rounding mode, exception masks, denormals-are-zero; the other bits only record what happened.
+    /// Flush-to-zero, rounding mode, exception masks, denormals-are-zero; the other bits are status flags.
     pub(super) const CONTROL_BITS: u32 = 0xffc0;
     /// Every exception masked, everything else off.
     pub(super) const STANDARD: u32 = 0x1f80;
@@ -47,8 +48,8 @@ mod register {
 
     #[inline(always)]
     pub(super) fn write(value: u32) {
-        // SAFETY: the value differs from one read from the register only in defined control bits, so no reserved bit is set; the
-        // settings reach the standard ones that Rust assumes, or go back to those of the host.
+        // SAFETY: the value differs from one read from the register only in defined control bits, so no reserved bit is
+        // set; the settings become the standard ones that Rust assumes, or again those of the host.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags)) };
     }
 }
@@ -58,7 +59,8 @@ mod register {
     use std::arch::asm;
 
     pub(super) type Control = u64;
-    /// Alternative half precision, default NaN, flush-to-zero, rounding mode, half flush-to-zero, trap enables, FIZ, AH, NEP.
+    /// Alternative half precision, default NaN, flush-to-zero, rounding mode, half flush-to-zero, trap enables, FIZ,
+    /// AH, NEP.
     pub(super) const CONTROL_BITS: u64 = 0x07c8_9f07;
     /// Everything off.
     pub(super) const STANDARD: u64 = 0;
@@ -73,13 +75,13 @@ mod register {
 
     #[inline(always)]
     pub(super) fn write(value: u64) {
-        // SAFETY: FPCR is writable at every privilege level, and unimplemented bits ignore writes; the settings reach the standard
-        // ones that Rust assumes, or go back to those of the host.
+        // SAFETY: FPCR is writable at every privilege level, and unimplemented bits ignore writes; the settings become
+        // the standard ones that Rust assumes, or again those of the host.
         unsafe { asm!("msr fpcr, {}", in(reg) value, options(nostack, preserves_flags)) };
     }
 }
 
-/// Other processors: nothing is known, nothing is changed.
+/// Other processors: leave the settings alone.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod register {
     pub(super) type Control = u32;

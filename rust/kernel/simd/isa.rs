@@ -1,4 +1,4 @@
-//! Which instruction set a model is compiled for: chosen once, shown, and open to force.
+//! Dispatch: chooses the instruction set once, at load, automatically or by name.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use super::{IntegerKernel, IntegerSimd, Kernel, Simd};
 use super::{avx2::Avx2, avx512::Avx512};
 use crate::error::{Error, Result};
 
-/// An instruction set that this CPU has.
+/// An instruction set that this CPU supports.
 #[derive(Clone, Copy, Debug)]
 pub struct Isa(Choice);
 
@@ -25,10 +25,10 @@ enum Choice {
 }
 
 impl Isa {
-    /// Every name that exists, on any machine.
+    /// The names of all instruction sets, supported here or not.
     pub const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
 
-    /// The instruction sets of this CPU, the best first.
+    /// The instruction sets that this CPU supports, the fastest first.
     pub fn supported() -> Vec<Isa> {
         let found = [
             #[cfg(target_arch = "x86_64")]
@@ -42,8 +42,8 @@ impl Isa {
         found.into_iter().flatten().map(Isa).collect()
     }
 
-    /// The processor features that decide which instruction sets there are (and some that later ones may use), with whether this
-    /// CPU has them.
+    /// The processor features that determine the supported instruction sets, and others that may matter later, each
+    /// with whether this CPU has it.
     pub fn cpu_features() -> Vec<(&'static str, bool)> {
         #[cfg(target_arch = "x86_64")]
         macro_rules! features {
@@ -57,10 +57,11 @@ impl Isa {
         Vec::new()
     }
 
-    /// The one named, else the one that the environment variable `NEURALCF_ISA` names, else the best.
+    /// The instruction set called `name`, else the one named by the environment variable `NEURALCF_ISA`, else the
+    /// fastest.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an unknown name, and for one that this CPU does not have.
+    /// [`Error::Argument`] if the name is unknown or this CPU does not support the instruction set.
     pub fn choose(name: Option<&str>) -> Result<Isa> {
         if let Some(name) = name {
             return parse("isa", name);
@@ -84,7 +85,7 @@ impl Isa {
         }
     }
 
-    /// The largest block of outputs that its registers hold.
+    /// The largest block of outputs whose sums fit into the registers.
     pub(crate) fn block(self) -> usize {
         fn block_of<S: Simd>(_: S) -> usize {
             S::BLOCK
@@ -116,7 +117,7 @@ impl Isa {
     }
 }
 
-/// The integer operations of an instruction set: apart from it, because they may rest on more processor features.
+/// The integer operations of an instruction set; a type of its own, because they may need further processor features.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerIsa(IntegerChoice);
 
@@ -131,7 +132,7 @@ enum IntegerChoice {
 }
 
 impl IntegerIsa {
-    /// Those of `isa`, the fastest first; none where integers would not be faster than float32.
+    /// The integer operations of `isa`, the fastest first; none if integers would not be faster than float32.
     pub(crate) fn of(isa: Isa) -> Vec<Self> {
         match isa.0 {
             #[cfg(target_arch = "x86_64")]
@@ -155,7 +156,7 @@ impl IntegerIsa {
         }
     }
 
-    /// The largest block of outputs that its registers hold.
+    /// The largest block of outputs whose sums fit into the registers.
     pub(crate) fn block(self) -> usize {
         #[cfg(target_arch = "x86_64")]
         fn block_of<S: IntegerSimd>(_: S) -> usize {

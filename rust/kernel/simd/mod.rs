@@ -1,7 +1,8 @@
-//! The waist: the traits in [`vector`] are all that the kernels know of an instruction set, one file for each implements them.
+//! The narrow waist: kernels use instruction sets only through the traits in [`vector`], which one file per instruction
+//! set implements.
 //!
-//! A value that implements [`Simd`] is the proof that the CPU has its instructions: the only constructors are `detect` functions that
-//! return an `Option`.
+//! A value that implements [`Simd`] proves that the CPU has the instructions: the only constructors are `detect`
+//! functions, which return an `Option`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,10 +1,11 @@
-//! Sixteen lanes as an array: what every CPU can do. The compiler turns the loops into SSE2 on x86-64 and NEON on aarch64.
+//! The fallback for every CPU: sixteen lanes as an array. The compiler vectorizes the loops, with SSE2 on x86-64 and
+//! NEON on aarch64.
 
 use super::{Kernel, Simd};
 use crate::kernel::{LANES, Lanes};
 
-/// The portable instruction set. `HARDWARE_FMA` says that `f32::mul_add` is one instruction in the target's baseline; elsewhere it
-/// would be a slow library call, and the fused multiply-add is computed through float64.
+/// The portable instruction set. With `HARDWARE_FMA`, `f32::mul_add` is one instruction in the target's baseline;
+/// otherwise it would be a slow library call, so the fused multiply-add is computed in float64.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable<const HARDWARE_FMA: bool>;
 
@@ -72,9 +73,10 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
 
 /// `a * b + c`, rounded once to float32, for finite operands.
 ///
-/// The product of two float32 values is exact in float64. The sum is rounded *to odd*: where it is inexact, the last bit of the
-/// truncated sum is set. A value rounded to odd with at least two bits to spare rounds to float32 as the exact value would
-/// (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+/// The product of two float32 values is exact in float64. The sum is rounded *to odd*: if it is inexact, the last bit
+/// of the truncated sum is set. A value rounded to odd with at least two extra bits rounds to float32 like the exact
+/// value (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd",
+/// 2008).
 #[inline(always)]
 fn fma_through_f64(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
@@ -85,7 +87,8 @@ fn fma_through_f64(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let inexact = error != 0.0;
     let even = bits & 1 == 0;
-    // An even `sum` lies beyond the exact value (step towards zero) or before it (step away from zero); both steps end on an odd one.
+    // If an even `sum` has a larger magnitude than the exact value, step towards zero, otherwise away from zero; either
+    // way the result is odd.
     let away = (error > 0.0) == (sum > 0.0);
     let odd = if away { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     f64::from_bits(if inexact && even { odd } else { bits }) as f32
@@ -103,8 +106,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200_000))]
         #[test]
-        fn fma_equals_the_correctly_rounded_one(a in finite(), b in finite(), c in finite(), near in any::<bool>()) {
-            // Half of the cases cancel: `c` close to `-a * b` is where a double rounding would show.
+        fn fma_is_correctly_rounded(a in finite(), b in finite(), c in finite(), near in any::<bool>()) {
+            // In half of the cases `c` is close to `-a * b`, where a double rounding would show.
             let c = if near && (a * b).is_finite() { f32::from_bits((-(a * b)).to_bits() ^ (c.to_bits() & 7)) } else { c };
             prop_assert_eq!(fma_through_f64(a, b, c).to_bits(), a.mul_add(b, c).to_bits(), "{} {} {}", a, b, c);
         }

@@ -1,24 +1,25 @@
-//! The operations that the kernels need, as narrow traits: one file beside this one implements them for each instruction set.
+//! The operations that the kernels need, as narrow traits, which one file per instruction set implements.
 
 use crate::kernel::{LANES, Lanes};
 
 /// The operations that the arithmetic needs, on vectors of [`LANES`] float32 values.
 ///
-/// Every operation is exact or rounds once, to nearest, ties to even, so each instruction set gives the same bits.
+/// Every operation is exact or rounds once, to nearest, ties to even, so all instruction sets compute the same bits.
 pub(crate) trait Simd: Copy {
     /// Sixteen float32 values in registers.
     type V: Copy;
 
-    /// How many accumulators of type `V` fit into the registers beside the operands: the largest block of outputs.
+    /// How many accumulators of type `V` fit into the registers besides the operands: the largest block of outputs.
     const BLOCK: usize;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
-    /// Reads sixteen values.
+    /// Loads sixteen values.
     fn load(self, from: &Lanes) -> Self::V;
-    /// Reads the lower eight values of `low`, and into the upper eight lanes the lower eight of `high`.
+    /// Loads the first eight values of `low` into the lower eight lanes, and the first eight of `high` into the upper
+    /// eight.
     fn load_lower_halves(self, low: &Lanes, high: &Lanes) -> Self::V;
-    /// Writes sixteen values.
+    /// Stores sixteen values.
     fn store(self, v: Self::V, to: &mut Lanes);
     /// `a + b`, rounded once.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -26,27 +27,27 @@ pub(crate) trait Simd: Copy {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `z > 0 ? z : 0`; the zero is positive. `z` is never a NaN.
     fn relu(self, z: Self::V) -> Self::V;
-    /// Bit `l` is set where `a[l] >= b[l]`.
+    /// Bit `l` is set if `a[l] >= b[l]`.
     fn at_least(self, a: Self::V, b: Self::V) -> u16;
     /// Lane `l` of vector `n` becomes lane `n` of vector `l`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
-    /// Prefetches `lines[at]`, if there is such a line, into the second-level cache.
+    /// Prefetches `lines[at]`, if it exists, into the L2 cache.
     fn prefetch(self, lines: &[Lanes], at: usize);
     /// Runs `kernel` compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }
 
-/// Work that is generic over the instruction set. `run` must be `#[inline(always)]`: it is compiled into the function that enables
-/// the instructions.
+/// Work that is generic over the instruction set. `run` must be `#[inline(always)]`: it is compiled into the function
+/// that enables the instructions.
 pub(crate) trait Kernel {
-    /// What the work gives back.
+    /// The result.
     type Output;
-    /// Does the work with the operations of `s`.
+    /// Runs with the operations of `s`.
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
-/// What the quantized scan needs besides: in each lane a word of two int16 or four 8-bit values, and one int32. Exact, so every
-/// instruction set gives the same bits.
+/// The additional operations of the quantized scan, on lanes that hold a word of two int16 or four 8-bit values, or one
+/// int32. They are exact, so all instruction sets compute the same bits.
 pub(crate) trait IntegerSimd: Simd {
     /// Sixteen words.
     type Words: Copy;
@@ -58,9 +59,9 @@ pub(crate) trait IntegerSimd: Simd {
 
     /// `word` in every lane; its first value is in the lowest bits.
     fn splat_word(self, word: u32) -> Self::Words;
-    /// Reads sixteen words, which are kept in the bits of float32 values.
+    /// Loads sixteen words, stored in the bits of float32 values.
     fn load_words(self, from: &Lanes) -> Self::Words;
-    /// Reads sixteen values in half precision from each half of a line, where they are kept in the bits of float32 values.
+    /// Loads sixteen half-precision values from each half of a line; they are stored in the bits of float32 values.
     fn load_f16(self, from: &Lanes) -> [Self::V; 2];
     /// Of int16: `max(a + b, 0)`; the addition saturates.
     fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
@@ -78,10 +79,10 @@ pub(crate) trait IntegerSimd: Simd {
     fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output;
 }
 
-/// As [`Kernel`], for work that needs integers.
+/// As [`Kernel`], for work that needs integer operations.
 pub(crate) trait IntegerKernel {
-    /// What the work gives back.
+    /// The result.
     type Output;
-    /// Does the work with the operations of `s`.
+    /// Runs with the operations of `s`.
     fn run<S: IntegerSimd>(self, s: S) -> Self::Output;
 }
