@@ -1,7 +1,9 @@
-//! The engine alone: `cargo bench --bench engine`. Criterion's own lines come first, the table with the limits last.
+//! The engine without Python: `cargo bench --bench engine`. Prints Criterion's lines, then a table with the roofline
+//! limits.
 //!
-//! `cargo bench --bench engine -- scan` runs one group of `scan`, `ranking`, `pairs`, `filters` and `load`; `-- --quick` takes fewer
-//! samples. `ENGINE_CSV=FILE` also writes the table there. Before anything is timed, its answer is checked against another entrance.
+//! `cargo bench --bench engine -- scan` runs one group of `scan`, `ranking`, `pairs`, `filters` and `load`;
+//! `-- --quick` takes fewer samples. `ENGINE_CSV=FILE` also writes the table to a file. Results are checked against
+//! another method before timing.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -28,7 +30,7 @@ fn shape_b(items: usize) -> Shape {
     Shape::new(USERS, items, 64, (128, 128), &[128, 64])
 }
 
-/// The two shapes of every figure, and odd ones.
+/// The two shapes of the published figures, and unusual ones.
 fn shapes(items: usize) -> Vec<(&'static str, Shape)> {
     vec![
         ("A", shape_a(items)),
@@ -41,7 +43,7 @@ fn shapes(items: usize) -> Vec<(&'static str, Shape)> {
     ]
 }
 
-/// Multiply-adds a pair: those of the second layer, and all others. The first layer's are done at load.
+/// Multiply-adds per pair: those of the second layer, and all others. Those of the first layer are done at load.
 fn multiply_adds(shape: &Shape) -> (usize, usize) {
     let layer = |n: usize| shape.layers.get(n).map_or(0, |outputs| shape.layers[n - 1] * outputs);
     let later: usize = (2..shape.layers.len()).map(layer).sum();
@@ -52,35 +54,35 @@ fn bytes(engine: &Engine, part: &str) -> usize {
     engine.nbytes().iter().find(|(name, _)| *name == part).expect("a part of the engine").1
 }
 
-/// What a scan needs for one pair: its share of reading the tiles once for all users of a panel.
+/// The work of a scan per pair, with its share of reading the tiles once for all users of a block.
 fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Work {
     let (second, others) = multiply_adds(shape);
-    let (tiles, a_pair) = (bytes(engine, "item_tiles"), engine.scan_bytes_per_item() as f64);
+    let (tiles, bytes_per_pair) = (bytes(engine, "item_tiles"), engine.scan_bytes_per_item() as f64);
     let integers = match engine.scan_precision() {
         ScanPrecision::Int8 => Some((Integers::Int8, second)),
         ScanPrecision::Int16 => Some((Integers::Int16, second)),
         _ => None,
     };
     let float32 = if integers.is_some() { others } else { second + others };
-    let mut streams = vec![(tiles, a_pair / users as f64)];
+    let mut streams = vec![(tiles, bytes_per_pair / users as f64)];
     if users > 1 {
         let users_per_load = if shape.layers.len() < 2 { Engine::USERS_PER_LOAD } else { 1 };
-        streams.push((Engine::PANEL_BYTES, a_pair / users_per_load as f64));
+        streams.push((Engine::PANEL_BYTES, bytes_per_pair / users_per_load as f64));
     }
     let rectified = shape.layers.len() == 1;
     Work { float32, rectified, integers, streams, threads }
 }
 
-/// What a pair by itself needs: the user's row and the item's.
+/// The work of a single pair, which reads the user's row and the item's row.
 fn pair_work(shape: &Shape, engine: &Engine, pairs: usize, threads: usize) -> Work {
     let (second, others) = multiply_adds(shape);
     let (item_rows, user_rows) = (bytes(engine, "item_rows"), bytes(engine, "user_rows"));
-    let a_pair = item_rows / shape.items + user_rows / shape.users;
-    let streams = vec![((pairs * a_pair).min(item_rows + user_rows), a_pair as f64)];
+    let bytes_per_pair = item_rows / shape.items + user_rows / shape.users;
+    let streams = vec![((pairs * bytes_per_pair).min(item_rows + user_rows), bytes_per_pair as f64)];
     Work { float32: second + others, streams, threads, ..Work::default() }
 }
 
-/// The first entries of a top-k list have the scores that `score_batch` gives them.
+/// Checks the scores of a top-k list against `score_batch`.
 fn check(engine: &Engine) {
     let user = engine.user(1, 1).unwrap();
     let top = engine.top_k(&user, 10, &Filter::default(), Scale::Logit, Call::ALONE).unwrap();
@@ -92,7 +94,7 @@ fn check(engine: &Engine) {
     );
 }
 
-/// An engine that is made when the first benchmark that needs it runs, and checked.
+/// An engine that is built and checked when the first benchmark needs it.
 fn lazily(shape: Shape, precision: ScanPrecision) -> LazyCell<Engine, impl FnOnce() -> Engine> {
     LazyCell::new(move || {
         let engine = engine_with(&tensors(&shape, 1), Isa::choose(None).unwrap(), precision);
@@ -101,15 +103,15 @@ fn lazily(shape: Shape, precision: ScanPrecision) -> LazyCell<Engine, impl FnOnc
     })
 }
 
-/// Criterion, and the table.
+/// Criterion and the table.
 struct Bench {
     criterion: Criterion,
     report: Report,
 }
 
 impl Bench {
-    /// Times `call`, which fills in what the row lacks. `work` gets ready, untimed; where it gives what a pair needs, the machine is
-    /// looked at between the samples.
+    /// Times `call` and adds the completed row to the table. `work` is the untimed setup; if it returns the work per
+    /// pair, the machine's rates are measured between the samples.
     fn time(&mut self, row: Row, work: impl Fn() -> Option<Work>, mut call: impl FnMut()) {
         let (mut limits, mut best): (Option<Limits>, f64) = (None, f64::INFINITY);
         let mut group = self.criterion.benchmark_group(format!("{}/{}", row.group, row.shape));
@@ -119,13 +121,13 @@ impl Bench {
             if best.is_infinite() {
                 limits = work().map(|work| Limits::new(Isa::choose(None).unwrap(), &work));
             }
-            limits.iter_mut().for_each(Limits::look);
+            limits.iter_mut().for_each(Limits::measure);
             b.iter_custom(|calls| {
                 let started = Instant::now();
                 (0..calls).for_each(|_| call());
-                let taken = started.elapsed();
-                best = best.min(taken.as_nanos() as f64 / calls as f64);
-                taken
+                let elapsed = started.elapsed();
+                best = best.min(elapsed.as_nanos() as f64 / calls as f64);
+                elapsed
             });
         });
         group.finish();
@@ -153,14 +155,14 @@ fn name(precision: ScanPrecision) -> &'static str {
     }
 }
 
-/// Whether a model of `shape` is scanned in integers where that is asked for, and these are faster than wider ones.
+/// Whether a model of `shape` can be scanned in `precision`, and `precision` is faster than wider ones.
 fn has_precision(shape: &Shape, precision: ScanPrecision) -> bool {
     let (tiny, isa) = (Shape { users: 2, items: 16, ..shape.clone() }, Isa::choose(None).unwrap());
     let faster = precision != ScanPrecision::Int8 || Roofline::new(isa, 0).unwrap().multiply_adds_int8(1).is_some();
     faster && engine_with(&tensors(&tiny, 1), isa, precision).scan_precision() == precision
 }
 
-/// The kernel: one thread, 100,000 items, one user and 64.
+/// The scan kernels: one thread, 100,000 items, 1 and 64 users.
 fn scan(bench: &mut Bench) {
     for (label, shape) in shapes(100_000) {
         for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
@@ -182,7 +184,7 @@ fn scan(bench: &mut Bench) {
     }
 }
 
-/// The best ten of a million items, for one user and 64, on one thread and two.
+/// The top 10 of a million items, for 1 and 64 users, on one and two threads.
 fn ranking(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
     for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
@@ -227,7 +229,8 @@ fn random_rows(rows: usize, each: usize, items: usize) -> Csr {
     Csr::new("rows", (0..=rows).map(|row| row * each).collect(), indices, items).unwrap()
 }
 
-/// What filters cost on a million items: nothing filtered, 1,000 excluded, half allowed, 1 % allowed, 1,000 candidates for each.
+/// The cost of filters on a million items: none, 1,000 items excluded, half allowed, 1 % allowed, 1,000 candidates per
+/// user.
 fn filters(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
     let engine = lazily(shape.clone(), ScanPrecision::Auto);
@@ -258,7 +261,7 @@ fn filters(bench: &mut Bench) {
     }
 }
 
-/// From tensors in memory to an engine: checks, projection, layout. The figures are for an item.
+/// From tensors in memory to an engine: checks, projection, layout. Figures are per item.
 fn load(bench: &mut Bench) {
     for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
         let tensors = LazyCell::new(|| tensors(&shape, 1));

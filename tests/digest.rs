@@ -1,7 +1,7 @@
-//! Digests of every bit of many results, written down once: each CPU and each instruction set has to give them.
+//! Digests of all bits of many results: every CPU and every instruction set must reproduce them.
 //!
-//! `tests/engine.rs` proves the bits on the machine that runs it; the constants here carry them to all others. `make
-//! test-aarch64` and `make test-old-cpu` run this program on emulated ones.
+//! `tests/engine.rs` checks the bits against naive arithmetic on one machine; the constants here compare machines.
+//! `make test-aarch64` and `make test-old-cpu` run this program on emulated ones.
 
 mod common;
 
@@ -10,7 +10,7 @@ use neuralcf::filter::{Filter, ItemSet};
 use neuralcf::{Call, Isa, Scale};
 use sha2::{Digest, Sha256};
 
-/// They change when `common::shapes`, `common::tensors` or [`results`] change, and for no other reason.
+/// These may change only if `common::shapes`, `common::tensors` or [`results`] changes.
 const EXPECTED: [(&str, &str); 5] = [
     ("weights", "d2655433eec180d19eaf947d3fd795df1890b027f46fb7bef1350395f3113ce3"),
     ("logits", "26dc0d60977ed2ceb0b8d1b8d3cf46f973f3c23bd060b15a5ba49616e87b991b"),
@@ -19,7 +19,7 @@ const EXPECTED: [(&str, &str); 5] = [
     ("ranks", "f8bcf1cf832c9368f96c02d768508689f7332fbeefc2b396a65ace31e82ee0a4"),
 ];
 
-/// The bytes of what a model of each shape gives, part by part as in [`EXPECTED`].
+/// The bytes of the results of a model of each shape, in the parts of [`EXPECTED`].
 fn results(isa: Isa) -> [Vec<u8>; 5] {
     let mut parts: [Vec<u8>; 5] = Default::default();
     for (shape, seed) in shapes().iter().zip(1000..) {
@@ -60,7 +60,7 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 5] {
 }
 
 #[test]
-fn every_instruction_set_gives_the_digests_written_here() {
+fn every_instruction_set_reproduces_the_digests() {
     for isa in Isa::supported() {
         let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let digests: [String; 5] = results(isa).map(|part| hex(&part));
@@ -70,16 +70,17 @@ fn every_instruction_set_gives_the_digests_written_here() {
     }
 }
 
-/// An emulated machine is told which instruction sets it has to have, lest its run test others unnoticed.
+/// For emulated machines, `NEURALCF_TEST_ISAS` states the expected instruction sets, so that a run cannot silently test
+/// others.
 #[test]
-fn the_best_instruction_set_comes_first() {
+fn the_fastest_instruction_set_comes_first() {
     let names: Vec<_> = Isa::supported().into_iter().map(Isa::name).collect();
-    let best_first: &[&str] = match std::env::consts::ARCH {
+    let fastest_first: &[&str] = match std::env::consts::ARCH {
         "x86_64" => &["avx512", "avx2", "portable"],
         "aarch64" => &["neon", "portable"],
         _ => &["portable"],
     };
-    assert!(!names.is_empty() && best_first.ends_with(&names), "{names:?}");
+    assert!(!names.is_empty() && fastest_first.ends_with(&names), "{names:?}");
     if let Ok(expected) = std::env::var("NEURALCF_TEST_ISAS") {
         assert_eq!(names.join(" "), expected);
     }

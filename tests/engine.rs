@@ -1,4 +1,4 @@
-//! The engine against the naive arithmetic: equal bits, from every entrance, instruction set and number of threads.
+//! The engine against naive arithmetic: the same bits from every method, instruction set and number of threads.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn isas() -> Vec<Isa> {
 const TWO: Call<'static> = Call { threads: 2, ..Call::ALONE };
 
 #[test]
-fn score_batch_gives_the_specified_bits() {
+fn score_batch_computes_the_specified_bits() {
     for (seed, shape) in shapes().iter().enumerate() {
         let tensors = tensors(shape, seed as u64);
         let mut random = Random(seed as u64);
@@ -45,7 +45,7 @@ fn score_batch_gives_the_specified_bits() {
     }
 }
 
-/// What `top_k` has to give: score every item, drop the filtered ones, sort.
+/// The expected result of `top_k`: score every item, drop the filtered ones, sort.
 fn brute_force(engine: &Engine, users: &Users<'_>, row: usize, kept: impl Fn(u32) -> bool) -> (Vec<i64>, Vec<f32>) {
     let items: Vec<u32> = (0..engine.num_items() as u32).collect();
     let user = engine.user(users.index(row).expect("users of the model"), items.len()).unwrap();
@@ -56,11 +56,11 @@ fn brute_force(engine: &Engine, users: &Users<'_>, row: usize, kept: impl Fn(u32
 }
 
 #[test]
-fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
+fn top_k_and_rank_of_equal_scoring_all_items_and_sorting() {
     for (seed, shape) in shapes().iter().flat_map(|shape| [shape, shape]).enumerate() {
         let tensors = tensors(shape, seed as u64);
         let mut random = Random(seed as u64 + 100);
-        let rows = if seed % 2 == 0 { 1 + random.below(4) } else { 5 + random.below(5) }; // four may be scanned together
+        let rows = if seed % 2 == 0 { 1 + random.below(4) } else { 5 + random.below(5) }; // up to four share tile loads
         let users: Vec<u32> = (0..rows).map(|_| random.below(shape.users) as u32).collect();
         let mut csr = |share: usize| {
             let mut indptr = vec![0];
@@ -100,7 +100,7 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
                                 && (filter.exclude.is_none() || !excluded.row(row).contains(&item))
                         };
                         let (mut ids, mut scores) = brute_force(&engine, &users, row, kept);
-                        let whole = (ids.clone(), scores.clone());
+                        let all = (ids.clone(), scores.clone());
                         ids.resize(k, -1);
                         scores.resize(k, f32::NEG_INFINITY);
                         let what = format!("{shape:?} {isa} filter {case} k {k} row {row}");
@@ -109,7 +109,7 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
 
                         let item = (row * 31) % shape.items;
                         let target = logit(&tensors, users.index(row).unwrap() as usize, item);
-                        let rivals = whole.0.iter().zip(&whole.1);
+                        let rivals = all.0.iter().zip(&all.1);
                         let rank = rivals.filter(|&(&id, &score)| id != item as i64 && score >= target).count();
                         let items: Vec<u32> = (0..rows).map(|row| ((row * 31) % shape.items) as u32).collect();
                         let ranks = engine.rank_of(&users, &engine.items(&items).unwrap(), filter, call).unwrap();
@@ -122,7 +122,7 @@ fn top_k_and_rank_of_equal_scoring_everything_and_sorting() {
 }
 
 #[test]
-fn equal_scores_come_by_ascending_index_and_count_against() {
+fn ties_are_ordered_by_index_and_count_against_the_rank() {
     let shape = Shape::new(1, 5000, 2, (2, 2), &[3]);
     let mut tensors = tensors(&shape, 1);
     for (name, _, values) in &mut tensors {
@@ -140,7 +140,7 @@ fn equal_scores_come_by_ascending_index_and_count_against() {
 }
 
 #[test]
-fn user_vectors_stand_in_for_users() {
+fn user_vectors_give_the_same_results_as_users() {
     for (seed, shape) in shapes().iter().enumerate() {
         let tensors = tensors(shape, seed as u64);
         for isa in isas() {
@@ -164,12 +164,15 @@ fn user_vectors_are_checked() {
     let tensors = tensors(&Shape::new(2, 9, 3, (2, 2), &[4]), 0);
     let engine = engine(&tensors, isas()[0]);
     let good = engine.user_vectors(&engine.user(0, 1).unwrap()).unwrap();
-    let refused = |vectors: UserVectors, expected: &str| {
+    let rejected = |vectors: UserVectors, expected: &str| {
         let error = engine.project(&vectors, Call::ALONE).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    refused(UserVectors { gmf: None, ..good.clone() }, "users.gmf: expected [1, 3] values, got None");
-    refused(UserVectors { mlp: Some(vec![0.0; 3]), ..good.clone() }, "users.mlp: expected [1, 2] values, got 3 in all");
-    refused(UserVectors { mlp: Some(vec![0.0, f32::NAN]), ..good.clone() }, "got NaN at [0, 1]");
-    refused(UserVectors { gmf: Some(vec![f32::MAX; 3]), ..good }, "float32");
+    rejected(UserVectors { gmf: None, ..good.clone() }, "users.gmf: expected [1, 3] values, got None");
+    rejected(
+        UserVectors { mlp: Some(vec![0.0; 3]), ..good.clone() },
+        "users.mlp: expected [1, 2] values, got 3 in all",
+    );
+    rejected(UserVectors { mlp: Some(vec![0.0, f32::NAN]), ..good.clone() }, "got NaN at [0, 1]");
+    rejected(UserVectors { gmf: Some(vec![f32::MAX; 3]), ..good }, "float32");
 }

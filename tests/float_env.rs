@@ -1,4 +1,4 @@
-//! What a host program set in the floating-point control register changes no result, and is still set afterwards.
+//! A host program's settings in the floating-point control register change no result, and are still set afterwards.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![allow(unsafe_code, reason = "sets the control register, as a host program may")]
 
@@ -18,7 +18,7 @@ mod register {
     /// Flush-to-zero and denormals-are-zero.
     pub(super) const FLUSH: u64 = 0x8040;
     pub(super) const ROUND_UP: u64 = 0x4000;
-    /// What is no record of exceptions.
+    /// All bits but the status flags.
     pub(super) const SETTINGS: u64 = 0xffc0;
 
     pub(super) fn read() -> u64 {
@@ -30,7 +30,8 @@ mod register {
 
     pub(super) fn write(value: u64) {
         let value = value as u32;
-        // SAFETY: a value that was read, with settings added that the program between two writes does not depend on.
+        // SAFETY: the value was read from the register, with settings added that the code between two writes does not
+        // depend on.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags)) };
     }
 }
@@ -51,22 +52,23 @@ mod register {
     }
 
     pub(super) fn write(value: u64) {
-        // SAFETY: a value that was read, with settings added that the program between two writes does not depend on.
+        // SAFETY: the value was read from the register, with settings added that the code between two writes does not
+        // depend on.
         unsafe { asm!("msr fpcr, {}", in(reg) value, options(nostack, preserves_flags)) };
     }
 }
 
-/// Runs `work` with `settings` added to those of the thread; they have to be there until it has ended.
+/// Runs `work` with `settings` added to those of the thread, and checks that they are still set afterwards.
 fn under<R>(settings: u64, work: impl FnOnce() -> R) -> R {
-    // Half of the smallest normal number is flushed, or a sum is rounded up.
-    let felt = || {
+    // Detects the settings: half of the smallest normal number is flushed, or a sum is rounded up.
+    let probe = || {
         let half = black_box(f32::MIN_POSITIVE) * black_box(0.5);
         let sum = black_box(1.0) + black_box(1e-30f32);
         black_box([half.to_bits(), sum.to_bits()])
     };
-    let (before, standard) = (register::read(), felt());
+    let (before, standard) = (register::read(), probe());
     register::write(before | settings);
-    let changed = felt();
+    let changed = probe();
     let result = work();
     let after = register::read();
     register::write(before);
@@ -75,7 +77,7 @@ fn under<R>(settings: u64, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A model whose products, sums and logits are subnormal or nearly so, and a call on which is worth two threads.
+/// A model whose products, sums and logits are subnormal or nearly so, large enough for two threads.
 fn subnormal() -> Vec<Tensor> {
     let mut tensors = tensors(&Shape::new(3, 2500, 8, (5, 4), &[32, 32, 32]), 7);
     for (name, _, values) in &mut tensors {
@@ -90,7 +92,7 @@ fn subnormal() -> Vec<Tensor> {
     tensors
 }
 
-/// What every entrance gives, from the laying out of the model on: scores and integers, by name.
+/// The results of every method, with the model laid out under the same settings: scores and integers, by name.
 fn results(tensors: &[Tensor], isa: Isa, call: Call<'_>) -> Vec<(&'static str, Vec<u32>, Vec<i64>)> {
     let engine = engine(tensors, isa);
     let items: Vec<u32> = (0..2500).collect();
@@ -120,10 +122,10 @@ fn results(tensors: &[Tensor], isa: Isa, call: Call<'_>) -> Vec<(&'static str, V
 }
 
 #[test]
-fn settings_of_the_host_change_nothing_and_stay() {
+fn host_settings_change_no_result_and_are_restored() {
     let tensors = subnormal();
     for isa in Isa::supported() {
-        // (The pool's worker is started under the first setting and keeps it, so it stands for a thread of such a host.)
+        // The pool's worker inherits the first setting when it starts, so worker threads are tested too.
         let two = Call { threads: 2, ..Call::ALONE };
         let settings = [register::FLUSH, register::ROUND_UP, register::FLUSH | register::ROUND_UP];
         let got = settings.map(|settings| under(settings, || results(&tensors, isa, two)));

@@ -1,5 +1,5 @@
-//! What `rust/format/README.md` promises: what is read, what is refused and in which words, what a reader sees while a model is
-//! published.
+//! The guarantees of `rust/format/README.md`: what is read, what is rejected with which message, and what a reader sees
+//! while a model is published.
 
 #[path = "format/builder.rs"]
 mod builder;

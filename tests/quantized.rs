@@ -1,4 +1,4 @@
-//! The scans in integers against the scan in float32: equal bits, whatever the weights; and the bounds that make it so.
+//! Quantized scans against the float32 scan: the same bits for any weights. And the error bounds that guarantee it.
 
 mod common;
 
@@ -11,7 +11,7 @@ use neuralcf::{Call, Engine, Isa, Scale, ScanPrecision, Users, format};
 
 const TWO: Call<'static> = Call { threads: 2, ..Call::ALONE };
 
-/// Two hidden layers or more: odd widths, one of everything, blocks that are not full, more than a part of the catalogue.
+/// Two or more hidden layers: odd widths, sizes of one, partial blocks, more than one part of the catalogue.
 fn shapes() -> Vec<Shape> {
     vec![
         Shape::new(3, 17, 0, (1, 2), &[1, 1]),
@@ -22,7 +22,7 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
-/// A model that somebody who wants to break the bound might train.
+/// An adversarial model that tries to break the bound.
 type Attack = (&'static str, fn(&mut [Tensor], &mut Random));
 
 fn edit(tensors: &mut [Tensor], names: &str, mut change: impl FnMut(usize, usize, &mut f32)) {
@@ -32,9 +32,9 @@ fn edit(tensors: &mut [Tensor], names: &str, mut change: impl FnMut(usize, usize
     }
 }
 
-/// Makes every feature of the first layer the sum of a value of the user and one of the item, and lets nothing cancel on the way to the
-/// logit: then errors add up.
-fn straight(tensors: &mut [Tensor], mut user: impl FnMut(usize) -> f32, mut item: impl FnMut(usize) -> f32) {
+/// Makes every first-layer feature the sum of one user value and one item value, and all weights positive, so that
+/// errors accumulate instead of cancelling.
+fn accumulate(tensors: &mut [Tensor], mut user: impl FnMut(usize) -> f32, mut item: impl FnMut(usize) -> f32) {
     edit(tensors, "weight", |_, _, w| *w = w.abs());
     edit(tensors, "bias", |_, _, b| *b = 0.0);
     edit(tensors, "layers.1.weight", |_, _, w| *w = 1.0);
@@ -44,14 +44,14 @@ fn straight(tensors: &mut [Tensor], mut user: impl FnMut(usize) -> f32, mut item
     edit(tensors, "layers.0.weight", |_, k, w| *w = if k == 0 || k == users { 1.0 } else { 0.0 });
 }
 
-/// Powers of ten from `low` to `high`, one for each of many units.
+/// Random powers of ten from `low` to `high`, one per unit.
 fn powers(random: &mut Random, low: i32, high: i32) -> Vec<f32> {
     (0..256).map(|_| 10f32.powi(low + random.below((high - low) as usize + 1) as i32)).collect()
 }
 
 const ATTACKS: [Attack; 17] = [
-    ("as it is", |_, _| ()),
-    ("activations of all sizes, made even by the next layer", |tensors, random| {
+    ("unchanged", |_, _| ()),
+    ("activations of all sizes, rescaled by the next layer", |tensors, random| {
         let size = powers(random, -15, 15);
         edit(tensors, "layers.0.weight", |o, _, w| *w *= size[o]);
         edit(tensors, "layers.0.bias", |_, o, b| *b *= size[o]);
@@ -71,24 +71,24 @@ const ATTACKS: [Attack; 17] = [
     ("one weight dominates", |tensors, _| {
         edit(tensors, "layers.1.weight", |o, k, w| *w *= if o + k == 0 { 1e6 } else { 1.0 })
     }),
-    ("every sum as large as it can be", |tensors, _| {
+    ("every sum as large as possible", |tensors, _| {
         edit(tensors, "weight", |_, _, w| *w = w.abs().max(0.9));
         edit(tensors, "bias", |_, _, b| *b = 0.0);
     }),
-    ("units that few or none wake", |tensors, random| {
+    ("units active for few items or none", |tensors, random| {
         let depth = powers(random, -3, 1);
         edit(tensors, "layers.0.bias", |_, o, b| *b = -depth[o]);
     }),
-    ("no unit ever wakes", |tensors, _| edit(tensors, "layers.0.bias", |_, _, b| *b = -1e3)),
+    ("no unit is ever active", |tensors, _| edit(tensors, "layers.0.bias", |_, _, b| *b = -1e3)),
     ("every item's activations half a step of int8 off, the same way", |tensors, random| {
-        straight(tensors, |_| 0.0, |i| if i == 0 { 254.0 } else { random.below(253) as f32 + 0.4999 });
+        accumulate(tensors, |_| 0.0, |i| if i == 0 { 254.0 } else { random.below(253) as f32 + 0.4999 });
     }),
     ("every user's activations half a step of int8 off, the same way", |tensors, _| {
         let user = |u| if u == 0 { 127.0 } else { (u % 126) as f32 + 0.4999 };
-        straight(tensors, user, |i| if i == 0 { 127.0 } else { (i % 127) as f32 });
+        accumulate(tensors, user, |i| if i == 0 { 127.0 } else { (i % 127) as f32 });
     }),
     ("every weight half a step of int8 off, the same way", |tensors, _| {
-        straight(tensors, |_| 0.0, |i| (i % 2 * 254) as f32);
+        accumulate(tensors, |_| 0.0, |i| (i % 2 * 254) as f32);
         edit(tensors, "layers.1.weight", |_, k, w| *w = if k == 0 { 1.0 } else { 64.4999 / 127.0 });
     }),
     ("all items are equal", |tensors, _| edit(tensors, "item_embedding", |_, _, q| *q = 0.25)),
@@ -100,43 +100,43 @@ const ATTACKS: [Attack; 17] = [
     ("items tie in groups", |tensors, _| {
         edit(tensors, "item_embedding", |i, k, q| *q = ((i * 7 + k) % 5) as f32 / 4.0)
     }),
-    ("embeddings near nothing", |tensors, _| {
+    ("embeddings near underflow", |tensors, _| {
         edit(tensors, "embedding", |_, _, x| *x *= 1e-30);
         edit(tensors, "bias", |_, _, b| *b = 0.0);
     }),
-    ("embeddings near everything", |tensors, _| edit(tensors, "embedding", |_, _, x| *x *= 1e15)),
+    ("embeddings near overflow", |tensors, _| edit(tensors, "embedding", |_, _, x| *x *= 1e15)),
 ];
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-fn exact(engine: &Engine, users: &Users<'_>, row: usize) -> Vec<f32> {
+fn exact_logits(engine: &Engine, users: &Users<'_>, row: usize) -> Vec<f32> {
     let items: Vec<u32> = (0..engine.num_items() as u32).collect();
     let user = engine.user(users.index(row).unwrap(), items.len()).unwrap();
     engine.score_batch(&user, &engine.items(&items).unwrap(), Scale::Logit, Call::ALONE).unwrap()
 }
 
-/// The largest error of the estimates of some users, as a share of its bound; `None` where there are no estimates.
-fn used_of_bound(engine: &Engine, users: &Users<'_>, what: &str) -> Option<f64> {
-    let mut used = None;
+/// The largest error of the users' estimates as a fraction of its bound; `None` if there are no estimates.
+fn fraction_of_bound(engine: &Engine, users: &Users<'_>, what: &str) -> Option<f64> {
+    let mut fraction = None;
     for row in 0..users.len() {
         let Some(proven) = engine.proven(users, row) else { continue };
-        for (item, ([least, most], exact)) in proven.into_iter().zip(exact(engine, users, row)).enumerate() {
+        for (item, ([lower, upper], exact)) in proven.into_iter().zip(exact_logits(engine, users, row)).enumerate() {
             let exact = f64::from(exact);
             assert!(
-                least <= exact && exact <= most,
-                "{what} row {row} item {item}: {exact:e} not in {least:e} to {most:e}"
+                lower <= exact && exact <= upper,
+                "{what} row {row} item {item}: {exact:e} not in {lower:e} to {upper:e}"
             );
-            let off = (2.0 * exact - least - most).abs() / (most - least);
-            used = Some(f64::max(used.unwrap_or(0.0), off));
+            let off = (2.0 * exact - lower - upper).abs() / (upper - lower);
+            fraction = Some(f64::max(fraction.unwrap_or(0.0), off));
         }
     }
-    used
+    fraction
 }
 
 #[test]
-fn answers_are_those_of_float32_whatever_the_weights() {
+fn results_equal_the_float32_scan_for_any_weights() {
     for (seed, shape) in shapes().iter().enumerate() {
         for (attack, change) in ATTACKS {
             let mut random = Random(seed as u64);
@@ -167,12 +167,12 @@ fn answers_are_those_of_float32_whatever_the_weights() {
                 let engines = [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8]
                     .map(|precision| engine_with(&tensors, isa, precision));
                 if engines[1].scan_precision() == ScanPrecision::Float32 {
-                    println!("{what}: no integers");
+                    println!("{what}: no quantized scan");
                     continue;
                 }
                 for engine in &engines[1..] {
-                    let used = used_of_bound(engine, &engine.users(&users).unwrap(), &what);
-                    println!("{what}: {:?}, largest error / bound {used:.2?}", engine.scan_precision());
+                    let fraction = fraction_of_bound(engine, &engine.users(&users).unwrap(), &what);
+                    println!("{what}: {:?}, largest error / bound {fraction:.2?}", engine.scan_precision());
                 }
                 for (filter, call) in filters.iter().zip([TWO, Call::ALONE, TWO]) {
                     for k in [1, 10, shape.items.div_ceil(20), shape.items / 5, shape.items + 3] {
@@ -197,12 +197,12 @@ fn answers_are_those_of_float32_whatever_the_weights() {
 }
 
 #[test]
-fn integers_are_used_where_the_instruction_set_has_them() {
+fn the_scan_precision_suits_the_model_and_the_instruction_set() {
     let large = tensors(&Shape::new(2, 2000, 8, (32, 32), &[32, 16, 8]), 1);
     let small = tensors(&Shape::new(2, 100, 8, (32, 32), &[32, 16, 8]), 1);
     let shallow = tensors(&Shape::new(2, 2000, 8, (32, 32), &[32]), 1);
-    let mut alike = large.clone();
-    edit(&mut alike, "item_embedding", |i, _, q| *q = 0.25 + i as f32 * 1e-7);
+    let mut similar = large.clone();
+    edit(&mut similar, "item_embedding", |i, _, q| *q = 0.25 + i as f32 * 1e-7);
     for isa in Isa::supported() {
         let has = ["avx2", "avx512"].contains(&isa.name());
         let expected = |precision| if has { precision } else { ScanPrecision::Float32 };
@@ -217,7 +217,11 @@ fn integers_are_used_where_the_instruction_set_has_them() {
             assert_eq!(engine_with(&shallow, isa, precision).scan_precision(), ScanPrecision::Float32);
         }
         assert_eq!(engine_with(&large, isa, ScanPrecision::Float32).scan_precision(), ScanPrecision::Float32);
-        assert_eq!(engine(&alike, isa).scan_precision(), ScanPrecision::Float32, "integers leave all items open");
+        assert_eq!(
+            engine(&similar, isa).scan_precision(),
+            ScanPrecision::Float32,
+            "all items survive a quantized scan"
+        );
         let bytes = |precision| engine_with(&large, isa, precision).nbytes()[0].1;
         let [float32, int16, int8] = [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8].map(bytes);
         assert!(!has || int16 < float32 * 2 / 3 && int8 < float32, "{int8} {int16} {float32}");
@@ -225,7 +229,7 @@ fn integers_are_used_where_the_instruction_set_has_them() {
 }
 
 #[test]
-fn a_user_beyond_the_models_own_is_scored_in_float32() {
+fn users_outside_the_models_range_are_scored_in_float32() {
     let tensors = tensors(&Shape::new(9, 2000, 4, (8, 8), &[40, 30]), 3);
     for isa in Isa::supported() {
         let engines = [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8]
@@ -247,8 +251,8 @@ fn a_user_beyond_the_models_own_is_scored_in_float32() {
     }
 }
 
-/// The mean share of items that the bound leaves open when the best ten are known.
-fn share_open(engine: &Engine, users: usize) -> f64 {
+/// The mean share of items that survive the bound, given the exact top ten.
+fn share_surviving(engine: &Engine, users: usize) -> f64 {
     let step = engine.num_users().div_ceil(users);
     let users: Vec<u32> = (0..engine.num_users() as u32).step_by(step).collect();
     let users = engine.users(&users).unwrap();
@@ -256,28 +260,32 @@ fn share_open(engine: &Engine, users: usize) -> f64 {
     let share = |row: usize| {
         let proven = engine.proven(&users, row).expect("a user of the model");
         let last = f64::from(top.scores[row * 10 + 9]);
-        proven.iter().filter(|[_, most]| *most >= last).count() as f64 / proven.len() as f64
+        proven.iter().filter(|[_, upper]| *upper >= last).count() as f64 / proven.len() as f64
     };
     (0..users.len()).map(share).sum::<f64>() / users.len() as f64
 }
 
 #[test]
-fn the_bounds_leave_little_open() {
+fn few_items_survive_the_bounds() {
     let isa = Isa::choose(None).unwrap();
     let a = tensors(&Shape::new(2000, 100_000, 8, (32, 32), &[32, 16, 8]), 1);
     let b = tensors(&Shape::new(200, 20_000, 64, (128, 128), &[128, 64]), 1);
-    for (precision, most) in [(ScanPrecision::Int16, 0.002), (ScanPrecision::Int8, 0.002)] {
+    for (precision, limit) in [(ScanPrecision::Int16, 0.002), (ScanPrecision::Int8, 0.002)] {
         for (name, tensors) in [("A", &a), ("B", &b)] {
             let engine = engine_with(tensors, isa, precision);
             if engine.scan_precision() == ScanPrecision::Float32 {
-                println!("skipped: {isa} has no integers");
+                println!("skipped: {isa} has no quantized scan");
                 return;
             }
-            let share = share_open(&engine, 50);
-            println!("random weights {name}, {} items, {precision:?}: {:.4} % open", engine.num_items(), 100.0 * share);
-            assert!(share < most, "{share}");
+            let share = share_surviving(&engine, 50);
+            println!(
+                "random weights {name}, {} items, {precision:?}: {:.4} % survive",
+                engine.num_items(),
+                100.0 * share
+            );
+            assert!(share < limit, "{share}");
         }
-        for (name, in_int8) in [("mlp8", 0.08), ("neumf8_init", 0.03)] {
+        for (name, int8_limit) in [("mlp8", 0.08), ("neumf8_init", 0.03)] {
             let path =
                 Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../shared/data/ncf-weights/{name}.safetensors"));
             if !path.exists() {
@@ -287,9 +295,9 @@ fn the_bounds_leave_little_open() {
             let model = format::open(&path, &mut || Ok(())).unwrap().model;
             let engine = Engine::new(model, None, isa, precision, Call::ALONE).unwrap();
             assert_eq!(engine.scan_precision(), precision);
-            let share = share_open(&engine, 300);
-            println!("{name}, {} items, {precision:?}: {:.4} % open", engine.num_items(), 100.0 * share);
-            assert!(share < if precision == ScanPrecision::Int8 { in_int8 } else { 0.02 }, "{name}: {share}");
+            let share = share_surviving(&engine, 300);
+            println!("{name}, {} items, {precision:?}: {:.4} % survive", engine.num_items(), 100.0 * share);
+            assert!(share < if precision == ScanPrecision::Int8 { int8_limit } else { 0.02 }, "{name}: {share}");
         }
     }
 }

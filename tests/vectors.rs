@@ -1,4 +1,4 @@
-//! The reference cases in `vectors/`, which the Python tests read too; `vectors/make_vectors.py` tells what they hold.
+//! The reference cases in `vectors/`, shared with the Python tests; `vectors/make_vectors.py` documents them.
 
 use std::{fs, path::Path};
 
@@ -41,7 +41,7 @@ fn check(name: &str, path: &Path, isa: Isa) {
 }
 
 #[test]
-fn every_case_on_every_instruction_set() {
+fn every_case_matches_on_every_instruction_set() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

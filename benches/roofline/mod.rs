@@ -1,38 +1,40 @@
-//! The least time that a machine needs for a piece of work, measured beside it, and the table of both.
+//! The roofline: measures the machine's peak rates beside each benchmark, computes the lower limit on its time, and
+//! prints both in a table.
 //!
-//! A pair needs multiply-adds and bytes. Each resource alone, at the best rate seen in this run, would take so long; the longest of
-//! these times is the limit: `1 / min(peak, bandwidth x intensity)`, the roofline of Williams et al. (CACM 2009). What else a pair
-//! needs (the first layer's additions, ReLUs, broadcasts of weights, the top-k) is not in it, so the share says what all that costs.
-//! With a single hidden layer every multiply-add has an addition and a ReLU of its own: how fast the three go together stands beside.
+//! A pair needs multiply-adds and bytes. Each resource alone takes a certain time at the best rate seen in this run;
+//! the longest of these times is the limit: `1 / min(peak, bandwidth x intensity)`, the roofline of Williams et al.
+//! (CACM 2009). The limit does not include the pair's other work (the first layer's additions, ReLUs, broadcasts of
+//! weights, the top-k), so the share reached shows its cost. With a single hidden layer, each multiply-add has its own
+//! addition and ReLU; the rate of the three together is reported too.
 
 use std::fmt::{self, Write};
 use std::time::Instant;
 
 use neuralcf::{Isa, Roofline};
 
-/// Which integers.
+/// The width of the integers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Integers {
     Int8,
     Int16,
 }
 
-/// What one pair needs, on one thread.
+/// The work per pair, on one thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Work {
-    /// Multiply-adds in float32.
+    /// Float32 multiply-adds.
     pub(crate) float32: usize,
-    /// Whether most of these come with an addition and a ReLU of their own.
+    /// Whether most of these have an addition and a ReLU of their own.
     pub(crate) rectified: bool,
-    /// Multiply-adds in integers.
+    /// Integer multiply-adds.
     pub(crate) integers: Option<(Integers, usize)>,
-    /// Bytes read in order: out of how many, and how many for a pair.
+    /// Sequential reads: the size of each table in bytes, and the bytes read per pair.
     pub(crate) streams: Vec<(usize, f64)>,
-    /// Threads that share the work, each taken to be as fast as one alone.
+    /// Threads that share the work, each assumed to be as fast as one alone.
     pub(crate) threads: usize,
 }
 
-/// The rates of the machine, the best of all looks at it.
+/// The peak rates of the machine: the best of all measurements.
 pub(crate) struct Limits {
     work: Work,
     tables: Vec<Roofline>,
@@ -50,8 +52,8 @@ impl Limits {
         Limits { work: work.clone(), tables, float32: 0.0, rectified: 0.0, integers: 0.0, bandwidths }
     }
 
-    /// Measures the machine for some milliseconds.
-    pub(crate) fn look(&mut self) {
+    /// Measures the machine's rates, for a few milliseconds.
+    pub(crate) fn measure(&mut self) {
         const ROUNDS: usize = 1 << 12;
         let roofline = &self.tables[0];
         self.float32 = self.float32.max(rate(|| roofline.multiply_adds(ROUNDS)));
@@ -70,7 +72,7 @@ impl Limits {
         }
     }
 
-    /// Nanoseconds a pair, and which resource sets them.
+    /// The limit in nanoseconds per pair, and the resource that sets it.
     pub(crate) fn limit(&self) -> (f64, &'static str) {
         let integers = self.work.integers.map_or(0.0, |(_, multiply_adds)| multiply_adds as f64 / self.integers);
         let compute = self.work.float32 as f64 / self.float32 + integers;
@@ -81,7 +83,7 @@ impl Limits {
     }
 }
 
-/// How much work is done in a nanosecond: the best of a few tries.
+/// The work done per nanosecond: the best of a few tries.
 fn rate(mut work: impl FnMut() -> usize) -> f64 {
     let tries = (0..3).map(|_| {
         let (started, mut done) = (Instant::now(), 0);
@@ -93,35 +95,35 @@ fn rate(mut work: impl FnMut() -> usize) -> f64 {
     tries.fold(0.0, f64::max)
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) group: &'static str,
     pub(crate) shape: &'static str,
-    /// `float32`, `int16` or `int8`; for what is no scan, what varies.
+    /// `float32`, `int16` or `int8` for scans; otherwise what varies.
     pub(crate) variant: String,
     pub(crate) items: usize,
     pub(crate) users: usize,
     pub(crate) threads: usize,
-    /// Pairs that a call scores.
+    /// Pairs per call.
     pub(crate) pairs: usize,
-    /// Of a whole call.
+    /// Per call.
     pub(crate) nanoseconds: f64,
-    /// Nanoseconds a pair, and by which resource.
+    /// The limit in nanoseconds per pair, and the resource that sets it.
     pub(crate) limit: Option<(f64, &'static str)>,
     pub(crate) rates: Rates,
 }
 
-/// What one core does alone; 0 for what the work does not need.
+/// The peak rates of one core; 0 for resources that the work does not use.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
-    /// Billions of multiply-adds a second in float32.
+    /// Billions of float32 multiply-adds per second.
     float32: f64,
-    /// Of those that come with an addition and a ReLU.
+    /// The same, each with an addition and a ReLU of its own.
     rectified: f64,
-    /// In the scan's integers.
+    /// Billions of integer multiply-adds per second.
     integers: f64,
-    /// Gigabytes a second, of what takes longest to read.
+    /// Gigabytes per second, of the table that takes longest to read.
     gigabytes: f64,
 }
 
@@ -130,18 +132,18 @@ impl Row {
         self.nanoseconds / self.pairs as f64
     }
 
-    /// The limit and the share of it that is reached.
+    /// The limit, the resource that sets it, and the share reached.
     fn share(&self) -> Option<(f64, &'static str, f64)> {
         self.limit.map(|(limit, bound)| (limit, bound, limit / self.ns_per_pair()))
     }
 }
 
-/// What a run found.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report(pub(crate) Vec<Row>);
 
 impl Report {
-    /// The same, for programs. Times are in nanoseconds, shares in parts of one.
+    /// The report as CSV. Times are in nanoseconds, shares between 0 and 1.
     pub(crate) fn csv(&self) -> String {
         let mut text = String::from(
             "group,shape,variant,items,users,threads,pairs,ns_per_call,ns_per_pair,limit_ns_per_pair,bound_by,share,\
@@ -174,8 +176,8 @@ impl fmt::Display for Report {
             "users",
             "threads",
             "pairs",
-            "us a call",
-            "ns a pair",
+            "us/call",
+            "ns/pair",
             "limit",
             "share",
             "bound by",
@@ -199,8 +201,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "Of one core: f32, int: billions of multiply-adds a second; relu: each after an addition and a ReLU; GB/s: reading what \
-             the scan reads"
+            "Rates of one core. f32, int: billions of multiply-adds per second; relu: each after an addition and a ReLU; \
+             GB/s: sequential reads"
         )
     }
 }

@@ -1,12 +1,12 @@
-//! Models made on the spot, and the arithmetic of `rust/kernel/README.md` written down naively, one pair at a time.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+//! Random models, and a naive implementation of the arithmetic of `rust/kernel/README.md`, one pair at a time.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
 use std::collections::BTreeMap;
 
 use neuralcf::format::{Kind, Model, TensorInfo};
 use neuralcf::{Call, Engine, Isa, ScanPrecision};
 
-/// SplitMix64.
+/// The SplitMix64 random number generator.
 pub struct Random(pub u64);
 
 impl Random {
@@ -54,7 +54,7 @@ impl Shape {
     }
 }
 
-/// Nothing a multiple of sixteen; one of everything; more than a block, a panel, a task.
+/// Edge cases: not multiples of sixteen, sizes of one, more than one block, panel or task.
 pub fn shapes() -> Vec<Shape> {
     vec![
         Shape::new(1, 1, 1, (1, 1), &[1]),
@@ -119,7 +119,7 @@ pub fn engine_with(tensors: &[Tensor], isa: Isa, precision: ScanPrecision) -> En
     Engine::new(model(tensors), None, isa, precision, Call::ALONE).expect("an engine")
 }
 
-/// The logit of a pair, each step as specified.
+/// The logit of a pair, computed step by step as specified.
 pub fn logit(tensors: &[Tensor], user: usize, item: usize) -> f32 {
     let find = |name: &str| tensors.iter().find(|tensor| tensor.0 == name);
     let row = |name: &str, at: usize| find(name).map_or(&[][..], |(_, shape, x)| &x[at * shape[1]..][..shape[1]]);

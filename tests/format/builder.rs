@@ -1,4 +1,4 @@
-//! Files for the tests: valid ones, written down tensor by tensor, to be broken in one place each.
+//! Builds valid files tensor by tensor, for the tests to break in one place each.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -15,7 +15,7 @@ pub(crate) struct Tensor {
     pub(crate) data: Vec<u8>,
 }
 
-/// A safetensors file as data.
+/// The contents of a safetensors file.
 #[derive(Clone)]
 pub(crate) struct Container {
     pub(crate) metadata: BTreeMap<String, String>,
@@ -50,7 +50,7 @@ impl Container {
         self.put(name, "U8", &[values.len()], values.to_vec());
     }
 
-    /// The same tensor with every value `value`, of another shape.
+    /// Replaces a tensor by one of another shape, filled with `value`.
     pub(crate) fn reshape(&mut self, name: &str, shape: &[usize], value: f32) {
         self.put_f32(name, shape, &vec![value; shape.iter().product()]);
     }
@@ -91,7 +91,7 @@ pub(crate) fn join(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header, data].concat()
 }
 
-/// `len` different values that float16 and bfloat16 hold exactly.
+/// `len` values that float16 and bfloat16 represent exactly.
 pub(crate) fn values(len: usize) -> Vec<f32> {
     (0..len).map(|n| (n % 61) as f32 / 16.0 - 2.0).collect()
 }
@@ -130,7 +130,7 @@ pub(crate) fn gmf() -> Container {
 /// The files of a model directory, by name.
 pub(crate) type Directory = BTreeMap<&'static str, Vec<u8>>;
 
-/// A whole directory around [`neumf`], every file of generation `model_id`.
+/// A complete directory for [`neumf`], with every file of generation `model_id`.
 pub(crate) fn directory(model_id: &str) -> Directory {
     let mut model = neumf();
     model.metadata.insert("model_id".to_owned(), model_id.to_owned());
@@ -180,7 +180,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened> {
     neuralcf::format::open(path, &mut || Ok(()))
 }
 
-/// The sentence of a refusal; panics where nothing was refused, or not as a matter of the format.
+/// The message of an [`Error::Format`]; panics for any other result.
 pub(crate) fn refusal<T>(result: Result<T>) -> String {
     match result {
         Ok(_) => panic!("accepted"),

@@ -1,4 +1,4 @@
-//! Model directories: what belongs together, and what beside the weights is refused.
+//! Model directories: which files belong together, and which config, seen and ids files are rejected.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::builder::{Container, Directory, directory, ids, neumf, open, refusal, seen, write};
 
-/// [`open`] on `files` written to a place of their own.
+/// Writes `files` to a temporary directory and opens it.
 fn open_files(files: &Directory) -> neuralcf::Result<neuralcf::format::Opened> {
     let place = tempfile::tempdir().unwrap();
     write(files, place.path());
@@ -15,7 +15,7 @@ fn open_files(files: &Directory) -> neuralcf::Result<neuralcf::format::Opened> {
 }
 
 #[test]
-fn a_whole_directory_opens() {
+fn a_complete_directory_opens() {
     let files = directory("m");
     let opened = open_files(&files).unwrap();
     assert_eq!((opened.model.num_users(), opened.model_id.as_deref()), (3, Some("m")));
@@ -45,7 +45,7 @@ fn optional_files_may_be_absent_or_empty() {
 }
 
 #[test]
-fn paths_that_are_no_model() {
+fn paths_that_are_not_models() {
     let place = tempfile::tempdir().unwrap();
     let absent = place.path().join("absent");
     match open(&absent) {
@@ -65,13 +65,13 @@ fn paths_that_are_no_model() {
 }
 
 #[test]
-fn mixed_sets_are_refused_naming_files_and_ids() {
+fn mixed_generations_are_rejected_naming_files_and_ids() {
     for name in ["model.safetensors", "seen.safetensors", "ids.safetensors"] {
         let mut files = directory("new");
         files.insert(name, directory("old").remove(name).unwrap());
-        let sentence = refusal(open_files(&files));
+        let message = refusal(open_files(&files));
         for part in [name, "a mixed set of files: model_id \"old\" here, \"new\" in ", "config.json"] {
-            assert!(sentence.contains(part), "expected {part:?} in {sentence:?}");
+            assert!(message.contains(part), "expected {part:?} in {message:?}");
         }
     }
     let mut files = directory("new");
@@ -80,7 +80,7 @@ fn mixed_sets_are_refused_naming_files_and_ids() {
 }
 
 #[test]
-fn configurations() {
+fn malformed_configs() {
     let swap = |from: &str, to: &str| {
         let mut files = directory("m");
         let config = String::from_utf8(files["config.json"].clone()).unwrap();
@@ -113,20 +113,20 @@ fn configurations() {
         ("sizes: mlp_layers is [4, 3], by model.safetensors it is [4, 2]", swap("[4,2]", "[4,3]")),
     ];
     for (fragment, files) in cases {
-        let sentence = refusal(open_files(&files));
-        assert!(sentence.contains(fragment), "expected {fragment:?} in {sentence:?}");
-        assert!(sentence.contains("config.json: "), "{sentence}");
+        let message = refusal(open_files(&files));
+        assert!(message.contains(fragment), "expected {fragment:?} in {message:?}");
+        assert!(message.contains("config.json: "), "{message}");
     }
 }
 
 #[test]
-fn seen_interactions() {
+fn malformed_seen_interactions() {
     let with = |change: &dyn Fn(&mut Container)| {
         let mut file = seen("m");
         change(&mut file);
         file
     };
-    all_refused(
+    all_rejected(
         "seen.safetensors",
         &[
             ("\"format\" is missing", with(&|file| drop(file.metadata.remove("format")))),
@@ -153,14 +153,14 @@ fn seen_interactions() {
 }
 
 #[test]
-fn external_ids() {
+fn malformed_external_ids() {
     let with = |change: &dyn Fn(&mut Container)| {
         let mut file = ids("m");
         change(&mut file);
         file
     };
     let starts = |starts: &'static [i64]| with(&|file| file.put_i64("items.offsets", starts));
-    all_refused(
+    all_rejected(
         "ids.safetensors",
         &[
             ("tensor users is missing", with(&|file| file.remove("users"))),
@@ -185,14 +185,14 @@ fn external_ids() {
     );
 }
 
-/// Each file in the place of `name` is refused with a sentence that holds the fragment beside it, and names the file.
-fn all_refused(name: &'static str, cases: &[(&str, Container)]) {
-    open_files(&directory("m")).expect("the directory to break must be valid");
+/// Checks that each file, in place of `name`, is rejected with a message that contains its fragment and names the file.
+fn all_rejected(name: &'static str, cases: &[(&str, Container)]) {
+    open_files(&directory("m")).expect("the directory is valid before it is broken");
     for (fragment, file) in cases {
         let mut files = directory("m");
         files.insert(name, file.bytes());
-        let sentence = refusal(open_files(&files));
-        assert!(sentence.contains(fragment), "expected {fragment:?} in {sentence:?}");
-        assert!(sentence.contains(&format!("{name}: ")), "{sentence}");
+        let message = refusal(open_files(&files));
+        assert!(message.contains(fragment), "expected {fragment:?} in {message:?}");
+        assert!(message.contains(&format!("{name}: ")), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Files broken at random: whatever stands in them, reading ends in a model or in an error.
+//! Fuzzing: reading a randomly mutated file returns a model or an error.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use neuralcf::{Error, Result};
 
 use super::builder::{directory, gmf, neumf, open, read, values, write};
 
-/// xorshift64*: small, and the same on every machine.
+/// The xorshift64* random number generator: small, and the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -17,7 +17,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
     }
 
-    /// One change somewhere, most often in the header, where it matters.
+    /// Makes one change, most often in the header, where it matters most.
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         if bytes.is_empty() {
             return;
@@ -35,7 +35,7 @@ impl Random {
                 let copy = bytes[span.clone()].to_vec();
                 bytes.splice(at..at, copy);
             }
-            // A digit for a digit keeps the JSON whole and changes a size, an offset or the header's length.
+            // Replacing a digit keeps the JSON valid but changes a size, an offset or the header's length.
             _ => match bytes[at..].iter().position(u8::is_ascii_digit) {
                 Some(digit) => bytes[at + digit] = b'0' + self.below(10) as u8,
                 None => bytes[at] = 0,
@@ -44,12 +44,12 @@ impl Random {
     }
 }
 
-/// Counts what came out; anything but success or a refusal is a failure.
+/// Counts models and rejections; any other error is a failure.
 fn tally<T>(result: Result<T>, counts: &mut [usize; 2]) {
     match result {
         Ok(_) => counts[0] += 1,
         Err(Error::Format(text)) => {
-            assert!(text.len() < 1000, "a flood of a message: {text}");
+            assert!(text.len() < 1000, "message too long: {text}");
             counts[1] += 1;
         }
         Err(Error::Memory(_)) => counts[1] += 1,
@@ -58,15 +58,15 @@ fn tally<T>(result: Result<T>, counts: &mut [usize; 2]) {
 }
 
 #[test]
-fn mutated_models_are_read_or_refused() {
-    let mut half = gmf();
-    half.put(
+fn mutated_models_are_read_or_rejected() {
+    let mut bfloat16 = gmf();
+    bfloat16.put(
         "gmf.item_embedding.weight",
         "BF16",
         &[4, 2],
         values(8).iter().flat_map(|v| v.to_le_bytes()).skip(2).take(16).collect(),
     );
-    let valid = [neumf().bytes(), gmf().bytes(), half.bytes()];
+    let valid = [neumf().bytes(), gmf().bytes(), bfloat16.bytes()];
     let mut random = Random(7);
     let mut counts = [0, 0];
     for run in 0..60_000 {
@@ -76,11 +76,11 @@ fn mutated_models_are_read_or_refused() {
         }
         tally(read(&bytes), &mut counts);
     }
-    assert!(counts.iter().all(|&count| count > 1000), "accepted and refused: {counts:?}");
+    assert!(counts.iter().all(|&count| count > 1000), "accepted and rejected: {counts:?}");
 }
 
 #[test]
-fn mutated_directories_are_read_or_refused() {
+fn mutated_directories_are_read_or_rejected() {
     let place = tempfile::tempdir().unwrap();
     let files = directory("m");
     write(&files, place.path());
@@ -95,5 +95,5 @@ fn mutated_directories_are_read_or_refused() {
         tally(open(place.path()), &mut counts);
         fs::write(place.path().join(name), &files[name]).unwrap();
     }
-    assert!(counts.iter().all(|&count| count > 300), "accepted and refused: {counts:?}");
+    assert!(counts.iter().all(|&count| count > 300), "accepted and rejected: {counts:?}");
 }

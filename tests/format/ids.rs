@@ -15,8 +15,8 @@ fn strings(ids: &[&str]) -> Ids {
 }
 
 #[test]
-fn every_id_is_found_where_it_stands() {
-    // Far apart, close together, equal in their low bits.
+fn every_id_is_found_at_its_index() {
+    // Consecutive ids, ids that are equal in their low bits, and extremes.
     let ints: Vec<i64> = (0..5000).chain((1..1000).map(|n| n << 40)).chain([i64::MIN, i64::MAX, -1]).collect();
     let ids = Ids::from_ints(ints.clone()).unwrap();
     assert_eq!(ids.len(), ints.len());
@@ -42,20 +42,20 @@ fn ids_are_never_coerced() {
 }
 
 #[test]
-fn lists_that_are_no_ids() {
+fn invalid_id_lists() {
     let none = strings(&[]);
     assert!(none.is_empty() && none.find_str("").is_none());
-    let refused = |ids: neuralcf::Result<Ids>, fragment: &str| match ids {
+    let rejected = |ids: neuralcf::Result<Ids>, fragment: &str| match ids {
         Err(Error::Argument(text)) => assert!(text.contains(fragment), "expected {fragment:?} in {text:?}"),
         other => panic!("{other:?}"),
     };
-    refused(Ids::from_ints(vec![4, 5, 4]), "id 4 stands twice, at 0 and at 2");
-    refused(Ids::from_strings(b"abab".to_vec(), vec![0, 2, 4]), "id \"ab\" stands twice, at 0 and at 1");
-    refused(Ids::from_strings(b"ab".to_vec(), vec![]), "offsets must run from 0 to the number of bytes, 2");
-    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 3]), "offsets must run from 0 to the number of bytes, 2");
-    refused(Ids::from_strings(b"ab".to_vec(), vec![1, 2]), "offsets must run from 0 to the number of bytes, 2");
-    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 2, 1, 2]), "offsets fall from 2 to 1 at id 1");
-    refused(Ids::from_strings(b"ab".to_vec(), vec![0, 9, 2]), "offsets fall from 9 to 2 at id 1");
-    refused(Ids::from_strings("aß".as_bytes().to_vec(), vec![0, 2, 3]), "the id at 0 is not valid UTF-8");
-    refused(Ids::from_strings(b"ab\xff".to_vec(), vec![0, 1, 3]), "the id at 1 is not valid UTF-8");
+    rejected(Ids::from_ints(vec![4, 5, 4]), "id 4 stands twice, at 0 and at 2");
+    rejected(Ids::from_strings(b"abab".to_vec(), vec![0, 2, 4]), "id \"ab\" stands twice, at 0 and at 1");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![]), "offsets must run from 0 to the number of bytes, 2");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 3]), "offsets must run from 0 to the number of bytes, 2");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![1, 2]), "offsets must run from 0 to the number of bytes, 2");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 2, 1, 2]), "offsets fall from 2 to 1 at id 1");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 9, 2]), "offsets fall from 9 to 2 at id 1");
+    rejected(Ids::from_strings("aß".as_bytes().to_vec(), vec![0, 2, 3]), "the id at 0 is not valid UTF-8");
+    rejected(Ids::from_strings(b"ab\xff".to_vec(), vec![0, 1, 3]), "the id at 1 is not valid UTF-8");
 }

@@ -1,13 +1,16 @@
-//! Every way in which a model file can be malformed: its own file, its own sentence.
+//! Malformed model files: each has a message of its own.
 
 use super::builder::{Container, gmf, join, neumf, read, refusal};
 
-/// Each file is refused with a sentence that holds the fragment beside it.
-fn all_refused(cases: &[(&str, Vec<u8>)]) {
-    assert!(read(&neumf().bytes()).is_ok() && read(&gmf().bytes()).is_ok(), "the files to break must be valid");
+/// Checks that each file is rejected with a message that contains its fragment.
+fn all_rejected(cases: &[(&str, Vec<u8>)]) {
+    assert!(
+        read(&neumf().bytes()).is_ok() && read(&gmf().bytes()).is_ok(),
+        "the files are valid before they are broken"
+    );
     for (fragment, bytes) in cases {
-        let sentence = refusal(read(bytes));
-        assert!(sentence.contains(fragment), "expected {fragment:?} in {sentence:?}");
+        let message = refusal(read(bytes));
+        assert!(message.contains(fragment), "expected {fragment:?} in {message:?}");
     }
 }
 
@@ -18,7 +21,7 @@ fn with(change: impl FnOnce(&mut Container)) -> Vec<u8> {
     file.bytes()
 }
 
-/// The GMF model with `to` for the first `from` in its header.
+/// The GMF model, with the first `from` in its header replaced by `to`.
 fn swap(from: &str, to: &str) -> Vec<u8> {
     let (file, header) = (gmf(), gmf().header());
     assert!(header.contains(from), "no {from} in {header}");
@@ -26,12 +29,12 @@ fn swap(from: &str, to: &str) -> Vec<u8> {
 }
 
 #[test]
-fn containers() {
+fn malformed_containers() {
     let valid = gmf().bytes();
-    let behind = |extra: &[u8]| [&valid[..], extra].concat();
+    let followed_by = |extra: &[u8]| [&valid[..], extra].concat();
     let user = r#""gmf.user_embedding.weight":{"dtype":"F32","shape":[3, 2],"data_offsets":[0,24]}"#;
     let field = |text: &str| swap(user, &format!(r#""gmf.user_embedding.weight":{text}"#));
-    all_refused(&[
+    all_rejected(&[
         ("0 bytes long, too short", vec![]),
         ("7 bytes long, too short", valid[..7].to_vec()),
         ("header of 4194305 bytes, the limit is 4194304", (4194305u64).to_le_bytes().to_vec()),
@@ -66,7 +69,7 @@ fn containers() {
         ("a hole in the data: bytes 24 to 28", swap("[24,56]", "[28,60]")),
         ("its data start at byte 20, inside another tensor's, which end at 24", swap("[24,56]", "[20,52]")),
         ("truncated: the tensors take 68 bytes, the file has 67", valid[..valid.len() - 1].to_vec()),
-        ("1 bytes behind the last tensor", behind(&[0])),
+        ("1 bytes behind the last tensor", followed_by(&[0])),
     ]);
 }
 
@@ -74,7 +77,7 @@ fn containers() {
 fn metadata() {
     let without = |key: &str| with(|file| drop(file.metadata.remove(key).expect("a key to remove")));
     let set = |key: &str, value: &str| with(|file| drop(file.metadata.insert(key.to_owned(), value.to_owned())));
-    all_refused(&[
+    all_rejected(&[
         ("\"format\" is missing: not a neuralcf model file?", without("format")),
         ("\"format\" is \"other\", this reader knows \"neuralcf\" alone", set("format", "other")),
         ("\"format_version\" is missing", without("format_version")),
@@ -95,7 +98,7 @@ fn tensors() {
     let empty = with(|file| file.put("gmf.user_embedding.weight", "F32", &[3, 0], vec![]));
     let integer = with(|file| file.put_i64("output.bias", &[1]));
     let long = with(|file| file.rename("output.bias", &"x".repeat(1000)));
-    all_refused(&[
+    all_rejected(&[
         ("\"extra\": not a tensor of this format", with(|file| file.reshape("extra", &[1], 0.0))),
         ("xxxxx\"... (1000 bytes): not a tensor", long),
         ("\"mlp.layers.01.weight\": not a tensor", rename("mlp.layers.1.weight", "mlp.layers.01.weight")),
@@ -135,18 +138,18 @@ fn numbers() {
             tensor.data[4 * at..4 * at + 4].copy_from_slice(&value.to_le_bytes());
         })
     };
-    let half = with(|file| file.put("output.bias", "F16", &[1], vec![0x00, 0x7c]));
-    let brain = with(|file| file.put("output.bias", "BF16", &[1], vec![0xc0, 0x7f]));
+    let float16 = with(|file| file.put("output.bias", "F16", &[1], vec![0x00, 0x7c]));
+    let bfloat16 = with(|file| file.put("output.bias", "BF16", &[1], vec![0xc0, 0x7f]));
     let large = |tensors: &[(&'static str, &[usize], f32)]| {
         with(|file| tensors.iter().for_each(|(name, shape, value)| file.reshape(name, shape, *value)))
     };
-    all_refused(&[
+    all_rejected(&[
         ("mlp.item_embedding.weight: element [2, 1] is NaN", one("mlp.item_embedding.weight", 7, f32::NAN)),
         ("gmf.user_embedding.weight: element [2, 1] is -inf", one("gmf.user_embedding.weight", 5, f32::NEG_INFINITY)),
         ("mlp.layers.0.weight: element [3, 4] is inf", one("mlp.layers.0.weight", 19, f32::INFINITY)),
         ("mlp.layers.1.bias: element [1] is NaN", one("mlp.layers.1.bias", 1, -f32::NAN)),
-        ("output.bias: element [0] is inf", half),
-        ("output.bias: element [0] is NaN", brain),
+        ("output.bias: element [0] is inf", float16),
+        ("output.bias: element [0] is NaN", bfloat16),
         (
             "output.weight: its products with gmf.user_embedding.weight could reach",
             large(&[("gmf.user_embedding.weight", &[3, 2], 1e20), ("output.weight", &[1, 4], 1e20)]),
@@ -164,7 +167,7 @@ fn numbers() {
             large(&[("mlp.layers.0.bias", &[4], 2e38)]),
         ),
         (
-            // Neither half alone: 9e37 from the items, 6e37 from the users.
+            // Only the sum is too large: 9e37 from the items, 6e37 from the users.
             "mlp.layers.0.weight: the output of layer 0 could reach",
             large(&[
                 ("mlp.layers.0.weight", &[4, 5], 1.0),

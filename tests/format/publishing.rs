@@ -1,4 +1,4 @@
-//! Publishing: what is replaced and what never is, and a reader that must always see a whole generation.
+//! Publishing: what is replaced, what never is, and that a reader always sees a complete generation.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_model_takes_the_place_of_nothing_of_an_empty_directory_and_of_a_model() {
+fn a_model_replaces_nothing_an_empty_directory_or_a_model() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("model");
     publish_files(&directory("first"), &target).unwrap();
@@ -46,7 +46,7 @@ fn a_model_takes_the_place_of_nothing_of_an_empty_directory_and_of_a_model() {
     fs::create_dir(&empty).unwrap();
     publish_files(&directory("fourth"), &empty).unwrap();
     assert_eq!(open(&empty).unwrap().model_id.as_deref(), Some("fourth"));
-    assert_eq!(names(place.path()), ["empty", "link", "model"], "nothing is left behind");
+    assert_eq!(names(place.path()), ["empty", "link", "model"], "no staging directory is left");
 }
 
 #[test]
@@ -57,16 +57,16 @@ fn nothing_but_a_model_is_replaced() {
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "years of work").unwrap();
     let staging = place.path().join("staging");
-    let refused = |staging: &Path, target: &Path, fragment: &str| match publish(staging, target) {
+    let rejected = |staging: &Path, target: &Path, fragment: &str| match publish(staging, target) {
         Err(Error::Argument(text)) => assert!(text.contains(fragment), "expected {fragment:?} in {text:?}"),
         result => panic!("{result:?}"),
     };
-    refused(&staging, &other, "staging: no model.safetensors to publish");
+    rejected(&staging, &other, "staging: no model.safetensors to publish");
     write(&directory("m"), &staging);
-    refused(&staging, &file, "file: a file, expected a directory to publish to");
-    refused(&staging, &other, "other: holds other things and no model.safetensors; it is not replaced");
-    refused(&staging, &staging, "one lies in the other");
-    refused(&staging, &staging.join("inside"), "one lies in the other");
+    rejected(&staging, &file, "file: a file, expected a directory to publish to");
+    rejected(&staging, &other, "other: holds other things and no model.safetensors; it is not replaced");
+    rejected(&staging, &staging, "one lies in the other");
+    rejected(&staging, &staging.join("inside"), "one lies in the other");
     assert!(matches!(publish(&staging, &place.path().join("no/where")), Err(Error::Io { .. })));
     assert_eq!(fs::read_to_string(&file).unwrap(), "a file");
     assert_eq!(names(&other), ["thesis.tex"]);
@@ -74,10 +74,10 @@ fn nothing_but_a_model_is_replaced() {
 }
 
 #[test]
-fn a_reader_sees_one_generation_or_the_other_while_they_are_exchanged() {
+fn readers_never_see_a_mix_of_generations() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("model");
-    // Of generation b nothing optional is there: files vanish and come back with every exchange.
+    // Generation b has no optional files, so files vanish and reappear with every exchange.
     let (a, mut b) = (directory("a"), directory("b"));
     b.remove("seen.safetensors");
     b.remove("ids.safetensors");

@@ -1,4 +1,4 @@
-//! What is read comes out as it was written, from a file of any layout and from arrays in memory.
+//! Models are read as they were written, from a file of any layout and from arrays in memory.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -33,12 +33,12 @@ fn assert_neumf(model: Model) {
 }
 
 #[test]
-fn every_number_comes_back_from_any_float_type_and_any_order() {
+fn models_are_read_from_any_float_type_and_any_order() {
     assert_neumf(read(&neumf().bytes()).unwrap());
     for dtype in ["F16", "BF16"] {
         let mut file = neumf();
         for (position, tensor) in file.tensors.iter_mut().enumerate() {
-            // F32 stays beside them.
+            // Every third tensor stays F32.
             if position % 3 != 0 {
                 let values = values(tensor.data.len() / 4);
                 tensor.dtype = dtype;
@@ -54,7 +54,7 @@ fn every_number_comes_back_from_any_float_type_and_any_order() {
 }
 
 #[test]
-fn further_metadata_are_kept() {
+fn additional_metadata_are_kept() {
     let mut file = gmf();
     file.metadata.insert("model_id".to_owned(), "m-1".to_owned());
     file.metadata.insert("note".to_owned(), "ü\n\"".to_owned());
@@ -69,7 +69,7 @@ fn further_metadata_are_kept() {
 }
 
 #[test]
-fn the_smallest_model_is_one_user_one_item_one_unit() {
+fn the_smallest_model_has_one_user_one_item_and_one_unit() {
     let metadata = [("format", "neuralcf"), ("format_version", "1"), ("kind", "mlp"), ("activation", "relu")];
     let mut file = Container::new(&metadata);
     for name in ["mlp.user_embedding.weight", "mlp.item_embedding.weight", "output.weight"] {
@@ -83,7 +83,7 @@ fn the_smallest_model_is_one_user_one_item_one_unit() {
     assert_eq!(model.into_parts().mlp.unwrap().layers.len(), 1);
 }
 
-/// Gives a few bytes a call, is interrupted and sleeps now and then.
+/// Reads a few bytes per call, and is interrupted or sleeps now and then.
 struct Slow<'a>(&'a [u8], usize);
 
 impl Read for Slow<'_> {
@@ -94,13 +94,13 @@ impl Read for Slow<'_> {
             40 => std::thread::sleep(Duration::from_millis(30)),
             _ => {}
         }
-        let most = buffer.len().min(1 + self.1 % 7);
-        self.0.read(&mut buffer[..most])
+        let len = buffer.len().min(1 + self.1 % 7);
+        self.0.read(&mut buffer[..len])
     }
 }
 
 #[test]
-fn short_and_interrupted_reads_change_nothing_and_let_the_check_in() {
+fn short_and_interrupted_reads_work_and_run_the_interrupt_check() {
     let bytes = neumf().bytes();
     let mut checks = 0;
     let mut check = || {
@@ -108,18 +108,18 @@ fn short_and_interrupted_reads_change_nothing_and_let_the_check_in() {
         Ok(())
     };
     assert_neumf(read_model(&mut Slow(&bytes, 0), bytes.len() as u64, &mut check).unwrap());
-    // One after each interruption, one after each nap.
+    // At least one check after each interruption.
     let calls = bytes.len() / 4;
     assert!(checks >= calls / 50, "{checks} checks in some {calls} reads");
 
     let stopped = read_model(&mut Slow(&bytes, 0), bytes.len() as u64, &mut || Err(Error::Interrupted));
     assert!(matches!(stopped, Err(Error::Interrupted)));
-    let cut = read_model(&mut &bytes[..bytes.len() - 1], bytes.len() as u64, &mut || Ok(()));
-    assert!(refusal(cut).contains("the file ends early"));
+    let truncated = read_model(&mut &bytes[..bytes.len() - 1], bytes.len() as u64, &mut || Ok(()));
+    assert!(refusal(truncated).contains("the file ends early"));
 }
 
 #[test]
-fn large_tables_come_in_chunks_and_the_check_is_called_on_the_way() {
+fn large_tables_are_chunked_and_reading_them_runs_the_interrupt_check() {
     let rows = 5_000_000;
     let infos = [("output.bias", vec![1]), ("gmf.item_embedding.weight", vec![rows, 1]), ("output.weight", vec![1, 1])];
     let mut file = gmf();
@@ -139,29 +139,29 @@ fn large_tables_come_in_chunks_and_the_check_is_called_on_the_way() {
 
     let items = model.into_parts().gmf.unwrap().items;
     assert_eq!((items.max_abs(), items.row(rows - 1)), (4_999_999.0, &[4_999_999.0][..]));
-    let whole = Table::rows_per_chunk(1);
-    assert_eq!((whole % 16, whole * 4), (0, 8 << 20));
+    let full = Table::rows_per_chunk(1);
+    assert_eq!((full % 16, full * 4), (0, 8 << 20));
     let chunks: Vec<Vec<f32>> = items.into_chunks().collect();
-    assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [whole, whole, rows - 2 * whole]);
+    assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [full, full, rows - 2 * full]);
     assert!(chunks.iter().flatten().enumerate().all(|(row, &value)| value == row as f32));
 }
 
 #[test]
-fn arrays_in_memory_are_asked_for_in_order_and_once() {
+fn arrays_in_memory_are_read_in_order_and_once() {
     let mut file = neumf();
     file.tensors.rotate_left(4);
     let infos: Vec<_> =
         file.tensors.iter().map(|t| TensorInfo { name: t.name.clone(), shape: t.shape.clone() }).collect();
-    let mut asked = Vec::new();
+    let mut filled = Vec::new();
     let mut fill = |index: usize, first: usize, out: &mut [f32]| {
-        asked.extend((first..first + out.len()).map(|element| (index, element)));
+        filled.extend((first..first + out.len()).map(|element| (index, element)));
         out.copy_from_slice(&values(first + out.len())[first..]);
         Ok(())
     };
     assert_neumf(Model::assemble(None, Default::default(), &infos, &mut fill).unwrap());
     let sizes = infos.iter().map(|info| info.shape.iter().product::<usize>());
     let expected: Vec<_> = sizes.enumerate().flat_map(|(index, size)| (0..size).map(move |n| (index, n))).collect();
-    assert_eq!(asked, expected);
+    assert_eq!(filled, expected);
 
     let untouched = &mut |_: usize, _: usize, _: &mut [f32]| panic!("names and shapes are checked first");
     let mut assemble = |kind, infos: &[TensorInfo]| Model::assemble(kind, Default::default(), infos, untouched);
@@ -175,7 +175,7 @@ fn arrays_in_memory_are_asked_for_in_order_and_once() {
 }
 
 #[test]
-fn new_users_are_held_to_the_models_range() {
+fn new_users_are_checked_against_the_overflow_bound() {
     let model = read(&neumf().bytes()).unwrap();
     let bound = model.overflow_bound();
     bound.check_users(2.0, 2.0).unwrap();
@@ -191,7 +191,7 @@ fn new_users_are_held_to_the_models_range() {
 }
 
 #[test]
-fn the_authors_weights_open() {
+fn the_reference_weights_open() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ncf-weights");
     if !folder.is_dir() {
         println!("skipped: no reference weights at {}", folder.display());
