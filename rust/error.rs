@@ -9,7 +9,7 @@ pub enum Error {
     Format(String),
     /// An invalid argument: a wrong shape, length, value or combination.
     Argument(String),
-    /// An index outside its table.
+    /// An index that is out of range for its table.
     OutOfRange(String),
     /// An allocation failed.
     Memory(String),

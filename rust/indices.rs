@@ -106,7 +106,7 @@ impl Indices<'_> {
     }
 }
 
-/// Whether all indices are below `bound`, at most 2^31. It uses only operations that vectorize on every CPU: an index
+/// Whether all indices are below `bound`, at most 2^31. It uses only operations that vectorise on every CPU: an index
 /// `i` is out of range exactly if `i` or `bound - 1 - i` (wrapping) has its highest bit set.
 fn all_below(indices: &[u32], bound: usize) -> bool {
     let last = (bound as u32).wrapping_sub(1);

@@ -22,7 +22,7 @@ pub use kernel::{Isa, Roofline};
 pub use pool::{Call, MAX_THREADS, choose_threads};
 pub use queries::TopK;
 
-/// The guide to the crate; its programs are tests.
+/// The guide to the crate; its code blocks are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/rust.md")]
 struct Guide;

@@ -40,7 +40,7 @@ pub(crate) fn reaches(score: f32, threshold: f32) -> bool {
 /// Selects the first `k` of the keys pushed to it.
 ///
 /// Keys go to a buffer of somewhat more than `k`; when it is full, a quickselect discards all but the first `k`. That
-/// is amortized constant time per key for any `k`; a heap would take logarithmic time.
+/// is amortised constant time per key for any `k`; a heap would take logarithmic time.
 #[derive(Debug)]
 pub(crate) struct Selection {
     k: usize,

@@ -181,7 +181,7 @@ impl Engine {
         Ok(Users { len: rows, ..self.same_user(user) })
     }
 
-    /// Items with these indices.
+    /// Checks the indices of items.
     ///
     /// # Errors
     /// [`Error::OutOfRange`].

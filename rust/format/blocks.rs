@@ -1,4 +1,4 @@
-//! What a model is made of: its kind, its embedding tables and its layers.
+//! The parts of a model: its kind, its embedding tables and its layers.
 
 use std::{fmt, str::FromStr};
 
@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 /// The kind of a model: which blocks it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Generalised matrix factorisation alone.
+    /// Generalised matrix factorisation only.
     Gmf,
-    /// The multi-layer perceptron alone.
+    /// The multi-layer perceptron only.
     Mlp,
     /// Both, joined in the output layer.
     NeuMf,
@@ -110,10 +110,10 @@ impl Table {
     }
 }
 
-/// What a bound needs to know of a table.
+/// The extents of a table, for the overflow bound.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
-    /// Elements a row.
+    /// Elements per row.
     pub(super) width: usize,
     /// The largest absolute value.
     pub(super) max_abs: f32,

@@ -130,7 +130,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Widens little-endian 16-bit floats, in batches on the stack, so that the conversion is vectorized.
+/// Widens little-endian 16-bit floats, in batches on the stack, so that the conversion is vectorised.
 fn widen<H: Copy + Default>(bytes: &[u8], out: &mut [f32], from: fn([u8; 2]) -> H, convert: impl Fn(&[H], &mut [f32])) {
     let mut stack = [H::default(); 1024];
     let (bytes, _) = bytes.as_chunks();

@@ -17,7 +17,7 @@ impl Network {
         self.h0.div_ceil(LANES)
     }
 
-    /// The first-layer part and the GMF part of a row.
+    /// Splits a row into its first-layer features and its GMF features.
     #[inline(always)]
     pub(crate) fn split_row<'a>(&self, row: &'a [Lanes]) -> (&'a [f32], &'a [f32]) {
         let (first, gmf) = row.split_at(self.gmf_at());
@@ -25,7 +25,7 @@ impl Network {
     }
 }
 
-/// A table of rows, one after the other.
+/// A table of rows, stored one after the other.
 #[derive(Debug)]
 pub(crate) struct RowTable {
     lines: Aligned,

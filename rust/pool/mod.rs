@@ -145,7 +145,7 @@ impl Call<'_> {
     }
 
     /// Calls `piece(0, watch)`, `piece(1, watch)`, ... on the calling thread: interruptible work that cannot be
-    /// parallelized. A piece reports its work to `watch`.
+    /// parallelised. A piece reports its work to `watch`.
     ///
     /// # Errors
     /// [`Error::Interrupted`], and the error of a failed piece.

@@ -80,7 +80,7 @@ fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
 ///
 /// With `y = c + r s`, centre and radius, `y K y = s' Q s'` for a vector `s'` of a one and signs, and
 /// `s' Q s' <= sum mu` for every `mu` that makes `diag(mu) - Q` positive semidefinite. The ascent computes a `mu` close
-/// to the best one, which is then raised until the Cholesky factorization succeeds; infinity if it does not after a few
+/// to the best one, which is then raised until the Cholesky factorisation succeeds; infinity if it does not after a few
 /// steps.
 fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
     let n = y.len() + 1;
@@ -145,7 +145,7 @@ fn ascend(q: &[f64], n: usize) -> Vec<f64> {
     mu
 }
 
-/// Whether the Cholesky factorization of the symmetric `a`, `[n, n]`, succeeds; overwrites its lower triangle.
+/// Whether the Cholesky factorisation of the symmetric `a`, `[n, n]`, succeeds; overwrites its lower triangle.
 fn is_positive_definite(a: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, row) = a.split_at_mut(i * n);

@@ -139,8 +139,8 @@ impl Int8 {
             [feature.rounding, feature.corrections[0], feature.corrections[1]] =
                 [&larger, &exact, &rounded].map(|rows| 2.0 * error_paths.gamma * (in_logit(rows) + TINY));
         }
-        normalize(features.iter_mut().map(|feature| &mut feature.of_activation).collect());
-        normalize(features.iter_mut().map(|feature| &mut feature.of_weight).collect());
+        normalise(features.iter_mut().map(|feature| &mut feature.of_activation).collect());
+        normalise(features.iter_mut().map(|feature| &mut feature.of_weight).collect());
         let of_activations = || features.iter().map(|feature| feature.of_activation);
         let of_weights = || features.iter().map(|feature| feature.of_weight);
         let gradients = GradientBound::new(network);
@@ -274,7 +274,7 @@ impl Weights {
 }
 
 /// Scales the values so that the largest is 1, and raises the others to at least 1e-12.
-fn normalize(squares: Vec<&mut f64>) {
+fn normalise(squares: Vec<&mut f64>) {
     let largest = squares.iter().fold(0.0, |largest: f64, square| largest.max(**square));
     squares.into_iter().for_each(|square| *square = if largest > 0.0 { (*square / largest).max(1e-12) } else { 1.0 });
 }

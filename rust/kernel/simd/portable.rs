@@ -1,4 +1,4 @@
-//! The fallback for every CPU: sixteen lanes as an array. The compiler vectorizes the loops, with SSE2 on x86-64 and
+//! The fallback for every CPU: sixteen lanes as an array. The compiler vectorises the loops, with SSE2 on x86-64 and
 //! NEON on aarch64.
 
 use super::{Kernel, Simd};

@@ -33,7 +33,7 @@ pub(crate) trait Simd: Copy {
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
     /// Prefetches `lines[at]`, if it exists, into the L2 cache.
     fn prefetch(self, lines: &[Lanes], at: usize);
-    /// Runs `kernel` compiled for this instruction set.
+    /// Runs `kernel`, compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }
 
@@ -75,7 +75,7 @@ pub(crate) trait IntegerSimd: Simd {
     fn dot_i8(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// The sums as float32, rounded once.
     fn to_floats(self, sums: Self::Sums) -> Self::V;
-    /// Runs `kernel` compiled for this instruction set.
+    /// Runs `kernel`, compiled for this instruction set.
     fn run_integers<K: IntegerKernel>(self, kernel: K) -> K::Output;
 }
 
