@@ -201,8 +201,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "Rates of one core. f32, int: billions of multiply-adds per second; relu: each after an addition and a ReLU; \
-             GB/s: sequential reads"
+            "Rates of one core. f32, int: billions of multiply-adds per second; relu: each after an addition and a \
+             ReLU; GB/s: sequential reads"
         )
     }
 }

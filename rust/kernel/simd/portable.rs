@@ -108,7 +108,9 @@ mod tests {
         #[test]
         fn fma_is_correctly_rounded(a in finite(), b in finite(), c in finite(), near in any::<bool>()) {
             // In half of the cases `c` is close to `-a * b`, where a double rounding would show.
-            let c = if near && (a * b).is_finite() { f32::from_bits((-(a * b)).to_bits() ^ (c.to_bits() & 7)) } else { c };
+            let product = a * b;
+            let nearby = f32::from_bits((-product).to_bits() ^ (c.to_bits() & 7));
+            let c = if near && product.is_finite() { nearby } else { c };
             prop_assert_eq!(fma_through_f64(a, b, c).to_bits(), a.mul_add(b, c).to_bits(), "{} {} {}", a, b, c);
         }
     }
