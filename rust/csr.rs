@@ -40,7 +40,7 @@ impl Csr {
         }
         if let Some(row) = indptr.windows(2).position(|pair| pair[0] > pair[1]) {
             let (from, to) = (indptr[row], indptr[row + 1]);
-            return Err(Error::Argument(format!("{what}: indptr falls at row {row}, from {from} to {to}")));
+            return Err(Error::Argument(format!("{what}: indptr decreases at row {row}, from {from} to {to}")));
         }
         let columns = indices.bound();
         let mut csr = Csr { indptr, indices: indices.into_values(), columns };

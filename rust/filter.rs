@@ -41,7 +41,7 @@ impl ItemSet {
         if mask.len() != items {
             let got = mask.len();
             return Err(Error::Argument(format!(
-                "{what}: a boolean mask has one value for each of {items} items; got {got}"
+                "{what}: expected a boolean mask with one value for each of {items} items, got {got}"
             )));
         }
         let word = |bits: &[bool]| bits.iter().rev().fold(0, |word, &bit| word << 1 | u64::from(bit));

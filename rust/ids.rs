@@ -122,7 +122,7 @@ impl Ids {
             let id = keys.get(position);
             let key = hash(&hasher, id);
             if let Some(first) = positions.find(key, |&other| keys.get(other as usize) == id) {
-                return Err(Error::Argument(format!("id {id} stands twice, at {first} and at {position}")));
+                return Err(Error::Argument(format!("duplicate id {id}, at {first} and {position}")));
             }
             positions.insert_unique(key, position as u32, |&other| hash(&hasher, keys.get(other as usize)));
         }
@@ -182,7 +182,11 @@ fn strings(bytes: Vec<u8>, offsets: Vec<usize>) -> Result<Keys> {
         )));
     }
     if let Some(at) = offsets.windows(2).position(|pair| pair[0] > pair[1]) {
-        return Err(Error::Argument(format!("offsets fall from {} to {} at id {at}", offsets[at], offsets[at + 1])));
+        return Err(Error::Argument(format!(
+            "offsets decrease from {} to {} at id {at}",
+            offsets[at],
+            offsets[at + 1]
+        )));
     }
     let not_utf8 = |position: usize| Error::Argument(format!("the id at {position} is not valid UTF-8"));
     let text = String::from_utf8(bytes).map_err(|error| {

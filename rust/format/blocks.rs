@@ -46,7 +46,7 @@ impl FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self> {
         [Kind::Gmf, Kind::Mlp, Kind::NeuMf].into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
-            Error::Argument(format!("kind {} is not known, expected \"gmf\", \"mlp\" or \"neumf\"", quote(name)))
+            Error::Argument(format!("kind: expected \"gmf\", \"mlp\" or \"neumf\", got {}", quote(name)))
         })
     }
 }

@@ -28,13 +28,13 @@ impl Config {
         let version = take("format_version")?;
         if version != Json::Integer(FORMAT_VERSION) {
             let got = version.describe();
-            return Err(Error::Format(format!("format_version is {got}, this reader knows {FORMAT_VERSION} alone")));
+            return Err(Error::Format(format!("format_version: expected {FORMAT_VERSION}, got {got}")));
         }
         let model_id = match take("model_id")? {
             Json::String(id) if !id.is_empty() => id,
             other => {
                 let got = other.describe();
-                return Err(Error::Format(format!("model_id must be a string that is not empty, got {got}")));
+                return Err(Error::Format(format!("model_id must be a non-empty string, got {got}")));
             }
         };
         let kind = take("kind")?;
@@ -51,13 +51,13 @@ impl Config {
     pub(super) fn check(&self, model: &Model) -> Result<()> {
         if self.kind != model.kind() {
             let (expected, got) = (self.kind, model.kind());
-            return Err(Error::Format(format!("kind is {expected}, model.safetensors holds a {got} model")));
+            return Err(Error::Format(format!("kind is {expected}, but model.safetensors holds a {got} model")));
         }
         for (key, expected) in sizes(model) {
             if self.sizes.get(key) != expected.as_ref() {
                 let [here, there] = [self.sizes.get(key), expected.as_ref()]
                     .map(|size| size.map_or_else(|| "absent".to_owned(), Json::describe));
-                return Err(Error::Format(format!("sizes: {key} is {here}, by model.safetensors it is {there}")));
+                return Err(Error::Format(format!("sizes: {key} is {here}, but {there} in model.safetensors")));
             }
         }
         Ok(())

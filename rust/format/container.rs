@@ -46,15 +46,15 @@ impl Header {
         let header = u64::from_le_bytes(prefix);
         if header > HEADER_LIMIT {
             return Err(Error::Format(format!(
-                "header of {header} bytes, the limit is {HEADER_LIMIT}: not a safetensors file?"
+                "header of {header} bytes, the limit is {HEADER_LIMIT}; is this a safetensors file?"
             )));
         }
         if header > length - 8 {
-            return Err(Error::Format(format!("header of {header} bytes in a file of {length} bytes: truncated")));
+            return Err(Error::Format(format!("truncated: a header of {header} bytes in a file of {length} bytes")));
         }
         let text = stream.bytes(header as usize)?;
         if text.first() != Some(&b'{') {
-            return Err(Error::Format("header does not open with '{': not a safetensors file?".to_owned()));
+            return Err(Error::Format("header does not start with '{'; is this a safetensors file?".to_owned()));
         }
         let object = Json::object(text).map_err(|error| error.within("header"))?;
         Self::from_json(object, length - 8 - header)
@@ -76,22 +76,22 @@ impl Header {
         for ((start, stop), entry) in &spans {
             let name = quote(&entry.name);
             if *start > end {
-                return Err(Error::Format(format!("a hole in the data: bytes {end} to {start}, before {name}")));
+                return Err(Error::Format(format!("a gap in the data: bytes {end} to {start}, before {name}")));
             }
             if *start < end {
                 return Err(Error::Format(format!(
-                    "{name}: its data start at byte {start}, inside another tensor's, which end at {end}"
+                    "{name}: its data start at byte {start} and overlap another tensor, which ends at {end}"
                 )));
             }
             end = *stop;
         }
         if end > available {
             return Err(Error::Format(format!(
-                "truncated: the tensors take {end} bytes, the file has {available} behind its header"
+                "truncated: the tensors take {end} bytes, the file has {available} after its header"
             )));
         }
         if end < available {
-            return Err(Error::Format(format!("{} bytes behind the last tensor", available - end)));
+            return Err(Error::Format(format!("{} bytes after the last tensor", available - end)));
         }
         Ok(Header { metadata, entries: spans.into_iter().map(|(_, entry)| entry).collect() })
     }
@@ -126,7 +126,7 @@ fn parse_entry(name: String, value: &Json) -> Result<((u64, u64), Entry)> {
     let dtype = dtype
         .string()
         .and_then(Dtype::parse)
-        .ok_or_else(|| fail(format!("dtype {} is not known; F32, F16, BF16, I64, I32 and U8 are", dtype.describe())))?;
+        .ok_or_else(|| fail(format!("dtype: expected F32, F16, BF16, I64, I32 or U8, got {}", dtype.describe())))?;
     let shown = field("shape")?.describe();
     let shape = integers(field("shape")?).ok_or_else(|| fail(format!("shape must be a list of sizes, got {shown}")))?;
     let offsets = integers(field("data_offsets")?);
@@ -141,7 +141,7 @@ fn parse_entry(name: String, value: &Json) -> Result<((u64, u64), Entry)> {
     let bytes = elements.ok_or_else(|| fail(format!("shape {shown} is too large")))?;
     if bytes != end - start {
         return Err(fail(format!(
-            "shape {shown} of {dtype:?} takes {bytes} bytes, its data_offsets {start} to {end} hold {}",
+            "shape {shown} of {dtype:?} takes {bytes} bytes, but data_offsets {start} to {end} hold {}",
             end - start
         )));
     }

@@ -66,7 +66,7 @@ pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened
             }
         }
     }
-    let doing = format!("{}: exchanged for another directory each of {ATTEMPTS} times it was opened", path.display());
+    let doing = format!("{}: the directory was replaced during each of {ATTEMPTS} attempts to open it", path.display());
     Err(Error::Io { doing, source: io::ErrorKind::ResourceBusy.into() })
 }
 
@@ -163,8 +163,8 @@ impl Files {
                 path.display()
             ))),
             [None, ..] => Err(Error::Format(format!(
-                "{}: no config.json beside model.safetensors; a model directory holds both (to read the weights alone, give \
-                 the path of model.safetensors)",
+                "{}: no config.json beside model.safetensors; a model directory needs both (to read the weights alone, \
+                 pass the path of model.safetensors)",
                 path.display()
             ))),
         }
@@ -219,10 +219,10 @@ fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Resul
     match header.metadata.get("model_id") {
         Some(model_id) if *model_id == config.model_id => Ok(()),
         Some(model_id) => Err(Error::Format(format!(
-            "a mixed set of files: model_id {} here, {expected} in {config_path}",
+            "files of different models: model_id {} here, {expected} in {config_path}",
             quote(model_id)
         ))),
-        None => Err(Error::Format(format!("a mixed set of files: no model_id here, {expected} in {config_path}"))),
+        None => Err(Error::Format(format!("files of different models: no model_id here, {expected} in {config_path}"))),
     }
 }
 

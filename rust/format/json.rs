@@ -41,7 +41,7 @@ impl Json {
                 Some(integers) if integers.len() <= 8 => format!("{integers:?}"),
                 _ => format!("a list of {} values", list.len()),
             },
-            Json::Object(object) => format!("an object of {} keys", object.len()),
+            Json::Object(object) => format!("an object with {} keys", object.len()),
             Json::Other => "null, a boolean, a negative number or a fraction".to_owned(),
         }
     }
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         while let Some(key) = access.next_key::<String>()? {
             let value = access.next_value()?;
             if object.contains_key(&key) {
-                return Err(A::Error::custom(format!("the key {} stands twice in one object", quote(&key))));
+                return Err(A::Error::custom(format!("duplicate key {} in an object", quote(&key))));
             }
             object.insert(key, value);
         }

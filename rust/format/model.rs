@@ -244,6 +244,6 @@ impl TensorReader<'_> {
             [_, width] => vec![element / width, element % width],
             _ => vec![element],
         };
-        Error::Format(format!("{name}: element {place:?} is {value}, expected finite numbers"))
+        Error::Format(format!("{name}: element {place:?} is {value}, expected finite values"))
     }
 }

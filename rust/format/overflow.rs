@@ -77,8 +77,8 @@ impl OverflowBound {
             if bound.is_nan() || bound > LIMIT {
                 let what = &step.what;
                 return Err(format!(
-                    "{what} could reach {bound:.1e} with user vectors of elements up to {gmf_max_abs:e} (GMF) and \
-                     {mlp_max_abs:e} (MLP); the limit is {LIMIT:e}, above it float32 could overflow"
+                    "{what} could reach {bound:.1e} for user vectors with elements up to {gmf_max_abs:e} (GMF) and \
+                     {mlp_max_abs:e} (MLP); the limit is {LIMIT:e}, beyond which float32 could overflow"
                 ));
             }
         }

@@ -29,7 +29,7 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     let (staging, target) = (&resolve(staging)?, &resolve(target)?);
     if staging.starts_with(target) || target.starts_with(staging) {
         let (staging, target) = (staging.display(), target.display());
-        return Err(Error::Argument(format!("{staging} cannot be published to {target}: one lies in the other")));
+        return Err(Error::Argument(format!("{staging} cannot be published to {target}: one is inside the other")));
     }
     sync(staging)?;
     let replaced = replace(staging, target)?;
@@ -73,7 +73,10 @@ fn occupant(target: &Path) -> Result<Occupant> {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Occupant::Nothing),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            return Err(Error::Argument(format!("{}: a file, expected a directory to publish to", target.display())));
+            return Err(Error::Argument(format!(
+                "{}: expected a directory to publish to, got a file",
+                target.display()
+            )));
         }
         Err(source) => return Err(failed("cannot list", target, source)),
     };
@@ -83,7 +86,7 @@ fn occupant(target: &Path) -> Result<Occupant> {
     match entries.next() {
         None => Ok(Occupant::Nothing),
         Some(_) => Err(Error::Argument(format!(
-            "{}: holds other things and no model.safetensors; it is not replaced",
+            "{}: holds other files but no model.safetensors; not overwritten",
             target.display()
         ))),
     }
@@ -93,8 +96,8 @@ fn exchange(staging: &Path, target: &Path) -> io::Result<()> {
     rustix::fs::renameat_with(CWD, staging, CWD, target, RenameFlags::EXCHANGE).map_err(|errno| match errno {
         Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => io::Error::new(
             ErrorKind::Unsupported,
-            "this file system cannot exchange two directories in one step, so the model there cannot be replaced safely; \
-             publish to a new path",
+            "this file system cannot exchange two directories atomically, so the existing model cannot be replaced \
+             safely; publish to a new path",
         ),
         other => other.into(),
     })

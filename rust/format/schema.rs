@@ -105,9 +105,9 @@ impl Schema {
         let mut shapes = Shapes(BTreeMap::new());
         for info in infos {
             let slot = Slot::parse(&info.name)
-                .ok_or_else(|| Error::Format(format!("{}: not a tensor of this format", quote(&info.name))))?;
+                .ok_or_else(|| Error::Format(format!("{}: not a tensor of the model format", quote(&info.name))))?;
             if shapes.0.insert(slot, &info.shape).is_some() {
-                return Err(Error::Format(format!("{slot}: given twice")));
+                return Err(Error::Format(format!("{slot}: duplicate tensor")));
             }
             order.push(slot);
         }
@@ -148,7 +148,7 @@ impl Shapes<'_> {
             (true, true) => Ok(Kind::NeuMf),
             (true, false) => Ok(Kind::Gmf),
             (false, true) => Ok(Kind::Mlp),
-            (false, false) => Err(Error::Format("no tensor of a GMF or an MLP block".to_owned())),
+            (false, false) => Err(Error::Format("no tensors of a GMF or MLP block".to_owned())),
         }
     }
 
@@ -238,6 +238,6 @@ impl Shapes<'_> {
         }
         let mut expected = shape.to_vec();
         expected[dimension] = size;
-        Err(Error::Format(format!("{slot}: shape {shape:?}, expected {expected:?} to fit {because}")))
+        Err(Error::Format(format!("{slot}: shape {shape:?}, expected {expected:?} to match {because}")))
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn read_seen(stream: &mut Stream<'_>, header: &Header, users: usize, 
             return Err(Error::Format(format!("indices: item {item} in row {row}, expected 0 to {}", items - 1)));
         }
         if !cells.is_sorted_by(|a, b| a < b) {
-            return Err(Error::Format(format!("indices: row {row} is not sorted, or holds an item twice")));
+            return Err(Error::Format(format!("indices: row {row} is not sorted or has duplicate items")));
         }
     }
     Csr::new("seen", indptr, indices, items).map_err(|error| Error::Format(error.to_string()))
@@ -53,7 +53,7 @@ pub(super) fn read_ids(stream: &mut Stream<'_>, header: &Header, users: usize, i
         let len = vector_len(entry)?;
         let (name, part) = entry.name.split_once('.').map_or((&*entry.name, None), |(name, part)| (name, Some(part)));
         let Some(side) = sides.iter_mut().find(|side| side.name == name) else {
-            return Err(unknown(&entry.name, "users and items, as one tensor or as .bytes and .offsets,"));
+            return Err(unknown(&entry.name, "users and items, each as one tensor or as .bytes and .offsets"));
         };
         match (part, entry.dtype) {
             (None, Dtype::I64) => side.ints = Some(stream.collect(&entry.name, len, i64::from_le_bytes)?),
@@ -63,7 +63,7 @@ pub(super) fn read_ids(stream: &mut Stream<'_>, header: &Header, users: usize, i
             }
             (None | Some("offsets"), dtype) => return Err(wrong_dtype(&entry.name, dtype, "I64")),
             (Some("bytes"), dtype) => return Err(wrong_dtype(&entry.name, dtype, "U8")),
-            _ => return Err(unknown(&entry.name, "users and items, as one tensor or as .bytes and .offsets,")),
+            _ => return Err(unknown(&entry.name, "users and items, each as one tensor or as .bytes and .offsets")),
         }
     }
     let [users, items] = sides;
@@ -103,7 +103,7 @@ impl Side {
             other => other.within(name),
         })?;
         if ids.len() != count {
-            return Err(Error::Format(format!("{name}: {} ids, the weights have {count} {name}", ids.len())));
+            return Err(Error::Format(format!("{name}: {} ids, but the weights have {count} {name}", ids.len())));
         }
         Ok(ids)
     }
@@ -114,11 +114,14 @@ fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
     let (first, last) = (positions.first(), positions.last());
     if first != Some(&0) || last.and_then(|&last| usize::try_from(last).ok()) != Some(end) {
         let ends = [first, last].map(|end| end.map_or("nothing".to_owned(), i64::to_string));
-        return Err(Error::Format(format!("{name}: must run from 0 to {end}, runs from {} to {}", ends[0], ends[1])));
+        return Err(Error::Format(format!(
+            "{name}: must run from 0 to {end}, but runs from {} to {}",
+            ends[0], ends[1]
+        )));
     }
     if let Some(at) = positions.windows(2).position(|pair| pair[0] > pair[1]) {
         let (from, to) = (positions[at], positions[at + 1]);
-        return Err(Error::Format(format!("{name}: falls from {from} to {to} behind element {at}")));
+        return Err(Error::Format(format!("{name}: decreases from {from} to {to} after element {at}")));
     }
     // They start at 0 and never decrease, so none is negative. The vector is converted in place.
     Ok(positions.into_iter().map(|position| position as usize).collect())
@@ -136,7 +139,7 @@ fn missing(name: &str) -> Error {
 }
 
 fn unknown(name: &str, expected: &str) -> Error {
-    Error::Format(format!("{}: not a tensor of this file, {expected} are", quote(name)))
+    Error::Format(format!("{}: unexpected tensor; this file holds {expected}", quote(name)))
 }
 
 fn wrong_dtype(name: &str, dtype: Dtype, expected: &str) -> Error {

@@ -59,7 +59,7 @@ impl<'a> Stream<'a> {
             match self.reader.read(&mut self.buffer[done..count.min(done + PIECE)]) {
                 Ok(0) => {
                     return Err(Error::Format(format!(
-                        "the file ends early: it was {} bytes long when it was opened, and was cut while it was read",
+                        "the file ends early: it was {} bytes long when opened, and was truncated while being read",
                         self.length
                     )));
                 }

@@ -45,12 +45,12 @@ fn expect(metadata: &BTreeMap<String, String>, key: &str, expected: &str) -> Res
     let got = require(metadata, key)?;
     if got != expected {
         let got = quote(got);
-        return Err(Error::Format(format!("metadata: {key:?} is {got}, this reader knows {expected:?} alone")));
+        return Err(Error::Format(format!("metadata: {key:?}: expected {expected:?}, got {got}")));
     }
     Ok(())
 }
 
 fn require<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
     let value = metadata.get(key).map(String::as_str);
-    value.ok_or_else(|| Error::Format(format!("metadata: {key:?} is missing: not a neuralcf model file?")))
+    value.ok_or_else(|| Error::Format(format!("metadata: {key:?} is missing; is this a neuralcf model file?")))
 }

@@ -70,7 +70,7 @@ fn mixed_generations_are_rejected_naming_files_and_ids() {
         let mut files = directory("new");
         files.insert(name, directory("old").remove(name).unwrap());
         let message = refusal(open_files(&files));
-        for part in [name, "a mixed set of files: model_id \"old\" here, \"new\" in ", "config.json"] {
+        for part in [name, "files of different models: model_id \"old\" here, \"new\" in ", "config.json"] {
             assert!(message.contains(part), "expected {part:?} in {message:?}");
         }
     }
@@ -93,24 +93,24 @@ fn malformed_configs() {
     let cases = [
         ("not valid JSON", swap("{", "[")),
         ("4194305 bytes long, the limit is 4194304", long),
-        ("\"epochs\" stands twice", swap("\"x\"", "\"epochs\"")),
+        ("duplicate key \"epochs\"", swap("\"x\"", "\"epochs\"")),
         ("key \"format_version\" is missing", swap("format_version", "version")),
-        ("format_version is \"1\", this reader knows 1 alone", swap(":1", ":\"1\"")),
-        ("format_version is 2, this reader knows 1 alone", swap(":1", ":2")),
+        ("format_version: expected 1, got \"1\"", swap(":1", ":\"1\"")),
+        ("format_version: expected 1, got 2", swap(":1", ":2")),
         ("key \"model_id\" is missing", swap("model_id", "id")),
-        ("model_id must be a string that is not empty, got \"\"", swap("\"m\"", "\"\"")),
-        ("model_id must be a string that is not empty, got 7", swap("\"m\"", "7")),
+        ("model_id must be a non-empty string, got \"\"", swap("\"m\"", "\"\"")),
+        ("model_id must be a non-empty string, got 7", swap("\"m\"", "7")),
         ("key \"kind\" is missing", swap("kind", "sort")),
-        ("kind \"svd\" is not known", swap("neumf", "svd")),
-        ("kind is mlp, model.safetensors holds a neumf model", swap("neumf", "mlp")),
+        ("kind: expected \"gmf\", \"mlp\" or \"neumf\", got \"svd\"", swap("neumf", "svd")),
+        ("kind is mlp, but model.safetensors holds a neumf model", swap("neumf", "mlp")),
         ("key \"sizes\" is missing", swap("sizes", "shapes")),
         ("sizes must be an object, got 5", swap("\"sizes\":", "\"sizes\":5,\"shapes\":")),
-        ("sizes: num_users is 4, by model.safetensors it is 3", swap("\"num_users\":3", "\"num_users\":4")),
-        ("sizes: num_items is absent, by model.safetensors it is 4", swap("num_items", "items")),
+        ("sizes: num_users is 4, but 3 in model.safetensors", swap("\"num_users\":3", "\"num_users\":4")),
+        ("sizes: num_items is absent, but 4 in model.safetensors", swap("num_items", "items")),
         ("sizes: gmf_width is 3", swap("\"gmf_width\":2", "\"gmf_width\":3")),
         ("sizes: mlp_user_width is null, a boolean", swap("\"mlp_user_width\":2", "\"mlp_user_width\":2.5")),
         ("sizes: mlp_item_width is \"3\"", swap("\"mlp_item_width\":3", "\"mlp_item_width\":\"3\"")),
-        ("sizes: mlp_layers is [4, 3], by model.safetensors it is [4, 2]", swap("[4,2]", "[4,3]")),
+        ("sizes: mlp_layers is [4, 3], but [4, 2] in model.safetensors", swap("[4,2]", "[4,3]")),
     ];
     for (fragment, files) in cases {
         let message = refusal(open_files(&files));
@@ -131,23 +131,23 @@ fn malformed_seen_interactions() {
         &[
             ("\"format\" is missing", with(&|file| drop(file.metadata.remove("format")))),
             (
-                "\"format_version\" is \"9\"",
+                "\"format_version\": expected \"1\", got \"9\"",
                 with(&|file| drop(file.metadata.insert("format_version".into(), "9".into()))),
             ),
             ("tensor indptr is missing", with(&|file| file.remove("indptr"))),
             ("tensor indices is missing", with(&|file| file.remove("indices"))),
-            ("\"more\": not a tensor of this file", with(&|file| file.put_i64("more", &[1]))),
+            ("\"more\": unexpected tensor; this file holds", with(&|file| file.put_i64("more", &[1]))),
             ("indptr: dtype I32, expected I64", with(&|file| file.put_i32("indptr", &[0, 2, 2, 3]))),
             ("indices: dtype I64, expected I32", with(&|file| file.put_i64("indices", &[1, 3, 0]))),
             ("\"indptr\": 2 dimensions, expected one", with(&|file| file.put("indptr", "I64", &[4, 1], vec![0; 32]))),
             ("indptr: 5 values, expected 4 (users + 1)", with(&|file| file.put_i64("indptr", &[0, 2, 2, 2, 3]))),
-            ("indptr: must run from 0 to 3, runs from 1 to 3", with(&|file| file.put_i64("indptr", &[1, 2, 2, 3]))),
-            ("indptr: must run from 0 to 3, runs from 0 to 2", with(&|file| file.put_i64("indptr", &[0, 2, 2, 2]))),
-            ("indptr: falls from 2 to -9 behind element 1", with(&|file| file.put_i64("indptr", &[0, 2, -9, 3]))),
+            ("indptr: must run from 0 to 3, but runs from 1 to 3", with(&|file| file.put_i64("indptr", &[1, 2, 2, 3]))),
+            ("indptr: must run from 0 to 3, but runs from 0 to 2", with(&|file| file.put_i64("indptr", &[0, 2, 2, 2]))),
+            ("indptr: decreases from 2 to -9 after element 1", with(&|file| file.put_i64("indptr", &[0, 2, -9, 3]))),
             ("item 4 in row 2, expected 0 to 3", with(&|file| file.put_i32("indices", &[1, 3, 4]))),
             ("item -1 in row 0, expected 0 to 3", with(&|file| file.put_i32("indices", &[-1, 3, 0]))),
-            ("row 0 is not sorted, or holds an item twice", with(&|file| file.put_i32("indices", &[3, 1, 0]))),
-            ("row 0 is not sorted, or holds an item twice", with(&|file| file.put_i32("indices", &[3, 3, 0]))),
+            ("row 0 is not sorted or has duplicate items", with(&|file| file.put_i32("indices", &[3, 1, 0]))),
+            ("row 0 is not sorted or has duplicate items", with(&|file| file.put_i32("indices", &[3, 3, 0]))),
         ],
     );
 }
@@ -166,19 +166,19 @@ fn malformed_external_ids() {
             ("tensor users is missing", with(&|file| file.remove("users"))),
             ("tensor items.offsets is missing", with(&|file| file.remove("items.offsets"))),
             ("tensor items.bytes is missing", with(&|file| file.remove("items.bytes"))),
-            ("\"names\": not a tensor of this file", with(&|file| file.put_i64("names", &[1]))),
-            ("\"users.codes\": not a tensor of this file", with(&|file| file.put_i64("users.codes", &[1]))),
+            ("\"names\": unexpected tensor; this file holds", with(&|file| file.put_i64("names", &[1]))),
+            ("\"users.codes\": unexpected tensor; this file holds", with(&|file| file.put_i64("users.codes", &[1]))),
             ("users: given both as integers and as strings", with(&|file| file.put_u8("users.bytes", b""))),
             ("users: dtype I32, expected I64", with(&|file| file.put_i32("users", &[1, 2, 3]))),
             ("items.bytes: dtype I32, expected U8", with(&|file| file.put_i32("items.bytes", &[1]))),
             ("items.offsets: dtype U8, expected I64", with(&|file| file.put_u8("items.offsets", &[0, 1, 1, 3, 4]))),
-            ("users: 2 ids, the weights have 3 users", with(&|file| file.put_i64("users", &[1, 2]))),
-            ("items: 3 ids, the weights have 4 items", starts(&[0, 1, 3, 4])),
-            ("users: id 7 stands twice, at 0 and at 2", with(&|file| file.put_i64("users", &[7, 1, 7]))),
-            ("items: id \"\" stands twice, at 1 and at 2", starts(&[0, 1, 1, 1, 4])),
-            ("items.offsets: must run from 0 to 4, runs from 0 to 3", starts(&[0, 1, 1, 3, 3])),
-            ("items.offsets: must run from 0 to 4, runs from nothing to nothing", starts(&[])),
-            ("items.offsets: falls from 3 to 1 behind element 1", starts(&[0, 3, 1, 3, 4])),
+            ("users: 2 ids, but the weights have 3 users", with(&|file| file.put_i64("users", &[1, 2]))),
+            ("items: 3 ids, but the weights have 4 items", starts(&[0, 1, 3, 4])),
+            ("users: duplicate id 7, at 0 and 2", with(&|file| file.put_i64("users", &[7, 1, 7]))),
+            ("items: duplicate id \"\", at 1 and 2", starts(&[0, 1, 1, 1, 4])),
+            ("items.offsets: must run from 0 to 4, but runs from 0 to 3", starts(&[0, 1, 1, 3, 3])),
+            ("items.offsets: must run from 0 to 4, but runs from nothing to nothing", starts(&[])),
+            ("items.offsets: decreases from 3 to 1 after element 1", starts(&[0, 3, 1, 3, 4])),
             ("items: the id at 1 is not valid UTF-8", starts(&[0, 1, 2, 3, 4])),
             ("items: the id at 2 is not valid UTF-8", with(&|file| file.put_u8("items.bytes", b"a\xff77"))),
         ],

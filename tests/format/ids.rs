@@ -49,13 +49,13 @@ fn invalid_id_lists() {
         Err(Error::Argument(text)) => assert!(text.contains(fragment), "expected {fragment:?} in {text:?}"),
         other => panic!("{other:?}"),
     };
-    rejected(Ids::from_ints(vec![4, 5, 4]), "id 4 stands twice, at 0 and at 2");
-    rejected(Ids::from_strings(b"abab".to_vec(), vec![0, 2, 4]), "id \"ab\" stands twice, at 0 and at 1");
+    rejected(Ids::from_ints(vec![4, 5, 4]), "duplicate id 4, at 0 and 2");
+    rejected(Ids::from_strings(b"abab".to_vec(), vec![0, 2, 4]), "duplicate id \"ab\", at 0 and 1");
     rejected(Ids::from_strings(b"ab".to_vec(), vec![]), "offsets must run from 0 to the number of bytes, 2");
     rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 3]), "offsets must run from 0 to the number of bytes, 2");
     rejected(Ids::from_strings(b"ab".to_vec(), vec![1, 2]), "offsets must run from 0 to the number of bytes, 2");
-    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 2, 1, 2]), "offsets fall from 2 to 1 at id 1");
-    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 9, 2]), "offsets fall from 9 to 2 at id 1");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 2, 1, 2]), "offsets decrease from 2 to 1 at id 1");
+    rejected(Ids::from_strings(b"ab".to_vec(), vec![0, 9, 2]), "offsets decrease from 9 to 2 at id 1");
     rejected(Ids::from_strings("aß".as_bytes().to_vec(), vec![0, 2, 3]), "the id at 0 is not valid UTF-8");
     rejected(Ids::from_strings(b"ab\xff".to_vec(), vec![0, 1, 3]), "the id at 1 is not valid UTF-8");
 }

@@ -40,16 +40,16 @@ fn malformed_containers() {
         ("header of 4194305 bytes, the limit is 4194304", (4194305u64).to_le_bytes().to_vec()),
         ("header of 18446744073709551615 bytes", [255; 64].to_vec()),
         ("header of 100 bytes in a file of 50 bytes", [&100u64.to_le_bytes()[..], &[b'{'; 42]].concat()),
-        ("header does not open with '{'", join(b" {}", b"")),
-        ("header does not open with '{'", join(b"", b"")),
+        ("header does not start with '{'", join(b" {}", b"")),
+        ("header does not start with '{'", join(b"", b"")),
         ("not valid JSON: EOF", join(b"{", b"")),
         ("not valid JSON: trailing characters", swap("[60,68]}}", "[60,68]}}x")),
         ("not valid JSON: recursion limit", join(format!("{{\"x\":{}", "[".repeat(200)).as_bytes(), b"")),
         ("not valid JSON", swap("\"kind\"", "\"\\ud800\"")),
         ("not valid JSON", join(b"{\"\xff\":1}", b"")),
-        ("\"gmf.item_embedding.weight\" stands twice", swap("gmf.user_emb", "gmf.item_emb")),
-        ("\"kind\" stands twice", swap("\"format_version\"", "\"k\\u0069nd\"")),
-        ("\"dtype\" stands twice", swap("\"shape\":", "\"dtype\":\"F32\",\"shape\":")),
+        ("duplicate key \"gmf.item_embedding.weight\"", swap("gmf.user_emb", "gmf.item_emb")),
+        ("duplicate key \"kind\"", swap("\"format_version\"", "\"k\\u0069nd\"")),
+        ("duplicate key \"dtype\"", swap("\"shape\":", "\"dtype\":\"F32\",\"shape\":")),
         ("__metadata__: expected an object, got 3", swap("\"__metadata__\":{", "\"__metadata__\":3,\"x\":{")),
         ("the value of \"kind\" must be a string, got 7", swap("\"kind\":\"gmf\"", "\"kind\":7")),
         ("\"gmf.user_embedding.weight\": expected an object, got a list of 9 values", field("[1,2,3,4,5,6,7,8,9]")),
@@ -57,7 +57,7 @@ fn malformed_containers() {
         ("dtype is missing", field(r#"{"shape":[3,2],"data_offsets":[0,24]}"#)),
         ("shape is missing", field(r#"{"dtype":"F32","data_offsets":[0,24]}"#)),
         ("data_offsets is missing", field(r#"{"dtype":"F32","shape":[3,2]}"#)),
-        ("dtype \"F64\" is not known", swap("F32", "F64")),
+        ("dtype: expected F32, F16, BF16, I64, I32 or U8, got \"F64\"", swap("F32", "F64")),
         ("shape must be a list of sizes", swap("[3, 2]", "[3, 2.0]")),
         ("shape must be a list of sizes", swap("[3, 2]", "[-3, 2]")),
         ("shape must be a list of sizes", swap("[3, 2]", "[3, 18446744073709551616]")),
@@ -65,11 +65,11 @@ fn malformed_containers() {
         ("data_offsets must be a list of two positions", swap("[0,24]", "[0,null]")),
         ("data_offsets run backwards, from 24 to 0", swap("[0,24]", "[24,0]")),
         ("shape [4294967296, 4294967296] is too large", swap("[3, 2]", "[4294967296, 4294967296]")),
-        ("shape [3, 3] of F32 takes 36 bytes, its data_offsets 0 to 24 hold 24", swap("[3, 2]", "[3, 3]")),
-        ("a hole in the data: bytes 24 to 28", swap("[24,56]", "[28,60]")),
-        ("its data start at byte 20, inside another tensor's, which end at 24", swap("[24,56]", "[20,52]")),
+        ("shape [3, 3] of F32 takes 36 bytes, but data_offsets 0 to 24 hold 24", swap("[3, 2]", "[3, 3]")),
+        ("a gap in the data: bytes 24 to 28", swap("[24,56]", "[28,60]")),
+        ("its data start at byte 20 and overlap another tensor, which ends at 24", swap("[24,56]", "[20,52]")),
         ("truncated: the tensors take 68 bytes, the file has 67", valid[..valid.len() - 1].to_vec()),
-        ("1 bytes behind the last tensor", followed_by(&[0])),
+        ("1 bytes after the last tensor", followed_by(&[0])),
     ]);
 }
 
@@ -78,14 +78,14 @@ fn metadata() {
     let without = |key: &str| with(|file| drop(file.metadata.remove(key).expect("a key to remove")));
     let set = |key: &str, value: &str| with(|file| drop(file.metadata.insert(key.to_owned(), value.to_owned())));
     all_rejected(&[
-        ("\"format\" is missing: not a neuralcf model file?", without("format")),
-        ("\"format\" is \"other\", this reader knows \"neuralcf\" alone", set("format", "other")),
+        ("\"format\" is missing; is this a neuralcf model file?", without("format")),
+        ("\"format\": expected \"neuralcf\", got \"other\"", set("format", "other")),
         ("\"format_version\" is missing", without("format_version")),
-        ("\"format_version\" is \"2\", this reader knows \"1\" alone", set("format_version", "2")),
+        ("\"format_version\": expected \"1\", got \"2\"", set("format_version", "2")),
         ("\"kind\" is missing", without("kind")),
-        ("kind \"svd\" is not known", set("kind", "svd")),
+        ("kind: expected \"gmf\", \"mlp\" or \"neumf\", got \"svd\"", set("kind", "svd")),
         ("\"activation\" is missing", without("activation")),
-        ("\"activation\" is \"tanh\", this reader knows \"relu\" alone", set("activation", "tanh")),
+        ("\"activation\": expected \"relu\", got \"tanh\"", set("activation", "tanh")),
     ]);
 }
 
@@ -99,7 +99,7 @@ fn tensors() {
     let integer = with(|file| file.put_i64("output.bias", &[1]));
     let long = with(|file| file.rename("output.bias", &"x".repeat(1000)));
     all_rejected(&[
-        ("\"extra\": not a tensor of this format", with(|file| file.reshape("extra", &[1], 0.0))),
+        ("\"extra\": not a tensor of the model format", with(|file| file.reshape("extra", &[1], 0.0))),
         ("xxxxx\"... (1000 bytes): not a tensor", long),
         ("\"mlp.layers.01.weight\": not a tensor", rename("mlp.layers.1.weight", "mlp.layers.01.weight")),
         ("\"mlp.layers.+1.bias\": not a tensor", rename("mlp.layers.1.bias", "mlp.layers.+1.bias")),
@@ -121,10 +121,10 @@ fn tensors() {
         ("gmf.item_embedding.weight: shape [4, 3], expected [4, 2]", shape("gmf.item_embedding.weight", &[4, 3])),
         ("mlp.user_embedding.weight: shape [4, 2], expected [3, 2]", shape("mlp.user_embedding.weight", &[4, 2])),
         ("mlp.item_embedding.weight: shape [3, 3], expected [4, 3]", shape("mlp.item_embedding.weight", &[3, 3])),
-        ("[4, 6], expected [4, 5] to fit embedding widths, 2 + 3", shape("mlp.layers.0.weight", &[4, 6])),
+        ("[4, 6], expected [4, 5] to match embedding widths, 2 + 3", shape("mlp.layers.0.weight", &[4, 6])),
         ("mlp.layers.0.bias: shape [3], expected [4]", shape("mlp.layers.0.bias", &[3])),
         ("mlp.layers.1.weight: shape [2, 3], expected [2, 4]", shape("mlp.layers.1.weight", &[2, 3])),
-        ("[1, 5], expected [1, 4] to fit GMF width 2 + last layer 2", shape("output.weight", &[1, 5])),
+        ("[1, 5], expected [1, 4] to match GMF width 2 + last layer 2", shape("output.weight", &[1, 5])),
         ("output.weight: shape [2, 4], expected [1, 4]", shape("output.weight", &[2, 4])),
         ("output.bias: shape [2], expected [1]", shape("output.bias", &[2])),
     ]);

@@ -63,10 +63,10 @@ fn nothing_but_a_model_is_replaced() {
     };
     rejected(&staging, &other, "staging: no model.safetensors to publish");
     write(&directory("m"), &staging);
-    rejected(&staging, &file, "file: a file, expected a directory to publish to");
-    rejected(&staging, &other, "other: holds other things and no model.safetensors; it is not replaced");
-    rejected(&staging, &staging, "one lies in the other");
-    rejected(&staging, &staging.join("inside"), "one lies in the other");
+    rejected(&staging, &file, "file: expected a directory to publish to, got a file");
+    rejected(&staging, &other, "other: holds other files but no model.safetensors; not overwritten");
+    rejected(&staging, &staging, "one is inside the other");
+    rejected(&staging, &staging.join("inside"), "one is inside the other");
     assert!(matches!(publish(&staging, &place.path().join("no/where")), Err(Error::Io { .. })));
     assert_eq!(fs::read_to_string(&file).unwrap(), "a file");
     assert_eq!(names(&other), ["thesis.tex"]);

@@ -166,8 +166,8 @@ fn arrays_in_memory_are_read_in_order_and_once() {
     let untouched = &mut |_: usize, _: usize, _: &mut [f32]| panic!("names and shapes are checked first");
     let mut assemble = |kind, infos: &[TensorInfo]| Model::assemble(kind, Default::default(), infos, untouched);
     assert!(refusal(assemble(Some(Kind::Mlp), &infos)).contains("does not belong to a model of kind mlp"));
-    assert!(refusal(assemble(None, &[])).contains("no tensor of a GMF or an MLP block"));
-    assert!(refusal(assemble(None, &[&infos[..], &infos[..1]].concat())).contains("given twice"));
+    assert!(refusal(assemble(None, &[])).contains("no tensors of a GMF or MLP block"));
+    assert!(refusal(assemble(None, &[&infos[..], &infos[..1]].concat())).contains("duplicate tensor"));
     let huge = |rows| [TensorInfo { name: infos[6].name.clone(), shape: vec![rows, 2] }];
     let with_huge = |rows| [&infos[..6], &huge(rows)[..], &infos[7..]].concat();
     assert!(refusal(assemble(None, &with_huge(1 << 31))).contains("2147483648 rows, the limit is 2147483647"));

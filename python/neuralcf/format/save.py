@@ -164,9 +164,11 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         if target.is_dir():
             raise ArgumentError(f"{target}: a directory, expected a file to write to")
     elif target.exists() and not target.is_dir():
-        raise ArgumentError(f"{target}: a file, expected a directory to publish to (or a name ending in .safetensors)")
+        raise ArgumentError(
+            f"{target}: expected a directory to publish to (or a name ending in .safetensors), got a file"
+        )
     elif target.is_dir() and not (target / "model.safetensors").is_file() and any(target.iterdir()):
-        raise ArgumentError(f"{target}: holds other things and no model.safetensors; it is not replaced")
+        raise ArgumentError(f"{target}: holds other files but no model.safetensors; not overwritten")
     return target
 
 

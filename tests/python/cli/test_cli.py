@@ -192,7 +192,7 @@ def test_expected_errors_are_one_sentence(model, ratings, tmp_path, capsys):
         (["inspect", ratings], "ratings.csv"),
         (["train", tmp_path / "absent.csv", "--out", tmp_path / "m"], "absent.csv"),
         (["train", tmp_path / "bad.csv", "--out", tmp_path / "m"], "bad.csv:1: rating: expected a number, got 'x'"),
-        (["train", ratings, "--out", tmp_path / "things", *COLUMNS], "holds other things"),
+        (["train", ratings, "--out", tmp_path / "things", *COLUMNS], "holds other files but no model.safetensors"),
         (["train", ratings, "--out", tmp_path / "m.safetensors"], "--out: expected a directory"),
         (["train", ratings, "--out", tmp_path / "m", "--user-column", "nobody"], "nobody"),
         (["train", ratings, "--out", tmp_path / "m", "--lr", "-1"], "learning_rate: expected"),

@@ -166,7 +166,7 @@ def test_filters_of_no_users(small: Scorer) -> None:
         ({"allow": sp.csr_array((B, I + 1))}, ArgumentError, "allow: .* each of 101 items, got 102"),
         ({"exclude": ([0] * B, [])}, ArgumentError, "exclude: expected one row for each of 6 users, got 5"),
         ({"exclude": ([], [])}, ArgumentError, "exclude: indptr is empty"),
-        ({"exclude": ([0, 2, 1, 1, 1, 1, 1], [0])}, ArgumentError, "indptr falls at row 1, from 2 to 1"),
+        ({"exclude": ([0, 2, 1, 1, 1, 1, 1], [0])}, ArgumentError, "indptr decreases at row 1, from 2 to 1"),
         ({"exclude": ([0, 1, 1, 1, 1, 1, 2], [0])}, ArgumentError, "from 0 to the number of indices, 1; got 0 to 2"),
         ({"exclude": ([1, 1, 1, 1, 1, 1, 1], [0])}, ArgumentError, "got 1 to 1"),
         ({"exclude": ([0, -1, 1, 1, 1, 1, 1], [0])}, ArgumentError, r"exclude.indptr\[1\]: .*at least 0, got -1"),

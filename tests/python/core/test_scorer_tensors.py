@@ -89,10 +89,10 @@ def changed(**tensors: object) -> dict[str, object]:
     ("tensors", "options", "error", "message"),
     [
         (changed(output__bias=None), {}, ModelFormatError, "output.bias"),
-        (changed(other=np.ones(1, "f4")), {}, ModelFormatError, '"other": not a tensor of this format'),
+        (changed(other=np.ones(1, "f4")), {}, ModelFormatError, '"other": not a tensor of the model format'),
         (changed(), {"kind": "gmf"}, ModelFormatError, "mlp"),
         (changed(), {"kind": "svd"}, ArgumentError, 'kind .*svd.* "gmf", "mlp" or "neumf"'),
-        ({}, {}, ModelFormatError, "no tensor of a GMF or an MLP block"),
+        ({}, {}, ModelFormatError, "no tensors of a GMF or MLP block"),
         (changed(output__bias=np.ones(2, "f4")), {}, ModelFormatError, "output.bias"),
         (changed(output__weight=np.ones((1, 6), "f4")), {}, ModelFormatError, "output.weight"),
         (changed(output__weight=np.ones((1, 1, 7), "f4")), {}, ModelFormatError, r"output.weight: .*\[1, 1, 7\]"),

@@ -119,7 +119,7 @@ infinite = tensors()["mlp.layers.0.weight"].copy()
 infinite[4, 1] = np.inf
 INTS = (list(range(USERS)), list(range(ITEMS)))
 BAD = {
-    "kind": ({"kind": "svd"}, neuralcf.ArgumentError, r'kind "svd" is not known, expected "gmf", "mlp" or "neumf"'),
+    "kind": ({"kind": "svd"}, neuralcf.ArgumentError, r'kind: expected "gmf", "mlp" or "neumf", got "svd"'),
     "other kind": (
         {"kind": "gmf"},
         neuralcf.ModelFormatError,
@@ -138,7 +138,7 @@ BAD = {
     "shape": (
         {"tensors": changed(**{"output.weight": np.ones((1, 4), f32)})},
         neuralcf.ModelFormatError,
-        r"output\.weight: shape \[1, 4\], expected \[1, 5\] to fit GMF width",
+        r"output\.weight: shape \[1, 4\], expected \[1, 5\] to match GMF width",
     ),
     "empty": (
         {"tensors": changed(**{"mlp.layers.1.weight": np.ones((0, 6), f32), "mlp.layers.1.bias": np.ones(0, f32)})},
@@ -153,7 +153,7 @@ BAD = {
     "infinity": (
         {"tensors": changed(**{"mlp.layers.0.weight": infinite})},
         neuralcf.ModelFormatError,
-        r"mlp\.layers\.0\.weight: element \[4, 1\] is inf, expected finite numbers",
+        r"mlp\.layers\.0\.weight: element \[4, 1\] is inf, expected finite values",
     ),
     "overflow": (
         {"tensors": changed(**{"output.weight": np.full((1, 5), 3e38, f32)})},
@@ -204,8 +204,8 @@ def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "dir.safetensors").mkdir()
     before = snapshot(tmp_path)
     for name, error, message in [
-        ("file", neuralcf.ArgumentError, "a file, expected a directory"),
-        ("things", neuralcf.ArgumentError, "holds other things"),
+        ("file", neuralcf.ArgumentError, r"expected a directory to publish to \(or .*\), got a file"),
+        ("things", neuralcf.ArgumentError, "holds other files but no model.safetensors"),
         ("dir.safetensors", neuralcf.ArgumentError, "a directory, expected a file"),
         ("absent/model", FileNotFoundError, "no such directory"),
     ]:
@@ -252,5 +252,5 @@ def test_export_takes_torch_modules(tmp_path):
     read = load_file(tmp_path / "model" / "model.safetensors")
     for name, tensor in model.state_dict().items():
         assert np.array_equal(read[name], tensor.float().numpy())
-    with pytest.raises(neuralcf.ModelFormatError, match='"weight": not a tensor of this format'):
+    with pytest.raises(neuralcf.ModelFormatError, match='"weight": not a tensor of the model format'):
         neuralcf.export(torch.nn.Linear(2, 2), tmp_path / "other")
