@@ -171,7 +171,7 @@ fn user_vectors_are_checked() {
     rejected(UserVectors { gmf: None, ..good.clone() }, "users.gmf: expected [1, 3] values, got None");
     rejected(
         UserVectors { mlp: Some(vec![0.0; 3]), ..good.clone() },
-        "users.mlp: expected [1, 2] values, got 3 in all",
+        "users.mlp: expected [1, 2] values, got 3 in total",
     );
     rejected(UserVectors { mlp: Some(vec![0.0, f32::NAN]), ..good.clone() }, "got NaN at [0, 1]");
     rejected(UserVectors { gmf: Some(vec![f32::MAX; 3]), ..good }, "float32");

@@ -1,4 +1,4 @@
-"""The compiled core: `neuralcf.Scorer`, and what the Python side builds upon."""
+"""The compiled core: `neuralcf.Scorer`, and the functions that the Python side builds on."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -22,26 +22,27 @@ _Rows: TypeAlias = Any  # scipy.sparse CSR, or (indptr, indices)
 class Scorer:
     """Scores pairs and ranks the catalogue with a trained model.
 
-    Users and items are dense integer indices. Scores are probabilities, or logits with `logits=True`; ranking is always
-    by logit, descending, equal logits by ascending item index. A pair has the same bits from every method, batch size,
-    thread count and instruction set. Frozen: any number of threads may share one. Pickles as path and digest.
+    Users and items are dense integer indices. Scores are probabilities, or logits with `logits=True`. Ranking is always
+    by logit, descending; ties by item index, ascending. A pair gets the same bits from every method, batch size, thread
+    count and instruction set. Immutable: any number of threads may share one. Pickles as path and digest.
 
-    Errors are those of `neuralcf.errors`, and Python's own TypeError, MemoryError, OSError and KeyboardInterrupt.
+    Raises the errors of `neuralcf.errors`, and Python's own TypeError, MemoryError, OSError and KeyboardInterrupt.
     """
 
     @staticmethod
     def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Scorer:
-        """Open a model directory or a single `.safetensors` file.
+        """Load a model directory or a single `.safetensors` file.
 
         Args:
-            path: where the model is.
-            threads: how many threads a call may use; else NEURALCF_NUM_THREADS, else what the process may really use.
-            isa: "portable", "avx2", "avx512" or "neon"; else NEURALCF_ISA, else the best that the CPU has.
+            path: the model directory or file.
+            threads: maximum number of threads per call; defaults to NEURALCF_NUM_THREADS, else to what CPU affinity and
+                cgroup quota allow.
+            isa: "portable", "avx2", "avx512" or "neon"; defaults to NEURALCF_ISA, else to the best the CPU supports.
 
         Raises:
             ModelFormatError: the files are not a valid model; the message says which part and why.
-            OSError: they cannot be read (FileNotFoundError where there is nothing).
-            MemoryError: the model does not fit.
+            OSError: the files cannot be read (FileNotFoundError if there are none).
+            MemoryError: the model does not fit in memory.
         """
     @staticmethod
     def from_tensors(
@@ -56,38 +57,38 @@ class Scorer:
 
         Args:
             tensors: float32 (or float16) arrays under the names of the model format.
-            kind: checked against the names; inferred from them when None.
+            kind: checked against the names; inferred from them if None.
             seen: known interactions, one row for each user: scipy CSR or `(indptr, indices)`.
             threads: as for `load`.
             isa: as for `load`.
 
         Raises:
             ModelFormatError: the tensors are not a valid model.
-            ArgumentError: another argument cannot be used, or an array was changed while it was read.
+            ArgumentError: another argument is invalid, or an array was modified while being read.
             TypeError: a value is not an array of floats.
-            MemoryError: the model does not fit.
+            MemoryError: the model does not fit in memory.
         """
     @property
     def num_users(self) -> int:
-        """Users in the model."""
+        """Number of users in the model."""
     @property
     def num_items(self) -> int:
-        """Items in the model."""
+        """Number of items in the model."""
     @property
     def kind(self) -> Literal["gmf", "mlp", "neumf"]:
-        """Which parts the model has."""
+        """The kind of model."""
     @property
     def isa(self) -> Literal["portable", "avx2", "avx512", "neon"]:
         """The instruction set in use."""
     @property
     def threads(self) -> int:
-        """How many threads a call may use."""
+        """Maximum number of threads per call."""
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata of the weights' file."""
+        """The metadata of the weights file."""
     @property
     def nbytes(self) -> dict[str, int]:
-        """Bytes of memory held, by part."""
+        """Memory in bytes, by part."""
     def score_batch(
         self,
         users: _Users,
@@ -102,17 +103,17 @@ class Scorer:
         Args:
             users: `[B]` user indices, one index for all items, or `UserVectors` of `B` users.
             items: `[B]` item indices.
-            logits: give logits instead of probabilities.
-            out: a float32 array `[B]` to write to and return; untouched after an error.
-            threads: for this call.
+            logits: return logits instead of probabilities.
+            out: a float32 array `[B]` to fill and return; unchanged after an error.
+            threads: maximum number of threads for this call.
 
         Returns:
             float32 `[B]`.
 
         Raises:
             OutOfRangeError: an index outside the model (-1 never wraps).
-            ArgumentError: lengths or shapes that do not fit.
-            TypeError: indices that are no integers.
+            ArgumentError: lengths or shapes that do not match.
+            TypeError: indices that are not integers.
         """
     def top_k(
         self,
@@ -129,25 +130,25 @@ class Scorer:
         """Find the best items of each user.
 
         Args:
-            users: `[B]` user indices, one index (then the result has one dimension), or `UserVectors`.
-            k: how many items, at least 1.
-            exclude: items that a row must not get: scipy CSR or `(indptr, indices)`, one row for each given user, or
+            users: `[B]` user indices, one index (the result then has one dimension), or `UserVectors`.
+            k: how many items to return, at least 1.
+            exclude: items that a user must not get: scipy CSR or `(indptr, indices)`, one row for each given user, or
                 "seen" for the interactions stored with the model.
             allow: items that may be returned: indices or a boolean mask `[num_items]`; or CSR rows, a candidate list
                 for each given user.
             deny: items that must not be returned: indices or a boolean mask `[num_items]`.
-            search: "exact" is what scoring every item and sorting would give, bit for bit; "approximate" uses the
-                index.
-            logits: give logits instead of probabilities.
-            threads: for this call.
+            search: "exact" returns, bit for bit, what scoring every item and sorting would return; "approximate" uses
+                the index.
+            logits: return logits instead of probabilities.
+            threads: maximum number of threads for this call.
 
         Returns:
-            `TopK(ids int64 [B, k], scores float32 [B, k])`. Where fewer than `k` items are left, the rest of the row is
-            id -1, score negative infinity.
+            `TopK(ids int64 [B, k], scores float32 [B, k])`. If fewer than `k` items are left, the row is padded with
+            id -1 and score negative infinity.
 
         Raises:
-            OutOfRangeError, ArgumentError, TypeError: as for `score_batch`; also where "seen" or an index is asked for
-                and the model has none.
+            OutOfRangeError, ArgumentError, TypeError: as for `score_batch`. ArgumentError also for "seen" or
+                "approximate" if the model has no stored interactions or no index.
         """
     def rank_of(
         self,
@@ -161,8 +162,8 @@ class Scorer:
     ) -> NDArray[np.int64]:
         """Count, for each pair, the other unfiltered items that score at least as high as the pair's item.
 
-        Rank 0 is the best; ties count against the item. The filters are those of `top_k`, with one row for each pair;
-        an item that is itself filtered is ranked among the others all the same.
+        Rank 0 is the best; ties count against the item. The filters are those of `top_k`, with one row for each pair.
+        An item that is itself filtered is still ranked.
 
         Args:
             users: `[B]` user indices, one index for all items, or `UserVectors` of `B` users.
@@ -170,15 +171,15 @@ class Scorer:
             exclude: as for `top_k`.
             allow: as for `top_k`.
             deny: as for `top_k`.
-            threads: for this call.
+            threads: maximum number of threads for this call.
 
         Returns:
             int64 `[B]`.
         """
     def user_vectors(self, users: SupportsIndex | _Items) -> UserVectors:
-        """Look up the embeddings of users: `UserVectors(gmf float32 [B, G] | None, mlp float32 [B, Mu] | None)`.
+        """Return the embeddings of users: `UserVectors(gmf float32 [B, G] | None, mlp float32 [B, Mu] | None)`.
 
-        Queries take such vectors in place of users: those of new users, or of users changed by way of experiment.
+        Queries accept such vectors in place of users, for new users (cold start) and experiments.
         """
     def __copy__(self) -> Scorer: ...
     def __deepcopy__(self, memo: Any, /) -> Scorer: ...
@@ -192,29 +193,29 @@ class Ids:
         """The type of every id."""
     def __len__(self) -> int: ...
     def find(self, ids: Sequence[int] | Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
-        """Look up the dense indices of ids, int64 `[n]`; -1 where unknown. Another type is refused, not coerced."""
+        """Return the dense indices of ids, int64 `[n]`; -1 if unknown. Other types are refused, never coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
-        """Look up the ids at dense indices."""
+        """Return the ids at dense indices."""
 
 def open_model(
     path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None, digest: str | None = None
 ) -> tuple[Scorer, Ids | None, Ids | None]:
-    """Open a model and its external user and item ids as one generation; the arguments are those of `Scorer.load`.
+    """Load a model with its external user and item ids, all of one generation; arguments as for `Scorer.load`.
 
-    With `digest`, ModelFormatError where the files are not those that it was pickled with.
+    With `digest`, raises ModelFormatError if the files have changed since the model was pickled.
     """
 
 def reopen(path: str | PathLike[str], digest: str, threads: int | None, isa: str | None) -> Scorer:
-    """Open the very model that was pickled; ModelFormatError where the files have changed."""
+    """Load the model that was pickled; raises ModelFormatError if the files have changed since."""
 
 def check_tensors(
     tensors: Mapping[str, ArrayLike], *, kind: Literal["gmf", "mlp", "neumf"] | None = None
 ) -> tuple[Literal["gmf", "mlp", "neumf"], dict[str, Any]]:
-    """Check tensors as the reader of model files does; return the model's kind and its sizes as config.json has them.
+    """Validate tensors as the reader of model files does; return the kind and the sizes as config.json stores them.
 
     Args:
         tensors: float32 (or float16) arrays under the names of the model format.
-        kind: checked against the names; inferred from them when None.
+        kind: checked against the names; inferred from them if None.
 
     Raises:
         ModelFormatError: tensors are missing or unknown, their shapes disagree, or a score could overflow.
@@ -223,7 +224,7 @@ def check_tensors(
     """
 
 def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:
-    """Put the complete directory `staging` in place of `target` at once, on disk, and remove the old one."""
+    """Move the complete directory `staging` to `target` atomically, flush it to disk, and remove the old directory."""
 
 def machine() -> dict[str, Any]:
-    """Tell what this machine offers: `isa` (chosen), `supported` (list), `threads`, `cpu_features` (a dict)."""
+    """Describe this machine: `isa` (chosen), `supported` (list), `threads`, `cpu_features` (a dict)."""

@@ -241,10 +241,10 @@ impl Engine {
         let wrong = |text: String| Err(Error::Argument(format!("users.{part}: {text}")));
         match (table, values) {
             (None, None) => Ok(&[]),
-            (None, Some(_)) => wrong(format!("a {} model has no such part; expected None", self.kind.as_str())),
+            (None, Some(_)) => wrong(format!("expected None, because a {} model has no such part", self.kind.as_str())),
             (Some(table), None) => wrong(format!("expected [{rows}, {}] values, got None", table.width())),
             (Some(table), Some(values)) if values.len() != rows * table.width() => {
-                wrong(format!("expected [{rows}, {}] values, got {} in all", table.width(), values.len()))
+                wrong(format!("expected [{rows}, {}] values, got {} in total", table.width(), values.len()))
             }
             (Some(table), Some(values)) => match values.iter().position(|x| !x.is_finite()) {
                 Some(at) => {

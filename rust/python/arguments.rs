@@ -67,10 +67,14 @@ impl UsersArgument {
             let mlp = matrix(&vectors.get_item(1)?, "users.mlp")?;
             let rows = match (&gmf, &mlp) {
                 (Some((a, _)), Some((b, _))) if a != b => {
-                    return Err(argument_error(format!("users: gmf and mlp differ in rows, {a} and {b}")));
+                    return Err(argument_error(format!(
+                        "users: expected gmf and mlp with equal rows, got {a} and {b}"
+                    )));
                 }
                 (Some((rows, _)), _) | (None, Some((rows, _))) => *rows,
-                (None, None) => return Err(argument_error("users: expected vectors, got None for both parts".into())),
+                (None, None) => {
+                    return Err(argument_error("users: expected vectors, got None for both gmf and mlp".into()));
+                }
             };
             return Ok(UsersArgument::Vectors(UserVectors { rows, gmf: gmf.map(|m| m.1), mlp: mlp.map(|m| m.1) }));
         }
@@ -168,7 +172,9 @@ impl FilterArguments {
         if let Some(object) = deny
             && csr(object, "deny", items)?.is_some()
         {
-            return Err(PyTypeError::new_err("deny: expected item indices or a boolean mask; for rows use exclude"));
+            return Err(PyTypeError::new_err(
+                "deny: expected item indices or a boolean mask; use exclude for CSR rows",
+            ));
         }
         Ok(FilterArguments {
             exclude: exclude.filter(|_| !exclude_seen).map(rows).transpose()?,

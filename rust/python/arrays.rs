@@ -125,7 +125,7 @@ impl<'a, 'py> Source<'a, 'py> {
     /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
     pub(super) fn elements(&self) -> Result<Elements<'_>> {
         if ArrayHeader::of(&self.array) != self.header {
-            return Err(Error::Argument(format!("{}: the array was changed while it was read", self.what)));
+            return Err(Error::Argument(format!("{}: the array was modified while being read", self.what)));
         }
         let (rows, width, row_stride, stride) = match (self.array.shape(), self.array.strides()) {
             (&[len], &[stride]) => (1, len, 0, stride),

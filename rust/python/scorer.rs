@@ -72,7 +72,7 @@ pub(super) fn open(
         {
             let path = path.display();
             return Err(Error::Format(format!(
-                "{path}: the model is another one than was pickled: expected digest {expected}, got {found}"
+                "{path}: the model has changed since it was pickled: expected digest {expected}, got {found}"
             )));
         }
         let engine =
@@ -139,7 +139,7 @@ impl Scorer {
             let seen = match seen {
                 None => None,
                 Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {
-                    PyTypeError::new_err("seen: expected scipy CSR or (indptr, indices), a row for each user")
+                    PyTypeError::new_err("seen: expected scipy CSR or (indptr, indices), one row for each user")
                 })?),
             };
             let (isa, threads) = (choices.isa, choices.threads);
@@ -312,7 +312,7 @@ impl Scorer {
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Some(origin) = &self.origin else {
             return Err(PyTypeError::new_err(
-                "a Scorer made from tensors cannot be pickled: it has no file; save the tensors and load them",
+                "a Scorer made from tensors cannot be pickled, because it has no file; save the tensors and load that model",
             ));
         };
         let reopen = py.import("neuralcf._core")?.getattr("reopen")?;

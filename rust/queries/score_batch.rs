@@ -23,7 +23,7 @@ impl Engine {
     ) -> Result<Vec<f32>> {
         if users.len() != items.len() {
             let (users, items) = (users.len(), items.len());
-            return Err(Error::Argument(format!("users and items: expected one length, got {users} and {items}")));
+            return Err(Error::Argument(format!("users and items: expected equal lengths, got {users} and {items}")));
         }
         let items = self.checked_items(items)?;
         let call = self.limit_threads(call, items.len());

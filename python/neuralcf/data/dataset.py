@@ -57,7 +57,7 @@ class Dataset:
         if self.timestamps is not None:
             lengths["timestamps"] = len(self.timestamps)
         if len(set(lengths.values())) > 1:
-            raise ArgumentError(f"users, items, timestamps: expected one length, got {lengths}")
+            raise ArgumentError(f"users, items, timestamps: expected equal lengths, got {lengths}")
 
     def __len__(self) -> int:
         return len(self.users)

@@ -95,7 +95,7 @@ def draw_candidates(
     if count < 1:
         raise ArgumentError(f"count: expected at least 1 candidate, got {count}")
     if users.shape != items.shape:
-        raise ArgumentError(f"users, items: expected one length, got {list(users.shape)} and {list(items.shape)}")
+        raise ArgumentError(f"users, items: expected equal lengths, got {list(users.shape)} and {list(items.shape)}")
     indptr, indices = take_rows(user_items, users)
     pairs = np.arange(users.size)
     rows = np.concatenate([np.repeat(pairs, np.diff(indptr)), pairs])

@@ -208,7 +208,7 @@ fn parse(what: &str, name: &str) -> Result<Isa> {
     }
     let have: Vec<_> = supported.iter().map(|isa| isa.name()).collect();
     Err(Error::Argument(if Isa::NAMES.contains(&name) {
-        format!("{what}: this CPU does not have {name:?}; it has {}", have.join(", "))
+        format!("{what}: this CPU does not support {name:?}; it supports {}", have.join(", "))
     } else {
         format!("{what}: expected one of {}; got {name:?}", Isa::NAMES.join(", "))
     }))

@@ -72,7 +72,7 @@ def old_cpu() -> dict[str, Any]:
 
 def test_an_old_cpu_answers_portably_and_refuses_what_it_lacks(old_cpu: dict[str, Any]) -> None:
     assert old_cpu["isa"] == "portable"
-    assert old_cpu["avx2 refused"] == 'isa: this CPU does not have "avx2"; it has portable'
+    assert old_cpu["avx2 refused"] == 'isa: this CPU does not support "avx2"; it supports portable'
 
 
 def test_an_old_cpu_gives_the_bits_of_every_instruction_set(old_cpu: dict[str, Any], isa: str) -> None:

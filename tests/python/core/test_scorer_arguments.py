@@ -160,8 +160,8 @@ def test_everything_else_is_refused_by_name(small: Scorer, users: object, error:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s: s.score_batch([0, 1], [0]), ArgumentError, "users and items: expected one length, got 2 and 1"),
-        (lambda s: s.rank_of([0], [0, 1]), ArgumentError, "users and items: expected one length, got 1 and 2"),
+        (lambda s: s.score_batch([0, 1], [0]), ArgumentError, "users and items: expected equal lengths, got 2 and 1"),
+        (lambda s: s.rank_of([0], [0, 1]), ArgumentError, "users and items: expected equal lengths, got 1 and 2"),
         (lambda s: s.score_batch(0, 0), TypeError, "items: expected an array or a list of integers, got int"),
         (
             lambda s: s.score_batch(0, [101]),

@@ -179,7 +179,7 @@ def test_filters_of_no_users(small: Scorer) -> None:
         ({"exclude": "SEEN"}, ArgumentError, 'exclude: expected "seen" or CSR rows, got "SEEN"'),
         ({"allow": [I]}, OutOfRangeError, r"allow\[0\]: item index 101 is out of range for 101 items"),
         ({"deny": [0, -1]}, OutOfRangeError, r"deny\[1\]: item index -1 is out of range for 101 items"),
-        ({"allow": few[1:]}, ArgumentError, "allow: .*one value for each of 101 items; got 100"),
+        ({"allow": few[1:]}, ArgumentError, "allow: .*one value for each of 101 items, got 100"),
         ({"deny": CELLS}, ArgumentError, r"deny: expected one dimension, got shape \[6, 101\]"),
         ({"allow": [True, False]}, TypeError, r"allow\[0\]: expected an integer, got bool"),
         ({"allow": [1.0]}, TypeError, r"allow\[0\]: expected an integer, got float"),
@@ -188,9 +188,9 @@ def test_filters_of_no_users(small: Scorer) -> None:
         (
             {"deny": sp.csr_array(CELLS)},
             TypeError,
-            "deny: .*or a boolean mask; for rows use exclude",
+            "deny: .*or a boolean mask; use exclude for CSR rows",
         ),
-        ({"deny": rows_of(CELLS)}, TypeError, "deny: .*or a boolean mask; for rows use exclude"),
+        ({"deny": rows_of(CELLS)}, TypeError, "deny: .*or a boolean mask; use exclude for CSR rows"),
     ],
 )
 @pytest.mark.parametrize("method", ["top_k", "rank_of"])

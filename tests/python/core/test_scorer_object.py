@@ -124,7 +124,7 @@ def test_a_pickle_holds_the_whole_path(file: Path, monkeypatch: pytest.MonkeyPat
 def test_a_pickle_of_a_changed_model_is_refused(file: Path) -> None:
     pickled = pickle.dumps(Scorer.load(file))
     write_file(file, random_tensors(SHAPE, seed=1), note="kept")
-    with pytest.raises(ModelFormatError, match="the model is another one than was pickled"):
+    with pytest.raises(ModelFormatError, match="the model has changed since it was pickled"):
         pickle.loads(pickled)
     file.unlink()
     with pytest.raises(FileNotFoundError):
@@ -132,7 +132,7 @@ def test_a_pickle_of_a_changed_model_is_refused(file: Path) -> None:
 
 
 def test_a_scorer_without_a_file_cannot_be_pickled(small: Scorer) -> None:
-    with pytest.raises(TypeError, match="made from tensors cannot be pickled: it has no file; save"):
+    with pytest.raises(TypeError, match="made from tensors cannot be pickled, because it has no file; save"):
         pickle.dumps(small)
 
 

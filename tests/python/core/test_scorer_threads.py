@@ -59,7 +59,7 @@ def test_a_wrong_instruction_set_in_the_environment_is_refused(monkeypatch: pyte
         Scorer.from_tensors(ruler([1]))
     assert Scorer.from_tensors(ruler([1]), isa="portable").isa == "portable"
     monkeypatch.setenv("NEURALCF_ISA", "avx2" if platform.machine() in ("arm64", "aarch64") else "neon")
-    with pytest.raises(ArgumentError, match="NEURALCF_ISA: this CPU does not have"):
+    with pytest.raises(ArgumentError, match="NEURALCF_ISA: this CPU does not support"):
         Scorer.from_tensors(ruler([1]))
 
 

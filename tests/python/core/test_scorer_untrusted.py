@@ -132,7 +132,7 @@ def test_a_tensor_that_changes_its_shape_meanwhile_is_refused(new_shape: tuple[i
             first.resize(new_shape, refcheck=False)
             return np.ones((4, 2), np.float32)
 
-    with pytest.raises(ArgumentError, match=r"gmf\.user_embedding\.weight: the array was changed while it was read"):
+    with pytest.raises(ArgumentError, match=r"gmf\.user_embedding\.weight: the array was modified while being read"):
         Scorer.from_tensors(tensors | {"gmf.item_embedding.weight": Changes()})
 
 

@@ -63,7 +63,7 @@ def test_ids_are_never_coerced(ids, error, message):
     [
         ({"users": np.array([0, 2])}, "from 0 to 1, got 2"),
         ({"items": np.array([0, -1])}, "got -1"),
-        ({"items": np.array([0])}, "one length"),
+        ({"items": np.array([0])}, "equal lengths"),
         ({"timestamps": np.array([1.0, np.nan])}, "finite"),
         ({"user_ids": np.array([4, 4])}, "each id once"),
         ({"item_ids": ["a", "a"]}, "each id once"),
