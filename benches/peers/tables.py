@@ -1,5 +1,6 @@
 """What a run found, as text: a table for each question while it runs, Markdown at the end."""
 
+import textwrap
 from collections.abc import Iterator
 
 from benches.peers.record import OURS, Case, Cell, Left, Record, counted, milliseconds, significant
@@ -69,9 +70,10 @@ def markdown(record: Record, plot: str) -> str:
         for kind in dict.fromkeys(cell.kind for cell in record.cells):
             lines += ["", f"## {kind}, {counted(threads, 'thread')}", "", *table(record, kind, threads)]
     lines += ["", "## Left out", ""]
-    lines += [f"- {name}: {reason}" for name, reason in record.missing.items()]
+    left = [f"- {name}: {reason}" for name, reason in record.missing.items()]
     reasons: dict[tuple[str, str], list[str]] = {}
     for entry in record.left:
         reasons.setdefault((entry.title, entry.reason), []).append(entry.engine)
-    lines += [f"- {what}: {'; '.join(engines)}: {reason}" for (what, reason), engines in reasons.items()]
+    left += [f"- {what}: {'; '.join(engines)}: {reason}" for (what, reason), engines in reasons.items()]
+    lines += [textwrap.fill(entry, 120, subsequent_indent="  ") for entry in left]
     return "\n".join(lines) + "\n"
