@@ -1,7 +1,7 @@
-"""The command line: the front door, and a module for each command that knows its options.
+"""The command line: the entry point, and one module per command with its options and printing.
 
-What a command does stands in a module outside, imported when the command runs: `neuralcf --help` waits for none of
-them, and an installation without torch has every command that does not train.
+A command imports the library code that it needs when it runs, so that `neuralcf --help` starts at once and every
+command that does not train works without torch.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An expected error is one sentence on stderr.
 """
@@ -20,7 +20,7 @@ __all__ = ["main", "make_parser"]
 
 _COMMANDS = (train, evaluate, compare, report, describe, recommend, inspect, doctor, demo)
 _EXTRA = ("torch", "tqdm", "pyarrow")
-"""What `pip install 'neuralcf[train]'` brings."""
+"""Packages that `pip install 'neuralcf[train]'` installs."""
 
 _EXAMPLES = """\
 examples:
@@ -32,33 +32,33 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code."""
+    """Run a command and return the exit code."""
     options = make_parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # an id that the terminal cannot show is no failure
+        sys.stdout.reconfigure(errors="backslashreplace")  # escape ids that the terminal cannot show
     try:
         options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("neuralcf: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has exited, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except InternalError:
-        raise  # a bug of ours deserves its traceback
+        raise  # a bug in NeuralCF: show the traceback
     except (NeuralCFError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        return _fail(error, 1 if isinstance(error, ArithmeticError) else 2)  # a loss that diverged is no bad input
+        return _fail(error, 1 if isinstance(error, ArithmeticError) else 2)  # DivergedError: not bad input
     except (OSError, ImportError, MemoryError) as error:
         return _fail(error, 1)
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands; what it parses has in `run` the function to call with it."""
+    """Build the parser of all commands; the parsed options hold the command's function as `run`."""
     parser = argparse.ArgumentParser(
         prog="neuralcf",
-        description="Train neural collaborative filtering, and recommend from it.",
+        description="Train neural collaborative filtering models and recommend items with them.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     )
     for name in "AB":
         parser.add_argument(
-            name, help="a model, popularity, itemknn, ease or ials; or an .npz file that evaluate --per-user wrote"
+            name, help="a model, popularity, itemknn, ease or ials; or an .npz file written by evaluate --per-user"
         )
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{SPLIT_DATA}; not for .npz files")
     add_evaluation(parser)
@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _text(differences: Sequence[Difference], a: Evaluation) -> str:
-    """Make a table of A, B and their difference with its interval and p."""
+    """Format a table of A, B and their difference with its interval and p-value."""
     lines = [
         f"{a.held_out:,} held-out items of the same {len(a.users):,} users",
         f"{'':12}{'A':>9}{'B':>9}{'A - B':>10}{'95% interval':>22}{'p':>9}   ranked among",
@@ -71,7 +71,7 @@ def _text(differences: Sequence[Difference], a: Evaluation) -> str:
 
 
 def _json(differences: Sequence[Difference], a: Evaluation) -> dict[str, Any]:
-    """Give every difference with its protocol; an interval that is undefined is null."""
+    """Return every difference with its protocol; an undefined interval is null."""
     rows = []
     for each in differences:
         row = asdict(each)

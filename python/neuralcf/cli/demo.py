@@ -1,4 +1,4 @@
-"""`neuralcf demo`."""
+"""`neuralcf demo`: the whole workflow on synthetic data."""
 
 import argparse
 from pathlib import Path
@@ -14,11 +14,15 @@ def add_parser(commands: Commands) -> None:
         commands,
         "demo",
         _run,
-        summary="train on data made on the spot, serve from Rust, compare with torch, write a report",
+        summary="train on synthetic data, serve from Rust, compare with torch, write a report",
         example="neuralcf demo --out demo",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("neuralcf-demo"), metavar="DIR", help="where to write (default neuralcf-demo)"
+        "--out",
+        type=Path,
+        default=Path("neuralcf-demo"),
+        metavar="DIR",
+        help="output directory (default neuralcf-demo)",
     )
 
 

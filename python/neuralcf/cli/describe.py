@@ -1,10 +1,10 @@
-"""`neuralcf describe`: what is in a source of interactions."""
+"""`neuralcf describe`: summarise a source of interactions."""
 
 import argparse
 import json
 from typing import Any
 
-from neuralcf.cli.options import DATA, Commands, add_command, add_data, add_json, reading
+from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, add_json, reading
 
 __all__ = ["add_parser"]
 
@@ -15,12 +15,12 @@ def add_parser(commands: Commands) -> None:
         commands,
         "describe",
         _run,
-        summary="tell what is in a file of interactions",
+        summary="summarise a file of interactions",
         example="neuralcf describe ratings.csv",
     )
-    parser.add_argument("data", metavar="DATA", help=f"{DATA}; or X, for X.train.rating and the two beside it")
+    parser.add_argument("data", metavar="DATA", help=f"{DATA}; or {NCF_PREFIX}")
     add_data(parser)
-    parser.set_defaults(on_bad_rows="report")  # bad rows are part of what there is to tell
+    parser.set_defaults(on_bad_rows="report")  # bad rows belong in a summary
     add_json(parser)
 
 
@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """Lay the facts out for reading."""
+    """Format the facts for the terminal."""
     lines: list[str] = []
     for file in facts["files"]:
         separated = f", separated by {file['delimiter']!r}" if file["delimiter"] else ""
@@ -40,14 +40,14 @@ def _text(facts: dict[str, Any]) -> str:
         if file["ratings"]:
             lines.append(_row("ratings", "from {:g} to {:g}".format(*file["ratings"])))
         if file["below_threshold"]:
-            lines.append(_row("left out", f"{file['below_threshold']:,} below the least rating"))
+            lines.append(_row("skipped", f"{file['below_threshold']:,} below the minimum rating"))
         if file["duplicates"]:
-            what = f"{file['duplicates']:,} of the same user and item as another row"
+            what = f"{file['duplicates']:,} with the same user and item as another row"
             listed = ", ".join(map(str, file["duplicate_lines"]))
             more = ", ..." if file["duplicates"] > len(file["duplicate_lines"]) else ""
             lines.append(_row("duplicates", f"{what}: {'line' if file['delimiter'] else 'row'} {listed}{more}"))
         if file["bad"]:
-            lines.append(_row("bad rows", f"{file['bad']:,}, {file['missing']:,} of them for a missing value"))
+            lines.append(_row("bad rows", f"{file['bad']:,}, of which {file['missing']:,} with a missing value"))
             lines.extend(f"    {problem}" for problem in file["problems"])
             if file["bad"] > len(file["problems"]):
                 lines.append(f"    ... and {file['bad'] - len(file['problems']):,} more")
@@ -58,8 +58,8 @@ def _text(facts: dict[str, Any]) -> str:
         _row("ids", f"users {data['user_ids']}, items {data['item_ids']}"),
         _row("per user", _spread(data["per_user"])),
         _row("per item", _spread(data["per_item"])),
-        _row("popularity", f"a tenth of the items has {data['share_of_top_tenth_of_items']:.0%} of the interactions"),
-        _row("one only", f"{data['users_with_one']:,} users, of whom nothing can be held out"),
+        _row("popularity", f"the top 10% of items have {data['share_of_top_tenth_of_items']:.0%} of the interactions"),
+        _row("single item", f"{data['users_with_one']:,} users, for whom nothing can be held out"),
         _row("timestamps", "none" if data["timestamps"] is None else "from {} to {}".format(*data["timestamps"])),
         _row("fingerprint", data["fingerprint"]),
     ]
@@ -78,4 +78,4 @@ def _row(name: str, text: str) -> str:
 
 
 def _spread(spread: dict[str, float]) -> str:
-    return f"least {spread['least']:,}, median {spread['median']:g}, mean {spread['mean']:.1f}, most {spread['most']:,}"
+    return f"min {spread['least']:,}, median {spread['median']:g}, mean {spread['mean']:.1f}, max {spread['most']:,}"

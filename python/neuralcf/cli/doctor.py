@@ -1,4 +1,4 @@
-"""`neuralcf doctor`: what this machine offers and what is made of it; to look at first when speed surprises."""
+"""`neuralcf doctor`: show what this machine offers and what NeuralCF uses. Look here first if performance surprises."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "doctor",
         _run,
-        summary="tell what this machine offers and what is made of it",
+        summary="show what this machine offers and what NeuralCF uses",
         example="neuralcf doctor",
     )
     add_json(parser)
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _examine() -> dict[str, Any]:
-    """Gather facts as plain JSON values; nothing is measured."""
+    """Collect the facts as plain JSON values, without running a benchmark."""
     core, problem = _machine()
     return {
         "problem": problem,
@@ -63,31 +63,31 @@ def _examine() -> dict[str, Any]:
 
 
 def _machine() -> tuple[dict[str, Any], str | None]:
-    """Give the facts of the core, and what is wrong with the settings, which are then left aside."""
+    """Return the core's facts, and what is wrong with the settings; the facts then ignore these settings."""
     try:
         return machine(), None
     except ArgumentError as error:
         settings = {name: os.environ.pop(name) for name in _SETTINGS if name in os.environ}
         try:
-            return machine(), f"{error}; told here as if nothing were set"
+            return machine(), f"{error}; the facts below ignore the environment variables"
         finally:
             os.environ.update(settings)
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """Lay the facts out for a person."""
+    """Format the facts for the terminal."""
     isa, threads = facts["instruction_set"], facts["threads"]
     features = [name for name, has in isa["cpu_features"].items() if has]
     quota = threads["cgroup_quota"]
     limits = [
         f"{threads['cpus']} in the machine",
-        f"{threads['affinity']} by affinity" if threads["affinity"] is not None else "affinity not told by this system",
-        f"a cgroup quota of {quota:g}" if quota is not None else "no cgroup quota",
+        f"{threads['affinity']} by affinity" if threads["affinity"] is not None else "affinity unknown on this system",
+        f"{quota:g} by cgroup quota" if quota is not None else "no cgroup quota",
     ]
     rows = [
         *([("PROBLEM", facts["problem"])] if facts["problem"] else []),
         ("instruction set", f"{isa['chosen']} (supported: {', '.join(isa['supported'])})"),
-        ("CPU features", ", ".join(features) or "none of those that matter"),
+        ("CPU features", ", ".join(features) or "none that NeuralCF uses"),
         ("threads", f"{threads['chosen']} ({', '.join(limits)})"),
         *((name, value if value is not None else "not set") for name, value in facts["settings"].items()),
         *((name, value or "not installed") for name, value in facts["versions"].items()),
@@ -97,7 +97,7 @@ def _text(facts: dict[str, Any]) -> str:
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """Read how many CPUs the cgroup (v1 or v2) of this process may use; None where nothing limits it."""
+    """Read how many CPUs the cgroup (v1 or v2) of this process may use; None if there is no limit."""
     quotas = []
     for line in _content(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
@@ -108,7 +108,7 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
         else:
             continue
         inner = base / group.lstrip("/")
-        for directory in [inner, *inner.parents][: len(inner.parts) - len(base.parts) + 1]:  # every level may limit
+        for directory in [inner, *inner.parents][: len(inner.parts) - len(base.parts) + 1]:  # any level may set a limit
             if v2:
                 fields = _content(directory / "cpu.max").split()
             else:

@@ -1,4 +1,4 @@
-"""`neuralcf evaluate`: how a model ranks held-out interactions."""
+"""`neuralcf evaluate`: measure how a model ranks held-out interactions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "evaluate",
         _run,
-        summary="measure a model on held-out interactions",
+        summary="measure a model on held-out interactions, beside baselines",
         example="neuralcf evaluate model ratings.csv",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
@@ -41,8 +41,13 @@ def add_parser(commands: Commands) -> None:
     add_protocol(parser)
     add_json(parser)
     add_baselines(parser, [])
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the numbers there too, as JSON")
-    parser.add_argument("--per-user", type=Path, metavar="FILE", help="write the model's value of each user, as .npz")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the metrics to this file, as JSON")
+    parser.add_argument(
+        "--per-user",
+        type=Path,
+        metavar="FILE",
+        help="write the model's metrics for each user, as .npz, for a later comparison",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -58,7 +63,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _json(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-    """Give every number with its protocol; an interval that is undefined is null."""
+    """Return every metric with its protocol; an undefined interval is null."""
     from neuralcf.evaluation.significance import interval
 
     results = {}
@@ -77,7 +82,7 @@ def _json(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
 
 
 def _text(evaluations: dict[str, Evaluation]) -> str:
-    """Make a table: a metric a line, a ranker a column, mean +- half the 95% interval, the protocol at the end."""
+    """Format a table: one line per metric, one column per ranker (mean +- half the 95% interval), then the protocol."""
     from neuralcf.evaluation.significance import interval
 
     one = next(iter(evaluations.values()))

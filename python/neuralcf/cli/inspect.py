@@ -1,4 +1,4 @@
-"""`neuralcf inspect`: what a model is, and what its config.json holds."""
+"""`neuralcf inspect`: show what is in a model and its config.json."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "inspect", _run, summary="tell what a model is", example="neuralcf inspect model")
+    parser = add_command(commands, "inspect", _run, summary="show what is in a model", example="neuralcf inspect model")
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     add_json(parser)
 
@@ -23,11 +23,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _inspect(path: str) -> dict[str, Any]:
-    """Open a model and collect facts about it.
+    """Open and validate a model and collect facts about it.
 
     Raises:
-        ModelFormatError: it is not a valid model.
-        OSError: it cannot be read.
+        ModelFormatError: not a valid model.
+        OSError: the file cannot be read.
     """
     from neuralcf._core import open_model
     from neuralcf.format.config import read_config
@@ -48,7 +48,7 @@ def _inspect(path: str) -> dict[str, Any]:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """Tell the facts in lines."""
+    """Format the facts for the terminal."""
     config = facts["config"]
     rows = {
         "model id": facts["metadata"].get("model_id", "none"),

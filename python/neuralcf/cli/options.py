@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of them."""
+"""Options shared by several commands, and their conversion to library arguments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA",
     "MODEL",
+    "NCF_PREFIX",
     "SPLIT_DATA",
     "Commands",
     "add_baselines",
@@ -32,18 +33,19 @@ __all__ = [
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-DATA = "a text file, one interaction a line (.gz too), or a Parquet file"
-MODEL = "a model directory, or a .safetensors file"
+DATA = "a text file with one interaction per line (or .gz), or a Parquet file"
+MODEL = "a model directory or a .safetensors file"
+NCF_PREFIX = "the prefix X of X.train.rating and its two companion files"
 SPLIT_DATA = (
-    "what the model was trained on, split again as it was; with --held-out the training part; or X, for X.train.rating "
-    "and the two beside it"
+    "the file that the model was trained on, which is split again in the same way; with --held-out, the training set; "
+    f"or {NCF_PREFIX}"
 )
 
 
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], None], *, summary: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a command that calls `run` with what was parsed; give its parser."""
+    """Add a command that calls `run` with the parsed options; return its parser."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -59,66 +61,69 @@ def add_command(
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add how interactions are read; `reading` takes it."""
+    """Add the options for reading interactions, which `reading` converts."""
     data = parser.add_argument_group("data")
-    data.add_argument("--user-column", type=_column, metavar="COL", help="name, or 0-based number without a header")
+    data.add_argument("--user-column", type=_column, metavar="COL", help="name or number from 0; detected by default")
     data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
     data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
     data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--delimiter", metavar="CHAR", help="recognised when not given")
+    data.add_argument("--delimiter", metavar="CHAR", help="column separator; detected by default")
     data.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first line names the columns; recognised when not given",
+        help="whether the first line names the columns; detected by default",
     )
-    data.add_argument("--min-rating", type=float, metavar="X", help="count only ratings of at least X as interactions")
+    data.add_argument("--min-rating", type=float, metavar="X", help="keep only ratings of at least X as interactions")
     data.add_argument(
         "--on-bad-rows",
         choices=("raise", "report"),
-        help="stop at a row that cannot be understood, or leave such rows out, counted and listed",
+        help="stop at the first row that cannot be parsed, or skip and count such rows",
     )
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be evaluated on; `evaluation_setup` takes it, with the protocol that is chosen beside it."""
+    """Add the options of an evaluation but for its protocol; `evaluation_setup` converts both."""
     add_data(parser)
     group = parser.add_argument_group("evaluation")
     group.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like DATA")
     group.add_argument("-k", type=positive, nargs="+", default=[5, 10, 20], help="cut-offs (default 5 10 20)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="decides what is drawn (default 0)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of what is sampled (default 0)")
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of a protocol."""
+    """Add `--protocol`."""
     parser.add_argument(
         "--protocol",
         choices=("full", "1+99"),
         default="full",
-        help="rank among the whole catalogue (default), or among 99 candidates: those of X, or drawn ones",
+        help="rank each held-out item among the whole catalogue (default), or among 99 candidates: those of X, or "
+        "sampled ones",
     )
 
 
 def add_baselines(parser: argparse.ArgumentParser, default: list[str]) -> None:
-    """Add the baselines that are ranked beside a model."""
+    """Add `--baselines`: what to evaluate beside a model."""
     parser.add_argument(
         "--baselines",
         nargs="+",
         default=default,
         choices=("popularity", "itemknn", "ease", "ials"),
-        help=f"to rank beside the model (default {' '.join(default) or 'none'})",
+        help=f"fit on the training set and evaluate beside the model (default {' '.join(default) or 'none'})",
     )
 
 
 def add_items(parser: argparse.ArgumentParser) -> None:
-    """Add where titles are read from; `items` takes it."""
+    """Add the options for reading item titles, which `items` converts."""
     titles = parser.add_argument_group("titles")
     titles.add_argument("--items", metavar="FILE", help="item ids and titles, such as movies.csv, movies.dat or u.item")
-    titles.add_argument("--items-id-column", type=_column, metavar="COL", help="name or 0-based number; recognised")
+    titles.add_argument(
+        "--items-id-column", type=_column, metavar="COL", help="name or number from 0; detected by default"
+    )
     titles.add_argument("--items-title-column", type=_column, metavar="COL", help="likewise")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of JSON."""
+    """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -126,14 +131,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Read an integer of at least 1."""
+    """Parse an integer of at least 1."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Read integers of at least 1 between commas."""
+    """Parse integers of at least 1, separated by commas."""
     return tuple(positive(size.strip()) for size in text.split(","))
 
 
@@ -142,7 +147,7 @@ def _column(text: str) -> str | int:
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the arguments of `read_interactions`, but for the data."""
+    """Return the keyword arguments of `read_interactions`."""
     return {
         "user": options.user_column,
         "item": options.item_column,
@@ -156,7 +161,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluation_setup(options: argparse.Namespace) -> EvaluationSetup:
-    """Give what is to be evaluated on, and how."""
+    """Return the `EvaluationSetup` that the options describe."""
     from neuralcf.evaluation.held_out import EvaluationSetup
 
     return EvaluationSetup(
@@ -170,14 +175,14 @@ def evaluation_setup(options: argparse.Namespace) -> EvaluationSetup:
 
 
 def items(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Give the arguments of `read_titles` but for the ids, where a file of items is given.
+    """Return the arguments of `read_titles` except the ids, or None without `--items`.
 
     Raises:
-        ArgumentError: columns of no file.
+        ArgumentError: columns are given without `--items`.
     """
     columns = {"id_column": options.items_id_column, "title_column": options.items_title_column}
     if options.items is not None:
         return {"path": options.items, **columns}
     if columns != {"id_column": None, "title_column": None}:
-        raise ArgumentError("--items-id-column, --items-title-column: expected with --items")
+        raise ArgumentError("--items-id-column, --items-title-column: expected --items with them")
     return None

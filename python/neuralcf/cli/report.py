@@ -1,4 +1,4 @@
-"""`neuralcf report`: an HTML report of a model."""
+"""`neuralcf report`: write an HTML report on a model."""
 
 import argparse
 from pathlib import Path
@@ -26,18 +26,20 @@ def add_parser(commands: Commands) -> None:
         commands,
         "report",
         _run,
-        summary="write an HTML report of a model: its training, metrics beside baselines, probabilities, lists to read",
+        summary="write an HTML report on a model: training, metrics, popularity, calibration, sample lists",
         example="neuralcf report model ratings.csv --items movies.csv --out report.html",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write, or to replace")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="HTML file to write or overwrite")
     add_baselines(parser, ["popularity"])
-    parser.add_argument("--users", type=int, default=6, metavar="N", help="lists of N users, drawn (default 6)")
-    parser.add_argument("--user", nargs="+", metavar="ID", help="lists of these users instead")
+    parser.add_argument(
+        "--users", type=int, default=6, metavar="N", help="show the lists of N sampled users (default 6)"
+    )
+    parser.add_argument("--user", nargs="+", metavar="ID", help="show the lists of these users instead")
     add_items(parser)
     add_evaluation(parser)
-    parser.set_defaults(protocol="full")  # and 1+99 besides
+    parser.set_defaults(protocol="full")  # the report adds 1+99 itself
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -49,7 +51,7 @@ def _run(options: argparse.Namespace) -> None:
     if out.is_dir():
         raise ArgumentError(f"--out: expected a file to write, got the directory {out}")
     if not out.parent.is_dir():
-        raise ArgumentError(f"--out: expected a file in a directory that is there, got {out}")
+        raise ArgumentError(f"--out: expected a file in an existing directory, got {out}")
     page = report(
         options.model,
         evaluation_setup(options),

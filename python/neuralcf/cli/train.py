@@ -1,4 +1,4 @@
-"""`neuralcf train`: from a file of interactions to a model directory."""
+"""`neuralcf train`: train on a file of interactions and write a model directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuralcf.cli.options import DATA, Commands, add_command, add_data, positive, reading, sizes
+from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, positive, reading, sizes
 from neuralcf.errors import ArgumentError
 from neuralcf.format.save import check_target
 
@@ -26,14 +26,12 @@ def add_parser(commands: Commands) -> None:
         commands,
         "train",
         _run,
-        summary="train a model on a file of interactions, measure it on held-out ones, write a model directory",
+        summary="train a model, evaluate it on a held-out set, and write a model directory",
         example="neuralcf train ratings.csv --user-column userId --item-column movieId --out model",
     )
+    parser.add_argument("ratings", metavar="RATINGS", help=f"{DATA}; or {NCF_PREFIX}, which are already split")
     parser.add_argument(
-        "ratings", metavar="RATINGS", help=f"{DATA}; or X, for X.train.rating and the two beside it, a split already"
-    )
-    parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="the model directory to write, or to replace"
+        "--out", required=True, type=Path, metavar="DIR", help="model directory to write; an existing model is replaced"
     )
     add_data(parser)
     _add_model(parser)
@@ -49,61 +47,70 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--layers",
         type=sizes,
         metavar="N,N,...",
-        help="width of both MLP embeddings together, then of each layer (default 64,32,16,8)",
+        help="width of both MLP embeddings together, then of each hidden layer (default 64,32,16,8)",
     )
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
-    split = parser.add_argument_group("what is held out, to measure the model by")
+    split = parser.add_argument_group("held-out test set")
     rule = split.add_mutually_exclusive_group()
     rule.add_argument(
         "--split",
         metavar="RULE",
-        help="last: each user's latest interaction; random: one of each user; time:X: the latest share X of all, "
-        "such as time:0.1; none: nothing (default last, or random without timestamps)",
+        help="last: the latest interaction of each user; random: one random interaction of each user; time:X: the "
+        "latest share X of all interactions, such as time:0.1; none (default last, or random without timestamps)",
     )
     rule.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like RATINGS")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
-    training.add_argument("--config", type=Path, metavar="FILE", help="a TOML file whose keys are settings")
-    training.add_argument("--preset", metavar="NAME", help="settings by name, such as paper-8, paper-64, fast")
+    training.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; overrides the preset")
+    training.add_argument("--preset", metavar="NAME", help="a named set of settings, such as paper-8, paper-64, fast")
     training.add_argument(
         "--set",
         dest="settings",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="any setting of the trainer, such as dropout=0.2, pretrain=true; wins over the file, which wins over "
-        "the preset",
+        help="set any field of the training configuration, such as dropout=0.2 or pretrain=true; may be repeated; "
+        "overrides the file",
     )
     training.add_argument(
-        "--epochs", type=positive, metavar="N", help="passes over the training part, at most (default 20)"
+        "--epochs", type=positive, metavar="N", help="maximum passes over the training set (default 20)"
     )
-    training.add_argument("--batch-size", type=positive, metavar="N", help="pairs in a step (default 1024)")
+    training.add_argument(
+        "--batch-size", type=positive, metavar="N", help="pairs per optimiser step, negatives included (default 1024)"
+    )
     training.add_argument("--lr", dest="learning_rate", type=float, metavar="X", help="learning rate (default 0.004)")
-    training.add_argument("--negatives", type=positive, metavar="N", help="drawn for each interaction (default 4)")
-    training.add_argument("--seed", type=int, metavar="N", help="decides all chance (default 0)")
     training.add_argument(
-        "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto: a GPU where there is one"
+        "--negatives", type=positive, metavar="N", help="negatives sampled for each interaction (default 4)"
+    )
+    training.add_argument("--seed", type=int, metavar="N", help="random seed (default 0)")
+    training.add_argument(
+        "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto for a GPU if there is one"
     )
     training.add_argument(
         "--no-validation",
         dest="validation",
         action="store_const",
         const=False,
-        help="keep none of the training part to choose the epoch by, and take the last one: for data too small for it",
+        help="train on all interactions of the training set and keep the last epoch, without early stopping; for data "
+        "too small to hold out a validation set",
     )
     training.add_argument(
-        "--run", dest="run_directory", type=Path, metavar="DIR", help="keep metrics and checkpoints there"
+        "--run", dest="run_directory", type=Path, metavar="DIR", help="write metrics and checkpoints to this directory"
     )
-    training.add_argument("--resume", action="store_true", help="go on with the run in --run, if one stands there")
+    training.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume the run in --run from its last checkpoint, or start one if there is none",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
     if options.out.suffix == ".safetensors":
-        raise ArgumentError(f"--out: expected a directory, which can hold ids and interactions, got {options.out}")
+        raise ArgumentError(f"--out: expected a directory, to hold ids and interactions too, got {options.out}")
     from neuralcf.data.readers.source import read_split
     from neuralcf.experiment import run_experiment
 
@@ -123,7 +130,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> TrainConfig[Any]:
-    """Put together what the run is told; a run that is resumed begins with what it was told before."""
+    """Build the configuration; a resumed run starts from the settings stored with it."""
     from neuralcf.training.configure import configure
     from neuralcf.training.run_directory import RunDirectory
 
@@ -140,23 +147,25 @@ def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
         separated = f", separated by {report.delimiter!r}" if report.delimiter else ""
         print(f"{report.source}: {report.rows:,} rows, columns {', '.join(report.columns)}{separated}")
         bad = f", {report.bad:,} bad, such as {report.problems[0]}" if report.bad else ""
-        print(f"  left out: {report.below_threshold:,} below the least rating, {report.duplicates:,} repeated{bad}")
-    print(f"{len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items to train on")
+        print(f"  skipped: {report.below_threshold:,} below the minimum rating, {report.duplicates:,} duplicates{bad}")
+    print(f"training on {len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items")
 
 
 def _print_outcome(trained: Experiment, k: int = 10) -> None:
-    """Print which epoch was kept, how long it took, and how the held-out items rank at cut-off `k`."""
+    """Print which epoch was kept, how long training took, and the metrics at cut-off `k`."""
     config, history, kind = trained.config, trained.result.history, trained.result.model.kind
-    why = "best on validation interactions" if config.validation else "the last, without validation"
+    why = "the best on the validation set" if config.validation else "the last, without validation"
     if config.refit:
-        why += ", and trained once more on these too"
+        why += ", then retrained with the validation set included"
     seconds = sum(record.seconds for record in history)
-    print(f"{kind}: epoch {trained.result.best_epoch} kept, {why}; {len(history)} epochs in {seconds:.1f} s")
+    print(f"{kind}: kept epoch {trained.result.best_epoch}, {why}; trained {len(history)} epochs in {seconds:.1f} s")
     if not trained.metrics:
-        print("  nothing was held out to measure it by")
+        print("  not evaluated: nothing was held out")
         return
     print(f"  {trained.split.guarantee.partition(';')[0]}")
-    print(f"  {'':12} {kind:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
+    print(
+        f"  {'':12} {kind:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, ranked among"
+    )
     for metric in trained.metrics:
         if metric.name in (f"HR@{k}", f"NDCG@{k}"):
             print(f"  {metric.name:12} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")

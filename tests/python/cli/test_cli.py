@@ -55,8 +55,8 @@ def test_train_tells_what_it_did(ratings, tmp_path, capsys):
     assert code == 0
     assert err == ""  # no progress where there is no terminal
     assert "240 rows, columns user=who, item=what, rating=stars, timestamp=time" in out
-    assert "left out: 40 below the least rating, 0 repeated" in out
-    assert re.search(r"160 interactions of 40 users with \d+ items to train on", out)
+    assert "skipped: 40 below the minimum rating, 0 duplicates" in out
+    assert re.search(r"training on 160 interactions of 40 users with \d+ items", out)
     assert len(re.findall(r"(HR|NDCG)@10 +0\.\d{4} +0\.\d{4}", out)) == 4
 
 
@@ -90,7 +90,7 @@ def test_recommend(model, capsys):
     }
     code, out, err = run(capsys, "recommend", model, "--user", "u3", "-k", 50, "--include-seen")
     assert len(out.splitlines()) == neuralcf.Scorer.load(model).num_items
-    assert "items are left" in err
+    assert "items are left for this user" in err
 
 
 def test_recommend_with_titles(model, tmp_path, capsys):
@@ -130,7 +130,7 @@ def test_what_others_saved_is_shown_too(tmp_path):
     refused = command("recommend", tmp_path / "m", "--user", "ü")
     assert (refused.returncode, "pass --include-seen" in refused.stderr) == (2, True)
     shown = command("recommend", tmp_path / "m", "--user", "ü", "--include-seen")
-    assert (shown.returncode, shown.stderr) == (0, "neuralcf: 1 items are left for this user\n")
+    assert (shown.returncode, shown.stderr) == (0, "neuralcf: only 1 items are left for this user\n")
     assert r"\u65e5\u672c" in shown.stdout
 
 

@@ -66,9 +66,9 @@ def test_the_same_in_words(ratings, capsys):
     code, out, err = run(capsys, "describe", ratings, "--min-rating", 2)
     assert (code, err) == (0, "")
     assert "6 rows, columns user=user, item=item, rating=rating, timestamp=timestamp, separated by ','" in out
-    assert "1 below the least rating" in out
-    assert "1 of the same user and item as another row: line 4" in out
-    assert "2, 1 of them for a missing value" in out
+    assert "1 below the minimum rating" in out
+    assert "1 with the same user and item as another row: line 4" in out
+    assert "2, of which 1 with a missing value" in out
     assert f"{ratings}:7: rating: expected a number, got 'x'" in out
     assert "2 interactions of 1 users with 2 items, 100% of all pairs" in out
     code, _, err = run(capsys, "describe", ratings, "--on-bad-rows", "raise")
@@ -106,5 +106,5 @@ def test_train_stops_at_a_bad_row_or_counts_it(ratings, tmp_path, capsys):
     ratings.write_text(TEXT.splitlines()[0] + "\n" + text + "1,,3,4\n")
     code, out, _ = run(capsys, "train", ratings, "--out", out_of, "--on-bad-rows", "report", "--epochs", 1)
     assert code == 0
-    assert "0 repeated, 1 bad" in out
+    assert "0 duplicates, 1 bad" in out
     assert f"such as {ratings}:50: item: expected an id, got nothing" in out

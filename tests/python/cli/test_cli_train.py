@@ -52,7 +52,7 @@ def test_data_too_small_to_validate_on(tmp_path, capsys):
     assert main(told) == 2
     assert "--no-validation" in capsys.readouterr().err
     assert main([*told, "--no-validation"]) == 0
-    assert "epoch 2 kept, the last, without validation" in capsys.readouterr().out
+    assert "kept epoch 2, the last, without validation" in capsys.readouterr().out
 
 
 def held_out(model):

@@ -267,11 +267,11 @@ def test_refusals(model, ratings, tmp_path, capsys):
     (tmp_path / "movies.csv").write_text("movieId,title\n1,Toy Story\n")
     for arguments, message in [
         (["--out", tmp_path], "--out: expected a file to write, got the directory"),
-        (["--out", tmp_path / "absent" / "r.html"], "expected a file in a directory that is there"),
+        (["--out", tmp_path / "absent" / "r.html"], "expected a file in an existing directory"),
         (["--user", "u3", "nobody"], "--user: not in the model: 'nobody'"),
         (["--users", "-1"], "--users: expected a number of users, at least 0, got -1"),
         (["--items", tmp_path / "movies.csv"], "movies.csv: expected titles of the model's items, such as 'i"),
-        (["--items-id-column", "1"], "expected with --items"),
+        (["--items-id-column", "1"], "expected --items with them"),
     ]:
         out = ["--out", tmp_path / "r.html"] if "--out" not in arguments else []
         code = main([str(argument) for argument in ["report", model, ratings, *out, *arguments]])

@@ -109,7 +109,7 @@ def test_the_command_trains_with_it_and_stores_its_settings(dataset, tmp_path, c
     file.write_text("\n".join(["user,item", *(f"{user},{item}" for user, item in pairs)]))
     told = ["train", str(file), "--out", str(tmp_path / "model"), "--set", "trainer=tiny", "--set", "width=5"]
     assert main(told) == 0
-    assert "gmf: epoch 1 kept" in capsys.readouterr().out
+    assert "gmf: kept epoch 1" in capsys.readouterr().out
     stored = json.loads((tmp_path / "model" / "config.json").read_text())
     assert stored["training"] == {**TrainConfig(TinyConfig(width=5)).to_dict(), "best_epoch": 1}
     assert stored["sizes"]["gmf_width"] == 5
