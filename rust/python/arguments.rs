@@ -1,4 +1,4 @@
-//! Python's arguments, translated for the engine.
+//! Conversion of Python arguments for the engine.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use crate::filter::{Exclude, Filter, ItemSet};
 use crate::indices::{IndexCheck, Indices};
 use crate::pool::{Call, MAX_THREADS};
 
-/// An integer of at least 1, and no larger than what NumPy can have an array of.
+/// An integer of at least 1 that is a valid length of a NumPy array.
 pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
     let Some(value) = scalar(object, what)? else {
         return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
@@ -40,7 +40,7 @@ impl<'py> FromPyObject<'_, 'py> for K {
     }
 }
 
-/// `threads=` of a call or a scorer.
+/// The argument `threads` of a call or a scorer.
 pub(super) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(object) = object else { return Ok(None) };
     match count(object, "threads")? {
@@ -81,7 +81,7 @@ impl UsersArgument {
         indices(object, engine.user_check(), threads).map(UsersArgument::Many)
     }
 
-    /// How many rows; a single user makes one.
+    /// The number of rows; 1 for a single user.
     pub(super) fn len(&self) -> usize {
         match self {
             UsersArgument::One(_) => 1,
@@ -203,7 +203,7 @@ fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<Ite
     Ok(ItemSet::of(what, &indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?)?)
 }
 
-/// scipy's compressed sparse rows or a pair `(indptr, indices)`; None where `object` is neither.
+/// A scipy CSR matrix or a pair `(indptr, indices)`; None if `object` is neither.
 pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Csr>> {
     if let Ok(pair) = object.cast::<PyTuple>() {
         if pair.len() != 2 || scalar(&pair.get_item(0)?, what).is_ok_and(|value| value.is_some()) {

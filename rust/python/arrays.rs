@@ -1,7 +1,8 @@
-//! Reading and writing NumPy arrays: any stride, byte order and alignment, read-only ones too.
+//! Reading and writing NumPy arrays of any stride, byte order and alignment, including read-only ones.
 //!
-//! Everything is copied out, and only the copy is looked at: another thread that changes the array meanwhile can cause a wrong
-//! score, never a wrong address. What decides which memory is read or written is looked at again whenever Python code may have run.
+//! Elements are copied first, and only the copy is used: another thread that modifies the array meanwhile can cause a
+//! wrong score, but never an invalid memory access. Shape, strides and dtype, which determine the memory accessed, are
+//! checked again whenever Python code may have run.
 #![allow(unsafe_code, reason = "reads and writes the memory of NumPy arrays")]
 
 use std::borrow::Cow;
@@ -17,7 +18,7 @@ use super::errors::argument_error;
 use crate::error::{Error, Result};
 use crate::kernel::StandardFloats;
 
-/// An array, or what NumPy makes of an object that offers itself as one (a pandas Series, a torch tensor).
+/// A NumPy array, or the array of an object that NumPy can convert (a pandas Series, a torch tensor).
 pub(super) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
     if let Ok(array) = object.cast::<PyUntypedArray>() {
         return Ok(Some(array.clone()));
@@ -35,7 +36,7 @@ pub(super) fn is_numpy_scalar(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     object.is_instance(CLASS.import(object.py(), "numpy", "generic")?)
 }
 
-/// What an object is, in words, for an error.
+/// A description of an object for an error message.
 pub(super) fn describe(object: &Bound<'_, PyAny>) -> String {
     if let Ok(array) = object.cast::<PyUntypedArray>() {
         return format!("an array of {} with shape {:?}", array.dtype(), array.shape());
@@ -43,9 +44,9 @@ pub(super) fn describe(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map_or_else(|_| "an object".into(), |name| name.to_string())
 }
 
-/// A number as it lies in an array.
+/// An element type of an array.
 pub(super) trait Number: Copy + Default {
-    /// The number that has the same bytes in the other order.
+    /// The number with its bytes reversed.
     fn swapped(self) -> Self;
 }
 
@@ -61,14 +62,14 @@ macro_rules! numbers {
 }
 numbers!(i8 i16 i32 i64 u8 u16 u32 u64);
 
-/// The address of the first element. (The type parameter says nothing: elements are read byte-wise.)
+/// The address of the first element. (The type parameter is irrelevant: elements are read byte-wise.)
 fn start(array: &Bound<'_, PyUntypedArray>) -> *mut u8 {
     // SAFETY: it is a NumPy array; `data` only reads the pointer in its header, whatever the element type.
     let bytes = unsafe { array.as_any().cast_unchecked::<PyArrayDyn<u8>>() };
     bytes.data()
 }
 
-/// What decides which memory is an array's, but for where it begins and its strides; of the shape, the first two dimensions.
+/// What determines an array's memory, apart from its address and strides; only the first two dimensions of its shape.
 #[derive(Clone, Copy, PartialEq)]
 struct ArrayHeader {
     dimensions: usize,
@@ -92,7 +93,7 @@ impl ArrayHeader {
     }
 }
 
-/// An array of one or two dimensions, to be copied out piece by piece.
+/// An array of one or two dimensions, copied piece by piece.
 pub(super) struct Source<'a, 'py> {
     array: Bound<'py, PyUntypedArray>,
     what: Cow<'a, str>,
@@ -108,21 +109,21 @@ impl<'a, 'py> Source<'a, 'py> {
         self.array.shape()
     }
 
-    /// The dtype as NumPy writes it.
+    /// The dtype's name in NumPy.
     pub(super) fn dtype_name(&self) -> String {
         self.array.dtype().to_string()
     }
 
-    /// NumPy's letter for the kind of dtype, and the bytes of an element.
+    /// NumPy's letter for the kind of dtype, and the size of an element in bytes.
     pub(super) fn dtype(&self) -> (u8, usize) {
         (self.header.kind, self.header.size)
     }
 
-    /// The array's elements. Whoever has them stays attached to the interpreter and reads them, by any thread, before any Python code
-    /// runs: with [`Breather::pause`](super::interrupts::Breather::pause) they are over.
+    /// The array's elements. The caller must stay attached to the interpreter and finish reading, on any thread, before
+    /// any Python code runs; [`Breather::pause`](super::interrupts::Breather::pause) ends their lifetime.
     ///
     /// # Errors
-    /// [`Error::Argument`] where the array is not what it was: Python code may have run since [`Source::new`].
+    /// [`Error::Argument`] if the array has changed: Python code may have run since [`Source::new`].
     pub(super) fn elements(&self) -> Result<Elements<'_>> {
         if ArrayHeader::of(&self.array) != self.header {
             return Err(Error::Argument(format!("{}: the array was modified while being read", self.what)));
@@ -137,7 +138,7 @@ impl<'a, 'py> Source<'a, 'py> {
     }
 }
 
-/// The elements of an array, as long as no Python code can change it: see [`Source::elements`].
+/// The elements of an array, valid while no Python code can run; see [`Source::elements`].
 pub(super) struct Elements<'a> {
     start: *const u8,
     rows: usize,
@@ -149,8 +150,8 @@ pub(super) struct Elements<'a> {
     source: PhantomData<&'a ()>,
 }
 
-// SAFETY: it is only read through; and while the thread that made it stays attached and runs no Python code, as `Source::elements` asks,
-// nobody can change the array or free its memory.
+// SAFETY: it is only read through. While the thread that made it stays attached and runs no Python code, as
+// `Source::elements` requires, nothing can change the array or free its memory.
 unsafe impl Sync for Elements<'_> {}
 
 impl Elements<'_> {
@@ -165,7 +166,7 @@ impl Elements<'_> {
             let from = self.start.wrapping_offset(row as isize * self.row_stride + column as isize * self.stride);
             at += to.len();
             left = rest;
-            // A constant stride is a simpler loop.
+            // A constant stride gives a simpler loop.
             if self.stride == size_of::<T>() as isize {
                 copy(from, size_of::<T>() as isize, to);
             } else {
@@ -178,24 +179,24 @@ impl Elements<'_> {
     }
 }
 
-/// Copies elements that lie `stride` bytes apart. Called by [`Elements::read`] alone, with addresses within the array.
+/// Copies elements that are `stride` bytes apart. Only [`Elements::read`] calls it, with addresses within the array.
 #[inline(always)]
 fn copy<T: Number>(from: *const u8, stride: isize, to: &mut [T]) {
     for (n, to) in to.iter_mut().enumerate() {
         let element = from.wrapping_offset(n as isize * stride).cast::<T>();
-        // SAFETY: `Source::elements` has compared shape and dtype, and no Python code has run since, so NumPy keeps an element of
-        // this size at this address; the array is referenced, so its memory stays; no alignment is asked for, and every bit pattern
-        // is a number.
+        // SAFETY: `Source::elements` has compared shape and dtype, and no Python code has run since, so NumPy has an
+        // element of this size at this address. The array is referenced, so its memory stays. No alignment is required,
+        // and every bit pattern is a number.
         *to = unsafe { element.read_unaligned() };
     }
 }
 
-/// A float array of one or two dimensions, to be read piece by piece as float32.
+/// A float array of one or two dimensions, read piece by piece as float32.
 pub(super) struct Floats<'a, 'py>(Source<'a, 'py>);
 
 impl<'a, 'py> Floats<'a, 'py> {
     /// # Errors
-    /// TypeError for anything but float32, float16 and, where `wide`, float64 (rounded to float32).
+    /// TypeError for anything but float32, float16 and, if `wide`, float64 (rounded to float32).
     pub(super) fn new(object: &Bound<'py, PyAny>, what: impl Into<Cow<'a, str>>, wide: bool) -> PyResult<Self> {
         let what = what.into();
         let expected = if wide { "float32, float16 or float64" } else { "float32 or float16" };
@@ -221,7 +222,7 @@ impl<'a, 'py> Floats<'a, 'py> {
     /// # Errors
     /// As [`Source::elements`].
     pub(super) fn read(&self, first: usize, to: &mut [f32]) -> Result<()> {
-        let _settings = StandardFloats::enter(); // float64 is rounded to nearest, whatever the host program chose
+        let _settings = StandardFloats::enter(); // rounds float64 to nearest, whatever mode the host program has set
         match self.0.dtype().1 {
             2 => self.convert(first, to, |bits| half::f16::from_bits(bits).to_f32()),
             4 => self.convert(first, to, f32::from_bits),
@@ -240,12 +241,12 @@ impl<'a, 'py> Floats<'a, 'py> {
     }
 }
 
-/// A caller's array for results: float32, one dimension, `len` long, writable; any stride and alignment.
+/// The caller's array `out`: float32, one dimension of length `len`, writable, any stride and alignment.
 pub(super) struct Out<'py>(Bound<'py, PyUntypedArray>);
 
 impl<'py> Out<'py> {
     /// # Errors
-    /// TypeError and `ArgumentError` that say what the array is instead.
+    /// TypeError or `ArgumentError`; the message says what was expected and got.
     pub(super) fn new(object: &Bound<'py, PyAny>, len: usize) -> PyResult<Self> {
         let got = || describe(object);
         let Ok(array) = object.cast::<PyUntypedArray>() else {
@@ -254,7 +255,7 @@ impl<'py> Out<'py> {
         if !array.getattr("flags")?.getattr("writeable")?.extract::<bool>()? {
             return Err(argument_error("out: expected a writable array, got a read-only one".into()));
         }
-        // What decides which memory is written is looked at last: no Python code runs after it.
+        // What determines the memory to write is checked last: no Python code runs after this.
         let dtype = array.dtype();
         if dtype.kind() != b'f' || dtype.itemsize() != 4 || dtype.is_native_byteorder() == Some(false) {
             return Err(PyTypeError::new_err(format!("out: expected dtype float32, got {dtype}")));
@@ -265,17 +266,18 @@ impl<'py> Out<'py> {
         Ok(Out(array.clone()))
     }
 
-    /// Writes `values`, of the length that `new` was told.
+    /// Writes `values`, which have the length given to `new`.
     ///
     /// # Errors
-    /// As [`Out::new`]: Python code may have run since, in another thread or a signal handler, and changed the array.
+    /// As [`Out::new`]: Python code in another thread or a signal handler may have changed the array since.
     pub(super) fn write(self, values: &[f32]) -> PyResult<Bound<'py, PyUntypedArray>> {
         let Out(array) = Out::new(&self.0, values.len())?;
         let (start, stride) = (start(&array), array.strides()[0]);
         for (at, &value) in values.iter().enumerate() {
             let element = start.wrapping_offset(at as isize * stride).cast::<f32>();
-            // SAFETY: `Out::new` has just seen a writable array of `values.len()` such elements, and NumPy keeps element `at` at
-            // this address; the interpreter is attached and the array referenced; no alignment is asked for.
+            // SAFETY: `Out::new` has just checked that the array is writable and has `values.len()` such elements, and
+            // NumPy has element `at` at this address. The interpreter is attached and the array referenced. No
+            // alignment is required.
             unsafe { element.write_unaligned(value) };
         }
         Ok(array)

@@ -11,7 +11,7 @@ use super::integers;
 use crate::ids::{self, Id};
 use crate::indices::IndexCheck;
 
-/// The external ids of a table's rows, int64 or str.
+/// The external ids of the rows of a table, int64 or str.
 #[pyclass(frozen, name = "Ids", module = "neuralcf._core")]
 pub(super) struct PyIds {
     ids: ids::Ids,
@@ -45,7 +45,7 @@ impl PyIds {
                     let Ok(text) = id.cast::<PyString>() else {
                         return Err(PyTypeError::new_err(format!("ids: expected str, got {}", describe(&id))));
                     };
-                    // A lone surrogate is in no UTF-8 file, and so unknown.
+                    // A lone surrogate cannot occur in UTF-8, so the id is unknown.
                     Ok(text.to_str().ok().and_then(|text| self.ids.find_str(text)).map_or(-1, |at| at as i64))
                 };
                 if ids.is_instance_of::<PyString>() {

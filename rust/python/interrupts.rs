@@ -1,4 +1,4 @@
-//! Ctrl-C and other threads: what a long call owes to the interpreter.
+//! Cooperation of long calls with the interpreter: Ctrl-C, signal handlers and other Python threads.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 
 use crate::error::Result;
 
-/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers; what a handler raises (Ctrl-C)
-/// stops the work and is raised.
+/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers. An exception from a
+/// handler (Ctrl-C) stops the work and is raised.
 pub(super) fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send,
@@ -30,9 +30,9 @@ pub(super) fn interruptible<T: Send>(
     }
 }
 
-/// Lets other Python threads and signal handlers run now and then, while the interpreter's lock is held for long.
+/// Lets other Python threads and signal handlers run from time to time while the GIL is held for long.
 pub(super) struct Breather {
-    /// When they last ran, or could have.
+    /// When they last ran, or had the chance to.
     last: Option<Instant>,
 }
 
@@ -43,10 +43,10 @@ impl Breather {
         Breather { last: None }
     }
 
-    /// Lets them run, if they have not for a while.
+    /// Lets them run if they have not for a while.
     ///
     /// # Errors
-    /// What a signal handler raised.
+    /// The exception of a signal handler.
     pub(super) fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
         match self.last {
             None => self.last = Some(Instant::now()),

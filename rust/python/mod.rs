@@ -1,4 +1,4 @@
-//! The Python module `neuralcf._core`: translation, nothing else. Its stub is `python/neuralcf/_core.pyi`.
+//! The Python module `neuralcf._core`: it only translates. Its stub is `python/neuralcf/_core.pyi`.
 
 mod arguments;
 mod arrays;
@@ -11,7 +11,7 @@ mod tensors;
 
 use pyo3::prelude::*;
 
-// The interpreter's lock keeps an array's memory in place while `arrays` copies it; a free-threaded build has no such lock, so it
+// The GIL keeps an array's memory in place while `arrays` copies it. Free-threaded Python has no GIL, so support for it
 // is not declared.
 #[pymodule(gil_used = true)]
 mod _core {
@@ -32,7 +32,7 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "the name that Python expects")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// Opens a model and its external ids as one generation; with a digest, the very one that was pickled.
+    /// Loads a model and its external ids as one generation; with a digest, only the one that was pickled.
     #[pyfunction]
     #[pyo3(signature = (path, *, threads=None, isa=None, digest=None))]
     fn open_model(
@@ -45,7 +45,7 @@ mod _core {
         no_panic(|| scorer::open(py, &path, threads, isa, digest))
     }
 
-    /// Opens the very model that was pickled.
+    /// Loads the model that was pickled.
     #[pyfunction]
     fn reopen(
         py: Python<'_>,
@@ -57,7 +57,7 @@ mod _core {
         no_panic(|| scorer::open(py, &path, threads, isa, Some(digest)).map(|opened| opened.0))
     }
 
-    /// Checks tensors as the reader of model files does; gives the model's kind and sizes.
+    /// Validates tensors as the reader of model files does; returns the model's kind and sizes.
     #[pyfunction]
     #[pyo3(signature = (tensors, *, kind=None))]
     fn check_tensors<'py>(
@@ -68,13 +68,13 @@ mod _core {
         no_panic(|| tensors::check(py, tensors, kind))
     }
 
-    /// Puts a complete directory in place of another, at once.
+    /// Moves a complete directory into place atomically.
     #[pyfunction]
     fn publish(py: Python<'_>, staging: PathBuf, target: PathBuf) -> PyResult<()> {
         no_panic(|| Ok(py.detach(|| crate::format::publish(&staging, &target))?))
     }
 
-    /// What this machine offers and what is chosen.
+    /// What this machine offers and what NeuralCF uses.
     #[pyfunction]
     fn machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         no_panic(|| {

@@ -21,7 +21,7 @@ use crate::format::{self, Kind, Model, Opened};
 use crate::kernel::Isa;
 use crate::pool::{Call, choose_threads};
 
-/// Pairs times multiply-adds below which a call keeps the interpreter: some 20 us.
+/// Pairs times multiply-adds below which a call keeps the GIL: about 20 us of work.
 const WORTH_DETACHING: usize = 1_000_000;
 
 /// Scores pairs and ranks the catalogue with a trained model.
@@ -32,7 +32,7 @@ pub(super) struct Scorer {
     origin: Option<Origin>,
 }
 
-/// What a pickle needs: where the model was, and what it was.
+/// What a pickle stores: the model's path, digest and options.
 struct Origin {
     path: PathBuf,
     digest: String,
@@ -40,7 +40,7 @@ struct Origin {
     isa: Option<String>,
 }
 
-/// What is chosen when a model is laid out.
+/// The options that are fixed when a model is laid out.
 struct Choices {
     isa: Isa,
     threads: usize,
@@ -54,7 +54,7 @@ impl Choices {
     }
 }
 
-/// Opens a model and its ids, as one generation; with a `digest`, that very generation.
+/// Loads a model and its ids as one generation; with a `digest`, only that generation.
 pub(super) fn open(
     py: Python<'_>,
     path: &Path,
@@ -89,7 +89,8 @@ fn scale(logits: bool) -> Scale {
 }
 
 impl Scorer {
-    /// Runs `query` of `pairs` scores: small ones at once, larger ones detached from the interpreter and on more threads.
+    /// Runs a `query` of `pairs` scores: a small one directly, a larger one detached from the interpreter on several
+    /// threads.
     fn run<T: Send>(
         &self,
         py: Python<'_>,
@@ -103,7 +104,7 @@ impl Scorer {
         interruptible(py, |interrupted| query(Call { threads, interrupted }))
     }
 
-    /// Threads for a call.
+    /// The number of threads for a call.
     fn threads_of(&self, argument: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         Ok(threads(argument)?.unwrap_or(self.threads))
     }

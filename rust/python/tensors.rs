@@ -1,4 +1,4 @@
-//! A mapping from tensor names to arrays: what a model in memory is read from.
+//! A mapping from tensor names to arrays, the source of a model in memory.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use super::interrupts::Breather;
 use crate::error::{Error, Result};
 use crate::format::{Fill, Kind, Model, Sizes, TensorInfo};
 
-/// Float arrays of one or two dimensions by name.
+/// Float arrays of one or two dimensions, by name.
 pub(super) struct TensorArguments<'py> {
     infos: Vec<TensorInfo>,
     arrays: Vec<Floats<'static, 'py>>,
@@ -35,8 +35,8 @@ impl<'py> TensorArguments<'py> {
         Ok(TensorArguments { infos, arrays })
     }
 
-    /// Calls `read` with the tensors' names and shapes and a function that copies their elements. Meanwhile other Python threads and signal
-    /// handlers run now and then; what a handler raises (Ctrl-C) stops the reading and is raised.
+    /// Calls `read` with the tensors' names and shapes and a function that copies their elements. Other Python threads
+    /// and signal handlers run from time to time; an exception from a handler (Ctrl-C) stops the reading and is raised.
     pub(super) fn read<T>(
         &self,
         py: Python<'_>,
@@ -57,7 +57,7 @@ impl<'py> TensorArguments<'py> {
     }
 }
 
-/// Checks tensors as the reader of model files does; gives the model's kind and its sizes, under their names in config.json.
+/// Validates tensors as the reader of model files does; returns the model's kind and sizes, named as in config.json.
 pub(super) fn check<'py>(
     py: Python<'py>,
     tensors: &Bound<'py, PyMapping>,
