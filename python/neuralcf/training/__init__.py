@@ -1,4 +1,4 @@
-"""Training: from interactions and a configuration to a model. Needs torch."""
+"""Training: `train` turns a `Dataset` and a `TrainConfig` into a model. Needs torch."""
 
 from neuralcf.training.config import TrainConfig, TrainerConfig
 from neuralcf.training.configure import configure, from_dict

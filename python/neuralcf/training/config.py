@@ -1,7 +1,7 @@
-"""What a training run is told: what all trainers share, and the settings of the chosen one, in frozen records.
+"""Training configuration: the settings common to all trainers, and the base class of a trainer's own settings.
 
-Both are checked at birth and stored whole with the model that they produced. The settings of a trainer stand beside it,
-in a record of their own that derives from `TrainerConfig`.
+Both are frozen dataclasses, validated on construction and stored in full with the model. Each trainer defines its own
+settings beside it, in a class derived from `TrainerConfig`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["TrainConfig", "TrainerConfig", "check_choice", "check_flag", "check_
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """The settings of a trainer: a frozen dataclass whose fields have defaults and are checked in `__post_init__`."""
+    """Base of a trainer's settings: a frozen dataclass; every field has a default and `__post_init__` validates it."""
 
     name: ClassVar[str]
-    """What chooses the trainer: `trainer` in a TOML file, in `--set` and in config.json."""
+    """Name that selects the trainer: the value of `trainer` in a TOML file, in `--set` and in config.json."""
 
 
 OwnConfig = TypeVar("OwnConfig", bound=TrainerConfig, covariant=True)
@@ -33,11 +33,11 @@ class TrainConfig(Generic[OwnConfig]):
     """The configuration of `neuralcf.training.train`.
 
     Raises:
-        ArgumentError: a value that cannot be used; the message names the field, what was expected and what came.
+        ArgumentError: invalid value; the message names the field, what was expected and what it got.
     """
 
     trainer: OwnConfig
-    """The settings of a trainer, which choose it: `NCFConfig` is the paper's, by gradient descent."""
+    """The trainer's own settings; their class selects the trainer. `NCFConfig` is the paper's."""
 
     _: KW_ONLY
 
@@ -69,24 +69,26 @@ class TrainConfig(Generic[OwnConfig]):
         for name in ("validation", "refit"):
             check_flag(name, getattr(self, name))
         if self.refit and not self.validation:
-            raise ArgumentError("refit: expected False without validation, which would choose the epoch, got True")
+            raise ArgumentError(
+                "refit: expected False without validation, which chooses the number of epochs, got True"
+            )
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|auto|mps|cuda(:[0-9]{1,3})?", self.device):
             raise ArgumentError(f"device: expected cpu, cuda, cuda:N, mps or auto, got {self.device!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all fields by name, as JSON can hold them: the trainer's name, what all share, its settings."""
+        """Return all fields by name as JSON values: the trainer's name, the common settings, the trainer's own."""
         settings = {
             field.name: getattr(record, field.name)
             for record in (self, self.trainer)
             for field in fields(record)
             if field.name != "trainer"
         }
-        told = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-        return {"trainer": self.trainer.name, **told}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+        return {"trainer": self.trainer.name, **listed}
 
 
 def check_choice(name: str, value: object, *choices: str) -> None:
-    """Check that `value` is one of `choices`; ArgumentError otherwise, as by all of these."""
+    """Check that `value` is one of `choices`; raise ArgumentError if not, as all these checks do."""
     if value not in choices:
         listed = ", ".join(map(repr, choices[:-1]))
         raise ArgumentError(f"{name}: expected {listed} or {choices[-1]!r}, got {value!r}")
@@ -99,13 +101,13 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_int(name: str, value: object, *, minimum: int) -> None:
-    """Check that `value` is an integer, and no smaller than `minimum`."""
+    """Check that `value` is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ArgumentError(f"{name}: expected an integer >= {minimum}, got {value!r}")
 
 
 def check_number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> None:
-    """Check that `value` is a finite number that fits; `expected` says it in words."""
+    """Check that `value` is a finite number for which `fits` is true; `expected` describes it in the error."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not fits(value):  # type: ignore[arg-type]
         raise ArgumentError(f"{name}: expected {expected}, got {value!r}")

@@ -1,6 +1,6 @@
-"""Where a training configuration comes from: a preset, then a TOML file, then single settings, each over the last.
+"""Build a training configuration from a preset, a TOML file and single settings; each overrides those before it.
 
-All of them read the settings of the trainer that `trainer` names, and those that all trainers share.
+All of them set fields of the trainer that `trainer` names, and the fields common to all trainers.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def configure(
     settings: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> TrainConfig[Any]:
-    """Put a configuration together; what comes later in the list of arguments wins.
+    """Build a configuration; each argument overrides those before it.
 
     Args:
-        start: fields to begin with, such as those of a run that is resumed.
-        preset: a name among the presets of the trainer.
+        start: initial fields, such as those of a run to resume.
+        preset: name of one of the trainer's presets.
         toml: a TOML file whose keys are fields.
-        settings: texts `field=value`; layers as in `64,32,16,8`.
+        settings: strings `field=value`, with layers as in `64,32,16,8`.
         options: fields by name.
 
     Raises:
-        ArgumentError: a name or a value that cannot be used; the message tells where it stands.
-        FileNotFoundError: there is no such file.
+        ArgumentError: unknown field or invalid value; the message says where it comes from.
+        FileNotFoundError: `toml` does not exist.
         ImportError: Python 3.10 without tomli.
     """
     file = {} if toml is None else _read_toml(toml)
@@ -64,10 +64,10 @@ def configure(
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainConfig[Any]:
-    """Make a configuration of fields by name, as `TrainConfig.to_dict` gives them; defaults for the others.
+    """Build a configuration from fields by name, as `TrainConfig.to_dict` returns them; the rest take their defaults.
 
     Raises:
-        ArgumentError: a trainer that is not there, a name that is no field, a value that cannot be used.
+        ArgumentError: unknown trainer, unknown field or invalid value.
     """
     trainer = find_trainer(values.get("trainer", _USUAL_TRAINER))
     defaults = _defaults(trainer)
@@ -82,7 +82,7 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig[Any]:
 
 
 def _defaults(trainer: Trainer[Any]) -> dict[str, Any]:
-    """Give all fields with their defaults: of the trainer's own settings, and of those that all trainers share."""
+    """Return all fields with their defaults: the common ones and the trainer's own."""
     config = TrainConfig(trainer.config())
     records = (config, config.trainer)
     return {field.name: getattr(record, field.name) for record in records for field in fields(record)} | {
@@ -118,7 +118,7 @@ def _split(setting: str) -> tuple[str, str]:
 
 
 def _parse(trainer: Trainer[Any], name: str, text: str, where: str) -> Any:
-    """Read a value of the field's type; the text itself where it is none, for the field's own check to refuse."""
+    """Parse the text by the field's type; return text that does not parse as is, for the field's own check."""
     defaults = _defaults(trainer)
     try:
         _check_field(trainer, name, defaults)

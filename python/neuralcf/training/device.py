@@ -1,4 +1,4 @@
-"""Where torch computes."""
+"""The torch device to train on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["resolve"]
 
 
 def resolve(name: str) -> torch.device:
-    """Give the device of a name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto` for the first GPU there is, else the CPU.
+    """Resolve a device name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto` for the first GPU, or the CPU without one.
 
     Raises:
-        ArgumentError: this machine, or this build of torch, does not have it.
+        ArgumentError: torch cannot see this device.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = [f"cuda:{index}" for index in range(gpus)]
@@ -22,6 +22,6 @@ def resolve(name: str) -> torch.device:
     wanted = {"auto": names[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in names:
         raise ArgumentError(
-            f"device: expected one that torch {torch.__version__} sees here ({', '.join(names)}), got {name!r}"
+            f"device: expected one that torch {torch.__version__} can see ({', '.join(names)}), got {name!r}"
         )
     return torch.device(wanted)

@@ -1,4 +1,4 @@
-"""Losses, each with its formula, and the penalty on large weights."""
+"""Losses, each with its formula, and L2 regularisation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def bce_with_logits(logits: Tensor, labels: Tensor) -> Tensor:
 
         L = -(1 / B) sum y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))
 
-    He et al., WWW 2017, eq. 7, a mean in place of the sum. Computed from the logit as max(z, 0) - z y + log(1 +
-    exp(-|z|)), which neither overflows nor loses the small probabilities.
+    He et al., WWW 2017, eq. 7, with a mean in place of the sum. Computed from the logit as
+    max(z, 0) - z y + log(1 + exp(-|z|)), which neither overflows nor loses precision for small probabilities.
     """
     return functional.binary_cross_entropy_with_logits(logits, labels)
 
@@ -32,12 +32,13 @@ def softmax_cross_entropy(logits: Tensor, positives: Tensor) -> Tensor:
 
 
 def l2_penalty(model: nn.Module, *, embeddings: float, layers: float) -> Tensor | float:
-    """Compute what L2 regularisation adds to the loss of a step; a scalar, 0.0 where both weights are 0.
+    """Compute the L2 regularisation term of one step's loss; a scalar, 0.0 if both weights are 0.
 
         R = embeddings * sum of P^2 over all embedding tables + layers * sum of W^2 over the hidden layers
 
-    As in the program of the paper's authors: in the loss (not decoupled from Adam), over whole tables whatever the
-    batch holds, of the hidden layers' weights without their biases, and nothing of the output layer.
+    As in the program of the paper's authors: part of the loss (not decoupled weight decay), over entire embedding
+    tables rather than the rows of the batch, over the weights of the hidden layers without biases, and not over the
+    output layer.
     """
     penalty: Tensor | float = 0.0
     for name, weight in model.named_parameters():

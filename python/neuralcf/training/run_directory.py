@@ -1,13 +1,14 @@
-"""A training run on disk: what it was told, what it measured, and where it stands.
+"""The run directory: configuration, metrics and checkpoints of a training run, and resuming from them.
 
     run/
-      config.json      the whole configuration, the fingerprint of the data, versions; written once
-      metrics.jsonl    a line for each step and each epoch
-      checkpoint.pt    tensors and plain values alone; read by torch with `weights_only=True`, which runs no code
+      config.json      the configuration, the fingerprint of the data, and versions; written once
+      metrics.jsonl    one line for each step and one for each epoch
+      checkpoint.pt    tensors and plain values only; loaded with `weights_only=True`, which runs no code
 
-A checkpoint is written beside its place, synchronised and renamed: a kill at any moment leaves the one before it or
-the one after. It knows how long metrics.jsonl was, and resuming cuts off what was written later: the lines are those of
-a run that was never stopped. One process at a time holds a run; the lock ends with the process, however it ends.
+A checkpoint is written to a temporary file, synced and renamed: a kill at any moment leaves the old one or the new one.
+It stores the length of metrics.jsonl, and resuming truncates the file to that length, so that its lines are those of a
+run that never stopped. A lock lets one process at a time use a run directory; it is released when the process ends,
+however it ends.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ FORMAT_VERSION: Final = 1
 
 
 class RunDirectory:
-    """An open run; a context manager that closes it.
+    """An open run directory; also a context manager that closes it.
 
     Args:
-        path: the directory; made where absent.
-        config: what the run is told.
-        fingerprint: of the data that are trained on.
-        resume: whether to go on with a run that stands there; where none does, one begins all the same.
+        path: the directory, created if absent.
+        config: configuration of the run.
+        fingerprint: fingerprint of the training data.
+        resume: whether to resume an existing run; if there is none, a new run starts.
 
     Raises:
-        ArgumentError: a run stands there and `resume` is False; it was told something else or had other data; another
-            process holds it; the directory holds something else.
-        OSError: it cannot be written.
+        ArgumentError: a run already exists and `resume` is False; the run has another configuration or other data;
+            another process uses it; or the directory holds other files.
+        OSError: the directory cannot be written.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class RunDirectory:
         if stored is None and self.path.is_dir() and any(self.path.iterdir()):
             foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _LEFT_BY_A_KILL)
             if foreign:
-                raise ArgumentError(f"{self.path}: expected a run or an empty directory, it holds {foreign[0]}")
+                raise ArgumentError(f"{self.path}: expected a run or an empty directory, got one with {foreign[0]}")
         if stored is not None and not resume:
-            raise ArgumentError(f"{self.path}: a run stands here; resume it, or begin in another directory")
+            raise ArgumentError(f"{self.path}: a run already exists here; pass --resume or another directory")
         if stored is not None:
             _check_same(self.path, stored, config, fingerprint)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -76,31 +77,31 @@ class RunDirectory:
             self._metrics = opened.enter_context((self.path / "metrics.jsonl").open("a+b"))
             if self._metrics.seek(0, os.SEEK_END) < length:
                 raise ArgumentError(
-                    f"{self._metrics.name}: expected the {length} bytes its checkpoint knows, got fewer"
+                    f"{self._metrics.name}: expected at least the {length} bytes that checkpoint.pt records, got fewer"
                 )
             self._metrics.truncate(length)
             self._opened = opened.pop_all()
 
     @staticmethod
     def stored_config(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-        """Give the configuration of the run at `path`, or None where there is none.
+        """Return the configuration of the run at `path`, or None if there is no run.
 
         Raises:
-            ArgumentError: config.json is not that of a run.
+            ArgumentError: config.json does not belong to a run.
         """
         stored = _read_config(Path(path))
         return None if stored is None else stored["config"]
 
     def checkpoint(self) -> dict[str, Any] | None:
-        """Give what was last saved, tensors on the CPU; None before the first time."""
+        """Return the checkpoint found on opening, with tensors on the CPU; None if there was none."""
         return self._checkpoint
 
     def log(self, **values: Any) -> None:
-        """Add a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         self._metrics.write(json.dumps(values, separators=(", ", ": ")).encode() + b"\n")
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by tensors and plain values; what was logged before belongs to it."""
+        """Replace the checkpoint by `state`, tensors and plain values; it covers all lines logged so far."""
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
         content = io.BytesIO()
@@ -108,7 +109,7 @@ class RunDirectory:
         write_atomically(self.path / "checkpoint.pt", content.getvalue())
 
     def close(self) -> None:
-        """Close the files and let the run go."""
+        """Close the files and release the lock."""
         self._opened.close()
 
     def __enter__(self) -> RunDirectory:
@@ -130,7 +131,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArgumentError(f"{path}: another process is training in this directory") from None
+            raise ArgumentError(f"{path}: another process is already training in this run directory") from None
         yield
 
 
@@ -158,9 +159,9 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ArgumentError(f"{file}: expected the JSON of a run: {error}") from error
+        raise ArgumentError(f"{file}: expected the configuration of a run, got invalid JSON: {error}") from error
     if not isinstance(stored, dict) or (stored.get("format"), stored.get("format_version")) != (FORMAT, FORMAT_VERSION):
-        raise ArgumentError(f"{file}: expected format {FORMAT}, version {FORMAT_VERSION}: this is no run to resume")
+        raise ArgumentError(f"{file}: expected a run to resume, of format {FORMAT}, version {FORMAT_VERSION}")
     return stored
 
 
@@ -169,9 +170,9 @@ def _check_same(path: Path, stored: Mapping[str, Any], config: TrainConfig[Any],
     names = ["trainer"] if before.get("trainer") != now["trainer"] else [*now, *(before.keys() - now)]
     different = [name for name in names if (name in before, before.get(name)) != (name in now, now.get(name))]
     if different:
-        told = [f"{name} = {before[name]!r}" if name in before else f"no {name}" for name in different]
+        expected = [f"{name} = {before[name]!r}" if name in before else f"no {name}" for name in different]
         got = [f"{now[name]!r}" if name in now else "none" for name in different]
-        listed = ", ".join(f"{ours}, got {theirs}" for ours, theirs in zip(told, got, strict=True))
+        listed = ", ".join(f"{ours}, got {theirs}" for ours, theirs in zip(expected, got, strict=True))
         raise ArgumentError(f"{path}: the run was started with {listed}")
     if stored["data"]["fingerprint"] != fingerprint:
         raise ArgumentError(
@@ -190,5 +191,5 @@ def _read_checkpoint(file: Path) -> dict[str, Any] | None:
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ArgumentError(f"{file}: expected a checkpoint, got a damaged file: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("metrics_bytes"), int):
-        raise ArgumentError(f"{file}: expected a checkpoint, got something else")
+        raise ArgumentError(f"{file}: expected a checkpoint of a run, got another kind of file")
     return state

@@ -1,4 +1,4 @@
-"""The pairs of an epoch: every interaction once, drawn negatives, shuffled."""
+"""Negative sampling: the shuffled pairs of an epoch, every interaction once with its sampled negatives."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 class EpochSampler:
-    """Draws the pairs of an epoch, always the same ones for an epoch of a stage.
+    """Samples the pairs of an epoch; equal seed, stage and epoch give equal pairs.
 
     Args:
         dataset: the interactions to train on.
-        negatives: how many go with each interaction.
-        seed: the run's.
+        negatives: how many negatives to sample for each interaction.
+        seed: random seed of the run.
     """
 
     def __init__(self, dataset: Dataset, negatives: int, seed: int) -> None:
         user_items = dataset.user_items()
         self.pairs = user_items[1].size * (1 + negatives)
-        """How many an epoch has."""
+        """Number of pairs in an epoch."""
         self._sampler = NegativeSampler(user_items, dataset.num_items)
         self._users = np.repeat(np.arange(dataset.num_users), np.diff(user_items[0]))  # [n], ascending
         self._items = user_items[1].astype(np.int64)  # [n]
@@ -38,13 +38,13 @@ class EpochSampler:
         self._seed = seed
 
     def draw(self, stage: int, epoch: int) -> Batch:
-        """Give all pairs of an epoch, shuffled.
+        """Return all pairs of an epoch, shuffled: `stage` from 0, `epoch` from 1.
 
         Raises:
-            ArgumentError: a user who knows every item.
+            ArgumentError: a user has every item, so that no negative can be sampled.
         """
         rng = np.random.default_rng(derive(self._seed, Stream.NEGATIVES, stage, epoch))
-        negative_users = np.repeat(self._users, self._negatives)  # ascending, which makes drawing fast
+        negative_users = np.repeat(self._users, self._negatives)  # ascending: fast to sample for
         users = np.concatenate([self._users, negative_users])
         items = np.concatenate([self._items, self._sampler.draw(rng, negative_users)])
         order = rng.permutation(self.pairs)

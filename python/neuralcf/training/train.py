@@ -1,4 +1,4 @@
-"""Training: from interactions and a configuration to a model, by one of several trainers."""
+"""The entry point of training: run the configured trainer, with a run directory if one is given."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def train(
     """Train a model on the interactions of `dataset`.
 
     Equal data and configuration give equal weights on one machine's CPU, however often the run was stopped and resumed.
-    The global random state of torch and NumPy is not touched; the number of torch threads is that of the configuration
-    meanwhile.
+    Training leaves the global random state of torch and NumPy untouched. It sets the number of torch threads to
+    `config.threads` and restores it afterwards.
 
     Args:
-        dataset: what may be learned from; a test split is already out of it.
-        config: how.
-        run: a directory for configuration, metrics and checkpoints (`RunDirectory`); None keeps none.
-        resume: whether to go on with the run that stands there; one begins where none does.
+        dataset: the training set, validation interactions included; the test set is already held out.
+        config: the configuration.
+        run: directory for configuration, metrics and checkpoints (`RunDirectory`); None writes nothing.
+        resume: whether to resume the run in `run`; if there is none, a new run starts.
         progress: whether to show a progress bar; None shows one on a terminal only.
 
     Raises:
-        ArgumentError: no interactions; a user who knows every item, so that no negative can be drawn; nothing to
-            validate on; a trainer or a device that is not there; a run directory that cannot be used.
-        DivergedError: the loss is NaN or infinite.
+        ArgumentError: no interactions; a user who has every item, so that no negative can be sampled; no user to hold
+            out a validation interaction of; an unknown trainer or device; a run directory that cannot be used.
+        DivergedError: the loss or the weights are no longer finite.
     """
     if len(dataset) == 0:
         raise ArgumentError("dataset: expected interactions, got none")

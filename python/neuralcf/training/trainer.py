@@ -1,4 +1,4 @@
-"""What a trainer is: its settings, and a function from interactions and a configuration to a model."""
+"""The trainer interface: a settings class, and a function from a `Dataset` and a `TrainConfig` to a `TrainResult`."""
 
 from __future__ import annotations
 
@@ -15,91 +15,95 @@ from neuralcf.training.run_directory import RunDirectory
 __all__ = ["EpochRecord", "Fit", "TrainResult", "Trainer"]
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainerConfig)
-Told = TypeVar("Told", bound=TrainerConfig, contravariant=True)
+FitConfig = TypeVar("FitConfig", bound=TrainerConfig, contravariant=True)
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave."""
+    """Loss, time and validation metrics of one epoch."""
 
     stage: str
-    """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; once more on everything,
-    `gmf refit` and so on."""
+    """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; with `refit` then `gmf refit` and
+    so on."""
 
     epoch: int
-    """From 1, in its stage."""
+    """Number of the epoch within its stage, from 1."""
 
     loss: float
-    """Mean binary cross-entropy over the epoch's pairs, each measured before the step that it is part of."""
+    """Mean training loss over the epoch's pairs, each measured before its batch's step; for `ncf` binary
+    cross-entropy."""
 
     seconds: float
-    """Time for drawing and training, without validation."""
+    """Time for sampling and training, without validation."""
 
     validation_hr: float | None
     """HR@10 over the validation candidates; None without validation."""
 
     validation_ndcg: float | None
-    """NDCG@10, likewise."""
+    """NDCG@10 over the validation candidates; None without validation."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model and how it came about."""
+    """A trained model and its history."""
 
     model: Model
-    """With the weights of the best epoch, in evaluation mode, on the CPU."""
+    """The model with the weights of the best epoch, in evaluation mode, on the CPU."""
 
     history: list[EpochRecord]
-    """One record an epoch, of all stages in turn."""
+    """One record for each epoch of all stages, in order."""
 
     best_epoch: int
-    """The epoch of the weights in the last stage, from 1: the best by validation, or the last without. 0 where
-    fine-tuning never ranked better than the joined models that it started from."""
+    """Epoch of the kept weights within the last stage, from 1: the best on the validation set, or the last one without
+    validation. 0 if no epoch of fine-tuning ranked better than the joined models that it started from."""
 
 
-class Fit(Protocol[Told]):
-    """How a trainer trains."""
+class Fit(Protocol[FitConfig]):
+    """The function that trains a model."""
 
     def __call__(
-        self, dataset: Dataset, config: TrainConfig[Told], run: RunDirectory | None, *, progress: bool | None
+        self, dataset: Dataset, config: TrainConfig[FitConfig], run: RunDirectory | None, *, progress: bool | None
     ) -> TrainResult:
         """Train a model.
 
         Args:
-            dataset: at least one interaction; all that may be looked at.
-            config: how.
-            run: where to log, and to save what is needed to go on; what was saved there is to be gone on with. None
-                leaves no trace.
+            dataset: the training set, at least one interaction; the trainer sees no other data.
+            config: the configuration.
+            run: an open run directory: log to it, save checkpoints in it, and resume from its checkpoint if it has one.
+                None writes nothing.
             progress: whether to show a progress bar; None shows one on a terminal only.
 
         Raises:
-            ArgumentError: data or a configuration that it cannot train with.
-            DivergedError: a loss or weights that are no finite numbers.
+            ArgumentError: data or a configuration that the trainer cannot train with.
+            DivergedError: the loss or the weights are no longer finite.
         """
 
 
 @dataclass(frozen=True)
 class Trainer(Generic[AnyConfig]):
-    """A way to get a model from interactions: one file, entered in `neuralcf.training.TRAINERS`.
+    """A trainer, as registered in `neuralcf.training.TRAINERS`.
 
     Raises:
-        ArgumentError: a setting with the name of one that all trainers share.
+        ArgumentError: a setting of the trainer has the name of a common one.
     """
 
     config: type[AnyConfig]
-    """Its settings; their `name` is the trainer's."""
+    """The class of its settings, whose `name` is the name of the trainer."""
 
     fit: Fit[AnyConfig]
 
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Settings by name."""
+    """Named sets of settings."""
 
     def __post_init__(self) -> None:
         shared = {each.name for each in fields(TrainConfig)} & {each.name for each in fields(self.config)}
         if shared:
-            raise ArgumentError(f"{self.name}: expected settings of its own, all trainers share {', '.join(shared)}")
+            raise ArgumentError(
+                f"{self.name}: expected names of its own for its settings, got {', '.join(shared)}, which all trainers "
+                "have"
+            )
 
     @property
     def name(self) -> str:
-        """What chooses it."""
+        """The name that selects it."""
         return self.config.name

@@ -1,4 +1,4 @@
-"""A held-out interaction for each user, by which the best epoch is chosen: a part of what may be trained on."""
+"""The validation set: one interaction of each user, held out of the training set to choose the best epoch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ __all__ = ["Validation"]
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Held-out interactions and the items each is ranked against."""
+    """Held-out interactions and the candidates that each is ranked among."""
 
     split: Split
     candidates: CSR
 
     @classmethod
     def of(cls, dataset: Dataset, seed: int) -> Validation:
-        """Hold out each user's latest interaction, or a random one where there are no timestamps, and 99 candidates.
+        """Hold out each user's latest interaction, or a random one without timestamps, and sample 99 candidates for it.
+
+        Users with fewer than two items keep all of theirs.
 
         Raises:
             ArgumentError: no user has two items.
@@ -39,7 +41,7 @@ class Validation:
             split = leave_last_out(dataset)
         if split.users.size == 0:
             raise ArgumentError(
-                "validation: expected a user with two items or more, got none; train with validation=False "
+                "validation: expected a user with at least two items, got none; train with validation=False "
                 "(--no-validation)"
             )
         candidates = draw_candidates(
@@ -52,10 +54,10 @@ class Validation:
         return cls(split, candidates)
 
     def measure(self, weights: Mapping[str, Tensor]) -> tuple[float, float]:
-        """Compute HR@10 and NDCG@10 of a model's weights, which are on the CPU.
+        """Compute HR@10 and NDCG@10 of a model's weights (tensors on the CPU).
 
         Raises:
-            ModelFormatError: weights that no scorer takes, such as infinite ones.
+            ModelFormatError: weights that the scorer refuses, such as infinite ones.
         """
         scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in weights.items()})
         ranks = scorer.rank_of(self.split.users, self.split.items, allow=self.candidates)

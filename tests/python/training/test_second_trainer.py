@@ -89,7 +89,9 @@ def test_a_setting_that_all_trainers_share_cannot_be_its_own():
         name: ClassVar[str] = "greedy"
         seed: int = 1
 
-    with pytest.raises(ArgumentError, match="greedy: expected settings of its own, all trainers share seed"):
+    with pytest.raises(
+        ArgumentError, match="greedy: expected names of its own for its settings, got seed, which all trainers have"
+    ):
         Trainer(Greedy, fit)
 
 

@@ -223,7 +223,7 @@ def test_a_trainer_or_a_device_that_is_not_there_is_refused(split):
 
     with pytest.raises(ArgumentError, match=rf"trainer: expected one of {', '.join(TRAINERS)}, got 'als'"):
         train(split.train, TrainConfig(Unknown()))
-    with pytest.raises(ArgumentError, match=r"device: expected one that torch .* sees here \(.*cpu\), got 'cuda:999'"):
+    with pytest.raises(ArgumentError, match=r"device: expected one that torch .* can see \(.*cpu\), got 'cuda:999'"):
         train(split.train, TrainConfig(NCFConfig(), device="cuda:999"))
     train(split.train, changed(SMALL, epochs=1, device="auto"))
 

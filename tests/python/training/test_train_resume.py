@@ -160,7 +160,7 @@ def test_a_run_of_before_goes_on_and_one_with_other_settings_is_refused(copy):
 
 
 def test_a_run_is_not_overwritten_and_not_mixed(copy):
-    with pytest.raises(ArgumentError, match="a run stands here; resume it"):
+    with pytest.raises(ArgumentError, match="a run already exists here; pass --resume"):
         train(dataset(), SHORT, run=copy)
     with pytest.raises(ArgumentError, match=r"started with seed = 0, got 1, alpha = 0\.5, got 0\.4$"):
         train(dataset(), from_dict(SHORT.to_dict() | {"seed": 1, "alpha": 0.4}), run=copy, resume=True)
@@ -168,14 +168,14 @@ def test_a_run_is_not_overwritten_and_not_mixed(copy):
         train(planted_taste(100, 60).dataset, SHORT, run=copy, resume=True)
     with (
         RunDirectory(copy, SHORT, dataset().fingerprint(), resume=True),
-        pytest.raises(ArgumentError, match="another process is training"),
+        pytest.raises(ArgumentError, match="another process is already training"),
     ):
         train(dataset(), SHORT, run=copy, resume=True)
 
 
 def test_a_directory_that_is_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(ArgumentError, match=r"expected a run or an empty directory, it holds thesis\.tex"):
+    with pytest.raises(ArgumentError, match=r"expected a run or an empty directory, got one with thesis\.tex"):
         train(dataset(), SHORT, run=tmp_path, resume=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ArgumentError, match="resume: expected a run directory"):
@@ -187,9 +187,13 @@ def test_a_directory_that_is_something_else_is_left_alone(tmp_path):
     [
         ("checkpoint.pt", lambda content: content[: len(content) // 2], "expected a checkpoint, got a damaged file"),
         ("checkpoint.pt", lambda _: b"", "expected a checkpoint, got a damaged file"),
-        ("metrics.jsonl", lambda content: content[:-1], r"expected the \d+ bytes its checkpoint knows, got fewer"),
-        ("config.json", lambda content: content[:40], "expected the JSON of a run"),
-        ("config.json", lambda _: b"{}", "expected format neuralcf-run, version 1: this is no run"),
+        (
+            "metrics.jsonl",
+            lambda content: content[:-1],
+            r"expected at least the \d+ bytes that checkpoint\.pt records, got fewer",
+        ),
+        ("config.json", lambda content: content[:40], "expected the configuration of a run, got invalid JSON"),
+        ("config.json", lambda _: b"{}", "expected a run to resume, of format neuralcf-run, version 1"),
     ],
 )
 def test_damage_is_told_and_not_trained_on(copy, name, spoil, sentence):

@@ -1,4 +1,4 @@
-"""Ways to get a model from interactions, one file each behind `neuralcf.training.trainer.Trainer`."""
+"""The trainers, one file each; `neuralcf.training.trainer` defines their interface."""
 
 from typing import Any, Final
 
@@ -9,14 +9,14 @@ from neuralcf.training.trainers import ncf
 __all__ = ["TRAINERS", "find_trainer"]
 
 TRAINERS: Final[dict[str, Trainer[Any]]] = {trainer.name: trainer for trainer in (ncf.TRAINER,)}
-"""The trainers by name; a program may add its own."""
+"""The trainers by name; programs may add their own."""
 
 
 def find_trainer(name: object) -> Trainer[Any]:
-    """Give the trainer of a name.
+    """Return the trainer with this name.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: unknown name.
     """
     if not isinstance(name, str) or name not in TRAINERS:
         raise ArgumentError(f"trainer: expected one of {', '.join(TRAINERS)}, got {name!r}")

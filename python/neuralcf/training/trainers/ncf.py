@@ -1,30 +1,29 @@
-"""The paper's training: gradient descent on binary cross-entropy with drawn negatives.
+"""The paper's trainer: binary cross-entropy with negative sampling, by gradient descent.
 
 Model       yhat(u, i) = sigmoid(f(u, i)), f the logit of GMF, MLP or NeuMF (`neuralcf.models`).
 Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: binary cross-entropy; y = 1 for the known
-            interactions, y = 0 for drawn negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
+            interactions, y = 0 for sampled negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
             (`neuralcf.training.losses`).
-Sampling    For each known interaction (u, i), `negatives` items, uniform and independent among those that u does not
-            know, drawn anew in each epoch (section 3.1.1 of the paper; 4 negatives in its experiments).
+Sampling    For each known interaction (u, i), `negatives` items, sampled uniformly and independently from the items
+            without an interaction of u, anew in each epoch (section 3.1.1 of the paper; 4 in its experiments).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
-Averaging   After step n the average goes 1 / min(n, averaging * steps of an epoch) of the way to the weights: at first
-            it is their mean, then their exponential moving average. It is what is measured and kept: averages are free
-            of the noise of the steps (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
-Stages      One; with pre-training three: GMF, MLP, then NeuMF that starts from both, its output layer [alpha h_GMF ;
-            (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by an optimiser that starts afresh. All three see the same
-            validation split.
-Protocol    With validation, one interaction of each user (the latest, or a random one where there are no timestamps) is
-            kept out and ranked after each epoch among 99 drawn items the user does not know; the epoch with the best
-            HR@10 is kept, the earlier one of equals, and a stage ends after `patience` epochs without a better one. A
-            test split is the caller's: what this module gets is all it ever looks at. The validation item may be drawn
-            as a negative, as a test item may: the model knows neither. With `refit` all stages are then gone through
-            once more, without validation, on all interactions, each for the epochs that were best before.
-Resuming    By the epoch. Chance is a function of (seed, purpose, stage, epoch), so a checkpoint holds weights, the
-            optimiser's moments and what was measured, and no generator's state.
+Averaging   After step n, the average moves 1 / min(n, averaging * steps per epoch) of the way to the weights: first a
+            plain mean, then an exponential moving average. The average is what is evaluated and kept, because it
+            smooths out the noise of single steps (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
+Stages      One; with pre-training three: GMF, MLP, then NeuMF initialised from both, with output layer [alpha h_GMF ;
+            (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by a fresh optimiser. All three use the same validation set.
+Validation  One interaction of each user (the latest, or a random one without timestamps) is held out and ranked after
+            each epoch among 99 sampled items without an interaction of the user. The epoch with the best HR@10 is kept;
+            the earlier one wins a tie. Early stopping ends a stage after `patience` epochs without improvement. The
+            caller holds out the test set; this module never sees it. Validation items may be sampled as negatives, as
+            test items may: the sampler knows neither. With `refit`, all stages then run again on all interactions,
+            without validation, each for its best number of epochs.
+Resuming    After the last complete epoch. All randomness derives from (seed, purpose, stage, epoch), so a checkpoint
+            holds weights, optimiser state and history, but no generator state.
 
-Dense Adam, also for the embeddings: one step costs a pass over all tables, so with large catalogues large batches pay.
-Its sparse variant updates only the rows of the batch, but then the moments of the others stand still, which is another
-optimiser, and on a CPU the sorting of indices costs more than the pass over tables of some ten thousand rows.
+Adam is dense, also for the embeddings. A step costs a pass over all tables, so large catalogues train faster with large
+batches. Sparse Adam updates only the rows of the batch, but freezes the moments of all others, which makes it another
+optimiser. On a CPU, sorting its indices costs more than the pass over tables of some ten thousand rows.
 """
 
 from __future__ import annotations
@@ -61,16 +60,16 @@ Weights: TypeAlias = dict[str, Tensor]
 def fit(
     dataset: Dataset, config: TrainConfig[NCFConfig], run: RunDirectory | None, *, progress: bool | None
 ) -> TrainResult:
-    """Train as this module says; see `Trainer` for the arguments."""
+    """Train as the module's docstring describes; `neuralcf.training.trainer.Fit` documents the arguments."""
     ncf, seed, device = config.trainer, config.seed, resolve(config.device)
     validation = Validation.of(dataset, seed) if config.validation else None
     state = _State.of(run.checkpoint() if run else None)
-    with _torch_as(config.threads, device):
+    with _isolated_torch(config.threads, device):
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
             sampler = EpochSampler(held_out.split.train if held_out else dataset, ncf.negatives, seed)
-            _Fitting(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
-        model = build(ncf, dataset.num_users, dataset.num_items)  # its weights are drawn, and replaced
+            _StageTraining(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
+        model = build(ncf, dataset.num_users, dataset.num_items)  # its random weights are replaced
     model.load_state_dict(state.finished[-1])
     return TrainResult(model.eval(), state.history, state.best_epoch)
 
@@ -79,7 +78,7 @@ TRAINER: Final = Trainer(NCFConfig, fit, PRESETS)
 
 
 def build(config: NCFConfig, num_users: int, num_items: int) -> Model:
-    """Make the untrained model that `config` describes; torch's random generator decides its weights."""
+    """Build the untrained model that `config` describes, with weights from torch's global random generator."""
     if config.model == "gmf":
         return GMF(num_users, num_items, config.factors)
     if config.model == "mlp":
@@ -92,16 +91,16 @@ class _Stage:
     """One model to train."""
 
     number: int
-    """From 0; part of what decides chance."""
+    """Number of the stage, from 0; selects its random streams."""
 
     config: NCFConfig
-    """With this stage's model, epochs and optimiser."""
+    """The settings with this stage's model, epochs and optimiser."""
 
     fused: bool = False
-    """Whether it starts from the two stages before it."""
+    """Whether it is initialised from the two stages before it."""
 
     refit_of: int | None = None
-    """The stage that this one repeats, for the epochs that were best there."""
+    """The stage that this one repeats on all interactions, for that stage's best number of epochs."""
 
 
 def _stages(config: NCFConfig, *, refit: bool) -> list[_Stage]:
@@ -122,19 +121,22 @@ def _stages(config: NCFConfig, *, refit: bool) -> list[_Stage]:
 
 @dataclass
 class _State:
-    """Where training stands: what a checkpoint holds."""
+    """The state of training, as stored in a checkpoint."""
 
     finished: list[Weights] = field(default_factory=list)
-    """The best weights of each stage that is over."""
+    """The best weights of each finished stage."""
 
     history: list[EpochRecord] = field(default_factory=list)
 
     epoch: int = 0
-    """Epochs of the present stage that are complete; those of the last one when all is over."""
+    """Number of complete epochs in the current stage."""
 
     best_epoch: int = 0
+    """Best epoch of the current stage; of the last stage when training is finished."""
+
     best_epochs: list[int] = field(default_factory=list)
-    """Those of the stages that are over."""
+    """Best epoch of each finished stage."""
+
     best_hr: float = -1.0
     best: Weights | None = None
     model: Weights | None = None
@@ -149,11 +151,11 @@ class _State:
         return cls(**{**values, "history": [EpochRecord(**record) for record in values["history"]]})
 
     def saved(self) -> dict[str, Any]:
-        """Give tensors and plain values alone."""
+        """Return the state as tensors and plain values, for a checkpoint."""
         return {**vars(self), "history": [asdict(record) for record in self.history]}
 
     def finish_stage(self) -> None:
-        """Keep the best weights; the next stage starts afresh."""
+        """Keep the best weights and reset the rest for the next stage."""
         assert self.best is not None
         self.finished.append(self.best)
         self.best_epochs.append(self.best_epoch)
@@ -161,8 +163,8 @@ class _State:
         self.model, self.average, self.optimiser = None, None, None
 
 
-class _Fitting:
-    """One stage at work."""
+class _StageTraining:
+    """The training of one stage."""
 
     def __init__(
         self,
@@ -179,7 +181,7 @@ class _Fitting:
         self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
         self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
-        self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # of an epoch
+        self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # per epoch
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
         if stage.fused:
@@ -196,7 +198,7 @@ class _Fitting:
             self.optimiser.load_state_dict(state.optimiser)
 
     def train(self, progress: bool | None) -> None:
-        """Go through the epochs that are left; the state then holds the stage's best weights."""
+        """Train the remaining epochs and store the stage's best weights in the state."""
         state, epochs = self.state, self.epochs
         if self.stage.fused and state.best is None:
             self._measure_start()
@@ -208,18 +210,18 @@ class _Fitting:
             disable=None if progress is None else not progress,
         )
         with bar:
-            while state.epoch < epochs and not self._has_stalled():
+            while state.epoch < epochs and not self._stops_early():
                 self._train_epoch(state.epoch + 1, bar)
         state.finish_stage()
         if self.run:
             self.run.save(state.saved())
 
-    def _has_stalled(self) -> bool:
-        waited = self.state.epoch - self.state.best_epoch
-        return self.validation is not None and 0 < self.config.patience <= waited
+    def _stops_early(self) -> bool:
+        without_improvement = self.state.epoch - self.state.best_epoch
+        return self.validation is not None and 0 < self.config.patience <= without_improvement
 
     def _measure_start(self) -> None:
-        """Let the joined models stand as epoch 0, which fine-tuning has to beat."""
+        """Evaluate the joined models as epoch 0, which fine-tuning has to beat."""
         weights = _copied(self.model.state_dict())
         hr, ndcg = self._validate(weights, 0)
         self.state.best_epoch, self.state.best = 0, weights
@@ -228,7 +230,7 @@ class _Fitting:
         self._log(stage=self.name, epoch=0, validation_hr=hr, validation_ndcg=ndcg)
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> None:
-        """Train an epoch, measure, keep the better weights, save where we stand."""
+        """Train an epoch, validate, keep the weights if they are the best so far, save a checkpoint."""
         started = time.perf_counter()
         loss = self._descend(epoch, bar)
         seconds = time.perf_counter() - started
@@ -250,7 +252,7 @@ class _Fitting:
             self.run.save(state.saved())
 
     def _descend(self, epoch: int, bar: tqdm) -> float:
-        """Go through all pairs once, in order; give the mean cross-entropy."""
+        """Take one optimiser step for each batch of the epoch; return the mean cross-entropy over its pairs."""
         self.model.train()
         torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch))
         pairs = self.sampler.draw(self.stage.number, epoch)
@@ -299,10 +301,10 @@ class _Fitting:
 
 
 class _Average:
-    """A moving average of a model's weights, beside the model."""
+    """A moving average of a model's weights."""
 
     def __init__(self, model: Model, steps: float, state: _State) -> None:
-        self._model = model.state_dict()  # the tensors that the optimiser changes
+        self._model = model.state_dict()  # the live tensors, which the optimiser updates in place
         self._steps = steps
         self.weights = {name: weight.clone() for name, weight in self._model.items()}
         if state.average is not None:
@@ -310,7 +312,7 @@ class _Average:
                 self.weights[name].copy_(weight)
 
     def update(self, step: int) -> None:
-        """Take the weights after step `step`, from 1, into the average."""
+        """Update the average with the weights after step `step`, from 1."""
         share = 1 / max(1, min(step, self._steps))
         for name, weight in self.weights.items():
             weight.lerp_(self._model[name], share)
@@ -328,8 +330,8 @@ def _optimiser(config: NCFConfig, model: Model) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _torch_as(threads: int, device: torch.device) -> Iterator[None]:
-    """Set torch's threads, and leave them and its random state as they were."""
+def _isolated_torch(threads: int, device: torch.device) -> Iterator[None]:
+    """Set torch's number of threads; restore it and torch's random state on exit."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     gpu = device.type if device.type != "cpu" else "cuda"

@@ -15,10 +15,10 @@ __all__ = ["PRESETS", "NCFConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class NCFConfig(TrainerConfig):
-    """Settings of GMF, MLP and NeuMF, trained by gradient descent on drawn negatives.
+    """Settings of GMF, MLP and NeuMF, trained by gradient descent with negative sampling.
 
     Raises:
-        ArgumentError: a value that cannot be used; the message names the field, what was expected and what came.
+        ArgumentError: invalid value; the message names the field, what was expected and what it got.
     """
 
     name: ClassVar[str] = "ncf"
@@ -114,7 +114,7 @@ class NCFConfig(TrainerConfig):
 
 
 def _paper(factors: int, **more: Any) -> dict[str, Any]:
-    """Give the settings of He et al., WWW 2017, section 4.1, with the tower of their published program."""
+    """Return the settings of He et al., WWW 2017, section 4.1, with the layer tower of their published program."""
     tower = (8 * factors, 4 * factors, 2 * factors, factors)
     return {
         "factors": factors,
@@ -139,4 +139,4 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "fast": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
     }
 )
-"""Settings by name: the paper's sizes, the smallest of them with pre-training, and large batches for a quick answer."""
+"""Named settings: the paper's sizes, the smallest also with pre-training, and large batches for a quick answer."""
