@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.results import TopK, UserVectors
 
-__all__ = ["Ids", "Scorer", "__version__", "machine", "open_model", "publish", "reopen"]
+__all__ = ["Ids", "Scorer", "__version__", "check_tensors", "machine", "open_model", "publish", "reopen"]
 
 __version__: Final[str]
 
