@@ -1,4 +1,4 @@
-"""How well models rank held-out items: metrics, protocols, and what tells two models apart."""
+"""Evaluation: metrics of ranked held-out items, protocols, confidence intervals and paired significance tests."""
 
 from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
 from neuralcf.evaluation.protocols import Ranker, candidates_for, candidates_of, evaluate_candidates, evaluate_full

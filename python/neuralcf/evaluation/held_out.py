@@ -1,4 +1,4 @@
-"""Models on held-out interactions: the split that a model was trained on, made again, and rankers evaluated on it."""
+"""Evaluate models on held-out interactions: reproduce a model's split, and evaluate the model and baselines on it."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSetup:
-    """What is to be evaluated on, and how."""
+    """The data to evaluate on, and how."""
 
     data: str
-    """A file of interactions, or X for the files X.train.rating and the two beside it."""
+    """A file of interactions, or the prefix X of X.train.rating and its two companion files."""
     reading: dict[str, Any]
-    """Further arguments of `read_interactions`."""
+    """Keyword arguments of `read_interactions`."""
     held_out: str | None = None
-    """A file of held-out interactions; None makes the split again that the model was trained on."""
+    """A file of held-out interactions; None reproduces the split that the model was trained with."""
     protocol: str = "full"
     """`full` or `1+99`."""
     cutoffs: Sequence[int] = (5, 10, 20)
-    """k."""
+    """The cut-offs k."""
     seed: int = 0
-    """Decides the drawn candidates."""
+    """Random seed of the sampled candidates."""
 
     def evaluate(self, ranker: Ranker, split: Split) -> Evaluation:
         """Evaluate a ranker on a split."""
@@ -59,11 +59,14 @@ class EvaluationSetup:
 
 
 def evaluate_model(path: str, setup: EvaluationSetup, baselines: Sequence[str] = ()) -> dict[str, Evaluation]:
-    """Evaluate a model, under its path, and baselines fitted on the same training part, under their names.
+    """Evaluate a model, and baselines fitted on the same training set.
+
+    Returns:
+        The evaluations, keyed by the model's path and the baselines' names.
 
     Raises:
-        ArgumentError: data that are not those of the model, or nothing to rank.
-        ModelFormatError, OSError: files that cannot be read.
+        ArgumentError: data other than the model's, or no held-out items to rank.
+        ModelFormatError, OSError: a file cannot be read.
     """
     scorer, split = open_with_split(path, setup)
     evaluations = {path: setup.evaluate(scorer, split)}
@@ -71,24 +74,30 @@ def evaluate_model(path: str, setup: EvaluationSetup, baselines: Sequence[str] =
 
 
 def open_with_split(path: str, setup: EvaluationSetup) -> tuple[Scorer, Split]:
-    """Open a model and split the data, in its dense indices and with all its ids; errors as for `evaluate_model`."""
+    """Open a model and split the data, in the model's dense indices and with all its ids.
+
+    Raises:
+        As `evaluate_model`.
+    """
     scorer, user_ids, item_ids = open_model(path)
     return scorer, _in_model_indices(_split(path, setup), scorer, user_ids, item_ids)
 
 
 def evaluate_or_load(paths: tuple[str, str], setup: EvaluationSetup | None) -> tuple[Evaluation, Evaluation]:
-    """Get two evaluations to compare: per-user values from .npz files, or models and baselines to evaluate.
+    """Return two evaluations to compare: load per-user metrics from .npz files, evaluate models and baselines.
 
     Raises:
-        ArgumentError: a model without data, or a baseline without a model beside it.
+        ArgumentError: a model or a baseline without `setup`, or a baseline without a model, whose split it uses.
     """
     models = [path for path in paths if path not in BASELINES and not path.endswith(".npz")]
     names = [path for path in paths if path in BASELINES]
     evaluations = {path: Evaluation.load(path) for path in paths if path.endswith(".npz")}
     if (models or names) and setup is None:
-        raise ArgumentError(f"{(models + names)[0]}: expected DATA to evaluate it on, or per-user values in .npz files")
+        raise ArgumentError(
+            f"{(models + names)[0]}: expected DATA to evaluate it on, or .npz files of per-user metrics instead"
+        )
     if names and not models:
-        raise ArgumentError(f"{names[0]}: expected a model beside a baseline, whose split it takes")
+        raise ArgumentError(f"{names[0]}: expected a model beside a baseline, which uses the model's split")
     for path in models:
         assert setup is not None
         evaluations |= evaluate_model(path, setup, names)
@@ -96,7 +105,7 @@ def evaluate_or_load(paths: tuple[str, str], setup: EvaluationSetup | None) -> t
 
 
 def _split(path: str, setup: EvaluationSetup) -> Split:
-    """Read the data and split them as the model was trained, or as the files are."""
+    """Read the data and split them: as the files are split, or else as for the model's training."""
     from neuralcf.data.readers.interactions import read_interactions  # needs pyarrow; .npz files do not
     from neuralcf.data.readers.source import read_source
 
@@ -116,22 +125,22 @@ def _split(path: str, setup: EvaluationSetup) -> Split:
             raise ModelFormatError(f"{Path(path) / 'config.json'}: {key}: expected {expected}, got {value!r}")
     if fingerprint is None or seed is None:
         raise ArgumentError(
-            f"{path}: the model does not tell what it was trained on; pass what is held out as --held-out"
+            f"{path}: the model does not record the data it was trained on; pass the held-out file as --held-out"
         )
     if rule == "given":
-        raise ArgumentError(f"{path}: what is held out was given in a file when it was trained; pass it as --held-out")
+        raise ArgumentError(f"{path}: the model was trained with a held-out file; pass the same file as --held-out")
     if dataset.fingerprint() != fingerprint:
         raise ArgumentError(
             f"{setup.data}: expected the interactions that {path} was trained on, read with the same options, "
-            f"got others ({len(dataset):,}); pass what is held out as --held-out"
+            f"got other data ({len(dataset):,} interactions); to evaluate on it, pass the held-out file as --held-out"
         )
     return hold_out(dataset, seed, rule)
 
 
 def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None) -> Split:
-    """Give the split in the dense indices of the model, without what the model does not know.
+    """Map a split to the model's dense indices, without users and items that are not in the model.
 
-    The ids of a model that was saved without are 0, 1, ...
+    A model saved without ids has the ids 0, 1, ...
     """
     train = split.train
     users, all_users = _places("user", train.user_ids, user_ids, scorer.num_users)
@@ -143,7 +152,7 @@ def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_i
     guarantee = split.guarantee
     if not held.all():
         left_out = held.size - int(held.sum())
-        note = f"{left_out:,} held-out pairs of users or with items that the model does not know are left out"
+        note = f"skipped {left_out:,} held-out pairs whose user or item is not in the model"
         print(f"neuralcf: {note}", file=sys.stderr)
         guarantee += f"; {note}"
     pairs = users[split.users[held]], items[split.items[held]]
@@ -156,14 +165,14 @@ def _candidates(rows: CSR, held: NDArray[np.bool_], items: NDArray[np.int64]) ->
     indptr, indices = rows
     row = np.repeat(np.arange(held.size), np.diff(indptr))
     kept = held[row] & (items[indices] >= 0)
-    number = np.cumsum(held) - 1  # of the row among those that are kept
+    number = np.cumsum(held) - 1  # of each row, among the kept rows
     return csr_from_pairs(number[row[kept]], items[indices[kept]], int(held.sum()), int(items.max()) + 1)
 
 
 def _places(
     what: str, ours: ExternalIds, stored: Ids | None, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | list[str]]:
-    """Give the model's index of each of our ids, -1 where it has none, and all ids of the model."""
+    """Return the model's index of each of our ids (-1 if it is not in the model), and all ids of the model."""
     kind = "int64" if isinstance(ours, np.ndarray) else "str"
     expected = "int64" if stored is None else stored.kind
     if kind != expected:

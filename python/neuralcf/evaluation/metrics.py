@@ -1,24 +1,24 @@
-"""Metrics of ranked lists; each gives one value a list, so that means, intervals and paired comparisons can follow.
+"""Ranking metrics. Each returns one value per list, as means, intervals and paired tests need.
 
-A list is one ranking, of one user mostly, with a set R of held-out items in it. The rank r(i) of a held-out item counts
-the items before it: 0 is the best. At a cut-off k:
+A list is one ranking, usually of one user, with a set R of held-out items. The rank r(i) of a held-out item is the
+number of items before it: 0 is the best. At a cut-off k:
 
-    HR@k      [min r(i) < k]                             any held-out item among the first k
-    Recall@k  |{i in R : r(i) < k}| / |R|                which share of them
-    MRR@k     [min r(i) < k] / (min r(i) + 1)            how early the first of them
+    HR@k      [min r(i) < k]                             whether any held-out item is among the first k
+    Recall@k  |{i in R : r(i) < k}| / |R|                the share of held-out items among the first k
+    MRR@k     [min r(i) < k] / (min r(i) + 1)            how early the first of them comes
     NDCG@k    DCG / ideal DCG,  DCG   = sum over i in R with r(i) < k of 1 / log2(r(i) + 2)
                                 ideal = sum over j < min(|R|, k)     of 1 / log2(j + 2)
 
-With a single held-out item the ideal is 1, and HR and NDCG are those of He et al., WWW 2017, section 4.1. NDCG is that
-of Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with gains of 0 and 1; MRR
-that of Voorhees, "The TREC-8 question answering track report", 1999, cut off at k.
+With a single held-out item the ideal is 1, and HR and NDCG are those of He et al., WWW 2017, section 4.1. NDCG is from
+Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with binary gains; MRR from
+Voorhees, "The TREC-8 question answering track report", 1999, cut off at k.
 
-Of the first k items as recommended, whatever was held out:
+Two metrics of the first k recommended items that do not depend on the held-out items:
 
-    Coverage@k  share of the catalogue that is recommended to anybody (Ge et al., "Beyond accuracy", RecSys 2010)
-    Novelty@k   mean of log2(U / n(i)) over a list's items, n(i) of U training users have i: bits of surprise
-                (Zhou et al., "Solving the apparent diversity-accuracy dilemma", PNAS 2010); an item that nobody has
-                counts as if one had it
+    Coverage@k  share of the catalogue that is recommended to at least one user (Ge et al., "Beyond accuracy", RecSys
+                2010)
+    Novelty@k   mean of log2(U / n(i)) over a list's items, in bits, where n(i) of the U training users have item i
+                (Zhou et al., "Solving the apparent diversity-accuracy dilemma", PNAS 2010); n(i) is at least 1
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def hit_ratio(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
     Args:
         ranks: int [n], 0-based ranks of held-out items.
         k: the cut-off.
-        lists: int [n], which list each stands in, every one of 0 .. L - 1 at least once; None when each has its own.
+        lists: int [n], the list of each item, every one of 0 .. L - 1 at least once; None if each item has its own.
 
     Returns:
         float64 [L].
 
     Raises:
-        ArgumentError: no ranks, a negative rank, a list without any, lengths that differ, or k below 1.
+        ArgumentError: no ranks, a negative rank, a list without held-out items, lengths that differ, or k below 1.
     """
     return (_first(*_checked(ranks, k, lists)) < k).astype(np.float64)
 
@@ -75,7 +75,7 @@ def ndcg(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
 
 
 def coverage(recommended: NDArray[np.integer[Any]], num_items: int) -> float:
-    """Compute the share of the catalogue among the recommended items, int [m, k]; -1 stands for no item."""
+    """Compute the share of the catalogue among the recommended items, int [m, k]; -1 is padding."""
     return float(np.unique(recommended[recommended >= 0]).size / num_items)
 
 
@@ -83,9 +83,9 @@ def novelty(recommended: NDArray[np.integer[Any]], popularity: NDArray[np.intege
     """Compute the novelty of each list in bits.
 
     Args:
-        recommended: int [m, k] items; -1 stands for no item, and a list without any has novelty 0.
-        popularity: int [I], how many training users have each item.
-        num_users: U, training users.
+        recommended: int [m, k] items; -1 is padding. An empty list has novelty 0.
+        popularity: int [I], number of training users who have each item.
+        num_users: U, number of training users.
 
     Returns:
         float64 [m].
@@ -97,7 +97,7 @@ def novelty(recommended: NDArray[np.integer[Any]], popularity: NDArray[np.intege
 
 
 def _first(ranks: Ranks, lists: Ranks) -> NDArray[np.int64]:
-    """Give the best rank of each list."""
+    """Return the best rank of each list."""
     first = np.full(lists.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, lists, ranks)
     return first

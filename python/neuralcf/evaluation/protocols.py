@@ -1,13 +1,14 @@
-"""How well a model ranks held-out items, by two protocols.
+"""Two evaluation protocols: full-catalogue ranking and sampled candidates.
 
-Candidates: each held-out item among some items its user does not know, 99 of them drawn at random in He et al., WWW
-2017, section 4.1. Cheap and common, and dependent on the draw. Each held-out item has a list of its own, and a user's
-value is the mean over them. Full: among the whole catalogue but the user's training items, all held-out items of a user
-in one list. Krichene and Rendle, "On sampled metrics for item recommendation", KDD 2020, show that the two may order
-models differently.
+Full        Rank the held-out items of a user, all in one list, among the whole catalogue except the user's training
+            items.
+Candidates  Rank each held-out item, in a list of its own, among items without an interaction of the user: 99 sampled
+            ones in He et al., WWW 2017, section 4.1. A user's metric is the mean over these lists. Cheap and common,
+            but dependent on the sample. Krichene and Rendle, "On sampled metrics for item recommendation", KDD 2020,
+            show that the two protocols may order models differently.
 
-A rank counts the other items that score at least as high: ties count against the held-out item, so that a model that
-scores everything alike gains nothing. The baselines of `neuralcf.baselines.base` are ranked by the same rule.
+A rank counts the other items that score at least as high. Ties count against the held-out item, so that a model that
+gives every item the same score gains nothing. `neuralcf.baselines.base` ranks by the same rule.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ FULL_PROTOCOL = "the whole catalogue without the user's training items; ties cou
 
 
 class Ranker(Protocol):
-    """What can be evaluated: a `Scorer`, a `Baseline`, anything that ranks as they do."""
+    """What can be evaluated: a `Scorer`, a `Baseline`, or anything with the same methods."""
 
     @property
     def num_items(self) -> int:
-        """I."""
+        """Number of items, I."""
 
     def rank_of(
         self,
@@ -66,13 +67,13 @@ def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, 
 
     Args:
         ranker: the model, or a baseline.
-        split: what was trained on, and what was held out: any number of items a user.
-        k: the cut-off, or several.
-        lists: whether to compute coverage and novelty too, which takes the users' lists: a `top_k` more.
+        split: training set and held-out pairs, any number per user.
+        k: one or several cut-offs.
+        lists: whether to compute coverage and novelty too, at the cost of one `top_k` call.
 
     Raises:
-        ArgumentError: nothing held out, or k below 1.
-        OutOfRangeError: a split with users or items outside the model.
+        ArgumentError: nothing is held out, or k is below 1.
+        OutOfRangeError: users or items of the split are not in the model.
     """
     cutoffs = _cutoffs(k)
     users, list_of = _distinct(split.users)
@@ -108,19 +109,21 @@ def evaluate_candidates(
         users: int64 [m].
         items: int64 [m], the held-out items.
         candidates_indptr: int64 [m + 1].
-        candidates_indices: int [nnz], items in any order; an item twice in a row counts once, and the held-out item
-            itself, should it be there, does not count.
-        k: the cut-off, or several.
-        origin: where the candidates come from, a word or two for the protocol.
+        candidates_indices: int [nnz], items in any order. Duplicates within a row count once; the held-out item itself
+            does not count.
+        k: one or several cut-offs.
+        origin: where the candidates come from, in a word or two for the protocol.
 
     Raises:
-        OutOfRangeError, ArgumentError, TypeError: indices that do not fit the model or one another.
+        OutOfRangeError: users or items that are not in the model.
+        ArgumentError: arrays whose lengths do not match, nothing held out, or k below 1.
+        TypeError: indices that are not integers.
     """
     cutoffs = _cutoffs(k)
     distinct, list_of = _distinct(users)
     if users.shape != items.shape or candidates_indptr.shape != (users.size + 1,):
         raise ArgumentError(
-            "candidates_indptr: expected one more than users and items, got lengths "
+            "candidates_indptr: expected one entry more than users and items, got lengths "
             f"{candidates_indptr.size}, {users.size} and {items.size}"
         )
     ranks = ranker.rank_of(users, items, allow=(candidates_indptr, candidates_indices))
@@ -137,16 +140,20 @@ def evaluate_candidates(
 
 
 def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> CSR:
-    """Draw candidates for each held-out item, none of them known to the user or held out; as `draw_candidates`."""
+    """Sample `count` candidates for each held-out item from the items that its user neither has nor has held out.
+
+    Returns:
+        As `draw_candidates`.
+    """
     train = split.train
     users, items = np.concatenate([train.users, split.users]), np.concatenate([train.items, split.items])
     interactions = csr_from_pairs(users, items, train.num_users, train.num_items)
-    drawn_by = derive(seed, Stream.TEST_CANDIDATES)
-    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=drawn_by)
+    stream = derive(seed, Stream.TEST_CANDIDATES)
+    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=stream)
 
 
 def candidates_of(split: Split, *, seed: int = 0) -> tuple[CSR, str]:
-    """Give what held-out items are to be ranked among: the split's own candidates or drawn ones; and their origin."""
+    """Return the candidates of each held-out item, those of the split or sampled ones, and their origin in words."""
     if isinstance(split, GivenSplit) and split.candidates is not None:
         return split.candidates, "given"
     return candidates_for(split, seed=seed), f"drawn with seed {seed}"

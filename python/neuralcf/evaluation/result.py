@@ -1,4 +1,4 @@
-"""What an evaluation gives: each user's metrics, and how they were measured."""
+"""The result of an evaluation: per-user metrics, and how they were measured."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ class Evaluation:
     """Metrics of every evaluated user, and how they were measured."""
 
     users: ExternalIds
-    """The m evaluated users, each once: dense indices, or the ids that were put in their place."""
+    """The m evaluated users, each once: dense indices, or external ids."""
 
     per_user: dict[str, NDArray[np.float64]]
-    """Values float64 [m] by name, such as `NDCG@10`."""
+    """Values, float64 [m], by metric, such as `NDCG@10`."""
 
     overall: dict[str, float]
-    """What no single user has: `Coverage@k`."""
+    """Metrics without per-user values: `Coverage@k`."""
 
     held_out: int
-    """How many held-out items were ranked, of all users together."""
+    """Number of ranked held-out items, over all users."""
 
     protocol: str
-    """What each of them was ranked against, in words."""
+    """What each held-out item was ranked among, in words."""
 
     fingerprint: str
-    """SHA-256 of what was ranked against what: equal only where two evaluations answer the same questions."""
+    """SHA-256 of the protocol, the held-out items, and the training items or candidates; equal only for evaluations
+    that can be compared."""
 
     @property
     def means(self) -> dict[str, float]:
-        """Each metric over all users, in the order of their names' introduction."""
+        """Each metric over all users: means of the per-user metrics, then the overall ones."""
         return {name: float(values.mean()) for name, values in self.per_user.items()} | self.overall
 
     @property
@@ -59,7 +60,7 @@ class Evaluation:
         return next(value for name, value in self.means.items() if name.startswith(prefix))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write everything to an .npz file, for a paired comparison later."""
+        """Write the evaluation to an .npz file, for a later paired comparison."""
         arrays: dict[str, Any] = {
             "users": np.asarray(self.users),
             "held_out": np.array(self.held_out),
@@ -74,11 +75,11 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Evaluation:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            ArgumentError: the file is something else.
-            OSError: it cannot be read.
+            ArgumentError: not such a file.
+            OSError: the file cannot be read.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # noqa: PTH123
@@ -97,4 +98,4 @@ class Evaluation:
                 fingerprint=str(arrays["fingerprint"]),
             )
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ArgumentError(f"{path}: expected what `Evaluation.save` writes: {error}") from error
+            raise ArgumentError(f"{path}: expected a file written by `Evaluation.save`: {error}") from error

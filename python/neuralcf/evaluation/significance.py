@@ -1,14 +1,14 @@
-"""Intervals of means over users, and the paired comparison of two evaluations.
+"""Confidence intervals of means over users, and the paired comparison of two evaluations.
 
-Interval    mean +- 1.96 s / sqrt(m) over the values of m users, s their standard deviation (ddof 1): 95% by the normal
-            approximation, users taken as a sample of the users that might have come. Undefined, NaN, for one user.
-Difference  the same interval of the per-user differences A - B: what most users share cancels, so that it tells models
-            apart that their separate intervals do not.
-p           two-sided sign-flip permutation test: were A and B alike, each user's difference would as well have had the
-            other sign. p = (1 + c) / (1 + n), c of n random flips whose mean is at least as far from 0 as the mean seen
-            (Smucker et al., "A comparison of statistical significance tests for information retrieval evaluation",
-            CIKM 2007; the added 1 as in Phipson and Smyth, 2010, so that no p is 0). Several metrics are several
-            tests, for which no correction is made.
+Interval    mean +- 1.96 s / sqrt(m) over the values of m users with standard deviation s (ddof 1): the 95% interval by
+            the normal approximation, with the users as a sample of a larger population. Undefined (NaN) for one user.
+Difference  The same interval of the per-user differences A - B. Variation that both models share cancels, so it can
+            separate models whose own intervals overlap.
+p           Two-sided sign-flip permutation test. Under the null hypothesis, the sign of each user's difference is
+            random. p = (1 + c) / (1 + n), where c of n random flips have a mean at least as far from 0 as the observed
+            one (Smucker et al., "A comparison of statistical significance tests for information retrieval evaluation",
+            CIKM 2007; the added 1 as in Phipson and Smyth, 2010, so that p is never 0). Several metrics are several
+            tests, without correction for multiple testing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Interval:
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """Give the three as JSON can hold them: null what is undefined."""
+        """Return the three as JSON values; undefined ones are None."""
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
@@ -48,9 +48,9 @@ class Difference:
     a: float
     b: float
     difference: Interval | None
-    """Of the per-user differences A - B; None for a metric without per-user values."""
+    """Mean and interval of the per-user differences A - B; None for a metric without per-user values."""
     p: float | None
-    """Of the sign-flip test; None likewise."""
+    """p-value of the sign-flip test; None for a metric without per-user values."""
 
 
 def interval(values: NDArray[np.float64]) -> Interval:
@@ -64,13 +64,13 @@ def compare(a: Evaluation, b: Evaluation, *, flips: int = 10_000, seed: int = 0)
     """Compare two models on the same held-out items of the same users, for each metric that both have.
 
     Args:
-        a: of the first model.
-        b: of the second.
-        flips: how many random sign flips the test makes.
-        seed: decides them.
+        a: evaluation of the first model.
+        b: evaluation of the second model.
+        flips: number of random sign flips.
+        seed: random seed of the flips.
 
     Raises:
-        ArgumentError: evaluations by different protocols, of different users or data, or without a common metric.
+        ArgumentError: different protocols, users or data, or no common metric.
     """
     for what, ours, theirs in (
         ("protocol", a.protocol, b.protocol),
@@ -95,9 +95,9 @@ def compare(a: Evaluation, b: Evaluation, *, flips: int = 10_000, seed: int = 0)
 
 
 def _sign_flip(differences: NDArray[np.float64], flips: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Compute p of each column of float64 [m, metrics]; the columns share the flips."""
+    """Compute the p-value of each column of `differences`, float64 [m, metrics]; all columns use the same flips."""
     users = differences.shape[0]
-    least = np.abs(differences.sum(axis=0)) * (1 - 1e-12)  # what rounding takes from an equal sum does not count
+    least = np.abs(differences.sum(axis=0)) * (1 - 1e-12)  # tolerate rounding of equal sums
     step = max(1, 2_000_000 // users)
     as_far = np.zeros(differences.shape[1], dtype=np.int64)
     for start in range(0, flips, step):

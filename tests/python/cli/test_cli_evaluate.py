@@ -143,8 +143,11 @@ def test_refusals(models, ratings, dataset, tmp_path, capsys):
     (tmp_path / "torn.npz").write_bytes(b"PK")
     for arguments, message in [
         (["evaluate", models[0], other], "other.csv: expected the interactions that"),
-        (["evaluate", untold, ratings], "does not tell what it was trained on; pass what is held out as --held-out"),
-        (["evaluate", given, ratings], "was given in a file when it was trained; pass it as --held-out"),
+        (
+            ["evaluate", untold, ratings],
+            "does not record the data it was trained on; pass the held-out file as --held-out",
+        ),
+        (["evaluate", given, ratings], "the model was trained with a held-out file; pass the same file as --held-out"),
         (["evaluate", models[0], tmp_path / "absent"], "absent.train.rating"),
         (["evaluate", bare, ratings, "--held-out", ratings], "not in the training part"),
         (["evaluate", models[0], numbers, "--held-out", other], "users"),

@@ -162,7 +162,7 @@ def test_refusals():
         evaluate_full(scorer, replace(split, users=split.users[:0], items=split.items[:0]))
     indptr, indices = candidates_for(split, count=20)
     for ranker in (scorer, Popularity(split.train)):
-        with pytest.raises(ArgumentError, match="one more than users and items"):
+        with pytest.raises(ArgumentError, match="one entry more than users and items"):
             evaluate_candidates(ranker, split.users, split.items, indptr[:-1], indices)
 
 
@@ -181,7 +181,7 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
     path = tmp_path / "values.npz"
     for content in (b"", b"HR@5", b"PK\x03\x04 torn"):
         path.write_bytes(content)
-        with pytest.raises(ArgumentError, match=r"values.npz: expected what `Evaluation.save` writes"):
+        with pytest.raises(ArgumentError, match=r"values.npz: expected a file written by `Evaluation.save`"):
             Evaluation.load(path)
     for arrays in ({"x": np.ones(1)}, {"users": np.arange(2), "per_user/HR@5": np.ones(3)}):
         np.savez(path, **arrays)
