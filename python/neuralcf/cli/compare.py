@@ -16,6 +16,7 @@ from neuralcf.cli.options import (
     add_json,
     add_protocol,
     evaluation_setup,
+    print_notes,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def _run(options: argparse.Namespace) -> None:
     from neuralcf.evaluation.held_out import evaluate_or_load
     from neuralcf.evaluation.significance import compare
 
-    a, b = evaluate_or_load((options.A, options.B), evaluation_setup(options) if options.data else None)
+    (a, b), notes = evaluate_or_load((options.A, options.B), evaluation_setup(options) if options.data else None)
+    print_notes(notes)
     differences = compare(a, b)
     print(json.dumps(_json(differences, a)) if options.json else _text(differences, a))
 

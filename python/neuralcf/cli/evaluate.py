@@ -17,6 +17,7 @@ from neuralcf.cli.options import (
     add_json,
     add_protocol,
     evaluation_setup,
+    print_notes,
 )
 from neuralcf.files import write_atomically
 
@@ -53,7 +54,8 @@ def add_parser(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> None:
     from neuralcf.evaluation.held_out import evaluate_model
 
-    evaluations = evaluate_model(options.model, evaluation_setup(options), options.baselines)
+    evaluations, notes = evaluate_model(options.model, evaluation_setup(options), options.baselines)
+    print_notes(notes)
     facts = json.dumps(_json(evaluations))
     print(facts if options.json else _text(evaluations))
     if options.out is not None:

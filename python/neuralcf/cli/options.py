@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from neuralcf.errors import ArgumentError
@@ -27,6 +28,7 @@ __all__ = [
     "evaluation_setup",
     "items",
     "positive",
+    "print_notes",
     "reading",
     "sizes",
 ]
@@ -125,6 +127,12 @@ def add_items(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes to stderr."""
+    for note in notes:
+        print(f"neuralcf: {note}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------- values and arguments

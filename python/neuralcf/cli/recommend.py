@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any, NamedTuple
 
-from neuralcf.cli.options import Commands, add_command, add_items, add_json, items, positive
+from neuralcf.cli.options import Commands, add_command, add_items, add_json, items, positive, print_notes
 from neuralcf.errors import ArgumentError
 
 __all__ = ["add_parser"]
@@ -87,7 +86,7 @@ def _recommend(
         titles = read_titles(item_ids=recommender.item_ids.take(np.arange(recommender.num_items)), **items)
     ids, scores = best.ids[: best.counts].tolist(), best.scores[: best.counts].tolist()
     if len(ids) < k:
-        print(f"neuralcf: only {len(ids)} items are left for this user", file=sys.stderr)
+        print_notes([f"only {len(ids)} items are left for this user"])
     return user_id, [Recommended(item, score, titles.get(item)) for item, score in zip(ids, scores, strict=True)]
 
 

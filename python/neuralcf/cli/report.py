@@ -1,6 +1,7 @@
 """`neuralcf report`: write an HTML report on a model."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from neuralcf.cli.options import (
@@ -13,6 +14,7 @@ from neuralcf.cli.options import (
     add_items,
     evaluation_setup,
     items,
+    print_notes,
 )
 from neuralcf.errors import ArgumentError
 from neuralcf.files import write_atomically
@@ -58,7 +60,15 @@ def _run(options: argparse.Namespace) -> None:
         baselines=options.baselines,
         users=options.users if options.user is None else options.user,
         items=items(options),
+        progress=_print_progress,
     )
+    print_notes(page.notes)
     html = page.html().encode()
     write_atomically(out, html)
     print(f"report written to {out}, {len(html) / 1e6:.1f} MB")
+
+
+def _print_progress(step: str) -> None:
+    """Print a step that takes a while, on a terminal only."""
+    if sys.stderr.isatty():
+        print_notes([step])

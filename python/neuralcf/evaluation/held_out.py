@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from neuralcf.format.config import read_config
 
 __all__ = [
     "EvaluationSetup",
+    "OpenedModel",
     "evaluate_model",
     "evaluate_or_load",
     "open_with_split",
@@ -58,33 +58,52 @@ class EvaluationSetup:
         return replace(evaluation, users=ids[users] if isinstance(ids, np.ndarray) else [ids[user] for user in users])
 
 
-def evaluate_model(path: str, setup: EvaluationSetup, baselines: Sequence[str] = ()) -> dict[str, Evaluation]:
+class OpenedModel(NamedTuple):
+    """A model and the split to evaluate it on."""
+
+    scorer: Scorer
+    split: Split
+    """In the model's dense indices and with all its ids."""
+    notes: list[str]
+    """What was skipped, for the user to know."""
+
+
+def evaluate_model(
+    path: str, setup: EvaluationSetup, baselines: Sequence[str] = ()
+) -> tuple[dict[str, Evaluation], list[str]]:
     """Evaluate a model, and baselines fitted on the same training set.
 
     Returns:
-        The evaluations, keyed by the model's path and the baselines' names.
+        The evaluations, keyed by the model's path and the baselines' names, and the notes of `OpenedModel`.
 
     Raises:
         ArgumentError: data other than the model's, or no held-out items to rank.
         ModelFormatError, OSError: a file cannot be read.
     """
-    scorer, split = open_with_split(path, setup)
+    scorer, split, notes = open_with_split(path, setup)
     evaluations = {path: setup.evaluate(scorer, split)}
-    return evaluations | {name: setup.evaluate(BASELINES[name](split.train), split) for name in baselines}
+    evaluations |= {name: setup.evaluate(BASELINES[name](split.train), split) for name in baselines}
+    return evaluations, notes
 
 
-def open_with_split(path: str, setup: EvaluationSetup) -> tuple[Scorer, Split]:
-    """Open a model and split the data, in the model's dense indices and with all its ids.
+def open_with_split(path: str, setup: EvaluationSetup) -> OpenedModel:
+    """Open a model and split the data to evaluate it on.
 
     Raises:
         As `evaluate_model`.
     """
     scorer, user_ids, item_ids = open_model(path)
-    return scorer, _in_model_indices(_split(path, setup), scorer, user_ids, item_ids)
+    split, notes = _in_model_indices(_split(path, setup), scorer, user_ids, item_ids)
+    return OpenedModel(scorer, split, notes)
 
 
-def evaluate_or_load(paths: tuple[str, str], setup: EvaluationSetup | None) -> tuple[Evaluation, Evaluation]:
+def evaluate_or_load(
+    paths: tuple[str, str], setup: EvaluationSetup | None
+) -> tuple[tuple[Evaluation, Evaluation], list[str]]:
     """Return two evaluations to compare: load per-user metrics from .npz files, evaluate models and baselines.
+
+    Returns:
+        The two evaluations, and the notes of `OpenedModel`.
 
     Raises:
         ArgumentError: a model or a baseline without `setup`, or a baseline without a model, whose split it uses.
@@ -98,10 +117,13 @@ def evaluate_or_load(paths: tuple[str, str], setup: EvaluationSetup | None) -> t
         )
     if names and not models:
         raise ArgumentError(f"{names[0]}: expected a model beside a baseline, which uses the model's split")
+    notes: list[str] = []
     for path in models:
         assert setup is not None
-        evaluations |= evaluate_model(path, setup, names)
-    return evaluations[paths[0]], evaluations[paths[1]]
+        measured, skipped = evaluate_model(path, setup, names)
+        evaluations |= measured
+        notes += skipped
+    return (evaluations[paths[0]], evaluations[paths[1]]), notes
 
 
 def _split(path: str, setup: EvaluationSetup) -> Split:
@@ -137,8 +159,10 @@ def _split(path: str, setup: EvaluationSetup) -> Split:
     return hold_out(dataset, seed, rule)
 
 
-def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None) -> Split:
-    """Map a split to the model's dense indices, without users and items that are not in the model.
+def _in_model_indices(
+    split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None
+) -> tuple[Split, list[str]]:
+    """Map a split to the model's dense indices, without users and items that are not in the model; note what it skips.
 
     A model saved without ids has the ids 0, 1, ...
     """
@@ -149,16 +173,16 @@ def _in_model_indices(split: Split, scorer: Scorer, user_ids: Ids | None, item_i
     kept = train.take(known)
     mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items)
     held = (users[split.users] >= 0) & (items[split.items] >= 0)
-    guarantee = split.guarantee
+    guarantee, notes = split.guarantee, []
     if not held.all():
         left_out = held.size - int(held.sum())
         note = f"skipped {left_out:,} held-out pairs whose user or item is not in the model"
-        print(f"neuralcf: {note}", file=sys.stderr)
+        notes.append(note)
         guarantee += f"; {note}"
     pairs = users[split.users[held]], items[split.items[held]]
     if not isinstance(split, GivenSplit) or split.candidates is None:
-        return Split(mapped, *pairs, guarantee)
-    return GivenSplit(mapped, *pairs, guarantee, _candidates(split.candidates, held, items))
+        return Split(mapped, *pairs, guarantee), notes
+    return GivenSplit(mapped, *pairs, guarantee, _candidates(split.candidates, held, items)), notes
 
 
 def _candidates(rows: CSR, held: NDArray[np.bool_], items: NDArray[np.int64]) -> CSR:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +43,7 @@ def report(
     baselines: Sequence[str] = ("popularity",),
     users: int | Sequence[str] = 6,
     items: dict[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> ModelReport:
     """Measure a model by both protocols, and what it recommends; `setup.protocol` does not count.
 
@@ -53,13 +53,14 @@ def report(
         baselines: names of `BASELINES`.
         users: whose lists to show: so many, drawn among those with held-out items, or ids as they were typed.
         items: the arguments of `read_titles` but for the ids, or None.
+        progress: called with a text before each step that takes a while.
 
     Raises:
         ArgumentError: data that are not those of the model, nothing to rank, or no titles in that file.
         UnknownUserError: a user that the model does not have.
         ModelFormatError, OSError: files that cannot be read.
     """
-    scorer, split = open_with_split(path, setup)
+    scorer, split, notes = open_with_split(path, setup)
     if split.users.size == 0:
         raise ArgumentError(f"{setup.data}: expected held-out interactions that {path} knows, got none")
     shown = _chosen(users, split, setup.seed)
@@ -68,11 +69,11 @@ def report(
 
     rankers: dict[str, Ranker] = {_KINDS[scorer.kind]: scorer}
     for name in baselines:
-        _say(f"fitting {name}")
+        progress(f"fitting {name}")
         rankers[name] = BASELINES[name](split.train)
     evaluations: dict[str, dict[str, Evaluation]] = {}
     for protocol in ("full", "1+99"):
-        _say(f"ranking held-out items, {protocol}")
+        progress(f"ranking held-out items, {protocol}")
         chosen = replace(setup, protocol=protocol)
         measured = {name: chosen.evaluate(ranker, split) for name, ranker in rankers.items()}
         evaluations[_among(protocol, measured)] = measured
@@ -85,6 +86,7 @@ def report(
         version=__version__,
         data=Path(setup.data).name,
         guarantee=split.guarantee,
+        notes=notes,
         seed=setup.seed,
         history=History.of(config),
         comparison=Comparison(evaluations, k),
@@ -99,12 +101,6 @@ def report(
         ),
         config=config,
     )
-
-
-def _say(text: str) -> None:
-    """Tell on a terminal what takes its time."""
-    if sys.stderr.isatty():
-        print(f"neuralcf: {text}", file=sys.stderr)
 
 
 def _among(protocol: str, measured: dict[str, Evaluation]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -31,6 +31,8 @@ class ModelReport:
     """The file that was evaluated on."""
     guarantee: str
     """How the data were split, in a sentence."""
+    notes: Sequence[str]
+    """What was skipped, for the user to know; part of `guarantee`."""
     seed: int
     """What decided what was drawn."""
     history: History | None
