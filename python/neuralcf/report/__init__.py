@@ -1,6 +1,5 @@
-"""Reports: HTML pages with their pictures inside, one file each, readable offline, by day and night, wide and narrow.
+"""HTML reports: one file each, charts included; they work offline, in light and dark mode, on wide and narrow screens.
 
-`page` is what every report shares, `charts` how pictures are drawn; `model_report` says what stands in that of a model,
-`build` puts it together.
-Pictures need matplotlib, the extra `plot`, which is imported when the first one is drawn.
+`page` has the HTML elements that all reports share, `charts` draws SVG, `model_report` defines the report on a model,
+and `build` measures what it shows. Charts need matplotlib (the extra `plot`), which is imported on first use.
 """

@@ -1,4 +1,4 @@
-"""The report of a model, put together: the split made again, all that is measured, lists and titles."""
+"""Build the report on a model: reproduce its split, evaluate it beside baselines, collect lists and titles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["report"]
 _KINDS: Final = {"gmf": "GMF", "mlp": "MLP", "neumf": "NeuMF"}
 _USUAL_NEGATIVES: Final = 4
 _SHOWN: Final = 12
-"""Items of a history that are shown."""
+"""How many items of a history are shown."""
 
 
 def report(
@@ -45,24 +45,24 @@ def report(
     items: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ModelReport:
-    """Measure a model by both protocols, and what it recommends; `setup.protocol` does not count.
+    """Evaluate a model by both protocols, whatever `setup.protocol` says, and collect what it recommends.
 
     Args:
         path: the model.
-        setup: on what, at which cut-offs, and the seed of all that is drawn.
-        baselines: names of `BASELINES`.
-        users: whose lists to show: so many, drawn among those with held-out items, or ids as they were typed.
-        items: the arguments of `read_titles` but for the ids, or None.
+        setup: the data, the cut-offs, and the seed of all random samples.
+        baselines: names of `BASELINES` to evaluate beside the model.
+        users: whose lists to show: a number of users to sample from those with held-out items, or ids as typed.
+        items: the arguments of `read_titles` except the ids, or None.
         progress: called with a text before each step that takes a while.
 
     Raises:
-        ArgumentError: data that are not those of the model, nothing to rank, or no titles in that file.
-        UnknownUserError: a user that the model does not have.
-        ModelFormatError, OSError: files that cannot be read.
+        ArgumentError: data other than the model's, no held-out items to rank, or a file without a title for any item.
+        UnknownUserError: a user is not in the model.
+        ModelFormatError, OSError: a file cannot be read.
     """
     scorer, split, notes = open_with_split(path, setup)
     if split.users.size == 0:
-        raise ArgumentError(f"{setup.data}: expected held-out interactions that {path} knows, got none")
+        raise ArgumentError(f"{setup.data}: expected held-out users and items that are in {path}, got none")
     shown = _chosen(users, split, setup.seed)
     titles = None if items is None else read_titles(item_ids=split.train.item_ids, **items)
     config = read_config(path)
@@ -94,7 +94,7 @@ def report(
         scores=_scores(scorer, split, config, setup.seed),
         lists=Lists(
             users=_lists(scorer, split, user_items, shown, k, titles or {}),
-            drawn=isinstance(users, int),
+            sampled=isinstance(users, int),
             latest_first=split.train.timestamps is not None,
             untitled=None if titles is None else scorer.num_items - len(titles),
             k=k,
@@ -104,15 +104,15 @@ def report(
 
 
 def _among(protocol: str, measured: dict[str, Evaluation]) -> str:
-    """Say in two words what held-out items were ranked among."""
+    """Name in two words what held-out items were ranked among."""
     return "all items" if protocol == "full" else next(iter(measured.values())).protocol.partition(" candidates")[0]
 
 
 def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.int64]:
-    """Give the users whose lists are shown."""
+    """Return the indices of the users whose lists are shown, int64."""
     if isinstance(users, int):
         if users < 0:
-            raise ArgumentError(f"--users: expected a number of users, at least 0, got {users}")
+            raise ArgumentError(f"--users: expected an integer of at least 0, got {users}")
         evaluated = np.unique(split.users)
         chosen = np.random.default_rng(seed).choice(evaluated, min(users, evaluated.size), replace=False)
         return np.sort(chosen)
@@ -129,7 +129,7 @@ def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.i
 def _popularity(
     scorer: Scorer, split: Split, user_items: CSR, evaluations: dict[str, Evaluation], k: int
 ) -> PopularityShares:
-    """Compare what users with held-out items know with what they are recommended."""
+    """Compare the popularity of what users with held-out items have with that of what they are recommended."""
     users = np.unique(split.users)
     theirs = take_rows(user_items, users)
     best = scorer.top_k(users, k, exclude=theirs).ids
@@ -144,27 +144,27 @@ def _popularity(
 
 
 def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> Scores:
-    """Score the held-out pairs, and for each as many negatives as training draws."""
+    """Score the held-out pairs, and for each as many sampled negatives as in training."""
     stored = config.get("training", {}).get("negatives")
-    told = stored if isinstance(stored, int) and stored >= 1 else None
-    negatives = told or _USUAL_NEGATIVES
-    indptr, drawn = candidates_for(split, count=negatives, seed=seed)
-    if drawn.size == 0:
+    recorded = stored if isinstance(stored, int) and stored >= 1 else None
+    negatives = recorded or _USUAL_NEGATIVES
+    indptr, sampled = candidates_for(split, count=negatives, seed=seed)
+    if sampled.size == 0:
         raise ArgumentError(
-            "expected negatives to draw for the users with held-out items, got none: they have every item"
+            "expected negatives to sample for the users with held-out items, got none: they have every item"
         )
     return Scores(
         held_out=scorer.score_batch(split.users, split.items),
-        drawn=scorer.score_batch(np.repeat(split.users, np.diff(indptr)), drawn),
+        sampled=scorer.score_batch(np.repeat(split.users, np.diff(indptr)), sampled),
         negatives=negatives,
-        told=told is not None,
+        recorded=recorded is not None,
     )
 
 
 def _lists(
     scorer: Scorer, split: Split, user_items: CSR, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
 ) -> list[UserList]:
-    """Give what each user knows and is recommended, and where the held-out items stand."""
+    """Return each user's history and recommendations, and the ranks of the held-out items."""
     item_ids, train = split.train.item_ids, split.train
 
     def title(item: int) -> str:

@@ -1,12 +1,12 @@
-"""What a model's probabilities are worth: how they spread, and whether as much comes true as they promise.
+"""Calibration: the distribution of a model's probabilities, and how well they match observed frequencies.
 
-Reliability Pairs by probability in bins of equal width; in each bin the mean probability against the share of pairs
+Reliability Pairs in bins of equal width by probability; for each bin, the mean probability against the share of pairs
             that are interactions, with the 95% interval of Wilson, "Probable inference, the law of succession, and
-            statistical inference", JASA 1927, which takes the pairs as independent.
+            statistical inference", JASA 1927, which treats the pairs as independent.
 Error       Expected calibration error: sum over bins b of n(b) / n |share(b) - mean(b)|, n(b) of n pairs in b (Guo et
             al., "On calibration of modern neural networks", ICML 2017, eq. 3).
-Order       How often a positive scores above a negative, ties counted half: the area under the ROC curve (Hanley and
-            McNeil, Radiology 1982).
+AUC         How often a positive scores above a negative, with ties counted half: the area under the ROC curve (Hanley
+            and McNeil, Radiology 1982).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["Calibration", "Scores", "area_under_curve", "calibrate"]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Probabilities against what came true, bin by bin; empty bins are left out."""
+    """Predicted probabilities against observed frequencies, by bin; empty bins are omitted."""
 
     bounds: NDArray[np.float64]
-    """float64 [b, 2]: the least and the greatest probability that belong to each bin."""
+    """float64 [b, 2]: lower and upper bound of each bin."""
 
     pairs: NDArray[np.int64]
-    """int64 [b]: how many pairs are in each."""
+    """int64 [b]: number of pairs in each bin."""
 
     predicted: NDArray[np.float64]
     """float64 [b]: mean probability."""
@@ -65,28 +65,28 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Probabilities of held-out pairs, and of pairs of the same users with drawn items that they do not know."""
+    """Probabilities of held-out pairs, and of sampled negatives of the same users."""
 
     held_out: NDArray[np.float32]
     """float32 [n], n >= 1."""
-    drawn: NDArray[np.float32]
+    sampled: NDArray[np.float32]
     """float32 [m], m >= 1."""
     negatives: int
-    """How many items were drawn for each held-out one, at most."""
-    told: bool
-    """Whether the model was trained with as many for each interaction, as it tells, or it is only a usual number."""
+    """Number of negatives sampled for each held-out item, at most."""
+    recorded: bool
+    """Whether `negatives` is the model's recorded training setting, or only the usual number."""
 
     @cached_property
     def calibration(self) -> Calibration:
-        """All pairs, bin by bin."""
-        return calibrate(self.held_out, self.drawn)
+        """Calibration over all pairs."""
+        return calibrate(self.held_out, self.sampled)
 
     def html(self) -> str:
-        """Give the section."""
+        """Render the section."""
         return page.section(
             "Scores and calibration",
             page.paragraph(self._meaning()),
-            "<h3>Scores of held-out and of drawn items</h3>",
+            "<h3>Scores of held-out and sampled items</h3>",
             page.chart("Scores", self._draw_scores),
             page.paragraph(self._spread()),
             "<h3>Calibration</h3>",
@@ -97,32 +97,35 @@ class Scores:
 
     def _meaning(self) -> str:
         m = self.negatives
-        origin = f"This model was trained with {m} drawn {'negative' if m == 1 else 'negatives'} for each interaction"
-        if not self.told:
-            origin = f"The model does not tell how many negatives training drew for each interaction; were it {m}"
+        origin = f"This model was trained with {m} sampled {'negative' if m == 1 else 'negatives'} for each interaction"
+        if not self.recorded:
+            origin = (
+                "The model does not record how many negatives were sampled for each interaction in training; "
+                f"assuming {m}"
+            )
         return (
             f"{origin}: 1 in {1 + m} of such pairs is an interaction, {1 / (1 + m):.0%}, and a probability is the "
-            "chance that a pair drawn like these is one. It is not the chance that a user takes an item that is shown: "
-            "among all items of a catalogue, interactions are far rarer."
+            "chance that a pair sampled in this way is one. It is not the chance that a user takes an item they are "
+            "shown: across the whole catalogue, interactions are far rarer."
         )
 
     def _spread(self) -> str:
-        order = area_under_curve(self.held_out, self.drawn)
+        auc = area_under_curve(self.held_out, self.sampled)
         return (
-            f"{self.held_out.size:,} held-out pairs, and {self.drawn.size:,} of the same users with items drawn from "
-            f"those that they neither know nor have held out, {self.negatives} for each. Of one of each kind, the "
-            f"held-out pair has the higher probability in {order:.1%} of all cases (chance: 50%)."
+            f"{self.held_out.size:,} held-out pairs, and {self.sampled.size:,} pairs of the same users with items "
+            f"sampled from those that they neither have nor have held out, {self.negatives} for each held-out pair. A "
+            f"held-out pair has a higher probability than a sampled one in {auc:.1%} of all cases (AUC; chance: 50%)."
         )
 
     def _reading(self) -> str:
         found = self.calibration
-        lean = "more" if found.mean_predicted > found.share else "less"
+        lean = "above" if found.mean_predicted > found.share else "below"
         return (
-            f"Of these pairs {found.share:.1%} are interactions, the base rate; the model says "
-            f"{found.mean_predicted:.1%} on average, {lean} than comes true. Its expected calibration error is "
-            f"{found.error:.3f}: within a bin, the mean probability is off by {100 * found.error:.1f} percentage "
-            "points on average. Below the dashed line the model promises too much, above it too little. Intervals are "
-            "binomial (Wilson, 95%), with pairs taken as independent."
+            f"{found.share:.1%} of these pairs are interactions, the base rate. The mean predicted probability is "
+            f"{found.mean_predicted:.1%}, {lean} the base rate. The expected calibration error is {found.error:.3f}: "
+            f"the mean probability of a bin is off by {100 * found.error:.1f} percentage points on average. Below the "
+            "dashed line the model is overconfident, above it underconfident. Intervals are binomial (Wilson, 95%) and "
+            "treat the pairs as independent."
         )
 
     def _table(self) -> str:
@@ -137,7 +140,10 @@ class Scores:
     def _draw_scores(self, figure: Figure) -> None:
         (axes,) = panels(figure)
         edges = np.linspace(0, 1, 21)
-        for colour, label, values in ((MUTED, "drawn items", self.drawn), (ACCENT, "held-out items", self.held_out)):
+        for colour, label, values in (
+            (MUTED, "sampled items", self.sampled),
+            (ACCENT, "held-out items", self.held_out),
+        ):
             share = 100 * np.histogram(values, edges)[0] / values.size
             axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
             axes.stairs(share, edges, color=colour, linewidth=2, label=label)
@@ -150,7 +156,7 @@ class Scores:
     def _draw_calibration(self, figure: Figure) -> None:
         (axes,) = panels(figure)
         found = self.calibration
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(4, 2), label="as it should be")
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(4, 2), label="perfect calibration")
         axes.axhline(found.share, color=THIRD, linewidth=1.5, linestyle=(0, (1, 2)), label="base rate")
         axes.errorbar(
             found.predicted,
@@ -162,7 +168,7 @@ class Scores:
             marker="o",
             markersize=5,
             capsize=3,
-            label="the model",
+            label="model",
         )
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
@@ -172,7 +178,7 @@ class Scores:
 
 
 def calibrate(positives: NDArray[np.float32], negatives: NDArray[np.float32], bins: int = 10) -> Calibration:
-    """Hold probabilities, float32 [n] and [m], n + m >= 1, of pairs that are and that are not interactions, to them."""
+    """Compute the calibration of probabilities of positives, float32 [n], and negatives, float32 [m]; n + m >= 1."""
     probabilities = np.concatenate([positives, negatives]).astype(np.float64)
     labels = np.repeat([1.0, 0.0], [positives.size, negatives.size])
     bin_of = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
@@ -190,7 +196,7 @@ def calibrate(positives: NDArray[np.float32], negatives: NDArray[np.float32], bi
 
 
 def _wilson(share: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give the 95% interval, float64 [b, 2], of shares of n."""
+    """Compute the 95% Wilson interval, float64 [b, 2], of shares of `n` pairs."""
     z2 = Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
@@ -198,7 +204,7 @@ def _wilson(share: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def area_under_curve(positives: NDArray[np.float32], negatives: NDArray[np.float32]) -> float:
-    """Compute how often a positive scores above a negative, of float32 [n] and [m], n, m >= 1."""
+    """Compute the AUC, with ties counted half: `positives` float32 [n], `negatives` float32 [m], n, m >= 1."""
     ordered = np.sort(negatives)
     below = np.searchsorted(ordered, positives, side="left")
     not_above = np.searchsorted(ordered, positives, side="right")

@@ -1,4 +1,4 @@
-"""Charts as SVG that belongs to its page: the page's colours by day and by night, the page's font."""
+"""Charts as SVG for embedding in a page, with the page's font and its colours for light and dark mode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 Draw: TypeAlias = Callable[["Figure"], None]
 """Draws onto an empty figure, wide or narrow."""
 
-# Colours that no chart has, replaced by the page's own, which differ by day and by night.
+# Placeholder colours; `svg` replaces them by the page's CSS variables, which differ between light and dark mode.
 INK, FAINT, ACCENT, MUTED, THIRD, FOURTH = (f"#01020{n}" for n in range(3, 9))
 _PAGE_COLOURS: Final = {
     INK: "var(--ink)",
@@ -40,11 +40,15 @@ _PAGE_COLOURS: Final = {
     FOURTH: "var(--fourth)",
 }
 SERIES: Final = (ACCENT, MUTED, THIRD, FOURTH)
-"""The colours of what stands side by side; the first is that of the model."""
+"""Colours of a chart's series, in order; the first one is the model's."""
 
 
 def require_matplotlib() -> None:
-    """Raise an ImportError that tells what to install, before anything slow is done."""
+    """Check for matplotlib before any slow work.
+
+    Raises:
+        ImportError: matplotlib is missing; the message says what to install.
+    """
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
@@ -52,14 +56,14 @@ def require_matplotlib() -> None:
 
 
 def panels(figure: Figure, count: int = 1, *, side_by_side: bool = True, **options: Any) -> Sequence[Axes]:
-    """Divide a figure into panels: side by side where it is wide, unless told otherwise, and stacked where not."""
+    """Divide a figure into panels: side by side if it is wide and `side_by_side` is true, stacked otherwise."""
     across = side_by_side and figure.get_figwidth() > 5
     rows, columns = (1, count) if across else (count, 1)
     return [style(axes) for axes in figure.subplots(rows, columns, squeeze=False, **options).flat]
 
 
 def style(axes: Axes) -> Axes:
-    """Take away what is not data."""
+    """Remove frame, ticks and background, and apply the page's colours."""
     axes.set_facecolor("none")
     axes.tick_params(colors=INK, length=0, which="both")
     axes.xaxis.label.set_color(INK)
@@ -73,19 +77,19 @@ def style(axes: Axes) -> Axes:
 
 
 def legend(axes: Axes, **options: Any) -> None:
-    """Put the legend above."""
+    """Place the legend above the axes."""
     placed = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 2, **options}
     axes.legend(frameon=False, labelcolor=INK, **placed)
 
 
 def svg(draw: Draw, size: tuple[float, float], name: str, title: str) -> str:
-    """Draw to SVG.
+    """Render a chart as an SVG element.
 
     Args:
-        draw: what to draw.
-        size: width and height in inches, at 10 points a letter.
-        name: of letters, digits and hyphens; what ids begin with, so that they are those of no other chart of the page.
-        title: what it shows, for those who do not see it.
+        draw: draws the chart.
+        size: width and height in inches; the font size is 10 points.
+        name: prefix of all ids, unique within the page; letters, digits and hyphens.
+        title: what the chart shows, for screen readers.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The model beside its baselines, by every protocol: bars, differences user by user, every number."""
+"""The model beside baselines, by each protocol: bar charts, paired differences, and tables of all metrics."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Comparison:
     """Evaluations of a model and of baselines."""
 
     evaluations: Mapping[str, Mapping[str, Evaluation]]
-    """By what held-out items are ranked among, in two words, then by ranker, of which the first is the model."""
+    """Keyed by what held-out items are ranked among, in two words, then by ranker; the model comes first."""
     k: int
-    """The cut-off of what is drawn."""
+    """The cut-off of the chart."""
 
     @property
     def rankers(self) -> list[str]:
@@ -37,10 +37,10 @@ class Comparison:
         return list(next(iter(self.evaluations.values())))
 
     def html(self) -> str:
-        """Give the section."""
+        """Render the section."""
         parts = [
             page.chart("Beside baselines", self.draw, wide=(7.4, 3.1), narrow=(4.0, 5.4)),
-            page.paragraph("Bars are means over users, with 95% intervals by the normal approximation, as after ±."),
+            page.paragraph("Bars and tables show means over users with 95% intervals by the normal approximation (±)."),
             self._table(f"@{self.k}"),
             *self._differences(),
             page.details("All cut-offs", self._table()),
@@ -48,7 +48,7 @@ class Comparison:
         return page.section("Beside baselines", *parts)
 
     def draw(self, figure: Figure) -> None:
-        """Draw a panel for each protocol, a group for each metric, a bar for each ranker."""
+        """Draw one panel per protocol, one group of bars per metric, one bar per ranker."""
         axes = panels(figure, len(self.evaluations))
         for one, among in zip(axes, self.evaluations, strict=True):
             self._draw_panel(one, among)
@@ -78,24 +78,23 @@ class Comparison:
         axes.grid(visible=False, axis="x")
 
     def _differences(self) -> list[str]:
-        """Tell how far the model is from each baseline, user by user, which tells more than separate intervals."""
+        """Render the paired difference between the model and each baseline."""
         metric, (model, *baselines) = f"NDCG@{self.k}", self.rankers
         if not baselines:
-            alone = "No baseline stands beside the model: alone, its numbers do not tell whether they are good."
-            return [page.paragraph(alone)]
+            return [page.paragraph("No baseline was evaluated, so there is nothing to compare these metrics with.")]
         rows = []
         for baseline, (among, rankers) in product(baselines, self.evaluations.items()):
             bounds = interval(rankers[model].per_user[metric] - rankers[baseline].per_user[metric])
             within = _unbroken(f"({bounds.low:+.4f} to {bounds.high:+.4f})") if _is_defined(bounds) else ""
             rows.append((baseline, _unbroken(among), f"{bounds.mean:+.4f} {within}"))
         text = (
-            f"{metric} of {model} minus that of each baseline, the mean over users of their differences with its 95% "
-            "interval: what users have in common cancels, which separate intervals do not show."
+            f"{metric} of {model} minus {metric} of each baseline: the mean of the per-user differences with its 95% "
+            "interval. Variation that both share cancels, so this can separate models whose own intervals overlap."
         )
         return [page.paragraph(text), page.table(("minus", "among", "difference"), rows)]
 
     def _table(self, suffix: str = "") -> str:
-        """Give the metrics whose names end so, each with its protocol."""
+        """Render the metrics whose names end with `suffix`, grouped by protocol."""
         rows: list[Sequence[str] | str] = []
         for among, rankers in self.evaluations.items():
             one = next(iter(rankers.values()))
@@ -109,7 +108,7 @@ class Comparison:
 
 
 def with_half(values: NDArray[np.float64], digits: int = 4) -> str:
-    """Give the mean of per-user values, float64 [m], with half the width of its 95% interval where it has one."""
+    """Format the mean of per-user values, float64 [m], with half the width of its 95% interval if that is defined."""
     bounds = interval(values)
     half = f"\u00a0±{bounds.high - bounds.mean:.{digits}f}" if _is_defined(bounds) else ""
     return f"{bounds.mean:.{digits}f}{half}"
@@ -120,5 +119,5 @@ def _is_defined(bounds: Interval) -> bool:
 
 
 def _unbroken(text: str) -> str:
-    """Keep a text on one line."""
+    """Replace spaces by no-break spaces, to keep the text on one line."""
     return text.replace(" ", "\u00a0")

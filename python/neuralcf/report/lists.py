@@ -1,4 +1,4 @@
-"""Users with what they know and what is recommended to them: lists to read."""
+"""Sample users: their histories, recommendations and held-out items."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["Lists", "UserList"]
 
 @dataclass(frozen=True)
 class UserList:
-    """What a user knows and is recommended, by title."""
+    """A user's history and recommendations, by title."""
 
     user: str
     history: Sequence[str]
-    """Some of what the user knows, the latest first where the order is known."""
+    """Titles of the user's training items, latest first if there are timestamps; only the first ones of a long one."""
     known: int
-    """How many items the user knows."""
+    """Number of the user's training items."""
     recommended: Sequence[page.Entry]
-    """Title, probability, whether it was held out; the best first."""
+    """Title, probability, and whether the item was held out; best first."""
     held_out: Sequence[tuple[str, int]]
-    """Of each held-out item its title and its place in the whole list, from 1."""
+    """Title of each held-out item and its rank among all items, from 1."""
 
     def html(self) -> str:
-        """Give an article."""
+        """Render an article."""
         more = f"; and {self.known - len(self.history):,} more" if self.known > len(self.history) else ""
         history = "; ".join(escape(title) for title in self.history) or "nothing"
-        places = "; ".join(f"{escape(title)}, place {place:,}" for title, place in self.held_out) or "nothing"
+        ranks = "; ".join(f"{escape(title)}, rank {rank:,}" for title, rank in self.held_out) or "nothing"
         return (
             f"<article><h3>User {escape(self.user)}</h3>"
-            f"<p><b>Knows {self.known:,}:</b> {history}{more}</p>{page.ranked_list(self.recommended)}"
-            f"<p><b>Held out:</b> {places}</p></article>"
+            f"<p><b>History ({self.known:,}):</b> {history}{more}</p>{page.ranked_list(self.recommended)}"
+            f"<p><b>Held out:</b> {ranks}</p></article>"
         )
 
 
@@ -42,27 +42,27 @@ class Lists:
     """The lists of some users."""
 
     users: Sequence[UserList]
-    drawn: bool
-    """Whether the users were drawn, rather than named."""
+    sampled: bool
+    """Whether the users were sampled, rather than chosen by the caller."""
     latest_first: bool
-    """Whether the order in which users came to their items is known."""
+    """Whether histories are ordered by time."""
     untitled: int | None
-    """How many items have no title; None where no titles were given."""
+    """Number of items without a title; None if no titles were given."""
     k: int
-    """How long the lists are."""
+    """Length of the lists."""
 
     def html(self) -> str:
-        """Give the section."""
+        """Render the section."""
         if not self.users:
-            return page.section("Users and their lists", page.paragraph("No lists were asked for."))
-        order = "the latest first" if self.latest_first else "in the order of the data, which tell no times"
+            return page.section("Users and their lists", page.paragraph("No lists were requested."))
+        order = "latest first" if self.latest_first else "in the order of the data, which has no timestamps"
         text = (
-            f"{'Users drawn at random' if self.drawn else 'The users that were named'}: what each knows, {order}, and "
-            f"the {self.k} best of all other items with their probabilities. ✓ marks what was held out of training."
+            f"{'A random sample of users' if self.sampled else 'The requested users'}: the history of each, {order}, "
+            f"and the {self.k} best of all other items with their probabilities. ✓ marks held-out items."
         )
         if self.untitled is None:
-            text += " Items are shown by id, as no file of titles was given."
+            text += " Items are shown by id, because no file of titles was given."
         elif self.untitled:
-            text += f" Items without a title, {self.untitled:,} in all, are shown by id."
+            text += f" Items without a title ({self.untitled:,} in all) are shown by id."
         inner = (user.html() for user in self.users)
         return page.section("Users and their lists", page.paragraph(text), '<div class="lists">', *inner, "</div>")

@@ -1,4 +1,4 @@
-"""The report of a trained model: how it was trained, how it ranks, what it recommends, what its scores mean."""
+"""The report on a trained model: training, metrics beside baselines, popularity, calibration, sample lists."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["ModelReport"]
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What is to be told of a model; `html()` is the page."""
+    """The content of the report; `html()` renders the page."""
 
     name: str
-    """Of the model."""
+    """Name of the model."""
     sizes: tuple[int, int]
-    """How many users and items it has."""
+    """Number of users and of items."""
     version: str
-    """Of the program that measures."""
+    """Version of NeuralCF that made the report."""
     data: str
-    """The file that was evaluated on."""
+    """Name of the file of interactions."""
     guarantee: str
     """How the data were split, in a sentence."""
     notes: Sequence[str]
     """What was skipped, for the user to know; part of `guarantee`."""
     seed: int
-    """What decided what was drawn."""
+    """Random seed of all samples."""
     history: History | None
     comparison: Comparison
     popularity: PopularityShares
     scores: Scores
     lists: Lists
     config: Mapping[str, Any]
-    """What config.json holds; empty where there is none."""
+    """Content of config.json; empty if there is none."""
 
     def html(self) -> str:
         """Render the page."""
@@ -64,22 +64,22 @@ class ModelReport:
         one = next(iter(self.popularity.evaluations.values()))
         users, items = self.sizes
         return (
-            f"{self.comparison.rankers[0]} of {users:,} users and {items:,} items, measured on {one.held_out:,} "
-            f"held-out interactions of {len(one.users):,} users in {self.data}."
+            f"{self.comparison.rankers[0]} model of {users:,} users and {items:,} items, evaluated on "
+            f"{one.held_out:,} held-out interactions of {len(one.users):,} users in {self.data}."
         )
 
     def _tiles(self) -> list[tuple[str, str]]:
-        """Choose what to see first: a metric of each protocol beside that of the best baseline, and more."""
+        """Return the headline figures: a metric of each protocol with the best baseline, coverage, calibration."""
         k, tiles = self.popularity.k, []
         for metric, among in zip((f"NDCG@{k}", f"HR@{k}"), self.comparison.evaluations, strict=True):
             (_, model), *baselines = self.comparison.evaluations[among].items()
             best = max(baselines, key=lambda baseline: baseline[1].means[metric], default=None)
-            beside = "" if best is None else f", {best[0]} {best[1].means[metric]:.3f}"
+            beside = "" if best is None else f"; {best[0]}: {best[1].means[metric]:.3f}"
             tiles.append((f"{model.means[metric]:.3f}", f"{metric} among {among}{beside}"))
         error = 100 * self.scores.calibration.error
         return [
             *tiles,
-            (f"{self.popularity.coverage:.1%}", f"of the catalogue is in somebody's top {k}"),
+            (f"{self.popularity.coverage:.1%}", f"of the catalogue is in at least one user's top {k}"),
             (f"{error:.1f} points", "expected calibration error of the probabilities"),
         ]
 
@@ -88,14 +88,14 @@ class ModelReport:
         for among, rankers in self.comparison.evaluations.items():
             points.append(f"{among[0].upper()}{among[1:]}: {next(iter(rankers.values())).protocol}.")
         points += [
-            "Rank: how many other items score at least as high. Several held-out items of a user stand in one list "
-            "among all items, and in a list each among candidates.",
-            "Intervals: 95%, mean ± 1.96 s / √users, with users as a sample of those who might have come.",
-            f"Seed {self.seed} decides what is drawn. Scored by neuralcf {self.version}; baselines are fitted on the "
-            "same training part.",
+            "Rank: the number of other items that score at least as high. Among all items, the held-out items of a "
+            "user are ranked in one list; among candidates, each in a list of its own.",
+            "Intervals: 95%, mean ± 1.96 s / √users, with the users as a sample of a larger population.",
+            f"Random seed of all samples: {self.seed}. Scored by neuralcf {self.version}. Baselines are fitted on the "
+            "same training set.",
         ]
         return page.section("Protocol", f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in points)}</ul>")
 
     def _configuration(self) -> str:
-        told = page.stored_json(self.config) if self.config else page.paragraph("The model has no config.json.")
-        return page.section("Configuration", told)
+        content = page.stored_json(self.config) if self.config else page.paragraph("The model has no config.json.")
+        return page.section("Configuration", content)

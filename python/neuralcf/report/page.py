@@ -1,6 +1,6 @@
-"""What every report is made of: a page, its sections, and the charts, tables and lists in them.
+"""The HTML elements of all reports: the page, its sections, and the charts, tables and lists in them.
 
-Functions give HTML. Texts are escaped here, unless an argument is said to be HTML.
+Every function returns HTML and escapes its arguments, except those documented as HTML.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 Entry = tuple[str, float, bool]
-"""An item of a ranked list: its title, its probability, whether it is marked."""
+"""An item of a ranked list: title, probability, whether it is marked."""
 
 
 def render(title: str, *parts: str) -> str:
-    """Give the whole page of these parts, HTML."""
+    """Render a complete page; `parts` are HTML."""
     style = files("neuralcf.report").joinpath("page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
@@ -53,17 +53,17 @@ def render(title: str, *parts: str) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """Give a section of parts, HTML, under a heading."""
+    """Render a section with a heading; `parts` are HTML."""
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *parts, "</section>"])
 
 
 def paragraph(text: str) -> str:
-    """Give a paragraph."""
+    """Render a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
-    """Give figures to see first, each with what it is."""
+    """Render headline figures: `(figure, caption)` pairs."""
     inner = "\n".join(f"<div><b>{escape(value)}</b><span>{escape(text)}</span></div>" for value, text in values)
     return f'<section class="tiles">\n{inner}\n</section>'
 
@@ -71,13 +71,13 @@ def tiles(values: Iterable[tuple[str, str]]) -> str:
 def chart(
     title: str, draw: Draw, *, wide: tuple[float, float] = (7.4, 2.9), narrow: tuple[float, float] = (4.0, 3.0)
 ) -> str:
-    """Give a chart drawn twice, for wide and for narrow screens, of which the page shows one.
+    """Render a chart twice, for wide and for narrow screens; the page shows the one that fits.
 
     Args:
-        title: what it shows; differs from that of any other chart of the page.
-        draw: draws it.
+        title: what the chart shows; unique within the page.
+        draw: draws the chart.
         wide: width and height in inches for wide screens.
-        narrow: the same for narrow ones.
+        narrow: width and height in inches for narrow screens.
     """
     name = "-".join("".join(letter if letter.isalnum() else " " for letter in title.lower()).split())
     return "".join(
@@ -87,7 +87,7 @@ def chart(
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str] | str]) -> str:
-    """Give a table; a row that is a text stands above those that it is about."""
+    """Render a table; a row that is a string becomes a subheading for the rows below it."""
     lines = []
     for row in rows:
         if isinstance(row, str):
@@ -103,7 +103,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str] | str]) -> str:
 
 
 def ranked_list(entries: Iterable[Entry]) -> str:
-    """Give items in their order, each with its probability as a bar and as a number."""
+    """Render a ranked list, each item with its probability as a bar and as a number."""
     rows = "".join(
         f'<li class="{"hit" if marked else "miss"}"><span>{escape(title)}</span>'
         f'<i style="--p:{probability:.4f}"></i><em>{probability:.3f}</em></li>'
@@ -113,10 +113,10 @@ def ranked_list(entries: Iterable[Entry]) -> str:
 
 
 def details(summary: str, inner: str) -> str:
-    """Give HTML that stands folded behind a summary."""
+    """Render a collapsed section that opens on click; `inner` is HTML."""
     return f"<details><summary>{escape(summary)}</summary>\n{inner}</details>"
 
 
 def stored_json(config: Mapping[str, Any]) -> str:
-    """Give what config.json of a model holds, folded."""
+    """Render a model's config.json, collapsed."""
     return details("config.json of the model", f"<pre>{escape(json.dumps(config, indent=2))}</pre>")

@@ -1,6 +1,6 @@
-"""How a model was trained, as far as its config.json tells.
+"""The training history of a model, as recorded in its config.json.
 
-Anyone may have written that file: an epoch that cannot be understood counts as not told.
+Other programs may have written that file, so a history with an invalid record counts as missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Epoch", "History", "training_section"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave."""
+    """Loss and validation metrics of one epoch."""
 
     stage: str
     """Which model was trained."""
@@ -31,7 +31,7 @@ class Epoch:
     hr: float | None
     """Validation HR@10; None without validation."""
     ndcg: float | None
-    """Validation NDCG@10, likewise."""
+    """Validation NDCG@10; None without validation."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class History:
     """The epochs of a training run, at least one, and which of them was kept."""
 
     stages: tuple[tuple[Epoch, ...], ...]
-    """The epochs of each stage in turn."""
+    """The epochs of each stage, in order."""
 
     best_epoch: int | None
-    """The epoch of the weights, from 1 in the last stage; 0 for what that stage started from; None where not told."""
+    """Epoch of the kept weights within the last stage, from 1; 0 for that stage's initial weights; None if unknown."""
 
     loss: str
-    """What the loss is."""
+    """Name of the loss."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> History | None:
-        """Read what `read_config` gives, or give None where it holds no history that can be understood."""
+        """Read the history from what `read_config` returns; None if there is no valid history."""
         epochs = [_epoch(record) for record in config.get("history", [])]
         known = [epoch for epoch in epochs if epoch is not None]
         if not known or len(known) < len(epochs):
@@ -63,36 +63,37 @@ class History:
 
     @property
     def validated(self) -> bool:
-        """Whether epochs were measured on validation interactions; those that trained on these too were not."""
+        """Whether any epoch was measured on the validation set; epochs of a refit are not."""
         return any(epoch.hr is not None and epoch.ndcg is not None for stage in self.stages for epoch in stage)
 
     @property
     def kept_at(self) -> float | None:
-        """Where the kept weights stand among all epochs, counted from 1 through all stages."""
+        """Position of the kept weights on the axis of epochs, counted from 1 through all stages."""
         if self.best_epoch is None:
             return None
         return sum(len(stage) for stage in self.stages[:-1]) + (self.best_epoch or 0.5)
 
     def caption(self) -> str:
-        """Say what the curves are, and which epoch was kept."""
+        """Describe the curves, and which epoch was kept."""
         text = f"Training loss: mean {self.loss} over the pairs of each epoch."
         if self.validated:
             text += (
-                " Validation: HR@10 and NDCG@10 of one interaction of each user, kept out of training, among 1 + 99."
+                " Validation: HR@10 and NDCG@10 of one held-out interaction of each user, ranked among 1 + 99 "
+                "candidates."
             )
             if self.stages[-1][0].hr is None:
-                text += " Then training began anew with these too, for as many epochs as had been best."
+                text += " The model was then retrained for the best number of epochs with these included."
         else:
-            text += " Nothing was kept out for validation."
+            text += " There was no validation set."
         last, staged = self.stages[-1][0].stage, len(self.stages) > 1
         if self.best_epoch == 0:
-            text += f" No epoch of {last} ranked better than what it started from, which was kept (dotted line)."
+            text += f" No epoch of {last} ranked better than its initial weights, which were kept (dotted line)."
         elif self.best_epoch is not None:
             text += f" The weights of epoch {self.best_epoch}{f' of {last}' if staged else ''} were kept (dotted line)."
         return text
 
     def draw(self, figure: Figure) -> None:
-        """Draw the loss, and the metrics on validation interactions where there are any, over all epochs."""
+        """Draw the loss and, with validation, the metrics on the validation set over all epochs."""
         from matplotlib.ticker import MaxNLocator
 
         axes = panels(figure, 2 if self.validated else 1)
@@ -111,7 +112,7 @@ class History:
             self._mark_stages(one)
 
     def _draw_curve(self, axes: Axes, values: Sequence[Sequence[float]], colour: str, label: str | None = None) -> None:
-        """Draw a line for each stage, one after the other."""
+        """Draw one line per stage, one after the other."""
         start = 1
         for stage in values:
             numbers = range(start, start + len(stage))
@@ -119,13 +120,13 @@ class History:
             start, label = start + len(stage), None
 
     def _mark_stages(self, axes: Axes) -> None:
-        """Tell the stages apart, and mark the epoch that was kept."""
+        """Separate and name the stages, and mark the kept epoch."""
         start = 0
         for stage in self.stages:
             if start:
                 axes.axvline(start + 0.5, color=FAINT, linewidth=1.5)
             if len(self.stages) > 1:
-                # Upright at the lower left, where a stage of one epoch has room, and where neither curve begins.
+                # Vertical, at the lower left: fits a stage of one epoch and stays clear of where the curves start.
                 name = stage[0].stage[:12].replace("$", r"\$")
                 text = axes.text(start + 0.6, 0.03, name, transform=axes.get_xaxis_transform(), color=INK)
                 text.set(rotation=90, horizontalalignment="left", verticalalignment="bottom", fontsize="small")
@@ -135,10 +136,11 @@ class History:
 
 
 def training_section(history: History | None) -> str:
-    """Give the section, which says so where nothing is known."""
+    """Render the section; without a history it says so."""
     if history is None:
-        told = page.paragraph("The model does not tell how it was trained: no config.json holds a history of epochs.")
-        return page.section("Training", told)
+        return page.section(
+            "Training", page.paragraph("The model does not record how it was trained: it has no history of epochs.")
+        )
     size = {"wide": (7.4, 2.9), "narrow": (4.0, 4.8)} if history.validated else {}
     return page.section("Training", page.chart("Training", history.draw, **size), page.paragraph(history.caption()))
 

@@ -156,7 +156,7 @@ def test_calibration(made, html, split, tensors):
     assert made.scores.calibration.error == pytest.approx(error, abs=1e-6)
     assert made.scores.calibration.share == pytest.approx(1 / 3)
     assert f"expected calibration error is {error:.3f}" in html
-    assert "with 2 drawn negatives for each interaction: 1 in 3 of such pairs is an interaction, 33%" in html
+    assert "with 2 sampled negatives for each interaction: 1 in 3 of such pairs is an interaction, 33%" in html
 
 
 def test_measures_whose_answer_is_known():
@@ -203,7 +203,7 @@ def test_history(made, html):
     ]
     refitted = History.of({"history": records, "training": {"best_epoch": 1}})
     assert (refitted.validated, refitted.kept_at) == (True, 2)
-    assert "training began anew" in refitted.caption()
+    assert "retrained for the best number of epochs" in refitted.caption()
     assert History.of({}) is None
     for foreign in ([], [3], [{"stage": "gmf"}], [{"stage": 1, "loss": 1}], [{"stage": "", "loss": "nan"}]):
         assert History.of({"history": foreign}) is None
@@ -226,7 +226,7 @@ def test_the_page(model, ratings, dataset, tmp_path, capsys):
     assert page.tags.count("article") == 2
     assert html.count("</article>") == 2
     assert any(text.startswith(HOSTILE) for text in page.texts)
-    assert "Items without a title, 1 in all, are shown by id" in html
+    assert "Items without a title (1 in all) are shown by id" in html
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(model, ratings, tmp_path, capsys):
@@ -252,15 +252,15 @@ def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):
     html = out.read_text(encoding="utf-8")
     assert stands_alone(html).tags.count("article") == 2
     for told in (
-        "does not tell how it was trained",
-        "does not tell how many negatives training drew for each interaction; were it 4: 1 in 5",
-        "in the order of the data, which tell no times",
-        "shown by id, as no file of titles was given",
+        "does not record how it was trained",
+        "does not record how many negatives were sampled for each interaction in training; assuming 4: 1 in 5",
+        "in the order of the data, which has no timestamps",
+        "shown by id, because no file of titles was given",
         "The model has no config.json",
         "1 + 2 candidates for each held-out item, given",
     ):
         assert told in html
-    assert re.search(r"<b>Knows 2:</b> 0; 1</p>", html)
+    assert re.search(r"<b>History \(2\):</b> 0; 1</p>", html)
 
 
 def test_refusals(model, ratings, tmp_path, capsys):
@@ -269,7 +269,7 @@ def test_refusals(model, ratings, tmp_path, capsys):
         (["--out", tmp_path], "--out: expected a file to write, got the directory"),
         (["--out", tmp_path / "absent" / "r.html"], "expected a file in an existing directory"),
         (["--user", "u3", "nobody"], "--user: not in the model: 'nobody'"),
-        (["--users", "-1"], "--users: expected a number of users, at least 0, got -1"),
+        (["--users", "-1"], "--users: expected an integer of at least 0, got -1"),
         (["--items", tmp_path / "movies.csv"], "movies.csv: expected titles of the model's items, such as 'i"),
         (["--items-id-column", "1"], "expected --items with them"),
     ]:
