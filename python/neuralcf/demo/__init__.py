@@ -1,1 +1,1 @@
-"""The whole way on data made on the spot, from interactions to recommendations and a report."""
+"""The demo: the whole workflow on synthetic data, from interactions to recommendations and a report."""

@@ -1,4 +1,4 @@
-"""The demo's report: what it learned, against popularity and against torch, and lists to read."""
+"""The demo's report: training, the model beside popularity, timings beside torch, sample lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ __all__ = ["DemoReport", "TasteList", "Timing"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds for the top ten of one user, the minimum over the repeats."""
+    """Milliseconds for the top ten of one user, minima over the repeats."""
 
     what: str
+    """Label of the model in the chart."""
     num_items: int
     scorer_ms: float
     torch_ms: float
@@ -27,24 +28,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class TasteList:
-    """What a user likes, has, and is recommended."""
+    """A user's taste, history and recommendations."""
 
     taste: str
     history: Sequence[str]
-    """Titles, the latest first."""
+    """Titles, latest first."""
     recommended: Sequence[tuple[str, float, bool]]
-    """Title, probability, whether it is of a genre that the user likes; the best first."""
+    """Title, probability, and whether it is of a genre that the user likes; best first."""
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo found out; `html()` is the page."""
+    """The content of the report; `html()` renders the page."""
 
     data: str
     epochs: Sequence[tuple[float, float | None]]
     """Training loss and validation HR@10 (None without validation) of each epoch."""
     best_epoch: int
-    """Which epoch's weights were kept, from 1."""
+    """Epoch of the kept weights, from 1."""
     metrics: Sequence[Metric]
     timings: Sequence[Timing]
     lists: Sequence[TasteList]
@@ -53,28 +54,28 @@ class DemoReport:
     pairs_compared: int
     machine: str
     config: Mapping[str, Any]
-    """What config.json of the model holds."""
+    """Content of the model's config.json."""
 
     def html(self) -> str:
         """Render the page."""
         best, slow = self.metrics[0], self.timings[-1]
         tiles = [
-            (f"{best.value:.2f}", f"{best.name} among {best.among}, popularity {best.popularity:.2f}"),
-            (f"{slow.scorer_ms:.2f} ms", f"a top ten of {slow.num_items:,} items, torch {slow.torch_ms:.1f} ms"),
+            (f"{best.value:.2f}", f"{best.name} among {best.among}; popularity: {best.popularity:.2f}"),
+            (f"{slow.scorer_ms:.2f} ms", f"top ten of {slow.num_items:,} items; torch: {slow.torch_ms:.1f} ms"),
             (f"{slow.torch_ms / slow.scorer_ms:.0f}x", "faster than torch in the same process"),
             (f"{self.largest_difference:.0e}", f"largest difference from torch, {self.pairs_compared:,} pairs"),
         ]
         return page.render(
             "NeuralCF demo",
             "<header><h1>NeuralCF demo</h1>",
-            page.paragraph(f"{self.data} A NeuMF trained in PyTorch, written as safetensors, served from Rust."),
+            page.paragraph(f"{self.data} NeuMF, trained in PyTorch, exported as safetensors, served from Rust."),
             "</header>",
             page.tiles(tiles),
             page.section(
                 "Training", page.chart("Training", self._training_chart), page.paragraph(self._training_caption())
             ),
             page.section(
-                "Against popularity", page.chart("Against popularity", self._comparison_chart), self._protocols()
+                "Beside popularity", page.chart("Beside popularity", self._comparison_chart), self._protocols()
             ),
             page.section(
                 "Time for the top ten of one user",
@@ -82,9 +83,9 @@ class DemoReport:
                 page.paragraph(self.machine),
             ),
             page.section(
-                "Lists to read",
+                "Sample lists",
                 page.paragraph(
-                    "Users like a few genres; the model was never told which. A mark means a genre that the user likes."
+                    "Each user likes a few genres, which the model does not see. ✓ marks items of these genres."
                 ),
                 '<div class="lists">',
                 *(_list(taste) for taste in self.lists),
@@ -96,7 +97,7 @@ class DemoReport:
     def _training_caption(self) -> str:
         text = "Mean binary cross-entropy over the pairs of each epoch."
         if self.epochs[self.best_epoch - 1][1] is not None:
-            text += f" The weights of epoch {self.best_epoch}, best on validation interactions, were kept."
+            text += f" The weights of epoch {self.best_epoch}, the best on the validation set, were kept."
         return text
 
     def _protocols(self) -> str:
@@ -159,6 +160,6 @@ class DemoReport:
 def _list(taste: TasteList) -> str:
     history = ", ".join(escape(title) for title in taste.history)
     return (
-        f"<article><h3>{escape(taste.taste)}</h3><p><b>Lately:</b> {history}</p>"
+        f"<article><h3>{escape(taste.taste)}</h3><p><b>Latest items:</b> {history}</p>"
         f"{page.ranked_list(taste.recommended)}</article>"
     )

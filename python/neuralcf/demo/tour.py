@@ -1,4 +1,4 @@
-"""`neuralcf demo`: the whole way on data made on the spot, from interactions to recommendations and a report."""
+"""`neuralcf demo`: train on synthetic data, export, serve from Rust, compare with torch, write a report."""
 
 import copy
 import time
@@ -24,9 +24,9 @@ __all__ = ["demo"]
 
 _SEED = 7
 _PAUSE = 0.03
-"""Seconds, as in the benchmarks against others."""
+"""Seconds of pause before each timed call, as in `benches/peers`."""
 _TOLERANCE = 1e-5
-"""What is promised against torch's float64 logits, relative to max(1, |logit|)."""
+"""Largest allowed error against torch's float64 logits, relative to max(1, |logit|)."""
 
 
 def demo(
@@ -38,19 +38,20 @@ def demo(
     large: int = 100_000,
     seconds: float = 4,
 ) -> DemoReport:
-    """Train, export, serve, compare; print what comes out, and write `out/model` and `out/report.html`.
+    """Train, export, serve, compare; print the results, and write `out/model` and `out/report.html`.
 
     Args:
-        out: a directory, made where absent.
-        num_users: users of the data set.
-        num_items: items of the data set.
-        epochs: of training.
-        large: items of the random model that is timed besides.
-        seconds: for timing each of the two models.
+        out: output directory, created if absent.
+        num_users: number of users of the data set.
+        num_items: number of items of the data set.
+        epochs: number of training epochs.
+        large: number of items of a random model that is also timed.
+        seconds: time budget for timing each of the two models.
 
     Raises:
-        ImportError: matplotlib is absent.
-        OSError, ArgumentError: `out` cannot be written to.
+        ImportError: matplotlib is missing.
+        OSError, ArgumentError: `out` cannot be written.
+        InternalError: scores or rankings differ from torch's.
     """
     require_matplotlib()
     out.mkdir(parents=True, exist_ok=True)
@@ -65,26 +66,26 @@ def demo(
     split = hold_out(planted.dataset, _SEED)
     trained = run_experiment(split, config, data={"fingerprint": planted.dataset.fingerprint(), "split": "auto"})
     print(
-        f"training   {epochs} epochs in {time.perf_counter() - started:.1f} s, epoch {trained.result.best_epoch} kept\n"
+        f"training   {epochs} epochs in {time.perf_counter() - started:.1f} s, kept epoch {trained.result.best_epoch}\n"
     )
     _print_metrics(trained)
 
     trained.write(model_path, ids=(planted.user_titles, planted.item_titles))
     recommender = Recommender.load(model_path)
     difference, pairs = _compare(trained, recommender.scorer)
-    print(f"\nagainst torch in float64: largest difference {difference:.1e} over {pairs:,} pairs\n")
+    print(f"\nlargest difference from torch in float64: {difference:.1e} over {pairs:,} pairs\n")
 
     timings = _time_both(trained, recommender.scorer, large, seconds)
     machine = (
         f"Rust: {recommender.scorer.isa}, {recommender.scorer.threads} threads. torch {torch.__version__}, eager, the "
-        f"better of 1 and {torch.get_num_threads()} threads. The same answer checked first; then in turns for "
-        f"{seconds:g} s a model, each turn a pause, a call that does not count and one that does; the least of each."
+        f"faster of 1 and {torch.get_num_threads()} threads. Checked first that both give the same answer, then "
+        f"alternated for {seconds:g} s per model, each time after a pause and a warm-up call; minima."
     )
-    print("one call for the top 10 of one user, nothing left out")
+    print("one call for the top 10 of one user, no item excluded")
     for timing in timings:
         print(
             f"{timing.num_items:9,} items   Rust {timing.scorer_ms:8.3f} ms   torch {timing.torch_ms:8.3f} ms   "
-            f"{timing.torch_ms / timing.scorer_ms:4.0f} times as long"
+            f"{timing.torch_ms / timing.scorer_ms:4.0f}x faster"
         )
     print(machine + "\n")
 
@@ -115,13 +116,19 @@ def _shown(trained: Experiment) -> list[Metric]:
 
 
 def _print_metrics(trained: Experiment) -> None:
-    print(f"{'':10} {'NeuMF':>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, among")
+    print(
+        f"{'':10} {'NeuMF':>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, ranked among"
+    )
     for metric in _shown(trained):
         print(f"{metric.name:10} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
 
 
 def _compare(trained: Experiment, scorer: Scorer, pairs: int = 200_000) -> tuple[float, int]:
-    """Measure the largest |difference| / max(1, |logit|) from torch's float64 logits over random pairs."""
+    """Return the largest |difference| / max(1, |logit|) from torch's float64 logits over random pairs, and `pairs`.
+
+    Raises:
+        InternalError: the difference exceeds the tolerance.
+    """
     random = np.random.default_rng(_SEED)
     users = random.integers(0, scorer.num_users, pairs)
     items = random.integers(0, scorer.num_items, pairs)
@@ -131,16 +138,16 @@ def _compare(trained: Experiment, scorer: Scorer, pairs: int = 200_000) -> tuple
     difference = np.abs(scorer.score_batch(users, items, logits=True) - exact) / np.maximum(1, np.abs(exact))
     largest = float(difference.max())
     if largest > _TOLERANCE:
-        raise InternalError(f"logits differ from torch by {largest:.1e}, expected at most {_TOLERANCE:.0e}")
+        raise InternalError(f"logits: expected a difference from torch of at most {_TOLERANCE:.0e}, got {largest:.1e}")
     return largest, pairs
 
 
 def _time_both(trained: Experiment, scorer: Scorer, large: int, seconds: float) -> list[Timing]:
-    """Time the demo's model, and a random one of the paper's shape (8 factors) with a large catalogue."""
+    """Time the demo's model, and a random one with the paper's layers (8 factors) and a large catalogue."""
     torch.manual_seed(_SEED)
     random_model = NeuMF(100, large, factors=8, layers=(64, 32, 16, 8)).eval()
     for table in (parameter for name, parameter in random_model.named_parameters() if "embedding" in name):
-        torch.nn.init.normal_(table, std=0.3)  # as far apart as trained ones
+        torch.nn.init.normal_(table, std=0.3)  # about the spread of trained embeddings
     random_scorer = Scorer.from_tensors({name: tensor.numpy() for name, tensor in random_model.state_dict().items()})
     return [
         _time(f"this model,\n{scorer.num_items:,} items", trained.result.model, scorer, seconds),
@@ -149,7 +156,7 @@ def _time_both(trained: Experiment, scorer: Scorer, large: int, seconds: float) 
 
 
 def _time(what: str, model: torch.nn.Module, scorer: Scorer, seconds: float, user: int = 0, k: int = 10) -> Timing:
-    """Time the top `k` of a user, nothing excluded, by the scorer and as one does it in torch."""
+    """Time the top `k` of a user, no item excluded, by the scorer and by the usual eager torch code."""
     all_items = torch.arange(scorer.num_items)
 
     def by_torch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,7 +166,7 @@ def _time(what: str, model: torch.nn.Module, scorer: Scorer, seconds: float, use
 
     ours, theirs = scorer.top_k(user, k, logits=True), by_torch()[1].numpy()
     if not np.allclose(ours.scores, theirs, rtol=1e-4, atol=1e-4):
-        raise InternalError(f"the top {k} differ: {ours.scores.tolist()} here, {theirs.tolist()} by torch")
+        raise InternalError(f"top {k}: expected torch's logits {theirs.tolist()}, got {ours.scores.tolist()}")
     scorer_ms, *torch_ms = _least(seconds, lambda: scorer.top_k(user, k), by_torch, lambda: _with_one_thread(by_torch))
     return Timing(what, scorer.num_items, scorer_ms, min(torch_ms))
 
@@ -174,10 +181,10 @@ def _with_one_thread(function: Callable[[], object]) -> None:
 
 
 def _least(seconds: float, *functions: Callable[[], object]) -> list[float]:
-    """Milliseconds of each function, the least of at least three turns.
+    """Return the minimum milliseconds of each function over at least three rounds.
 
-    A turn begins with a pause, as torch's threads spin for a while after their work and would slow down who comes next,
-    and a call that does not count, as the pause has let everything fall asleep.
+    Each timed call follows a pause, because torch's threads spin for a while after their work and would slow down the
+    next function, and a warm-up call, because threads fall asleep during the pause.
     """
     times: list[list[float]] = [[] for _ in functions]
     end = time.perf_counter() + seconds
@@ -195,7 +202,7 @@ def _taste_list(planted: PlantedTaste, trained: Experiment, recommender: Recomme
     taste = planted.user_titles[user]
     train = trained.split.train
     mine = np.flatnonzero(train.users == user)
-    assert train.timestamps is not None  # planted data have them
+    assert train.timestamps is not None  # planted data has them
     latest = mine[np.argsort(-train.timestamps[mine])][:6]
     best = recommender.recommend(taste, 10)
     recommended = [
@@ -206,6 +213,6 @@ def _taste_list(planted: PlantedTaste, trained: Experiment, recommender: Recomme
 
 
 def _print_list(taste: TasteList) -> None:
-    print(f"{taste.taste}\n    lately       {', '.join(taste.history)}")
+    print(f"{taste.taste}\n    latest       {', '.join(taste.history)}")
     titles = [f"{title}{'' if liked else ' (?)'}" for title, _, liked in taste.recommended]
     print(f"    recommended  {', '.join(titles)}\n")
