@@ -1,4 +1,4 @@
-"""From interactions to a model directory: train, measure, write. What `neuralcf train` and the demo share."""
+"""An experiment: train, evaluate on the test set, export. Shared by `neuralcf train` and the demo."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,37 +18,38 @@ from neuralcf.training.trainer import TrainResult
 __all__ = ["CUTOFFS", "Experiment", "Metric", "measure", "run_experiment"]
 
 CUTOFFS = (5, 10, 20)
-"""k of what is measured and stored."""
+"""The cut-offs k of the stored metrics."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric on the held-out items, beside that of ranking by popularity."""
+    """A metric on the held-out items, beside that of the popularity baseline."""
 
     name: str
     value: float
     popularity: float
+    """The same metric of the popularity baseline."""
     users: int
-    """How many users it is a mean over."""
+    """Number of users that it is a mean over."""
     among: str
-    """Among what the held-out items are ranked, in two words; `protocol` tells it whole."""
+    """What the held-out items are ranked among, in two words; `protocol` says it in full."""
     protocol: str
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A trained model with what it was trained on and how it did."""
+    """A trained model with its configuration, data and metrics."""
 
     config: TrainConfig[Any]
     split: Split
     result: TrainResult
     metrics: list[Metric]
-    """Empty where nothing was held out."""
+    """Empty if nothing was held out."""
     data: dict[str, Any]
-    """What the data were: `fingerprint`, of the whole data set before a split by rule, and `split`, the rule."""
+    """`fingerprint` of the data set before the split, and `split`, its rule."""
 
     def stored_config(self) -> dict[str, Any]:
-        """Give what config.json is to hold of this run."""
+        """Return what config.json stores about this experiment."""
         return {
             "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch},
             "history": [asdict(record) for record in self.result.history],
@@ -62,13 +63,18 @@ class Experiment:
         *,
         ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
     ) -> None:
-        """Write the model directory, with the training interactions and `ids` (those of the data set when None)."""
-        train_part = self.split.train
+        """Write the model directory with the training interactions and `ids`, which default to those of the data set.
+
+        Raises:
+            ArgumentError: ids that do not fit the model, or a target that may not be overwritten.
+            OSError: the directory cannot be written.
+        """
+        train_set = self.split.train
         export(
             self.result.model,
             path,
-            ids=ids or (train_part.user_ids, train_part.item_ids),
-            seen=train_part.user_items(),
+            ids=ids or (train_set.user_ids, train_set.item_ids),
+            seen=train_set.user_items(),
             config=self.stored_config(),
         )
 
@@ -82,14 +88,19 @@ def run_experiment(
     resume: bool = False,
     progress: bool | None = None,
 ) -> Experiment:
-    """Train on the training part of a split, measure on what was held out.
+    """Train on the training set of a split and evaluate on the held-out pairs.
 
-    `data` goes into the model's config.json; `directory` and `resume` are `run` and `resume` of
-    `neuralcf.training.train`.
+    Args:
+        split: training set and held-out pairs.
+        config: the training configuration.
+        data: what config.json records about the data.
+        directory: `run` of `neuralcf.training.train`.
+        resume: as for `neuralcf.training.train`.
+        progress: as for `neuralcf.training.train`.
 
     Raises:
         ArgumentError: data that cannot be trained on; a run directory that cannot be used.
-        DivergedError: the loss is NaN or infinite.
+        DivergedError: the loss or the weights are no longer finite.
     """
     result = train(split.train, config, run=directory, resume=resume, progress=progress)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
@@ -98,7 +109,14 @@ def run_experiment(
 
 
 def measure(scorer: Scorer, split: Split, seed: int, cutoffs: Sequence[int] = CUTOFFS) -> list[Metric]:
-    """Rank the held-out items of a model and of popularity, among 1 + 99 candidates and in the full catalogue."""
+    """Evaluate a model and the popularity baseline, among 1 + 99 candidates and among the full catalogue.
+
+    Args:
+        scorer: the model.
+        split: training set and held-out pairs, at least one.
+        seed: random seed of the sampled candidates.
+        cutoffs: the cut-offs k.
+    """
     candidates, origin = candidates_of(split, seed=seed)
 
     def both(ranker: Ranker) -> tuple[Evaluation, Evaluation]:

@@ -1,21 +1,21 @@
 """The three models of Neural Collaborative Filtering, as PyTorch modules.
 
-He et al., "Neural Collaborative Filtering", WWW 2017. With user embeddings p, item embeddings q, and `*` element by
-element:
+He et al., "Neural Collaborative Filtering", WWW 2017. With user embeddings p, item embeddings q, and `*` the
+element-wise product:
 
     GMF    logit(u, i) = w . (p_u * q_i) + b                                     (eq. 9)
     MLP    logit(u, i) = w . x_N + b,   x_0 = [p_u ; q_i],  x_n = relu(W_n x_(n-1) + b_n)     (eq. 10)
-    NeuMF  logit(u, i) = w . [p_u * q_i ; x_N] + b,  the two parts with embeddings of their own     (eq. 12)
+    NeuMF  logit(u, i) = w . [p_u * q_i ; x_N] + b,  with separate embeddings for both parts     (eq. 12)
 
-and the probability of an interaction is sigmoid(logit). The modules return logits: that is what a stable loss and a
-ranking need. Their `state_dict` has the tensor names of the model format, so that exporting renames nothing.
+The probability of an interaction is sigmoid(logit). The modules return logits, which a numerically stable loss and
+ranking need. Their `state_dict` uses the tensor names of the model format, so that exporting renames nothing.
 
 Letters in the shapes: B batch, U users, I items, G width of the GMF embeddings, Mu and Mi widths of the MLP embeddings
 of users and items, H width of the last hidden layer.
 
-Initialisation follows the authors' code where it matters: embeddings from N(0, 0.01^2), so that every logit starts near
-0 and the gradient decides the signs; the output layer LeCun uniform; hidden layers He uniform, which keeps the variance
-through ReLU; biases zero.
+Initialisation follows the authors' program where it matters: embeddings from N(0, 0.01^2), so that every logit starts
+near 0 and the gradient decides the signs; the output layer LeCun uniform; hidden layers He uniform, which preserves the
+variance through ReLU; biases 0.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class GMF(nn.Module):
     """Generalised matrix factorisation: a dot product with learned weights.
 
     Args:
-        num_users: U.
-        num_items: I.
-        factors: G, the width of the embeddings.
+        num_users: number of users, U.
+        num_items: number of items, I.
+        factors: width of the embeddings, G.
 
     Raises:
         ArgumentError: a size below 1.
@@ -92,7 +92,7 @@ class GMF(nn.Module):
         self.output = _output(factors)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        """Compute logits, float32 [B], for user and item indices, int64 [B]."""
         logits: Tensor = self.output(self.gmf(users, items))  # [B, 1]
         return logits.squeeze(1)
 
@@ -101,15 +101,15 @@ class MLP(nn.Module):
     """A multi-layer perceptron over the concatenation of a user and an item embedding.
 
     Args:
-        num_users: U.
-        num_items: I.
+        num_users: number of users, U.
+        num_items: number of items, I.
         layers: Mu + Mi, then the output width of each hidden layer; at least one hidden layer.
-        user_width: Mu; half of `layers[0]` when None.
-        item_width: Mi; the rest of `layers[0]` when None.
-        dropout: the share of each hidden layer's inputs that is set to zero in training mode, the others scaled up.
+        user_width: Mu; None takes half of `layers[0]`.
+        item_width: Mi; None takes the rest of `layers[0]`.
+        dropout: share of each hidden layer's inputs to set to zero in training mode; the others are scaled up.
 
     Raises:
-        ArgumentError: a size below 1, widths that do not add up, or a dropout that is no share below 1.
+        ArgumentError: a size below 1, widths that do not add up, or a dropout outside [0, 1).
     """
 
     kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "mlp"
@@ -131,25 +131,25 @@ class MLP(nn.Module):
         self.output = _output(layers[-1])
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        """Compute logits, float32 [B], for user and item indices, int64 [B]."""
         logits: Tensor = self.output(self.mlp(users, items))  # [B, 1]
         return logits.squeeze(1)
 
 
 class NeuMF(nn.Module):
-    """GMF and MLP side by side, each with its own embeddings, joined by the output layer.
+    """GMF and MLP in parallel, each with its own embeddings, joined by the output layer.
 
     Args:
-        num_users: U.
-        num_items: I.
-        factors: G, the width of the GMF embeddings.
+        num_users: number of users, U.
+        num_items: number of items, I.
+        factors: width of the GMF embeddings, G.
         layers: as for `MLP`.
         user_width: as for `MLP`.
         item_width: as for `MLP`.
         dropout: as for `MLP`; the GMF part has none.
 
     Raises:
-        ArgumentError: a size below 1, widths that do not add up, or a dropout that is no share below 1.
+        ArgumentError: a size below 1, widths that do not add up, or a dropout outside [0, 1).
     """
 
     kind: ClassVar[Literal["gmf", "mlp", "neumf"]] = "neumf"
@@ -173,7 +173,7 @@ class NeuMF(nn.Module):
         self.output = _output(factors + layers[-1])
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Give logits, float32 [B], for user and item indices, int64 [B]."""
+        """Compute logits, float32 [B], for user and item indices, int64 [B]."""
         both = torch.cat([self.gmf(users, items), self.mlp(users, items)], dim=1)  # [B, G + H], GMF first
         logits: Tensor = self.output(both)  # [B, 1]
         return logits.squeeze(1)
@@ -183,18 +183,18 @@ Model: TypeAlias = GMF | MLP | NeuMF
 
 
 def fuse(gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor], alpha: float = 0.5) -> dict[str, Tensor]:
-    """Give the weights of the NeuMF whose logits are `alpha` times a GMF's plus `1 - alpha` times an MLP's.
+    """Join pre-trained GMF and MLP weights to a NeuMF with logits `alpha * gmf + (1 - alpha) * mlp`.
 
-    He et al., WWW 2017, section 3.4.1, eq. 13: the parts as they are, and [alpha h_GMF ; (1 - alpha) h_MLP] as output
-    layer. Its bias is weighted likewise, as in the authors' program.
+    He et al., WWW 2017, section 3.4.1, eq. 13: both parts unchanged, with output layer [alpha h_GMF ;
+    (1 - alpha) h_MLP]. The bias is weighted in the same way, as in the authors' program.
 
     Args:
         gmf: a `state_dict` of `GMF`.
-        mlp: one of `MLP`.
-        alpha: from 0 to 1.
+        mlp: a `state_dict` of `MLP`.
+        alpha: weight of the GMF, from 0 to 1.
 
     Returns:
-        A `state_dict` for `NeuMF`; tensors of the parts are shared with the arguments.
+        A `state_dict` for `NeuMF`, which shares the tensors of both parts with the arguments.
     """
     parts = {name: weight for name, weight in {**gmf, **mlp}.items() if not name.startswith("output.")}
     weight = torch.cat([alpha * gmf["output.weight"], (1 - alpha) * mlp["output.weight"]], dim=1)  # [1, G + H]
@@ -227,7 +227,8 @@ def _widths(layers: Sequence[int], user_width: int | None, item_width: int | Non
     """Resolve (Mu, Mi) so that they add up to `layers[0]`."""
     if len(layers) < 2 or any(size < 1 for size in layers):
         raise ArgumentError(
-            f"layers: expected both embeddings' width and at least one hidden layer, each >= 1, got {tuple(layers)}"
+            "layers: expected the width of both embeddings and at least one hidden layer, each >= 1, got "
+            f"{tuple(layers)}"
         )
     if user_width is None:
         user_width = layers[0] - item_width if item_width is not None else layers[0] // 2
