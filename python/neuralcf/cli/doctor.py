@@ -69,7 +69,7 @@ def _machine() -> tuple[dict[str, Any], str | None]:
     except ArgumentError as error:
         settings = {name: os.environ.pop(name) for name in _SETTINGS if name in os.environ}
         try:
-            return machine(), f"{error}; the facts below ignore the environment variables"
+            return machine(), f"{error}; everything else is shown as if these variables were unset"
         finally:
             os.environ.update(settings)
 
