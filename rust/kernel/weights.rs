@@ -1,28 +1,28 @@
-//! A network's weights, packed in the order in which the kernels read them.
+//! A network's weights, packed in the order that the kernels read them.
 
 use std::cell::Cell;
 
 use super::{LANES, Lanes};
 
-/// A layer's weights in the order in which the kernel reads them: blocks of outputs; within a block, input by input, one weight
-/// for each output of the block.
+/// A layer's weights in the order that the kernels read them: block by block of outputs; within a block, input by
+/// input, one weight per output of the block.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
     pub(super) block: usize,
-    /// The turn of the first block.
+    /// The prefetches of the first block.
     pub(super) turn: PrefetchTurn,
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
-/// Inputs of a layer between two bursts of prefetches. Bursts are short, because a core can have only some lines in flight; they do not come
-/// with each input, because a branch in the innermost loop costs registers.
+/// Inputs of a layer between two bursts of prefetches. Bursts are short, because a core can have only a few lines in
+/// flight. There is not one prefetch per input, because a branch in the innermost loop costs registers.
 pub(super) const STRETCH: usize = 16;
 
-/// Which inputs a block of outputs prefetches with. Every block reads all of a layer's inputs; the blocks take turns, so that each line is
-/// prefetched once and at an even pace.
+/// The inputs at which a block of outputs prefetches. Every block reads all inputs of a layer, so the blocks share the
+/// prefetches: each line is prefetched once, at an even rate.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrefetchTurn {
     block: usize,
@@ -30,18 +30,18 @@ pub(super) struct PrefetchTurn {
 }
 
 impl PrefetchTurn {
-    /// The turn of the first of `blocks` blocks.
+    /// The share of the first of `blocks` blocks.
     fn first_of(blocks: usize) -> Self {
         PrefetchTurn { block: 0, every: blocks.min(STRETCH) }
     }
 
-    /// The turn of the next block. Blocks after the first `every` prefetch nothing.
+    /// The share of the next block. Blocks after the first `every` prefetch nothing.
     #[inline(always)]
     pub(super) fn next(self) -> Self {
         PrefetchTurn { block: self.block + 1, ..self }
     }
 
-    /// The first input that the block prefetches with in the stretch that begins at `from`; the others follow at distances of `every`.
+    /// The first input at which the block prefetches, from input `from` on; the others follow at intervals of `every`.
     #[inline(always)]
     pub(super) fn first(self, from: usize) -> usize {
         if self.block < self.every { from + self.block } else { usize::MAX }
@@ -49,10 +49,10 @@ impl PrefetchTurn {
 }
 
 impl Packed {
-    /// Packs `weight(output, input)` and `bias` for blocks of at most `most` outputs.
-    pub(crate) fn new(inputs: usize, bias: &[f32], most: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+    /// Packs `weight(output, input)` and `bias` in blocks of at most `max_block` outputs.
+    pub(crate) fn new(inputs: usize, bias: &[f32], max_block: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
         let outputs = bias.len();
-        let block = block_size(outputs, most);
+        let block = block_size(outputs, max_block);
         let mut packed = Vec::with_capacity(inputs * outputs);
         for first in (0..outputs).step_by(block) {
             for k in 0..inputs {
@@ -79,30 +79,30 @@ impl Packed {
     }
 }
 
-/// Blocks of equal size (but for the last), as few as hold all outputs; but two where each still has chains enough to hide the latency
-/// of a multiply-add: the end of one then overlaps the beginning of the other.
-pub(super) fn block_size(outputs: usize, most: usize) -> usize {
-    const ENOUGH: usize = 8; // six would do, and blocks of six are no faster than one of twelve
-    let least = if outputs >= 2 * ENOUGH { 2 } else { 1 };
-    outputs.div_ceil(outputs.div_ceil(most).max(least))
+/// The block size: as few blocks as hold all outputs, of equal size except the last. But at least two if each still has
+/// enough chains to hide the latency of a multiply-add: then the end of one overlaps the start of the next.
+pub(super) fn block_size(outputs: usize, max_block: usize) -> usize {
+    const MIN_CHAINS: usize = 8; // six hide the latency too, but two blocks of six are no faster than one of twelve
+    let min_blocks = if outputs >= 2 * MIN_CHAINS { 2 } else { 1 };
+    outputs.div_ceil(outputs.div_ceil(max_block).max(min_blocks))
 }
 
-/// What is computed for each pair: everything after the first layer's two halves.
+/// The layers computed for each pair: everything after the two halves of the first layer.
 #[derive(Debug)]
 pub(crate) struct Network {
     /// Width of the first layer; 0 in a model without an MLP.
     pub(crate) h0: usize,
-    /// GMF width; 0 in a model without a GMF part.
+    /// GMF width; 0 in a model without a GMF block.
     pub(crate) g: usize,
     /// Hidden layers after the first.
     pub(crate) layers: Vec<Packed>,
-    /// The output layer's weights on the last hidden layer; those on the GMF part are folded into the users.
+    /// The output layer's weights of the last hidden layer; those of the GMF block are folded into the users.
     pub(crate) output_weight: Vec<f32>,
     pub(crate) output_bias: f32,
 }
 
 impl Network {
-    /// Features of a tile, in [`Lanes`].
+    /// Length of a float32 tile, in [`Lanes`]: one per feature.
     pub(crate) fn tile_len(&self) -> usize {
         self.h0 + self.g
     }
@@ -112,7 +112,7 @@ impl Network {
         self.g + self.output_weight.len() + self.layers.iter().map(|layer| layer.inputs * layer.outputs).sum::<usize>()
     }
 
-    /// The widest layer whose activations may have to be stored.
+    /// The largest width of a layer whose activations may be stored.
     fn widest(&self) -> usize {
         self.layers.iter().map(|layer| layer.inputs).max().unwrap_or(0).max(self.h0)
     }
@@ -122,7 +122,7 @@ impl Network {
     }
 }
 
-/// Room for the activations of the first layer and of two neighbouring ones; grows to what a network needs and is then reused.
+/// Buffers for the activations of the first layer and of two consecutive layers; they grow as needed and are reused.
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub(super) first: Vec<Lanes>,
@@ -135,8 +135,8 @@ thread_local! {
 }
 
 impl Scratch {
-    /// Lends the thread's scratch memory, large enough for `network`, to `work`. (It is taken out meanwhile: an interrupt check may run code
-    /// that calls the engine again.)
+    /// Lends the thread's scratch buffers, large enough for `network`, to `work`. (They are moved out meanwhile,
+    /// because an interrupt check may run code that calls the engine again.)
     pub(crate) fn lend<R>(network: &Network, work: impl FnOnce(&mut Scratch) -> R) -> R {
         let mut scratch = SCRATCH.take();
         scratch.fit(network);
@@ -145,7 +145,7 @@ impl Scratch {
         result
     }
 
-    /// Makes room for `network`.
+    /// Grows the buffers to fit `network`.
     pub(crate) fn fit(&mut self, network: &Network) {
         let len = network.widest().next_multiple_of(LANES);
         if self.from.len() < len {
