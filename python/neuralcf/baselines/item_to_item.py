@@ -116,12 +116,29 @@ class EASE(_ItemToItem):
         lengths = np.diff(self.user_items[0])
         user_weights = np.maximum(lengths, 1) ** (-2 * row_exponent)
         user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # the trace: X is binary
-        gram = self._co_occurrences(user_weights.astype(dtype))
-        gram[np.diag_indices_from(gram)] += dtype(l2)
-        weights = np.linalg.inv(gram)
+        weights = self._inverse(user_weights.astype(dtype), dtype(l2))
         weights /= -np.diag(weights).copy()
         np.fill_diagonal(weights, 0)
         self.weights = weights
+
+    def _inverse(self, user_weights: NDArray[np.floating], l2: np.floating) -> NDArray[np.floating]:
+        """Compute (X'WX + l2 I)^-1, [I, I].
+
+        With fewer users than items through the smaller inverse, of Y = W^.5 X (the Woodbury identity):
+        (Y'Y + l2 I)^-1 = (I - Y'(YY' + l2 I)^-1 Y) / l2.
+        """
+        num_users = user_weights.size
+        if num_users >= self.num_items:
+            gram = self._co_occurrences(user_weights)
+            gram[np.diag_indices_from(gram)] += l2
+            return np.asarray(np.linalg.inv(gram))
+        y = mask(self.user_items, slice(0, num_users), self.num_items) * np.sqrt(user_weights)[:, None]
+        gram = y @ y.T
+        gram[np.diag_indices_from(gram)] += l2
+        inverse = y.T @ (np.linalg.inv(gram) @ y)
+        inverse /= -l2
+        inverse[np.diag_indices_from(inverse)] += 1 / l2
+        return np.asarray(inverse)
 
 
 def _largest(values: NDArray[np.floating], count: int) -> NDArray[np.floating]:

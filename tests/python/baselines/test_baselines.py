@@ -68,9 +68,10 @@ def test_item_knn_against_loops(neighbours):
     assert got == pytest.approx(expected)
 
 
-def test_ease_solves_its_constrained_problem():
+@pytest.mark.parametrize("users", [40, 11])
+def test_ease_solves_its_constrained_problem(users):
     """Column j of B is the ridge regression of item j on all other items: solved without item j, one at a time."""
-    matrix, l2 = random_matrix(), 7.0
+    matrix, l2 = random_matrix(users), 7.0
     weights = np.zeros((matrix.shape[1],) * 2)
     for j in range(matrix.shape[1]):
         others = np.delete(np.arange(matrix.shape[1]), j)
