@@ -51,11 +51,14 @@ class Experiment:
     def stored_config(self) -> dict[str, Any]:
         """Return what config.json stores about this experiment."""
         return {
-            "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch},
+            "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch, **self._chosen()},
             "history": [asdict(record) for record in self.result.history],
             "metrics": [asdict(metric) for metric in self.metrics],
             "data": {**self.data, "held_out": self.split.guarantee},
         }
+
+    def _chosen(self) -> dict[str, Any]:
+        return {"chosen": dict(self.result.chosen)} if self.result.chosen else {}
 
     def write(
         self,

@@ -19,6 +19,8 @@ class Stream(IntEnum):
     INITIALISATION = 4
     NEGATIVES = 5
     DROPOUT = 6
+    SEARCH = 7
+    TEACHERS = 8
 
 
 def derive(seed: int, stream: Stream, *position: int) -> int:

@@ -32,7 +32,7 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 
-__all__ = ["IALS", "spectral_start"]
+__all__ = ["IALS", "spectral_start", "sweep"]
 
 _EXTRA, _ROUNDS = 24, 2
 _STEPS = 2
@@ -82,12 +82,8 @@ class IALS(Baseline):
         users = Rows(self.user_items, train.num_items, factors)
         items = Rows(transposed(self.user_items, train.num_items), train.num_users, factors)
         p, q = spectral_start(users, items, factors, seed) if start is None else start
-        a0 = unobserved * self.user_items[1].size / (train.num_users * train.num_items)
-        user_l2 = l2 * (users.lengths + a0 * train.num_items)
-        item_l2 = l2 * (items.lengths + a0 * train.num_users)
         for _ in range(sweeps):
-            p, q = solve_rows(users, p, q, a0=a0, l2=user_l2, steps=_STEPS)
-            q, p = solve_rows(items, q, p, a0=a0, l2=item_l2, steps=_STEPS)
+            p, q = sweep(users, items, p, q, unobserved=unobserved, l2=l2)
         self.user_vectors = p
         """float32 [U, d]."""
         self.item_vectors = q
@@ -96,6 +92,35 @@ class IALS(Baseline):
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
         return (self.user_vectors[users] @ self.item_vectors.T).astype(np.float64)
+
+
+def sweep(
+    users: Rows,
+    items: Rows,
+    p: NDArray[np.float32],
+    q: NDArray[np.float32],
+    *,
+    unobserved: float,
+    l2: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Solve for the users, then for the items.
+
+    Args:
+        users: the items of each user, U rows.
+        items: the users of each item, I rows.
+        p: float32 [U, d], where the users stand.
+        q: float32 [I, d], where the items stand.
+        unobserved: as for `IALS`.
+        l2: as for `IALS`.
+
+    Returns:
+        New vectors of users and items.
+    """
+    num_users, num_items = users.lengths.size, items.lengths.size
+    a0 = unobserved * int(users.lengths.sum()) / (num_users * num_items)
+    p, q = solve_rows(users, p, q, a0=a0, l2=l2 * (users.lengths + a0 * num_items), steps=_STEPS)
+    q, p = solve_rows(items, q, p, a0=a0, l2=l2 * (items.lengths + a0 * num_users), steps=_STEPS)
+    return p, q
 
 
 def spectral_start(

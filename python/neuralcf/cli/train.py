@@ -41,8 +41,12 @@ def add_parser(commands: Commands) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
-    model.add_argument("--model", choices=("gmf", "mlp", "neumf"), help="which model (default neumf)")
-    model.add_argument("--factors", type=positive, metavar="N", help="width of the GMF embeddings (default 8)")
+    model.add_argument(
+        "--model", choices=("gmf", "mlp", "neumf"), help="model to train by gradient descent (trainer ncf)"
+    )
+    model.add_argument(
+        "--factors", type=positive, metavar="N", help="width of the GMF embeddings (default 256, 8 for ncf)"
+    )
     model.add_argument(
         "--layers",
         type=sizes,
@@ -66,7 +70,9 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; overrides the preset")
-    training.add_argument("--preset", metavar="NAME", help="a named set of settings, such as paper-8, paper-64, fast")
+    training.add_argument(
+        "--preset", metavar="NAME", help="a named set of settings: fast (default), best, neumf, paper-8, ..."
+    )
     training.add_argument(
         "--set",
         dest="settings",
@@ -77,7 +83,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "overrides the file",
     )
     training.add_argument(
-        "--epochs", type=positive, metavar="N", help="maximum passes over the training set (default 20)"
+        "--epochs", type=positive, metavar="N", help="maximum passes over the training set (trainer ncf, default 20)"
     )
     training.add_argument(
         "--batch-size", type=positive, metavar="N", help="pairs per optimiser step, negatives included (default 1024)"
@@ -153,12 +159,19 @@ def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
 
 def _print_outcome(trained: Experiment, k: int = 10) -> None:
     """Print which epoch was kept, how long training took, and the metrics at cut-off `k`."""
+    from neuralcf.training.trainers.distill_config import DistillConfig
+
     config, history, kind = trained.config, trained.result.history, trained.result.model.kind
     why = "the best on the validation set" if config.validation else "the last, without validation"
     if config.refit:
         why += ", then retrained with the validation set included"
     seconds = sum(record.seconds for record in history)
-    print(f"{kind}: kept epoch {trained.result.best_epoch}, {why}; trained {len(history)} epochs in {seconds:.1f} s")
+    if isinstance(config.trainer, DistillConfig):
+        _print_stages(trained, seconds)
+    else:
+        print(
+            f"{kind}: kept epoch {trained.result.best_epoch}, {why}; trained {len(history)} epochs in {seconds:.1f} s"
+        )
     if not trained.metrics:
         print("  not evaluated: nothing was held out")
         return
@@ -169,3 +182,15 @@ def _print_outcome(trained: Experiment, k: int = 10) -> None:
     for metric in trained.metrics:
         if metric.name in (f"HR@{k}", f"NDCG@{k}"):
             print(f"  {metric.name:12} {metric.value:8.4f} {metric.popularity:11.4f}   {metric.protocol}")
+
+
+def _print_stages(trained: Experiment, seconds: float) -> None:
+    """Print how long each stage took, and how it ranks the validation items."""
+    history = trained.result.history
+    stages = list(dict.fromkeys(record.stage for record in history))
+    print(f"trained {', '.join(stages)} in {seconds:.1f} s; on the validation set, among 1 + 99 candidates:")
+    for stage in stages:
+        records = [record for record in history if record.stage == stage]
+        hr, ndcg = records[-1].validation_hr, records[-1].validation_ndcg
+        ranks = "not measured" if hr is None else f"HR@10 {hr:.4f}  NDCG@10 {ndcg:.4f}"
+        print(f"  {stage:16} {ranks}  {sum(record.seconds for record in records):6.1f} s")

@@ -18,7 +18,16 @@ from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 
-__all__ = ["GivenSplit", "Split", "given", "hold_out", "leave_last_out", "leave_one_out", "split_by_time"]
+__all__ = [
+    "GivenSplit",
+    "Split",
+    "given",
+    "hold_out",
+    "hold_out_fewer",
+    "leave_last_out",
+    "leave_one_out",
+    "split_by_time",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +91,23 @@ def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
     drawn = _hold_out(distinct, order, f"the held-out item is drawn at random with seed {seed}; {_ALWAYS}")
     held = drawn.users * dataset.num_items + drawn.items
     return Split(_without(dataset, held), drawn.users, drawn.items, drawn.guarantee)
+
+
+def hold_out_fewer(dataset: Dataset, split: Split, most: int, seed: int = 0) -> Split:
+    """Hold out the pairs of no more than `most` users, drawn at random from those of a leave-one-out split.
+
+    Args:
+        dataset: what was split.
+        split: by `leave_last_out` or `leave_one_out`.
+        most: how many users keep their held-out pair, from 1; the others' go back to the training part.
+        seed: decides who.
+    """
+    if split.users.size <= most:
+        return split
+    drawn = np.sort(np.random.default_rng(seed).choice(split.users.size, most, replace=False))
+    users, items = split.users[drawn], split.items[drawn]
+    train = _without(dataset, users * dataset.num_items + items)
+    return Split(train, users, items, f"only {most} users, drawn at random, have one held out; {split.guarantee}")
 
 
 def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:

@@ -95,7 +95,7 @@ def demo(
 
     report = DemoReport(
         data=data,
-        epochs=[(record.loss, record.validation_hr) for record in trained.result.history],
+        epochs=[(record.loss, record.validation_hr) for record in trained.result.history if record.loss is not None],
         best_epoch=trained.result.best_epoch,
         metrics=_shown(trained),
         timings=timings,

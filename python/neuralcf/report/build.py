@@ -26,6 +26,7 @@ from neuralcf.report.comparison import Comparison
 from neuralcf.report.lists import Lists, UserList
 from neuralcf.report.model_report import ModelReport
 from neuralcf.report.popularity import PopularityShares, popularity_groups, shares
+from neuralcf.report.stages import Stages
 from neuralcf.report.training import History
 
 __all__ = ["report"]
@@ -88,7 +89,7 @@ def report(
         guarantee=split.guarantee,
         notes=notes,
         seed=setup.seed,
-        history=History.of(config),
+        history=Stages.of(config) or History.of(config),
         comparison=Comparison(evaluations, k),
         popularity=_popularity(scorer, split, user_items, evaluations["all items"], k),
         scores=_scores(scorer, split, config, setup.seed),

@@ -12,6 +12,7 @@ from neuralcf.report.calibration import Scores
 from neuralcf.report.comparison import Comparison
 from neuralcf.report.lists import Lists
 from neuralcf.report.popularity import PopularityShares
+from neuralcf.report.stages import Stages
 from neuralcf.report.training import History, training_section
 
 __all__ = ["ModelReport"]
@@ -35,7 +36,7 @@ class ModelReport:
     """What was skipped, for the user to know; part of `guarantee`."""
     seed: int
     """Random seed of all samples."""
-    history: History | None
+    history: History | Stages | None
     comparison: Comparison
     popularity: PopularityShares
     scores: Scores

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuralcf.report import page
 from neuralcf.report.charts import ACCENT, FAINT, INK, MUTED, legend, panels
+from neuralcf.report.stages import Stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,8 +136,10 @@ class History:
             axes.axvline(self.kept_at, color=INK, linewidth=1, linestyle=(0, (1, 2)))
 
 
-def training_section(history: History | None) -> str:
+def training_section(history: History | Stages | None) -> str:
     """Render the section; without a history it says so."""
+    if isinstance(history, Stages):
+        return history.html()
     if history is None:
         return page.section(
             "Training", page.paragraph("The model does not record how it was trained: it has no history of epochs.")

@@ -5,10 +5,12 @@ from neuralcf.training.configure import configure, from_dict
 from neuralcf.training.train import train
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers import TRAINERS
+from neuralcf.training.trainers.distill_config import DistillConfig
 from neuralcf.training.trainers.ncf_config import NCFConfig
 
 __all__ = [
     "TRAINERS",
+    "DistillConfig",
     "EpochRecord",
     "NCFConfig",
     "TrainConfig",

@@ -15,11 +15,13 @@ from typing import Any
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.trainer import Trainer
-from neuralcf.training.trainers import find_trainer
+from neuralcf.training.trainers import TRAINERS, find_trainer
 
 __all__ = ["configure", "from_dict"]
 
-_USUAL_TRAINER = "ncf"
+_USUAL_TRAINER, _USUAL_PRESET = "distill", "fast"
+_TRAINER_OF_OLD = "ncf"
+"""Of fields that name none."""
 
 
 def configure(
@@ -32,9 +34,12 @@ def configure(
 ) -> TrainConfig[Any]:
     """Build a configuration; each argument overrides those before it.
 
+    The trainer is the one that is named, or that of the preset, or the first of `TRAINERS` that has all the settings
+    given. With no setting but those that all trainers share, or those of `distill`, the preset `fast` applies.
+
     Args:
         start: initial fields, such as those of a run to resume.
-        preset: name of one of the trainer's presets.
+        preset: name of a preset of one of the trainers.
         toml: a TOML file whose keys are fields.
         settings: strings `field=value`, with layers as in `64,32,16,8`.
         options: fields by name.
@@ -48,7 +53,9 @@ def configure(
     texts = [_split(setting) for setting in settings]
     sources = (start or {}, file, dict(texts), options or {})
     named = [each["trainer"] for each in sources if "trainer" in each]
-    trainer = find_trainer(named[-1] if named else _USUAL_TRAINER)
+    if not named and preset is None and _fits(TRAINERS[_USUAL_TRAINER], sources):
+        preset = _USUAL_PRESET
+    trainer = find_trainer(named[-1]) if named else _trainer_for(preset, sources)
     if start and start.get("trainer", trainer.name) != trainer.name:
         raise ArgumentError(f"trainer: the run was started with {start['trainer']!r}, got {named[-1]!r}")
     values = {name: _checked(trainer, name, value, "the run's config.json") for name, value in (start or {}).items()}
@@ -66,10 +73,12 @@ def configure(
 def from_dict(values: Mapping[str, Any]) -> TrainConfig[Any]:
     """Build a configuration from fields by name, as `TrainConfig.to_dict` returns them; the rest take their defaults.
 
+    Without `trainer` they are those of `ncf`.
+
     Raises:
         ArgumentError: unknown trainer, unknown field or invalid value.
     """
-    trainer = find_trainer(values.get("trainer", _USUAL_TRAINER))
+    trainer = find_trainer(values.get("trainer", _TRAINER_OF_OLD))
     defaults = _defaults(trainer)
     given = {name: value for name, value in values.items() if name != "trainer"}
     for name in given:
@@ -79,6 +88,21 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig[Any]:
         trainer.config(**{name: value for name, value in given.items() if name in own}),
         **{name: value for name, value in given.items() if name not in own},
     )
+
+
+def _trainer_for(preset: str | None, sources: Sequence[Mapping[str, Any]]) -> Trainer[Any]:
+    if preset is None:
+        return next((each for each in TRAINERS.values() if _fits(each, sources)), TRAINERS[_TRAINER_OF_OLD])
+    for trainer in TRAINERS.values():
+        if preset in trainer.presets:
+            return trainer
+    known = [name for trainer in TRAINERS.values() for name in trainer.presets]
+    raise ArgumentError(f"preset: expected one of {', '.join(known)}, got {preset!r}")
+
+
+def _fits(trainer: Trainer[Any], sources: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a trainer has all the settings given."""
+    return {name for source in sources for name in source} <= _defaults(trainer).keys()
 
 
 def _defaults(trainer: Trainer[Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""The torch device to train on."""
+"""The torch device to train on, and the number of threads."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["resolve"]
+__all__ = ["isolated_torch", "resolve"]
 
 
 def resolve(name: str) -> torch.device:
@@ -25,3 +28,16 @@ def resolve(name: str) -> torch.device:
             f"device: expected one that torch {torch.__version__} can see ({', '.join(names)}), got {name!r}"
         )
     return torch.device(wanted)
+
+
+@contextmanager
+def isolated_torch(threads: int, device: torch.device) -> Iterator[None]:
+    """Set torch's number of threads; restore it and torch's random state on exit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    gpu = device.type if device.type != "cpu" else "cuda"
+    try:
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device.index or 0], device_type=gpu):
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -24,14 +24,14 @@ class EpochRecord:
 
     stage: str
     """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; with `refit` then `gmf refit` and
-    so on."""
+    so on. For `distill` each teacher, then `sum`, then `gmf`."""
 
     epoch: int
     """Number of the epoch within its stage, from 1."""
 
-    loss: float
-    """Mean training loss over the epoch's pairs, each measured before its batch's step; for `ncf` binary
-    cross-entropy."""
+    loss: float | None
+    """Mean training loss over the epoch, each batch measured before its step; None for a stage without a loss of its
+    own. For `ncf` binary cross-entropy over pairs, for the history encoder softmax cross-entropy over interactions."""
 
     seconds: float
     """Time for sampling and training, without validation."""
@@ -56,6 +56,9 @@ class TrainResult:
     best_epoch: int
     """Epoch of the kept weights within the last stage, from 1: the best on the validation set, or the last one without
     validation. 0 if no epoch of fine-tuning ranked better than the joined models that it started from."""
+
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What the trainer chose itself, such as settings it searched; plain values by name."""
 
 
 class Fit(Protocol[FitConfig]):

@@ -17,6 +17,7 @@ from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, e
 from neuralcf.evaluation.significance import interval
 from neuralcf.report.build import report
 from neuralcf.report.calibration import area_under_curve, calibrate
+from neuralcf.report.stages import Stages
 from neuralcf.report.training import History
 from pages import stands_alone
 
@@ -279,3 +280,19 @@ def test_refusals(model, ratings, tmp_path, capsys):
         assert (code, re.fullmatch(r"neuralcf: [^\n]+\n", err) is not None) == (2, True), err
         assert message in err
     assert not (tmp_path / "r.html").exists()
+
+
+def test_stages_of_a_distilled_model():
+    """Seconds add up over a stage's epochs, its last epoch was measured; foreign records are no stages."""
+    figures = {"ials": 0.5, "history": 0.4, "sum": 0.6, "gmf": 0.59}
+    records = [{"stage": "history", "seconds": 2, "validation_hr": None, "validation_ndcg": None}]
+    records += [
+        {"stage": name, "seconds": 1, "validation_hr": 0.75, "validation_ndcg": value}
+        for name, value in figures.items()
+    ]
+    html = Stages.of({"training": {"trainer": "distill"}, "history": records}).html()
+    assert "<td>history</td><td>3.0</td><td>0.7500</td><td>0.4000</td>" in html
+    assert "the sum +0.1000 against ials, the best teacher; the GMF -0.0100 against the sum." in html
+    assert Stages.of({"training": {"trainer": "ncf"}, "history": records}) is None
+    for foreign in ({}, {"training": 3}, {"training": {"trainer": "distill"}, "history": [3]}):
+        assert Stages.of(foreign) is None

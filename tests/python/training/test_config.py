@@ -7,7 +7,7 @@ import pytest
 
 from neuralcf import ArgumentError
 from neuralcf.training import NCFConfig, TrainConfig, configure, from_dict
-from neuralcf.training.trainers.ncf_config import PRESETS
+from neuralcf.training.presets import DISTILL, PAPER
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_setting_has_the_type_of_its_field(setting, expected):
         ("learning_rate=fast", "--set learning_rate=fast: learning_rate: expected a finite number > 0, got 'fast'"),
         ("pretrain=yes", "--set pretrain=yes: pretrain: expected True or False, got 'yes'"),
         ("layers=64,x", "--set layers=64,x: layers: expected a sequence of sizes, got '64,x'"),
-        ("trainer=svd", "trainer: expected one of ncf, got 'svd'"),
+        ("trainer=svd", "trainer: expected one of distill, ncf, got 'svd'"),
         ("model=svd", "--set model=svd: model: expected 'gmf', 'mlp' or 'neumf', got 'svd'"),
     ],
 )
@@ -146,8 +146,8 @@ def test_what_comes_later_wins(tmp_path):
 
 
 def test_presets_are_configurations_and_an_unknown_one_is_told_the_known():
-    made = {name: configure(preset=name) for name in PRESETS}
+    made = {name: configure(preset=name) for name in (*DISTILL, *PAPER)}
     assert (made["paper-8"].trainer.layers, made["paper-64"].trainer.layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
     assert made["paper-8-pretrained"].trainer.pretrain
-    with pytest.raises(ArgumentError, match=r"preset: expected one of paper-8, .*fast, got 'paper'"):
+    with pytest.raises(ArgumentError, match=r"preset: expected one of fast, best, paper-8, .*neumf, got 'paper'"):
         configure(preset="paper")

@@ -36,8 +36,9 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.errors import DivergedError
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.losses import softmax_cross_entropy
+from neuralcf.training.teachers import Factors
 
-__all__ = ["HistoryEncoder", "HistoryEncoderConfig", "leave_one_out_logits", "train_history_encoder"]
+__all__ = ["HistoryEncoderConfig", "leave_one_out_logits", "train_history_encoder"]
 
 _INITIAL_STD = 0.05
 _BETAS, _USER_BETAS, _EPSILON = (0.9, 0.99), (0.9, 0.95), 1e-8
@@ -63,22 +64,6 @@ class HistoryEncoderConfig:
     """Regularisation of p_u, for each item of the history."""
     l2_items: float = 0.015
     """Regularisation of y_i and q_i, for each user of the item."""
-
-
-@dataclass(frozen=True, eq=False)
-class HistoryEncoder:
-    """A trained encoder: score(u, i) = user_vectors[u] . item_vectors[i] + item_biases[i]."""
-
-    user_vectors: NDArray[np.float32]
-    """float32 [U, d]: h_u of the whole history."""
-    item_vectors: NDArray[np.float32]
-    """float32 [I, d]: q_i."""
-    item_biases: NDArray[np.float32]
-    """float32 [I]: b_i."""
-
-    def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Score all items for each user, int64 [B] -> float32 [B, I]."""
-        return np.asarray(self.user_vectors[users] @ self.item_vectors.T + self.item_biases)
 
 
 def leave_one_out_logits(own: Tensor, shared: Tensor, y: Tensor, q: Tensor, bias: Tensor, history: Tensor) -> Tensor:
@@ -107,7 +92,7 @@ def train_history_encoder(
     seed: int = 0,
     device: torch.device | None = None,
     after_epoch: Callable[[int, float], object] | None = None,
-) -> HistoryEncoder:
+) -> Factors:
     """Train an encoder on all interactions; torch's global random state is not touched.
 
     Args:
@@ -116,6 +101,9 @@ def train_history_encoder(
         seed: decides the first vectors and the order of users.
         device: where to compute; the CPU when None.
         after_epoch: called with the epoch, from 1, and its mean loss for an interaction.
+
+    Returns:
+        h_u of the whole history, q_i and b_i.
 
     Raises:
         DivergedError: the loss is NaN or infinite.
@@ -195,7 +183,7 @@ def _histories(rows: CSR, users: NDArray[np.int64], num_items: int) -> Tensor:
     return torch.from_numpy(known.astype(np.float32))
 
 
-def _export(averages: list[Tensor], rows: CSR, train: Dataset) -> HistoryEncoder:
+def _export(averages: list[Tensor], rows: CSR, train: Dataset) -> Factors:
     """Compute each user's vector from the whole history."""
     q, y, shared, bias, own = (average.cpu().numpy() for average in averages)
     vectors = own + shared
@@ -204,4 +192,4 @@ def _export(averages: list[Tensor], rows: CSR, train: Dataset) -> HistoryEncoder
         items = rows[1][rows[0][user] : rows[0][user + 1]]
         vectors[user] += y[items].sum(axis=0) / np.float32(math.sqrt(lengths[user]))
     assert vectors.shape[0] == train.num_users
-    return HistoryEncoder(vectors, q, bias)
+    return Factors(vectors, q, bias)

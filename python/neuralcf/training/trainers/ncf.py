@@ -30,8 +30,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -44,12 +42,13 @@ from neuralcf.errors import DivergedError, ModelFormatError
 from neuralcf.models import GMF, MLP, Model, NeuMF, fuse
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
-from neuralcf.training.device import resolve
+from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.losses import bce_with_logits, l2_penalty
+from neuralcf.training.presets import PAPER
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.sampling import EpochSampler
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
-from neuralcf.training.trainers.ncf_config import PRESETS, NCFConfig
+from neuralcf.training.trainers.ncf_config import NCFConfig
 from neuralcf.training.validation import Validation
 
 __all__ = ["TRAINER", "build", "fit"]
@@ -64,7 +63,7 @@ def fit(
     ncf, seed, device = config.trainer, config.seed, resolve(config.device)
     validation = Validation.of(dataset, seed) if config.validation else None
     state = _State.of(run.checkpoint() if run else None)
-    with _isolated_torch(config.threads, device):
+    with isolated_torch(config.threads, device):
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
             sampler = EpochSampler(held_out.split.train if held_out else dataset, ncf.negatives, seed)
@@ -74,7 +73,7 @@ def fit(
     return TrainResult(model.eval(), state.history, state.best_epoch)
 
 
-TRAINER: Final = Trainer(NCFConfig, fit, PRESETS)
+TRAINER: Final = Trainer(NCFConfig, fit, PAPER)
 
 
 def build(config: NCFConfig, num_users: int, num_items: int) -> Model:
@@ -327,16 +326,3 @@ def _optimiser(config: NCFConfig, model: Model) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=config.learning_rate)
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-
-
-@contextmanager
-def _isolated_torch(threads: int, device: torch.device) -> Iterator[None]:
-    """Set torch's number of threads; restore it and torch's random state on exit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    gpu = device.type if device.type != "cpu" else "cuda"
-    try:
-        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device.index or 0], device_type=gpu):
-            yield
-    finally:
-        torch.set_num_threads(before)

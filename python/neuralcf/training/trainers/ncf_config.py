@@ -1,16 +1,14 @@
-"""The settings of the paper's trainer, `neuralcf.training.trainers.ncf`, and its presets."""
+"""The settings of the paper's trainer, `neuralcf.training.trainers.ncf`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainerConfig, check_choice, check_flag, check_int, check_number
 
-__all__ = ["PRESETS", "NCFConfig"]
+__all__ = ["NCFConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,32 +109,3 @@ class NCFConfig(TrainerConfig):
                 "layers: expected the width of both embeddings (>= 2) and at least one hidden layer (>= 1), "
                 f"got {self.layers!r}"
             )
-
-
-def _paper(factors: int, **more: Any) -> dict[str, Any]:
-    """Return the settings of He et al., WWW 2017, section 4.1, with the layer tower of their published program."""
-    tower = (8 * factors, 4 * factors, 2 * factors, factors)
-    return {
-        "factors": factors,
-        "layers": tower,
-        "batch_size": 256,
-        "learning_rate": 0.001,
-        "negatives": 4,
-        "averaging": 0,
-        **more,
-    }
-
-
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "paper-8": _paper(8),
-        "paper-16": _paper(16),
-        "paper-32": _paper(32),
-        "paper-64": _paper(64),
-        "paper-8-pretrained": _paper(
-            8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
-        ),
-        "fast": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
-    }
-)
-"""Named settings: the paper's sizes, the smallest also with pre-training, and large batches for a quick answer."""

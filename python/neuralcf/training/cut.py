@@ -1,0 +1,71 @@
+"""From any teacher to one matrix factorisation of a given rank: the truncated SVD of its scores.
+
+S [U, I] are the teacher's scores of the users with a history. With the row means taken out, which no ranking notices,
+and mu the column means of what is left, which become item biases,
+
+    S0 = S - row means - mu,   S0'S0 = V diag(s^2) V',   P = S0 V_r,   Q = V_r,   score(u, i) = p_u . q_i + mu_i
+
+V_r holds the r leading eigenvectors: the best approximation of rank r in the sum of squares (Eckart and Young,
+Psychometrika 1, 1936). Two passes over blocks of users make it: one for S0'S0 [I, I], one for P. The eigenvectors come
+from subspace iteration, whose error is far below what the cut itself costs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.training.teachers import Factors, Teacher, blocks_of
+
+__all__ = ["cut_by_svd"]
+
+_EXTRA, _ROUNDS = 24, 8
+
+
+def cut_by_svd(
+    teacher: Teacher, users: NDArray[np.int64], *, num_users: int, num_items: int, rank: int, seed: int
+) -> tuple[Factors, float]:
+    """Cut a teacher to `rank` factors and item biases.
+
+    Args:
+        teacher: what to approximate.
+        users: int64 [n], at least one: those to approximate it for. The others get zeros, that is the item biases.
+        num_users: U.
+        num_items: I; [I, I] floats are held.
+        rank: r, at most; no more than I are given.
+        seed: decides the start of the subspace iteration.
+
+    Returns:
+        The factors, and the share of the sum of squares of S0 that they hold.
+    """
+    gram = np.zeros((num_items, num_items), np.float32)
+    sums = np.zeros(num_items)
+    for block in blocks_of(users, num_items):
+        scores = _without_row_means(teacher.scores(block))
+        gram += scores.T @ scores
+        sums += scores.sum(axis=0, dtype=np.float64)
+    mu = (sums / users.size).astype(np.float32)
+    gram -= np.outer(mu, mu * np.float32(users.size))
+    v, squares = _leading_eigenvectors(gram, min(rank, num_items), seed)
+    p = np.zeros((num_users, v.shape[1]), np.float32)
+    for block in blocks_of(users, num_items):
+        p[block] = (_without_row_means(teacher.scores(block)) - mu) @ v
+    trace = float(np.trace(gram, dtype=np.float64))
+    return Factors(p, v, mu), min(1.0, float(squares.sum()) / trace) if trace > 0 else 1.0
+
+
+def _without_row_means(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(scores - scores.mean(axis=1, keepdims=True))
+
+
+def _leading_eigenvectors(
+    gram: NDArray[np.float32], count: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Give orthonormal leading eigenvectors, [I, count], and their eigenvalues, largest first."""
+    width = min(count + _EXTRA, len(gram))
+    basis = np.random.default_rng(seed).standard_normal((len(gram), width), dtype=np.float32)
+    for _ in range(_ROUNDS):
+        basis, _ = np.linalg.qr(gram @ basis)
+    values, axes = np.linalg.eigh((basis.T @ (gram @ basis)).astype(np.float64))
+    leading = axes[:, ::-1][:, :count].astype(np.float32)
+    return basis @ leading, np.maximum(values[::-1][:count], 0)

@@ -1,0 +1,59 @@
+"""Settings by name, of all trainers.
+
+DISTILL     From several teachers to one GMF. `fast` is what `neuralcf train` does when it is told nothing.
+PAPER       The models of He et al., WWW 2017, by gradient descent on sampled negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+__all__ = ["DISTILL", "PAPER"]
+
+
+def _paper(factors: int, **more: Any) -> dict[str, Any]:
+    """Give the settings of He et al., WWW 2017, section 4.1, with the tower of their published program."""
+    tower = (8 * factors, 4 * factors, 2 * factors, factors)
+    return {
+        "factors": factors,
+        "layers": tower,
+        "batch_size": 256,
+        "learning_rate": 0.001,
+        "negatives": 4,
+        "averaging": 0,
+        **more,
+    }
+
+
+DISTILL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "fast": {
+            "teachers": "ials + ease + history",
+            "factors": 256,
+            "history_epochs": 32,
+            "threads": 2,
+        },
+        "best": {
+            "teachers": "ials + ease + 0.75 history + 0.75 history",
+            "factors": 256,
+            "history_epochs": 50,
+            "threads": 2,
+            "refit": True,
+        },
+    }
+)
+
+PAPER: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "paper-8": _paper(8),
+        "paper-16": _paper(16),
+        "paper-32": _paper(32),
+        "paper-64": _paper(64),
+        "paper-8-pretrained": _paper(
+            8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
+        ),
+        "neumf": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
+    }
+)

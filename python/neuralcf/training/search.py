@@ -1,0 +1,133 @@
+"""A search of the two settings that iALS is sharp in, on interactions kept back from the training part.
+
+Protocol    A tenth of the interactions (at least one, never the last of a training history) of up to 2,000 users with
+            two items or more is kept back: the latest ones, or random ones without timestamps. They are ranked against
+            all items without the user's remaining ones; NDCG@20 with an ideal of min(20, how many are kept back).
+Models      iALS of 64 factors, two sweeps from the spectral start, which all trials share.
+Order       By coordinates, from unobserved = 7: first `l2` over its grid, then `unobserved`, then the two values
+            between the best `l2` and its neighbours. The grids are wide, as what is best differs by ten times between
+            data sets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.baselines.base import mask
+from neuralcf.baselines.ials import spectral_start, sweep
+from neuralcf.baselines.least_squares import Rows
+from neuralcf.data.csr import CSR, csr_from_pairs, take_rows, transposed
+from neuralcf.data.dataset import Dataset
+from neuralcf.seeds import Stream, derive
+from neuralcf.training.teachers import Factors, Teacher, blocks_of
+
+__all__ = ["Trial", "keep_back", "ndcg_at_20", "search_ials"]
+
+_FACTORS, _SWEEPS = 64, 2
+_USERS, _SHARE, _CUTOFF = 2000, 0.1, 20
+_L2 = (0.001, 0.003, 0.007, 0.015, 0.03, 0.05)
+_UNOBSERVED = (1.0, 2.0, 4.0, 7.0, 15.0, 30.0)
+_START = 7.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings of iALS, and how they did."""
+
+    unobserved: float
+    l2: float
+    ndcg: float
+    """NDCG@20 of the interactions kept back."""
+
+
+def search_ials(dataset: Dataset, seed: int) -> list[Trial]:
+    """Try settings; give all trials, best first, or none where no user has two items.
+
+    Args:
+        dataset: what may be learned from.
+        seed: decides who has something kept back, what without timestamps, and the spectral start.
+    """
+    train, held_users, held = keep_back(dataset, seed)
+    if not held_users.size:
+        return []
+    rows = train.user_items()
+    users = Rows(rows, train.num_items, _FACTORS)
+    items = Rows(transposed(rows, train.num_items), train.num_users, _FACTORS)
+    start = spectral_start(users, items, _FACTORS, derive(seed, Stream.SEARCH, 1))
+    biases = np.zeros(train.num_items, np.float32)
+    trials: dict[tuple[float, float], Trial] = {}
+
+    def best_of(settings: list[tuple[float, float]]) -> Trial:
+        for unobserved, l2 in settings:
+            if (unobserved, l2) not in trials:
+                p, q = start
+                for _ in range(_SWEEPS):
+                    p, q = sweep(users, items, p, q, unobserved=unobserved, l2=l2)
+                ndcg = ndcg_at_20(Factors(p, q, biases), train.num_items, rows, held_users, held)
+                trials[unobserved, l2] = Trial(unobserved, l2, ndcg)
+        return max(trials.values(), key=lambda trial: trial.ndcg)
+
+    best = best_of([(_START, l2) for l2 in _L2])
+    best = best_of([(unobserved, best.l2) for unobserved in _UNOBSERVED])
+    best_of([(best.unobserved, l2) for l2 in _between(best.l2)])
+    return sorted(trials.values(), key=lambda trial: -trial.ndcg)
+
+
+def keep_back(dataset: Dataset, seed: int) -> tuple[Dataset, NDArray[np.int64], CSR]:
+    """Keep back a tenth of the interactions of some users.
+
+    Returns:
+        What is left to train on; users int64 [m]; the items that each has kept back, m rows.
+    """
+    rng = np.random.default_rng(derive(seed, Stream.SEARCH))
+    pairs = dataset.users * dataset.num_items + dataset.items
+    order = rng.permutation(len(dataset))
+    if dataset.timestamps is not None:
+        order = order[np.argsort(-dataset.timestamps[order], kind="stable")]
+    order = order[np.argsort(dataset.users[order], kind="stable")]  # by user; the first ones are kept back
+    _, first = np.unique(pairs[order], return_index=True)
+    order = order[np.sort(first)]  # each pair once
+    counts = np.bincount(dataset.users[order], minlength=dataset.num_users)
+    eligible = np.flatnonzero(counts >= 2)
+    chosen = np.sort(rng.choice(eligible, min(_USERS, eligible.size), replace=False))
+    quota = np.zeros(dataset.num_users, np.int64)
+    quota[chosen] = np.maximum(1, (_SHARE * counts[chosen]).astype(np.int64))
+    place = np.arange(order.size) - np.repeat(np.cumsum(counts) - counts, counts)  # among the user's
+    kept = order[place < quota[dataset.users[order]]]
+    train = dataset.take(~np.isin(pairs, pairs[kept]))
+    which = np.searchsorted(chosen, dataset.users[kept])
+    return train, chosen, csr_from_pairs(which, dataset.items[kept], chosen.size, dataset.num_items)
+
+
+def ndcg_at_20(teacher: Teacher, num_items: int, known: CSR, users: NDArray[np.int64], held: CSR) -> float:
+    """Compute the mean NDCG@20 of held-out items against all items but the known ones.
+
+    Args:
+        teacher: what scores.
+        num_items: I.
+        known: U rows of items that are left out.
+        users: int64 [m].
+        held: m rows of held-out items, none of them empty.
+    """
+    values = []
+    discounts = 1 / np.log2(np.arange(2, _CUTOFF + 2))
+    for block in blocks_of(np.arange(users.size), num_items):
+        part = slice(int(block[0]), int(block[-1]) + 1)
+        scores = teacher.scores(users[block])
+        scores[mask(take_rows(known, users[block]), slice(0, block.size), num_items)] = -np.inf
+        top = np.argpartition(-scores, min(_CUTOFF, num_items) - 1, axis=1)[:, :_CUTOFF]
+        best_first = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
+        top = np.take_along_axis(top, best_first, axis=1)
+        hits = np.take_along_axis(mask(held, part, num_items), top, axis=1)
+        ideal = np.cumsum(discounts)[np.minimum(np.diff(held[0])[block], _CUTOFF) - 1]
+        values.append((hits * discounts[: top.shape[1]]).sum(axis=1) / ideal)
+    return float(np.concatenate(values).mean())
+
+
+def _between(l2: float) -> list[float]:
+    """Give the geometric means of a value of the grid and its neighbours."""
+    place = _L2.index(l2)
+    return [round(float(np.sqrt(l2 * _L2[other])), 6) for other in (place - 1, place + 1) if 0 <= other < len(_L2)]

@@ -1,0 +1,266 @@
+"""Several teachers, one GMF: each teacher is trained by its own formula, their sum is cut to one dot product.
+
+Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_to_item`) and the history encoder
+            (`neuralcf.training.trainers.history_encoder`). They err differently, so that their sum ranks better than
+            any of them, and better than more of one kind.
+Search      iALS is sharp in two settings, which are searched first (`neuralcf.training.search`).
+Sum         Of standardised scores, streamed in blocks of users (`neuralcf.training.teachers`).
+Cut         The best approximation of rank factors - 1 with item biases, which become the last factor
+            (`neuralcf.training.cut`). The GMF costs no more to serve than any other.
+Logits      a s + b for the scores s of the cut, fitted so that probabilities mean something
+            (`neuralcf.training.probability`): on what was held out, or, without validation, on training interactions,
+            which is too confident.
+Validation  One interaction of each of `validation_users` users is held out and ranked among 99 drawn items after each
+            stage. Nothing is chosen by it: it tells what each teacher, the sum and the cut are worth. The search has a
+            split of its own. With `refit` everything is then trained once more on all interactions, with the settings
+            found and the logits fitted before.
+Large       Above `dense_items` items, where matrices of items x items do not fit, the GMF is that of iALS alone.
+Resuming    By the stage: a checkpoint holds the settings found, the teachers that are trained, or the cut. Chance is
+            a function of (seed, purpose, teacher), so that a run that was stopped gives the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from neuralcf.baselines import EASE, IALS
+from neuralcf.data.csr import CSR
+from neuralcf.data.dataset import Dataset
+from neuralcf.data.negatives import draw_candidates
+from neuralcf.errors import ArgumentError
+from neuralcf.seeds import Stream, derive
+from neuralcf.training.config import TrainConfig
+from neuralcf.training.cut import cut_by_svd
+from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.presets import DISTILL
+from neuralcf.training.probability import fit_logit
+from neuralcf.training.run_directory import RunDirectory
+from neuralcf.training.search import search_ials
+from neuralcf.training.teachers import Factors, ItemWeights, Teacher, TeacherSum
+from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
+from neuralcf.training.trainers.distill_config import DistillConfig, Term
+from neuralcf.training.trainers.history_encoder import HistoryEncoderConfig, train_history_encoder
+from neuralcf.training.validation import Validation
+
+__all__ = ["TRAINER", "fit"]
+
+_CALIBRATION_PAIRS = 2000
+
+
+def fit(
+    dataset: Dataset, config: TrainConfig[DistillConfig], run: RunDirectory | None, *, progress: bool | None
+) -> TrainResult:
+    """Train as this module says; see `Trainer` for the arguments."""
+    most = min(config.trainer.validation_users, max(1, dataset.num_users // 10))
+    validation = Validation.of(dataset, config.seed, most=most) if config.validation else None
+    device = resolve(config.device)
+    with isolated_torch(config.threads, device), _Progress(config.trainer, config.refit, progress) as bar:
+        distilling = _Distilling(config, device, run, bar)
+        factors = distilling.distill(validation.split.train if validation else dataset, validation, suffix="")
+        scale, bias = fit_logit(*_pairs(dataset, validation, factors, config.seed))
+        if config.refit:
+            factors = distilling.distill(dataset, None, suffix=" refit")
+    chosen = {**distilling.chosen, "logit_scale": scale, "logit_bias": bias}
+    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen)
+
+
+TRAINER: Final = Trainer(DistillConfig, fit, DISTILL)
+
+
+class _Distilling:
+    """The stages of a run; what a checkpoint holds."""
+
+    def __init__(
+        self, config: TrainConfig[DistillConfig], device: torch.device, run: RunDirectory | None, bar: _Progress
+    ) -> None:
+        self.settings, self.seed, self.device, self.run, self.bar = config.trainer, config.seed, device, run, bar
+        stored = (run.checkpoint() if run else None) or {}
+        self.chosen: dict[str, float] = stored.get("chosen", {})
+        self.history = [EpochRecord(**record) for record in stored.get("history", [])]
+        self._trained: dict[str, dict[str, torch.Tensor]] = stored.get("trained", {})
+
+    def distill(self, train: Dataset, validation: Validation | None, *, suffix: str) -> Factors:
+        """Train the teachers on `train`, sum and cut them; `suffix` tells the stages of a second pass apart."""
+        settings, rows, gmf = self.settings, train.user_items(), f"gmf{suffix}"
+        if gmf in self._trained:
+            return Factors(**_arrays(self._trained[gmf]))
+        small = train.num_items <= settings.dense_items
+        terms = [term for term in settings.terms() if small or term.kind == "ials"]
+        if not terms:
+            raise ArgumentError(
+                f"teachers: expected ials among them for more than {settings.dense_items} items (dense_items), "
+                f"got {settings.teachers!r} and {train.num_items} items"
+            )
+        if settings.search and not self.chosen and any(term.kind == "ials" for term in terms):
+            self._search(train)
+        teachers = [(self._teacher(term, train, rows, validation, suffix), term.weight) for term in terms]
+        if not small:
+            (alone, _), *_ = teachers
+            assert isinstance(alone, Factors)
+            return alone
+        users = np.flatnonzero(np.diff(rows[0]))
+        seed = derive(self.seed, Stream.TEACHERS)
+        started = time.perf_counter()
+        total = TeacherSum(teachers, users, seed)
+        if len(terms) > 1:
+            self._record(f"sum{suffix}", 1, None, started, validation, total)
+        started = time.perf_counter()
+        sizes = {"num_users": train.num_users, "num_items": train.num_items}
+        factors, share = cut_by_svd(total, users, **sizes, rank=settings.factors - 1, seed=seed)
+        self._record(gmf, 1, None, started, validation, factors)
+        self.chosen["variance_kept"] = share
+        self._trained = {gmf: _tensors(factors)}  # the teachers have done their work
+        self._save()
+        return factors
+
+    def _search(self, train: Dataset) -> None:
+        self.bar.stage("search")
+        trials = search_ials(train, self.seed)
+        for trial in trials:
+            self._log(stage="search", **asdict(trial))
+        if trials:
+            self.chosen = {"ials_unobserved": trials[0].unobserved, "ials_l2": trials[0].l2}
+        self._save()
+        self.bar.advance()
+
+    def _teacher(
+        self, term: Term, train: Dataset, rows: CSR, validation: Validation | None, suffix: str
+    ) -> Factors | ItemWeights:
+        """Train a teacher, or take it from the checkpoint."""
+        stage = term.stage + suffix
+        stored = self._trained.get(stage)
+        if stored is None:
+            started = time.perf_counter()
+            self.bar.stage(stage)
+            teacher = self._train(term, stage, train, started, validation)
+            self._trained[stage] = _tensors(teacher)
+            self._save()
+            return teacher
+        self.bar.advance(self.settings.history_epochs if term.kind == "history" else 1)
+        return ItemWeights(rows, **_arrays(stored)) if term.kind == "ease" else Factors(**_arrays(stored))
+
+    def _train(
+        self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None
+    ) -> Factors | ItemWeights:
+        settings, seed = self.settings, derive(self.seed, Stream.TEACHERS, term.number)
+        teacher: Factors | ItemWeights
+        if term.kind == "ials":
+            ials = IALS(
+                train,
+                factors=settings.ials_factors,
+                unobserved=self.chosen.get("ials_unobserved", settings.ials_unobserved),
+                l2=self.chosen.get("ials_l2", settings.ials_l2),
+                sweeps=settings.ials_sweeps,
+                seed=seed,
+            )
+            teacher = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train.num_items, np.float32))
+        elif term.kind == "ease":
+            exponent = settings.ease_row_exponent
+            ease = EASE(train, l2=settings.ease_l2, row_exponent=exponent, dtype=np.float32)
+            teacher = ItemWeights(ease.user_items, np.asarray(ease.weights, np.float32))
+        else:
+            encoder = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
+            epochs: list[tuple[int, float, float]] = []
+
+            def after_epoch(epoch: int, loss: float) -> None:
+                epochs.append((epoch, loss, time.perf_counter()))
+                self.bar.advance(loss=loss)
+
+            teacher = train_history_encoder(train, encoder, seed=seed, device=self.device, after_epoch=after_epoch)
+            for epoch, loss, at in epochs[:-1]:
+                self._add(EpochRecord(stage, epoch, loss, at - started, None, None))
+                started = at
+            self._record(stage, epochs[-1][0], epochs[-1][1], started, validation, teacher)
+            return teacher
+        self._record(stage, 1, None, started, validation, teacher)
+        return teacher
+
+    def _record(
+        self,
+        stage: str,
+        epoch: int,
+        loss: float | None,
+        started: float,
+        validation: Validation | None,
+        teacher: Teacher,
+    ) -> None:
+        """Measure a stage, on the clock until here."""
+        seconds = time.perf_counter() - started
+        hr, ndcg = validation.measure_scores(teacher.scores) if validation else (None, None)
+        self._add(EpochRecord(stage, epoch, loss, seconds, hr, ndcg))
+        if loss is None:
+            self.bar.advance()
+
+    def _add(self, record: EpochRecord) -> None:
+        self.history.append(record)
+        self._log(**asdict(record))
+
+    def _log(self, **values: Any) -> None:
+        if self.run:
+            self.run.log(**values)
+
+    def _save(self) -> None:
+        if self.run:
+            history = [asdict(record) for record in self.history]
+            self.run.save({"chosen": self.chosen, "history": history, "trained": self._trained})
+
+
+def _tensors(teacher: Factors | ItemWeights) -> dict[str, torch.Tensor]:
+    """Give what a checkpoint holds of a teacher: all but the interactions."""
+    return {name: torch.from_numpy(array) for name, array in vars(teacher).items() if name != "user_items"}
+
+
+def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+class _Progress:
+    """A bar over all stages; the history encoder's epochs count one by one."""
+
+    def __init__(self, settings: DistillConfig, refit: bool, progress: bool | None) -> None:
+        terms = settings.terms()
+        steps = sum(settings.history_epochs if term.kind == "history" else 1 for term in terms) + (len(terms) > 1) + 1
+        total = int(settings.search) + steps * (2 if refit else 1)
+        self._bar = tqdm(total=total, unit="step", disable=None if progress is None else not progress)
+
+    def stage(self, name: str) -> None:
+        self._bar.set_description(name)
+
+    def advance(self, steps: int = 1, *, loss: float | None = None) -> None:
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}")
+        self._bar.update(steps)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+
+def _pairs(
+    dataset: Dataset, validation: Validation | None, factors: Factors, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give scores of positives and of drawn negatives to fit logits on."""
+    if validation is None:
+        rng = np.random.default_rng(derive(seed, Stream.TEACHERS, 0, 1))
+        some = rng.choice(len(dataset), min(_CALIBRATION_PAIRS, len(dataset)), replace=False)
+        users, items = dataset.users[some], dataset.items[some]
+        drawn_by = derive(seed, Stream.VALIDATION_CANDIDATES)
+        indptr, others = draw_candidates(dataset.user_items(), dataset.num_items, users, items, seed=drawn_by)
+    else:
+        users, items, (indptr, others) = validation.split.users, validation.split.items, validation.candidates
+    row = np.repeat(users, np.diff(indptr))
+    return _scores_of(factors, users, items), _scores_of(factors, row, others)
+
+
+def _scores_of(factors: Factors, users: NDArray[np.int64], items: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    products = np.einsum("nd,nd->n", factors.user_vectors[users], factors.item_vectors[items])
+    return np.asarray(products + factors.item_biases[items])

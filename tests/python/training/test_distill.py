@@ -1,0 +1,212 @@
+"""From teachers to one GMF: each step against its formula, then the whole, stopped and resumed, and at the edges."""
+
+import numpy as np
+import pytest
+import torch
+
+import neuralcf
+from neuralcf import ArgumentError, Scorer
+from neuralcf.baselines import Popularity
+from neuralcf.data import Dataset, hold_out, planted_taste
+from neuralcf.evaluation import evaluate_full
+from neuralcf.training import DistillConfig, TrainConfig, configure, train
+from neuralcf.training.cut import cut_by_svd
+from neuralcf.training.probability import NEGATIVES, fit_logit
+from neuralcf.training.search import keep_back, ndcg_at_20, search_ials
+from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum
+from neuralcf.training.trainers import distill
+
+SMALL = DistillConfig(factors=12, ials_factors=8, history_factors=8, history_epochs=3)
+
+
+class Known:
+    """Scores that are given."""
+
+    def __init__(self, scores):
+        self.given = scores.astype(np.float32)
+
+    def scores(self, users):
+        return self.given[users]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks of users, the last one not full."""
+    monkeypatch.setattr("neuralcf.training.teachers._BLOCK_CELLS", 100)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return planted_taste(120, 60, seed=3).dataset
+
+
+def logits_of(model):
+    users, items = model.gmf.user_embedding.num_embeddings, model.gmf.item_embedding.num_embeddings
+    with torch.inference_mode():
+        pairs = (torch.from_numpy(index.ravel()) for index in np.indices((users, items)))
+        return model(*pairs).reshape(users, items).numpy()
+
+
+def test_a_sum_is_that_of_standardised_scores():
+    rng = np.random.default_rng(0)
+    one, other = 100 * rng.standard_normal((20, 9)), rng.standard_normal((20, 9)) + 5
+    total = TeacherSum([(Known(one), 1.0), (Known(other), 0.5), (Known(np.ones((20, 9))), 1.0)], np.arange(20), seed=0)
+    expected = one / one.std() + 0.5 * other / other.std()
+    np.testing.assert_allclose(total.scores(np.array([3, 0])), expected[[3, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [3, 40])
+def test_a_cut_is_the_truncated_svd_of_centred_scores(rank):
+    """Also of more factors than items; a user who does not count gets the item biases."""
+    scores, users = np.random.default_rng(0).standard_normal((30, 9)) + np.arange(9), np.arange(1, 30)
+    factors, share = cut_by_svd(Known(scores), users, num_users=30, num_items=9, rank=rank, seed=0)
+    centred = (scores - scores.mean(axis=1, keepdims=True))[1:]
+    biases = centred.mean(axis=0)
+    left, values, right = np.linalg.svd(centred - biases, full_matrices=False)
+    expected = (left[:, :rank] * values[:rank]) @ right[:rank] + biases
+    np.testing.assert_allclose(factors.scores(users), expected, atol=1e-4)
+    np.testing.assert_allclose(factors.scores(np.array([0]))[0], biases, atol=1e-4)
+    assert share == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
+
+
+def test_factors_become_a_gmf_whose_logits_are_scaled_scores():
+    rng, state = np.random.default_rng(0), torch.get_rng_state()
+    factors = Factors(*(rng.standard_normal(shape).astype(np.float32) for shape in ((5, 3), (7, 3), 7)))
+    model = factors.to_gmf(scale=0.3, bias=-2.0)
+    np.testing.assert_allclose(logits_of(model), 0.3 * factors.scores(np.arange(5)) - 2, rtol=1e-4, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_logits_are_calibrated():
+    """Scores drawn so that the chance of a positive is known: log odds 3 s - 2 at NEGATIVES for each positive."""
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal(200_000)
+    positive = rng.random(scores.size) < 1 / (1 + np.exp(2 - 3 * scores))
+    drawn = rng.choice(scores[~positive], NEGATIVES * positive.sum())
+    shift = np.log(positive.sum() * NEGATIVES / (~positive).sum())  # the odds change with the share of negatives
+    scale, bias = fit_logit(7 * scores[positive] + 100, 7 * drawn + 100)
+    assert scale == pytest.approx(3 / 7, rel=0.03)
+    assert bias + 100 * scale == pytest.approx(-2 - shift, abs=0.05)
+    for worst in ((np.ones(3), np.zeros(5)), (np.zeros(3), np.ones(5)), (np.zeros(1), np.zeros(1))):
+        scale, bias = fit_logit(*worst)  # apart, the wrong way round, all alike
+        assert scale > 0
+        assert np.isfinite([scale, bias]).all()
+
+
+def test_what_is_kept_back_is_new_and_the_latest(dataset):
+    left, users, (indptr, items) = keep_back(dataset, seed=0)
+    rows = np.repeat(users, np.diff(indptr))
+    assert (np.diff(indptr) >= 1).all()
+    assert not np.isin(rows * 60 + items, left.users * 60 + left.items).any()
+    assert len(left) + rows.size == len(dataset)  # each pair once in these data
+    for user in users[:10]:
+        kept = dataset.timestamps[(dataset.users == user) & np.isin(dataset.items, items[rows == user])]
+        assert kept.min() >= left.timestamps[left.users == user].max()
+
+
+def test_ndcg_by_thought():
+    """One hit at place 1 and one at place 3 of two, the known item left out; another user's single one at place 2."""
+    scores = np.array([[9, 5, 4, 3, 0], [0, 1, 2, 3, 9.0]])
+    known = np.array([0, 1, 2]), np.array([0, 4], np.int32)
+    held = np.array([0, 2, 3]), np.array([1, 3, 2], np.int32)
+    expected = ((1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3)) + 1 / np.log2(3)) / 2
+    assert ndcg_at_20(Known(scores), 5, known, np.arange(2), held) == pytest.approx(expected)
+
+
+def test_search_gives_its_trials_best_first(dataset):
+    trials = search_ials(dataset, seed=0)
+    assert len(trials) == len({(trial.unobserved, trial.l2) for trial in trials}) >= 12
+    assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
+    alone = Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3))
+    assert search_ials(alone, seed=0) == []
+
+
+def test_the_whole_is_better_than_popularity_and_served_by_the_engine(dataset):
+    split = hold_out(dataset)
+    config = TrainConfig(SMALL, threads=1)
+    result = train(split.train, config)
+    assert [record.stage for record in result.history if record.validation_hr is not None] == [
+        *("ials", "ease", "history", "sum", "gmf")
+    ]
+    assert result.model.gmf.user_embedding.weight.shape == (120, 12)
+    scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
+    ours, popular = (evaluate_full(ranker, split).means["NDCG@10"] for ranker in (scorer, Popularity(split.train)))
+    assert ours > 1.3 * popular
+    assert 0.05 < scorer.score_batch(split.users, split.items).mean() < 0.95
+    assert {"ials_unobserved", "ials_l2", "variance_kept"} <= result.chosen.keys()
+
+
+def test_a_run_that_stops_anywhere_ends_in_the_same_bits(dataset, tmp_path, monkeypatch):
+    config = TrainConfig(
+        DistillConfig(**{**vars(SMALL), "teachers": "ials + ease + 0.5 history + 0.5 history"}), refit=True
+    )
+    expected = train(dataset, config)
+    stages, teach = iter(range(100)), distill._Distilling._train
+
+    class StoppedError(Exception):
+        pass
+
+    def stopping(*arguments):
+        if next(stages) % 2:
+            raise StoppedError
+        return teach(*arguments)
+
+    monkeypatch.setattr(distill._Distilling, "_train", stopping)
+    for _ in range(7):
+        with pytest.raises(StoppedError):
+            train(dataset, config, run=tmp_path, resume=True)
+    resumed = train(dataset, config, run=tmp_path, resume=True)
+    assert resumed.chosen == expected.chosen
+    for name, weight in expected.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    told = [(record.stage, record.epoch, record.loss, record.validation_hr) for record in resumed.history]
+    assert told == [(record.stage, record.epoch, record.loss, record.validation_hr) for record in expected.history]
+    assert {"history 2", "history 2 refit", "gmf refit"} <= {record.stage for record in expected.history}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 3)])
+def test_tiny_data_with_strangers(shape, tmp_path):
+    """Each user has every item but the last; a user and an item have no interaction at all."""
+    users, items = (index.ravel() for index in np.indices(shape))
+    data = Dataset(users, items, None, np.arange(shape[0] + 1), np.arange(shape[1] + 1))
+    result = train(data, TrainConfig(SMALL, validation=shape[1] > 1, threads=1))
+    assert np.isfinite(logits_of(result.model)).all()
+    neuralcf.export(result.model, tmp_path / "model")
+    assert Scorer.load(tmp_path / "model").num_items == shape[1] + 1
+
+
+def test_a_large_catalogue_becomes_the_gmf_of_ials_alone(dataset):
+    result = train(dataset, TrainConfig(DistillConfig(**{**vars(SMALL), "dense_items": 59}), threads=1))
+    assert result.model.gmf.item_embedding.weight.shape == (60, 9)
+    with pytest.raises(ArgumentError, match="teachers: expected ials among them for more than 59 items"):
+        train(dataset, TrainConfig(DistillConfig(teachers="ease", dense_items=59)))
+
+
+def test_sums_are_read_and_wrong_ones_refused():
+    terms = DistillConfig(teachers="ials+.5 history + 2*history").terms()
+    assert [(term.stage, term.number, term.weight) for term in terms] == [
+        ("ials", 0, 1.0),
+        ("history", 0, 0.5),
+        ("history 2", 1, 2.0),
+    ]
+    for wrong in ("", "ials +", "slim", "0 ials", "-1 ials"):
+        with pytest.raises(ArgumentError, match="teachers: expected a sum of ials, ease, history"):
+            DistillConfig(teachers=wrong)
+    with pytest.raises(ArgumentError, match="factors: expected at least 2"):
+        DistillConfig(factors=1)
+
+
+def test_what_is_told_chooses_the_trainer():
+    assert configure() == configure(preset="fast")
+    assert configure(options={"seed": 4}).trainer == configure().trainer
+    assert configure(settings=["history_epochs=5"]).trainer.history_epochs == 5
+    assert configure(options={"epochs": 2}).trainer.name == "ncf"
+    assert configure(preset="best").refit
+    with pytest.raises(ArgumentError, match="preset: expected one of fast, best, paper-8"):
+        configure(preset="slow")
+
+
+def test_item_weights_sum_over_the_history():
+    weights = np.arange(9, dtype=np.float32).reshape(3, 3)
+    teacher = ItemWeights((np.array([0, 2, 2]), np.array([0, 2], np.int32)), weights)
+    assert teacher.scores(np.array([1, 0])).tolist() == [[0, 0, 0], [6, 8, 10]]
