@@ -1,7 +1,7 @@
 //! The logits of single pairs, read from rows: what `score_batch` is made of, and how a scan rescores its survivors.
 
 use super::{Engine, Users};
-use crate::kernel::gather::{OneUser, ScorePairList, SixteenRows, UserRows};
+use crate::kernel::gather::{ScorePairList, SixteenRows, UserRows};
 use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
 
@@ -17,7 +17,9 @@ impl Engine {
     ) {
         match users.positions(first_row..first_row + items.len()) {
             None => self.score_candidates(users, first_row, items, logits, watch),
-            Some(positions) => self.score_list(SixteenRows::new(users.rows()), &positions, items, logits, watch),
+            Some(positions) => {
+                self.score_list(UserRows::Each(SixteenRows::new(users.rows())), &positions, items, logits, watch)
+            }
         }
     }
 
@@ -30,18 +32,11 @@ impl Engine {
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) {
-        self.score_list(OneUser::new(users.row(row)), &[], items, logits, watch);
+        self.score_list(UserRows::One(users.row(row)), &[], items, logits, watch);
     }
 
     /// The logits of `items` and the users at `positions` of a table; of one user, where there are none.
-    fn score_list(
-        &self,
-        users: impl UserRows,
-        positions: &[u32],
-        items: &[u32],
-        logits: &mut [f32],
-        watch: &Watch<'_>,
-    ) {
+    fn score_list(&self, users: UserRows<'_>, positions: &[u32], items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
         let (network, item_rows) = (&self.network, &self.catalogue.rows);
         Scratch::lend(network, |scratch| {
             self.isa.run(ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch });

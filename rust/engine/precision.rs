@@ -7,7 +7,7 @@
 use super::catalogue::QuantizedCatalogue;
 use super::layout::Layout;
 use crate::error::{Result, filled, reserve};
-use crate::kernel::gather::{OneUser, PairGroup, ScorePairs, SixteenRows};
+use crate::kernel::gather::{ScorePairList, UserRows};
 use crate::kernel::quantized::estimate::Estimate;
 use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
@@ -136,11 +136,18 @@ impl Sample<'_> {
         best.extend(upper.iter().enumerate().map(|(item, upper)| (upper - tiles.spread(item), item)));
         let last = SAMPLE_K.min(items) - 1;
         best.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
-        let mut group =
-            PairGroup { users: OneUser::new(self.user_rows.row(user)), items: SixteenRows::new(self.item_rows) };
         let best: Vec<u32> = best[..=last].iter().map(|&(_, item)| item as u32).collect();
-        group.items.locate(&best, 0);
-        let logits = self.layout.isa.run(ScorePairs { network, group: &group, ahead: None, scratch: &mut scratch });
+        let mut logits = vec![0.0; best.len()];
+        self.layout.isa.run(ScorePairList {
+            network,
+            users: UserRows::One(self.user_rows.row(user)),
+            item_rows: self.item_rows,
+            positions: &[],
+            items: &best,
+            logits: &mut logits,
+            watch,
+            scratch: &mut scratch,
+        });
         let kth_logit = f64::from(logits.into_iter().fold(f32::INFINITY, f32::min));
         Ok(upper.iter().filter(|&&upper| f64::from(upper) + quantized.error >= kth_logit).count())
     }

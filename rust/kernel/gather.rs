@@ -1,4 +1,5 @@
-//! Pairs gathered from rows: sixteen rows are loaded side by side and transposed, and then follow the same chains as a scan.
+//! Pairs gathered from rows: sixteen rows are loaded side by side and transposed, and then follow the same chains as a
+//! scan.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -59,123 +60,118 @@ impl<'a> SixteenRows<'a> {
 }
 
 /// The users of sixteen pairs.
-pub(crate) trait UserRows: Copy {
-    /// Puts users into the lanes, as [`SixteenRows::locate`]; of one user there are no rows.
-    fn locate(&mut self, rows: &[u32], first: usize);
+#[derive(Clone, Copy)]
+pub(crate) enum UserRows<'a> {
+    /// A user for each pair.
+    Each(SixteenRows<'a>),
+    /// One user for all pairs, whose row this is.
+    One(&'a [Lanes]),
+}
+
+impl UserRows<'_> {
+    /// Puts users into the lanes, as [`SixteenRows::locate`]; of one user there are no positions.
+    #[inline(always)]
+    fn locate(&mut self, positions: &[u32], first: usize) {
+        if let UserRows::Each(users) = self {
+            users.locate(positions, first);
+        }
+    }
 
     /// Prefetches line `line` of a lane's row.
-    fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize);
-
-    /// The first layer's activations that line `line` of the rows makes: a vector for each feature.
-    fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES];
-
-    /// The GMF part's chain, from `logits` on.
-    fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V;
-}
-
-/// A user for each pair.
-impl UserRows for SixteenRows<'_> {
-    #[inline(always)]
-    fn locate(&mut self, rows: &[u32], first: usize) {
-        self.locate(rows, first);
-    }
-
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
-        self.prefetch(s, lane, line);
+        if let UserRows::Each(users) = self {
+            users.prefetch(s, lane, line);
+        }
     }
 
+    /// The first layer's activations that line `line` of the rows makes: a vector for each feature.
     #[inline(always)]
     fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES] {
-        s.transpose(each_lane!(lane => s.relu(s.add(items.load(s, lane, line), self.load(s, lane, line)))))
+        match self {
+            UserRows::Each(users) => {
+                s.transpose(each_lane!(lane => s.relu(s.add(items.load(s, lane, line), users.load(s, lane, line)))))
+            }
+            UserRows::One(user) => {
+                let b = &user[line];
+                let mut x = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+                for k in 0..LANES {
+                    x[k] = s.relu(s.add(x[k], s.splat(b[k])));
+                }
+                x
+            }
+        }
     }
 
+    /// The GMF part's chain, from `logits` on.
     #[inline(always)]
     fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V {
-        let (mut logits, at) = (logits, network.gmf_at());
-        if (1..=LANES / 2).contains(&network.g) {
-            // Users' and items' features fit one vector: a single transposition.
-            let both = s.transpose(each_lane!(lane => {
-                s.load_lower_halves(&self.rows[self.at[lane] + at], &items.rows[items.at[lane] + at])
-            }));
-            for j in 0..LANES / 2 {
-                if j < network.g {
-                    logits = s.fma(both[j], both[LANES / 2 + j], logits);
-                }
-            }
-            return logits;
+        match self {
+            UserRows::Each(users) => gmf_of_each(s, network, users, items, logits),
+            UserRows::One(user) => gmf_of_one(s, network, user, items, logits),
         }
-        for first in (0..network.g).step_by(LANES) {
-            let line = at + first / LANES;
-            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
-            let mut q_by_feature = [[0.0; LANES]; LANES];
-            for j in 0..LANES {
-                s.store(q[j], &mut q_by_feature[j]);
-            }
-            let g = s.transpose(each_lane!(lane => self.load(s, lane, line)));
-            for j in 0..LANES.min(network.g - first) {
-                logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
-            }
-        }
-        logits
     }
 }
 
-/// One user for all pairs.
-#[derive(Clone, Copy)]
-pub(crate) struct OneUser<'a> {
-    row: &'a [Lanes],
-}
-
-impl<'a> OneUser<'a> {
-    /// The user of row `row`.
-    pub(crate) fn new(row: &'a [Lanes]) -> Self {
-        OneUser { row }
-    }
-}
-
-impl UserRows for OneUser<'_> {
-    #[inline(always)]
-    fn locate(&mut self, _rows: &[u32], _first: usize) {}
-
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, _s: S, _lane: usize, _line: usize) {}
-
-    #[inline(always)]
-    fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES] {
-        let b = &self.row[line];
-        let mut x = s.transpose(each_lane!(lane => items.load(s, lane, line)));
-        for k in 0..LANES {
-            x[k] = s.relu(s.add(x[k], s.splat(b[k])));
-        }
-        x
-    }
-
-    #[inline(always)]
-    fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V {
-        let mut logits = logits;
-        for first in (0..network.g).step_by(LANES) {
-            let line = network.gmf_at() + first / LANES;
-            let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
-            let g = &self.row[line];
-            for j in 0..LANES {
-                if j < network.g - first {
-                    logits = s.fma(s.splat(g[j]), q[j], logits);
-                }
+#[inline(always)]
+fn gmf_of_each<S: Simd>(
+    s: S,
+    network: &Network,
+    users: &SixteenRows<'_>,
+    items: &SixteenRows<'_>,
+    mut logits: S::V,
+) -> S::V {
+    let at = network.gmf_at();
+    if (1..=LANES / 2).contains(&network.g) {
+        // Users' and items' features fit one vector: a single transposition.
+        let both = s.transpose(each_lane!(lane => {
+            s.load_lower_halves(&users.rows[users.at[lane] + at], &items.rows[items.at[lane] + at])
+        }));
+        for j in 0..LANES / 2 {
+            if j < network.g {
+                logits = s.fma(both[j], both[LANES / 2 + j], logits);
             }
         }
-        logits
+        return logits;
     }
+    for first in (0..network.g).step_by(LANES) {
+        let line = at + first / LANES;
+        let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+        let mut q_by_feature = [[0.0; LANES]; LANES];
+        for j in 0..LANES {
+            s.store(q[j], &mut q_by_feature[j]);
+        }
+        let g = s.transpose(each_lane!(lane => users.load(s, lane, line)));
+        for j in 0..LANES.min(network.g - first) {
+            logits = s.fma(g[j], s.load(&q_by_feature[j]), logits);
+        }
+    }
+    logits
+}
+
+#[inline(always)]
+fn gmf_of_one<S: Simd>(s: S, network: &Network, user: &[Lanes], items: &SixteenRows<'_>, mut logits: S::V) -> S::V {
+    for first in (0..network.g).step_by(LANES) {
+        let line = network.gmf_at() + first / LANES;
+        let q = s.transpose(each_lane!(lane => items.load(s, lane, line)));
+        let g = &user[line];
+        for j in 0..LANES {
+            if j < network.g - first {
+                logits = s.fma(s.splat(g[j]), q[j], logits);
+            }
+        }
+    }
+    logits
 }
 
 /// Sixteen pairs.
 #[derive(Clone, Copy)]
-pub(crate) struct PairGroup<'a, U> {
-    pub(crate) users: U,
-    pub(crate) items: SixteenRows<'a>,
+struct PairGroup<'a> {
+    users: UserRows<'a>,
+    items: SixteenRows<'a>,
 }
 
-impl<U: UserRows> PairGroup<'_, U> {
+impl PairGroup<'_> {
     /// Prefetches the rows of the first `lanes` pairs, all `row_len` lines of each.
     #[inline(always)]
     fn prefetch_rows<S: Simd>(&self, s: S, lanes: usize, row_len: usize) {
@@ -195,12 +191,12 @@ impl<U: UserRows> PairGroup<'_, U> {
 
 /// The first layer's activations of sixteen pairs; each feature also prefetches a line of the rows that are read later.
 #[derive(Clone, Copy)]
-struct Gathered<'a, U> {
+struct Gathered<'a> {
     features: &'a [Lanes],
-    ahead: &'a PairGroup<'a, U>,
+    ahead: &'a PairGroup<'a>,
 }
 
-impl<S: Simd, U: UserRows> Input<S> for Gathered<'_, U> {
+impl<S: Simd> Input<S> for Gathered<'_> {
     #[inline(always)]
     fn len(self) -> usize {
         self.features.len()
@@ -219,64 +215,56 @@ impl<S: Simd, U: UserRows> Input<S> for Gathered<'_, U> {
     }
 }
 
-/// Computes the logits of sixteen pairs.
-pub(crate) struct ScorePairs<'a, U> {
-    pub(crate) network: &'a Network,
-    pub(crate) group: &'a PairGroup<'a, U>,
-    /// Sixteen pairs that come later: their rows are prefetched meanwhile.
-    pub(crate) ahead: Option<&'a PairGroup<'a, U>>,
-    pub(crate) scratch: &'a mut Scratch,
-}
-
-impl<U: UserRows> Kernel for ScorePairs<'_, U> {
-    type Output = Lanes;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Lanes {
-        let ScorePairs { network, group: PairGroup { users, items }, ahead, scratch } = self;
-        if let Some(ahead) = ahead {
-            // The lines that no feature (there are sixteen a line) prefetches.
-            for line in network.gmf_at()..network.row_len() {
-                for lane in 0..LANES {
-                    ahead.prefetch(s, lane, line);
-                }
+/// The logits of sixteen pairs. Meanwhile the rows of `ahead`, sixteen pairs that come later, are prefetched.
+#[inline(always)]
+fn score_pairs<S: Simd>(
+    s: S,
+    network: &Network,
+    group: &PairGroup<'_>,
+    ahead: Option<&PairGroup<'_>>,
+    scratch: &mut Scratch,
+) -> Lanes {
+    let PairGroup { users, items } = group;
+    if let Some(ahead) = ahead {
+        // The lines that no feature (there are sixteen a line) prefetches.
+        for line in network.gmf_at()..network.row_len() {
+            for lane in 0..LANES {
+                ahead.prefetch(s, lane, line);
             }
         }
-        let mut logits = users.gmf(s, network, items, s.splat(network.output_bias));
-        if network.h0 > 0 {
-            let mut first_layer = std::mem::take(&mut scratch.first);
-            for (block, to) in
-                first_layer.as_chunks_mut::<LANES>().0[..network.h0.div_ceil(LANES)].iter_mut().enumerate()
-            {
-                let x = users.activations(s, items, block);
-                for k in 0..LANES {
-                    s.store(x[k], &mut to[k]);
-                }
-            }
-            let features = &first_layer[..network.h0];
-            logits = match ahead {
-                None => hidden(s, network, Stored(features), logits, scratch),
-                Some(ahead) => hidden(s, network, Gathered { features, ahead }, logits, scratch),
-            };
-            scratch.first = first_layer;
-        }
-        let mut out = [0.0; LANES];
-        s.store(s.add(logits, s.splat(0.0)), &mut out);
-        out
     }
+    let mut logits = users.gmf(s, network, items, s.splat(network.output_bias));
+    if network.h0 > 0 {
+        let mut first_layer = std::mem::take(&mut scratch.first);
+        for (block, to) in first_layer.as_chunks_mut::<LANES>().0[..network.h0.div_ceil(LANES)].iter_mut().enumerate() {
+            let x = users.activations(s, items, block);
+            for k in 0..LANES {
+                s.store(x[k], &mut to[k]);
+            }
+        }
+        let features = &first_layer[..network.h0];
+        logits = match ahead {
+            None => hidden(s, network, Stored(features), logits, scratch),
+            Some(ahead) => hidden(s, network, Gathered { features, ahead }, logits, scratch),
+        };
+        scratch.first = first_layer;
+    }
+    let mut out = [0.0; LANES];
+    s.store(s.add(logits, s.splat(0.0)), &mut out);
+    out
 }
 
 /// How many groups of sixteen pairs before its turn a group's rows are prefetched.
 const AHEAD: usize = 3;
 
-/// Lines of a row that is prefetched at once. Longer rows are prefetched line by line, while earlier pairs are computed: sixteen of them are
-/// more than a core can have in flight.
+/// Lines of a row that is prefetched at once. Longer rows are prefetched line by line, while earlier pairs are
+/// computed: sixteen of them are more than a core can have in flight.
 const SHORT: usize = 4;
 
 /// Writes the logits of any number of pairs, sixteen at a time.
-pub(crate) struct ScorePairList<'a, U> {
+pub(crate) struct ScorePairList<'a> {
     pub(crate) network: &'a Network,
-    pub(crate) users: U,
+    pub(crate) users: UserRows<'a>,
     pub(crate) item_rows: &'a RowTable,
     /// The users' positions in their table, one for each item; empty where all pairs have one user.
     pub(crate) positions: &'a [u32],
@@ -286,7 +274,7 @@ pub(crate) struct ScorePairList<'a, U> {
     pub(crate) scratch: &'a mut Scratch,
 }
 
-impl<U: UserRows> Kernel for ScorePairList<'_, U> {
+impl Kernel for ScorePairList<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -311,7 +299,7 @@ impl<U: UserRows> Kernel for ScorePairList<'_, U> {
             }
             let group = &located[at % (AHEAD + 1)];
             let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
-            let sixteen = ScorePairs { network, group, ahead, scratch }.run(s);
+            let sixteen = score_pairs(s, network, group, ahead, scratch);
             let to = &mut logits[at * LANES..];
             let len = to.len().min(LANES);
             to[..len].copy_from_slice(&sixteen[..len]);

@@ -1,6 +1,7 @@
 //! The layers of a network, for sixteen pairs side by side. `README.md` gives the formulas and the order of every sum.
 //!
-//! `H0` width of the first hidden layer, `H` of the last; a block is some outputs of a layer whose sums stay in registers.
+//! `H0` width of the first hidden layer, `H` of the last; a block is some outputs of a layer whose sums stay in
+//! registers.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
 
@@ -9,8 +10,8 @@ use super::{Kernel, Lanes, Simd};
 
 /// Where a layer reads its inputs: one vector for each input feature.
 ///
-/// (Loops over positions, not iterators with closures: a closure is compiled without the instruction set's features, and LLVM does not
-/// inline it reliably. See `README.md`, what did not help.)
+/// (Loops over positions, not iterators with closures: a closure is compiled without the instruction set's features,
+/// and LLVM does not inline it reliably. See `README.md`, what did not help.)
 pub(super) trait Input<S: Simd>: Copy {
     fn len(self) -> usize;
     fn at(self, s: S, k: usize) -> S::V;
@@ -39,8 +40,8 @@ impl<S: Simd> Input<S> for Stored<'_> {
     }
 }
 
-/// Prefetches line `at` of the tile `ahead`, if there is one. Line by line, between the multiply-adds: a whole tile at once is more than a
-/// core can have in flight, and it would stall.
+/// Prefetches line `at` of the tile `ahead`, if there is one. Line by line, between the multiply-adds: a whole tile at
+/// once is more than a core can have in flight, and it would stall.
 #[inline(always)]
 pub(super) fn prefetch<S: Simd>(s: S, ahead: &[Lanes], at: usize) {
     if at < ahead.len() {
@@ -196,8 +197,8 @@ fn block_of<S: Simd, I: Input<S>, const N: usize>(
     sink.take(s, first, sums);
 }
 
-/// The hidden layers after the first, and the output layer's chain over the last of them. `first` gives the first layer's activations,
-/// `logits` the sum so far.
+/// The hidden layers after the first, and the output layer's chain over the last of them. `first` gives the first
+/// layer's activations, `logits` the sum so far.
 #[inline(always)]
 pub(super) fn hidden<S: Simd>(
     s: S,
@@ -220,8 +221,8 @@ pub(super) fn hidden<S: Simd>(
     }
 }
 
-/// The layers `deeper`, at least one, with which the network ends, and the output layer's chain. `scratch.to` holds the activations that they
-/// start from.
+/// The layers `deeper`, at least one, with which the network ends, and the output layer's chain. `scratch.to` holds the
+/// activations that they start from.
 #[inline(always)]
 pub(super) fn hidden_after<S: Simd>(
     s: S,
@@ -230,16 +231,33 @@ pub(super) fn hidden_after<S: Simd>(
     logits: S::V,
     scratch: &mut Scratch,
 ) -> S::V {
-    let Scratch { from, to, .. } = scratch;
     let (last, middle) = deeper.split_last().expect("at least one layer");
-    std::mem::swap(from, to);
-    for m in middle {
-        layer(s, m, Stored(&from[..m.inputs]), &mut StoreActivations(to));
-        std::mem::swap(from, to);
+    if !middle.is_empty() {
+        s.run(MiddleLayers { layers: middle, scratch });
     }
     let mut output = AddToLogits { weight: &network.output_weight, logits };
-    layer(s, last, Stored(&from[..last.inputs]), &mut output);
+    layer(s, last, Stored(&scratch.to[..last.inputs]), &mut output);
     output.logits
+}
+
+/// Layers that neither read the first layer's activations nor go into the logits, from `scratch.to` to `scratch.to`: a
+/// function of its own, compiled once for each instruction set and not for each caller.
+struct MiddleLayers<'a> {
+    layers: &'a [Packed],
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for MiddleLayers<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Scratch { from, to, .. } = self.scratch;
+        for m in self.layers {
+            std::mem::swap(from, to);
+            layer(s, m, Stored(&from[..m.inputs]), &mut StoreActivations(to));
+        }
+    }
 }
 
 /// `sums + weight . input`, ascending.

@@ -1,15 +1,17 @@
 //! The float32 scan: the logits of some users and all items of a panel of tiles.
 //!
-//! A tile is sixteen items, feature by feature: `H0` first-layer features and then `G` GMF features.
+//! A tile is sixteen items, feature by feature: `H0` first-layer features and then `G` GMF features. Models with and
+//! without layers after the first are scanned by two kernels, so that the compiler allocates registers for each alone.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
 use super::layers::{FirstLayer, hidden, prefetch, prefetch_all};
 use super::survivors::Survivors;
 use super::weights::{Network, Scratch};
-use super::{Kernel, Lanes, Simd};
+use super::{Isa, Kernel, LANES, Lanes, Simd};
 
-/// Computes the logits of some users and the items of a panel of tiles, and keeps those that reach each user's threshold.
+/// Computes the logits of some users and the items of a panel of tiles, and keeps those that reach each user's
+/// threshold.
 pub(crate) struct Scan<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: &'a [Lanes],
@@ -25,38 +27,87 @@ pub(crate) struct Scan<'a> {
 /// Tiles whose chains are interleaved: a single chain would wait for each multiply-add to finish.
 const TILES_INTERLEAVED: usize = 4;
 
-/// Users that share the loads of a tile, where there are few multiply-adds for each load and the registers hold all chains.
+/// Users that share the loads of a tile, where there are few multiply-adds for each load and the registers hold all
+/// chains.
 pub(crate) const USERS_PER_LOAD: usize = 4;
 
 /// From so many users on, each prefetches a share of the next panel.
 const MANY_USERS: usize = 8;
 
-impl Kernel for Scan<'_> {
+impl<'a> Scan<'a> {
+    /// Scans with the instructions of `isa`.
+    pub(crate) fn run(self, isa: Isa) {
+        if self.network.layers.is_empty() {
+            isa.run(ShallowScan(self));
+        } else {
+            isa.run(DeepScan(self));
+        }
+    }
+
+    /// Whether the first user prefetches the whole next panel, and else how many lines of each of its tiles every user
+    /// prefetches.
+    #[inline(always)]
+    fn prefetching(&self) -> (bool, usize) {
+        if self.users.len() >= MANY_USERS {
+            (false, self.network.tile_len().div_ceil(self.users.len()))
+        } else {
+            (!self.ahead.is_empty(), 0)
+        }
+    }
+
+    #[inline(always)]
+    fn tile_count(&self) -> usize {
+        self.tiles.len() / self.network.tile_len()
+    }
+
+    /// Tile `tile`, and with `AHEAD` the one that takes its place in the next panel, if there is one.
+    #[inline(always)]
+    fn tile<const AHEAD: bool>(&self, tile: usize) -> (&'a [Lanes], &'a [Lanes]) {
+        let tile_len = self.network.tile_len();
+        let at = tile * tile_len;
+        let ahead = if AHEAD { self.ahead.get(at..at + tile_len).unwrap_or_default() } else { &[] };
+        (&self.tiles[at..][..tile_len], ahead)
+    }
+
+    /// Prefetches lines `from..to`, as far as it has them, of the tile that takes the place of `tile` in the next
+    /// panel.
+    #[inline(always)]
+    fn prefetch_lines<S: Simd>(&self, s: S, tile: usize, from: usize, to: usize) {
+        let tile_len = self.network.tile_len();
+        for line in from..tile_len.min(to) {
+            prefetch(s, self.ahead, tile * tile_len + line);
+        }
+    }
+
+    #[inline(always)]
+    fn record<S: Simd>(&mut self, s: S, user: usize, tile: usize, logits: S::V) {
+        self.survivors[user].record(s, tile, s.add(logits, s.splat(0.0)));
+    }
+}
+
+/// The scan of a model without layers after the first.
+struct ShallowScan<'a>(Scan<'a>);
+
+impl Kernel for ShallowScan<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let (users, tile_len) = (self.users.len(), self.network.tile_len());
-        let (share, mut user) = if users >= MANY_USERS {
-            (tile_len.div_ceil(users), 0)
-        } else if self.ahead.is_empty() {
-            (0, 0)
-        } else {
-            (0, self.some_users::<S, true>(s, 0, 0))
-        };
-        while user < users {
+        let (ahead, share) = self.0.prefetching();
+        let mut user = if ahead { self.some_users::<S, true>(s, 0, 0) } else { 0 };
+        while user < self.0.users.len() {
             user = self.some_users::<S, false>(s, user, share);
         }
     }
 }
 
-impl Scan<'_> {
-    /// Scans for user `user` and, where they share the loads of tiles, the next ones; returns the first user after them. With `AHEAD` they
-    /// prefetch the whole next panel, line by line, else `share` lines of a tile at once.
+impl ShallowScan<'_> {
+    /// Scans for user `user` and, where they share the loads of tiles, the next ones; returns the first user after
+    /// them. With `AHEAD` they prefetch the whole next panel, line by line, else `share` lines of a tile at once.
     #[inline(always)]
     fn some_users<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) -> usize {
-        let together = USERS_PER_LOAD * TILES_INTERLEAVED <= S::BLOCK && self.network.layers.is_empty();
-        if together && user + USERS_PER_LOAD <= self.users.len() {
+        let together = USERS_PER_LOAD * TILES_INTERLEAVED <= S::BLOCK;
+        if together && user + USERS_PER_LOAD <= self.0.users.len() {
             self.all_tiles::<S, AHEAD, USERS_PER_LOAD>(s, user, share);
             user + USERS_PER_LOAD
         } else {
@@ -68,7 +119,7 @@ impl Scan<'_> {
     /// Scans all tiles for users `user..user + U`.
     #[inline(always)]
     fn all_tiles<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize, share: usize) {
-        let tiles = self.tiles.len() / self.network.tile_len();
+        let tiles = self.0.tile_count();
         let whole = tiles - tiles % TILES_INTERLEAVED;
         for tile in (0..whole).step_by(TILES_INTERLEAVED) {
             self.some_tiles::<S, AHEAD, U, TILES_INTERLEAVED>(s, user, share, tile);
@@ -78,7 +129,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Scans tiles `tile..tile + T` for these users. `U` is 1 where layers follow the first.
+    /// Scans tiles `tile..tile + T` for these users.
     #[inline(always)]
     fn some_tiles<S: Simd, const AHEAD: bool, const U: usize, const T: usize>(
         &mut self,
@@ -87,68 +138,165 @@ impl Scan<'_> {
         share: usize,
         tile: usize,
     ) {
-        let Scan { network, scratch, .. } = self;
-        let (h0, tile_len) = (network.h0, network.tile_len());
+        let scan = &mut self.0;
+        let Network { h0, g: gmf_width, output_bias, ref output_weight, .. } = *scan.network;
+        // Slices of known lengths: a check of bounds within the loops costs registers.
+        let weight = &output_weight[..h0];
+        let (mut a, mut q, mut ahead) = ([&[][..]; T], [&[][..]; T], [&[][..]; T]);
         for t in 0..T {
-            for line in user * share..tile_len.min((user + U) * share) {
-                prefetch(s, self.ahead, (tile + t) * tile_len + line);
-            }
+            scan.prefetch_lines(s, tile + t, user * share, (user + U) * share);
+            let items;
+            (items, ahead[t]) = scan.tile::<AHEAD>(tile + t);
+            (a[t], q[t]) = (&items[..h0], &items[h0..][..gmf_width]);
         }
         let (mut b, mut g) = ([&[][..]; U], [&[][..]; U]);
         for u in 0..U {
-            (b[u], g[u]) = self.users[user + u];
+            (b[u], g[u]) = (&scan.users[user + u].0[..h0], &scan.users[user + u].1[..gmf_width]);
         }
-        let (mut items, mut ahead) = ([self.tiles; T], [&[][..]; T]);
-        for t in 0..T {
-            let at = (tile + t) * tile_len;
-            items[t] = &self.tiles[at..][..tile_len];
-            if AHEAD {
-                ahead[t] = self.ahead.get(at..at + tile_len).unwrap_or_default();
-            }
-        }
-
-        let mut logits = [[s.splat(network.output_bias); T]; U];
-        for j in 0..network.g {
-            let mut q = [s.splat(0.0); T];
+        let mut logits = [[s.splat(output_bias); T]; U];
+        for j in 0..gmf_width {
+            let mut item = [s.splat(0.0); T];
             for t in 0..T {
-                q[t] = s.load(&items[t][h0 + j]);
+                item[t] = s.load(&q[t][j]);
             }
             for u in 0..U {
                 let g = s.splat(g[u][j]);
                 for t in 0..T {
-                    logits[u][t] = s.fma(g, q[t], logits[u][t]);
+                    logits[u][t] = s.fma(g, item[t], logits[u][t]);
                 }
             }
         }
-        if network.layers.is_empty() {
+        for t in 0..T {
+            prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
+        }
+        // Most features in arrays of a fixed length: a check of bounds in the loop would have the compiler copy each
+        // chain in each turn.
+        let whole = h0 - h0 % FEATURES;
+        for from in (0..whole).step_by(FEATURES) {
+            let weight = array(weight, from);
+            let (mut a_part, mut b_part) = ([array(a[0], from); T], [array(b[0], from); U]);
             for t in 0..T {
-                prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
+                a_part[t] = array(a[t], from);
             }
-            for k in 0..h0 {
-                let w = s.splat(network.output_weight[k]);
-                let mut a = [w; T];
-                for t in 0..T {
-                    prefetch(s, ahead[t], k);
-                    a[t] = s.load(&items[t][k]);
-                }
-                for u in 0..U {
-                    let b = s.splat(b[u][k]);
+            for u in 0..U {
+                b_part[u] = array(b[u], from);
+            }
+            for k in 0..FEATURES {
+                if AHEAD {
                     for t in 0..T {
-                        logits[u][t] = s.fma(w, s.relu(s.add(a[t], b)), logits[u][t]);
+                        prefetch(s, ahead[t], from + k);
                     }
                 }
+                add_feature(s, weight[k], b_part.map(|b| b[k]), a_part.map(|a| &a[k]), &mut logits);
             }
-        } else if U == 1 {
+        }
+        for k in whole..h0 {
             for t in 0..T {
-                prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
-                let first_layer = FirstLayer::<AHEAD> { items: &items[t][..h0], user: b[0], ahead: ahead[t] };
-                logits[0][t] = hidden(s, network, first_layer, logits[0][t], scratch);
+                prefetch(s, ahead[t], k);
+            }
+            add_feature(s, weight[k], b.map(|b| b[k]), a.map(|a| &a[k]), &mut logits);
+        }
+        // A copy in memory for a loop that the compiler need not unroll: else it keeps the chains themselves there.
+        let mut sums = [[[0.0; LANES]; T]; U];
+        for u in 0..U {
+            for t in 0..T {
+                s.store(logits[u][t], &mut sums[u][t]);
             }
         }
         for u in 0..U {
-            let survivors = &mut self.survivors[user + u];
             for t in 0..T {
-                survivors.record(s, tile + t, s.add(logits[u][t], s.splat(0.0)));
+                scan.record(s, user + u, tile + t, s.load(&sums[u][t]));
+            }
+        }
+    }
+}
+
+/// Features that a loop without any check of bounds takes.
+const FEATURES: usize = 8;
+
+/// Elements `from..from + FEATURES`.
+#[inline(always)]
+fn array<T>(slice: &[T], from: usize) -> &[T; FEATURES] {
+    slice[from..].first_chunk().expect("whole arrays")
+}
+
+/// Adds a first-layer feature of some users (`b`) and some tiles (`a`), activated and weighted, to their logits.
+#[inline(always)]
+fn add_feature<S: Simd, const U: usize, const T: usize>(
+    s: S,
+    weight: f32,
+    b: [f32; U],
+    a: [&Lanes; T],
+    logits: &mut [[S::V; T]; U],
+) {
+    let w = s.splat(weight);
+    let mut item = [w; T];
+    for t in 0..T {
+        item[t] = s.load(a[t]);
+    }
+    for u in 0..U {
+        let b = s.splat(b[u]);
+        for t in 0..T {
+            logits[u][t] = s.fma(w, s.relu(s.add(item[t], b)), logits[u][t]);
+        }
+    }
+}
+
+/// The scan of a model with layers after the first.
+struct DeepScan<'a>(Scan<'a>);
+
+impl Kernel for DeepScan<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (ahead, share) = self.0.prefetching();
+        if ahead {
+            self.all_tiles::<S, true>(s, 0, 0);
+        }
+        for user in usize::from(ahead)..self.0.users.len() {
+            self.all_tiles::<S, false>(s, user, share);
+        }
+    }
+}
+
+impl DeepScan<'_> {
+    /// Scans all tiles for user `user`. With `AHEAD` they prefetch the whole next panel, line by line, else `share`
+    /// lines of a tile at once.
+    #[inline(always)]
+    fn all_tiles<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) {
+        const T: usize = TILES_INTERLEAVED;
+        let scan = &mut self.0;
+        let (network, (b, g)) = (scan.network, scan.users[user]);
+        let tiles = scan.tile_count();
+        for first in (0..tiles).step_by(T) {
+            let count = T.min(tiles - first);
+            let (mut items, mut ahead) = ([scan.tiles; T], [&[][..]; T]);
+            for t in 0..T {
+                // In place of tiles that are missing at the end the first is computed again, rather than all layers
+                // compiled again.
+                let tile = if t < count { first + t } else { first };
+                (items[t], ahead[t]) = scan.tile::<AHEAD>(tile);
+            }
+            for t in 0..count {
+                scan.prefetch_lines(s, first + t, user * share, (user + 1) * share);
+            }
+            let mut logits = [s.splat(network.output_bias); T];
+            for j in 0..network.g {
+                let g = s.splat(g[j]);
+                for t in 0..T {
+                    logits[t] = s.fma(g, s.load(&items[t][network.h0 + j]), logits[t]);
+                }
+            }
+            let mut sums = [[0.0; LANES]; T];
+            for t in 0..T {
+                s.store(logits[t], &mut sums[t]);
+            }
+            for t in 0..count {
+                prefetch_all(s, ahead[t].get(network.h0..).unwrap_or_default());
+                let first_layer = FirstLayer::<AHEAD> { items: &items[t][..network.h0], user: b, ahead: ahead[t] };
+                let logits = hidden(s, network, first_layer, s.load(&sums[t]), scan.scratch);
+                scan.record(s, user, first + t, logits);
             }
         }
     }

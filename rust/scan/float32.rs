@@ -54,14 +54,15 @@ impl Query<'_> {
                     .zip(&*collectors)
                     .for_each(|(survivors, collector)| survivors.reset(collector.threshold()));
                 Scratch::lend(network, |scratch| {
-                    engine.isa.run(Scan {
+                    let scan = Scan {
                         network,
                         tiles: lines,
                         ahead: if n == 0 { ahead } else { &[] },
                         users,
                         scratch,
                         survivors: &mut survivors,
-                    });
+                    };
+                    scan.run(engine.isa);
                 });
                 for (survivors, (collector, cursor)) in survivors.iter().zip(collectors.iter_mut().zip(cursors)) {
                     for survivor in survivors.found() {

@@ -91,12 +91,12 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         // SAFETY: `self` proves the three features, see `detect`.
-        unsafe { run(self, kernel) }
+        unsafe { run(Avx512(()), kernel) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-fn run<const VNNI: bool, K: Kernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
+fn run<K: Kernel>(s: Avx512<false>, kernel: K) -> K::Output {
     kernel.run(s)
 }
 

@@ -67,8 +67,12 @@ impl<const HARDWARE_FMA: bool> Simd for Portable<HARDWARE_FMA> {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
+        run(self, kernel)
     }
+}
+
+fn run<const HARDWARE_FMA: bool, K: Kernel>(s: Portable<HARDWARE_FMA>, kernel: K) -> K::Output {
+    kernel.run(s)
 }
 
 /// `a * b + c`, rounded once to float32, for finite operands.
