@@ -22,7 +22,7 @@ demo: $(VENV)/built ## train a NeuMF on data made on the spot, export it, serve 
 
 .PHONY: test
 test: $(VENV)/built ## run every test, Rust and Python
-	cargo test --quiet
+	cargo test --release --quiet
 	$(BIN)/python -m pytest --quiet
 
 .PHONY: fuzz
@@ -43,9 +43,8 @@ cross-setup: ## install, as root, the emulators and the ARM tools, from Debian's
 
 .PHONY: lint
 lint: $(VENV)/built ## check format, types, docs and the stub
-	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --features python -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,7 +66,7 @@ bench-peers: $(VENV)/built ## compare with torch, ONNX Runtime and OpenVINO; kee
 
 .PHONY: format
 format: $(VENV)/built ## format all code
-	cargo fmt
+	cargo fmt --all
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 

@@ -1,5 +1,6 @@
 //! The crate's error type: a variant for each kind of cause; a message says what, where, expected and got.
 
+use std::any::Any;
 use std::{fmt, io};
 
 /// What can go wrong.
@@ -44,6 +45,13 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// [`Error::Internal`] with the message of a caught panic.
+    #[must_use]
+    pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        Error::Internal(format!("a bug in neuralcf: {}", text.unwrap_or("a panic without a message")))
+    }
+
     /// The same error, its message prefixed with where it happened: a file, an argument.
     #[must_use]
     pub(crate) fn within(self, place: impl fmt::Display) -> Self {
@@ -68,8 +76,11 @@ impl std::error::Error for Error {
     }
 }
 
-/// An empty vector with capacity for `len` elements, or [`Error::Memory`] naming `what` it was for.
-pub(crate) fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
+/// An empty vector with capacity for `len` elements.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` it was for.
+pub fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(len).map_err(|_| {
         let bytes = len as u128 * size_of::<T>() as u128;
@@ -78,8 +89,11 @@ pub(crate) fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     Ok(vec)
 }
 
-/// `len` copies of `value`, or [`Error::Memory`] naming `what` they were for.
-pub(crate) fn filled<T: Clone>(what: &str, len: usize, value: T) -> Result<Vec<T>> {
+/// `len` copies of `value`.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` they were for.
+pub fn filled<T: Clone>(what: &str, len: usize, value: T) -> Result<Vec<T>> {
     let mut vec = reserve(what, len)?;
     vec.resize(len, value);
     Ok(vec)

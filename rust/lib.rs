@@ -2,7 +2,7 @@
 
 pub mod csr;
 mod engine;
-mod error;
+pub mod error;
 pub mod filter;
 pub mod format;
 pub mod ids;
@@ -10,16 +10,14 @@ mod indices;
 mod kernel;
 mod order;
 mod pool;
-#[cfg(feature = "python")]
-mod python;
 mod queries;
 mod scan;
 
 pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};
 pub use error::{Error, Result};
 pub use indices::{IndexCheck, Indices};
-pub use kernel::{Isa, Roofline};
-pub use pool::{Call, MAX_THREADS, choose_threads};
+pub use kernel::{Isa, Roofline, StandardFloats};
+pub use pool::{Call, MAX_THREADS, Watch, choose_threads};
 pub use queries::TopK;
 
 /// The guide to the crate; its code blocks are tests.

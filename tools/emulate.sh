@@ -80,7 +80,7 @@ old_cpu() {
     echo "$(qemu-x86_64 --version | head -1), Nehalem; left out: ${left_out[*]}"
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
     NEURALCF_TEST_ISAS=portable \
-        cargo test --quiet --lib --tests -- "${left_out[@]}"
+        cargo test --release --quiet --lib --tests -- "${left_out[@]}"
     "$python" -m pytest --quiet tests/python/core/test_old_cpu.py
 }
 

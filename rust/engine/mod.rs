@@ -124,6 +124,11 @@ impl Engine {
         self.seen.as_ref()
     }
 
+    /// Multiply-adds for one pair: the unit in which work is estimated.
+    pub fn multiply_adds(&self) -> usize {
+        self.network.multiply_adds()
+    }
+
     /// Bytes of memory held, by part.
     pub fn nbytes(&self) -> [(&'static str, usize); 6] {
         let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);

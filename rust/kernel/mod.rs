@@ -22,8 +22,8 @@ pub(crate) mod weights;
 
 pub(crate) use aligned::Aligned;
 pub use roofline::Roofline;
-pub use simd::Isa;
-pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd, StandardFloats};
+pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd};
+pub use simd::{Isa, StandardFloats};
 
 /// Items (or pairs) computed side by side, independent of the width of the machine's registers.
 pub(crate) const LANES: usize = 16;

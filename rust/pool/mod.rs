@@ -10,9 +10,7 @@ mod workers;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use watch::CHECK_EVERY;
-pub(crate) use watch::Watch;
-#[cfg(feature = "python")]
-pub(crate) use workers::panic_text;
+pub use watch::Watch;
 pub(crate) use workers::survive_forks;
 use workers::{catch_panic, forks};
 
@@ -73,7 +71,7 @@ impl Call<'_> {
     /// # Errors
     /// [`Error::Interrupted`], the error of a failed task, and [`Error::Internal`] if one panicked. All leave `out`
     /// partly written.
-    pub(crate) fn for_each_chunk<T: Copy + Send>(
+    pub fn for_each_chunk<T: Copy + Send>(
         &self,
         out: &mut [T],
         chunk_len: usize,
@@ -107,7 +105,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// As for [`Call::for_each_chunk`]; nothing is appended then.
-    pub(crate) fn extend_in_chunks<T: Copy + Send + Sync>(
+    pub fn extend_in_chunks<T: Copy + Send + Sync>(
         &self,
         all: &mut Vec<T>,
         len: usize,

@@ -12,7 +12,7 @@ pub(super) const POLL_EVERY: Duration = Duration::from_millis(20);
 pub(super) const CHECK_EVERY: usize = 1 << 18;
 
 /// Tells a task whether to stop. Long tasks must poll at least every few milliseconds.
-pub(crate) struct Watch<'a> {
+pub struct Watch<'a> {
     stop: &'a AtomicBool,
     /// Run by the calling thread's watch; a worker's watch has none and only reads the flag.
     interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
@@ -28,7 +28,7 @@ impl<'a> Watch<'a> {
 
     /// Reports `multiply_adds` of work and returns whether to stop.
     #[inline]
-    pub(crate) fn stopped(&self, multiply_adds: usize) -> bool {
+    pub fn stopped(&self, multiply_adds: usize) -> bool {
         let work = self.work.get() + multiply_adds;
         if work < CHECK_EVERY {
             self.work.set(work);

@@ -4,7 +4,6 @@
 //! may be held, and builds its own on its first large call.
 #![allow(unsafe_code, reason = "pthread_atfork; tasks that borrow from the caller's stack")]
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -90,13 +89,7 @@ impl Job {
 
 /// Runs `work`; a panic becomes [`Error::Internal`].
 pub(super) fn catch_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Error::Internal(panic_text(&*payload))))
-}
-
-/// The message of a panic.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    format!("a bug in neuralcf: {}", text.unwrap_or("a panic without a message"))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Error::from_panic(&*payload)))
 }
 
 /// The workers invited to a job.

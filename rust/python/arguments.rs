@@ -1,18 +1,17 @@
 //! Conversion of Python arguments for the engine.
 
+use neuralcf::csr::Csr;
+use neuralcf::error::filled;
+use neuralcf::filter::{Exclude, Filter, ItemSet};
+use neuralcf::{Call, Engine, IndexCheck, Indices, MAX_THREADS, ProjectedUsers, UserVectors, Users};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::arrays::{Floats, as_array, describe};
-use super::errors::argument_error;
+use super::errors::{argument_error, exception};
 use super::integers::{indices, integers, mask, scalar};
-use crate::csr::Csr;
-use crate::engine::{Engine, ProjectedUsers, UserVectors, Users};
-use crate::filter::{Exclude, Filter, ItemSet};
-use crate::indices::{IndexCheck, Indices};
-use crate::pool::{Call, MAX_THREADS};
 
 /// An integer of at least 1 that is a valid length of a NumPy array.
 pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
@@ -59,7 +58,7 @@ pub(super) enum UsersArgument {
 impl UsersArgument {
     pub(super) fn new(object: &Bound<'_, PyAny>, engine: &Engine, threads: usize) -> PyResult<Self> {
         if let Some(user) = scalar(object, "users")? {
-            return Ok(UsersArgument::One(engine.user_check().one(0, user)?));
+            return engine.user_check().one(0, user).map(UsersArgument::One).map_err(exception);
         }
         if object.is_instance(user_vectors_class(object.py())?)? {
             let vectors = object.cast::<PyTuple>()?;
@@ -96,8 +95,8 @@ impl UsersArgument {
         engine: &Engine,
         rows: usize,
         call: Call<'_>,
-        query: impl FnOnce(&Users<'_>) -> crate::Result<T>,
-    ) -> crate::Result<T> {
+        query: impl FnOnce(&Users<'_>) -> neuralcf::Result<T>,
+    ) -> neuralcf::Result<T> {
         let projected: ProjectedUsers;
         let users = match self {
             UsersArgument::One(user) => engine.user(*user, rows)?,
@@ -125,8 +124,8 @@ fn matrix(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<(usize, Vec<
     let [rows, width] = *floats.shape() else {
         return Err(argument_error(format!("{what}: expected two dimensions, got shape {:?}", floats.shape())));
     };
-    let mut values = crate::error::filled(what, rows.saturating_mul(width), 0.0)?;
-    floats.read(0, &mut values)?;
+    let mut values = filled(what, rows.saturating_mul(width), 0.0).map_err(exception)?;
+    floats.read(0, &mut values).map_err(exception)?;
     Ok(Some((rows, values)))
 }
 
@@ -198,9 +197,10 @@ impl FilterArguments {
 
 fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<ItemSet> {
     if let Some(mask) = mask(object, what)? {
-        return Ok(ItemSet::from_mask(what, &mask, items)?);
+        return ItemSet::from_mask(what, &mask, items).map_err(exception);
     }
-    Ok(ItemSet::of(what, &indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?)?)
+    let items = indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?;
+    ItemSet::of(what, &items).map_err(exception)
 }
 
 /// A scipy CSR matrix or a pair `(indptr, indices)`; None if `object` is neither.
@@ -236,5 +236,5 @@ fn rows(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns
             .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
     })?;
     let cells = indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, 1)?;
-    Ok(Csr::from_indices(what, indptr, cells)?)
+    Csr::from_indices(what, indptr, cells).map_err(exception)
 }

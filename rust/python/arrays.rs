@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use neuralcf::{Error, Result, StandardFloats};
 use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,8 +16,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::errors::argument_error;
-use crate::error::{Error, Result};
-use crate::kernel::StandardFloats;
 
 /// A NumPy array, or the array of an object that NumPy can convert (a pandas Series, a torch tensor).
 pub(super) fn as_array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {

@@ -2,13 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use neuralcf::Error;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
-
-use crate::error::Error;
-use crate::pool::panic_text;
 
 macro_rules! classes {
     ($($function:ident $name:literal)*) => {
@@ -29,26 +27,26 @@ classes! {
     internal_error "InternalError"
 }
 
-impl From<Error> for PyErr {
-    fn from(error: Error) -> PyErr {
-        match error {
-            Error::Format(text) => model_format_error(text),
-            Error::Argument(text) => argument_error(text),
-            Error::OutOfRange(text) => out_of_range_error(text),
-            Error::Internal(text) => internal_error(text),
-            Error::Memory(text) => PyMemoryError::new_err(text),
-            // Python picks FileNotFoundError and its like by the number.
-            Error::Io { doing, source } => match source.raw_os_error() {
-                Some(number) => PyOSError::new_err((number, format!("{doing}: {source}"))),
-                None => PyOSError::new_err(format!("{doing}: {source}")),
-            },
-            // `interruptible` replaces this by what the signal handler raised.
-            Error::Interrupted => internal_error("interrupted without a signal".into()),
-        }
+/// The exception that an error is in Python.
+pub(super) fn exception(error: Error) -> PyErr {
+    match error {
+        Error::Format(text) => model_format_error(text),
+        Error::Argument(text) => argument_error(text),
+        Error::OutOfRange(text) => out_of_range_error(text),
+        Error::Internal(text) => internal_error(text),
+        Error::Memory(text) => PyMemoryError::new_err(text),
+        // Python picks FileNotFoundError and its like by the number.
+        Error::Io { doing, source } => match source.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, format!("{doing}: {source}"))),
+            None => PyOSError::new_err(format!("{doing}: {source}")),
+        },
+        // `interruptible` replaces this by what the signal handler raised.
+        Error::Interrupted => internal_error("interrupted without a signal".into()),
     }
 }
 
-/// Runs a method's body; a panic becomes `InternalError`, which `except Exception` catches, instead of pyo3's `PanicException`.
+/// Runs a method's body; a panic becomes `InternalError`, which `except Exception` catches, instead of pyo3's
+/// `PanicException`.
 pub(super) fn no_panic<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(internal_error(panic_text(&*payload))))
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(exception(Error::from_panic(&*payload))))
 }

@@ -1,5 +1,7 @@
 //! `neuralcf._core.Ids`: external ids.
 
+use neuralcf::IndexCheck;
+use neuralcf::ids::{self, Id};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -8,8 +10,6 @@ use pyo3::types::PyString;
 use super::arrays::describe;
 use super::errors::no_panic;
 use super::integers;
-use crate::ids::{self, Id};
-use crate::indices::IndexCheck;
 
 /// The external ids of the rows of a table, int64 or str.
 #[pyclass(frozen, name = "Ids", module = "neuralcf._core")]

@@ -2,23 +2,22 @@
 
 use std::fmt;
 
+use neuralcf::error::{filled, reserve};
+use neuralcf::{Call, Error, IndexCheck, Indices, Watch};
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyList, PyRange, PyTuple};
 
 use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
-use super::errors::{argument_error, out_of_range_error};
+use super::errors::{argument_error, exception, out_of_range_error};
 use super::interrupts::Breather;
-use crate::error::{Error, reserve};
-use crate::indices::{IndexCheck, Indices};
-use crate::pool::{Call, Watch};
 
 /// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
 const PIECE: usize = 2048;
 
-/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third of a
-/// microsecond.
+/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third
+/// of a microsecond.
 const SMALL: usize = 128;
 
 /// Elements that one task reads.
@@ -27,7 +26,8 @@ const TASK: usize = 8 * PIECE;
 /// Elements for which a thread is worth waking: some 50 us.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Elements between two pauses for other Python threads: a millisecond, some tens where they lie far apart or on a disk.
+/// Elements between two pauses for other Python threads: a millisecond, some tens where they lie far apart or on a
+/// disk.
 const BETWEEN_PAUSES: usize = 1 << 19;
 
 /// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length.
@@ -108,7 +108,7 @@ macro_rules! read_as {
 
 /// The integers of a list, a tuple or a range, each through `convert(position, value)`.
 fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128) -> PyResult<U>) -> PyResult<Vec<U>> {
-    let (mut out, mut breather) = (reserve(what, object.len()?)?, Breather::new());
+    let (mut out, mut breather) = (reserve(what, object.len()?).map_err(exception)?, Breather::new());
     for (at, item) in object.try_iter()?.enumerate() {
         out.push(convert(at, integer(&item?, format_args!("{what}[{at}]"))?)?);
         if at % PIECE == PIECE - 1 {
@@ -121,7 +121,7 @@ fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128)
 /// Indices that `check` has checked. Long arrays are read by up to `threads` threads.
 pub(super) fn indices(object: &Bound<'_, PyAny>, check: IndexCheck<'_>, threads: usize) -> PyResult<Indices<'static>> {
     let Some(source) = array(object, check.what)? else {
-        let values = items(object, check.what, |at, value| Ok(check.one(at, value)?))?;
+        let values = items(object, check.what, |at, value| check.one(at, value).map_err(exception))?;
         return Ok(check.made(values));
     };
     let reader = IndexReader { py: object.py(), check, threads };
@@ -137,12 +137,12 @@ struct IndexReader<'a, 'py> {
 impl IndexReader<'_, '_> {
     fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<u32>> {
         let (check, len) = (&self.check, source.shape()[0]);
-        let mut out = reserve(check.what, len)?;
+        let mut out = reserve(check.what, len).map_err(exception)?;
         if len <= SMALL {
             let mut piece = [T::default(); SMALL];
-            source.elements()?.read(0, &mut piece[..len]);
+            source.elements().map_err(exception)?.read(0, &mut piece[..len]);
             out.resize(len, 0);
-            check.narrow(0, &piece[..len], &mut out)?;
+            check.narrow(0, &piece[..len], &mut out).map_err(exception)?;
             return Ok(out);
         }
         let threads = self.threads.min(len / WORTH_A_THREAD).max(1);
@@ -151,7 +151,7 @@ impl IndexReader<'_, '_> {
             if first > 0 {
                 breather.pause(self.py)?;
             }
-            let elements = source.elements()?;
+            let elements = source.elements().map_err(exception)?;
             let task = |n: usize, to: &mut [u32], _: &Watch<'_>| {
                 let mut piece = [T::default(); PIECE];
                 for (at, to) in (first + n * TASK..).step_by(PIECE).zip(to.chunks_mut(PIECE)) {
@@ -164,9 +164,10 @@ impl IndexReader<'_, '_> {
             let mut extend =
                 |call: Call<'_>| call.extend_in_chunks(&mut out, BETWEEN_PAUSES.min(len - first), TASK, 0, task);
             match extend(Call { threads, ..Call::ALONE }) {
-                Err(Error::OutOfRange(_)) => extend(Call::ALONE)?, // one thread finds the first that is
-                outcome => outcome?,
+                Err(Error::OutOfRange(_)) => extend(Call::ALONE), // one thread finds the first that is
+                outcome => outcome,
             }
+            .map_err(exception)?;
         }
         Ok(out)
     }
@@ -194,14 +195,15 @@ struct Converted<'a, 'py, Convert> {
 impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Converted<'_, '_, Convert> {
     fn read<T: Integer>(&self, source: &Source<'_, '_>) -> PyResult<Vec<U>> {
         let len = source.shape()[0];
-        let (mut out, mut piece) = (reserve(self.what, len)?, vec![T::default(); PIECE.min(len)]);
+        let mut out = reserve(self.what, len).map_err(exception)?;
+        let mut piece = vec![T::default(); PIECE.min(len)];
         let mut breather = Breather::new();
         for first in (0..len).step_by(PIECE) {
             if first > 0 {
                 breather.pause(self.py)?;
             }
             let piece = &mut piece[..PIECE.min(len - first)];
-            source.elements()?.read(first, piece);
+            source.elements().map_err(exception)?.read(first, piece);
             for (at, &x) in (first..).zip(&*piece) {
                 out.push((self.convert)(at, x.into())?);
             }
@@ -217,7 +219,7 @@ pub(super) fn mask(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<Vec
     if source.dtype() != (b'b', 1) || source.shape().len() != 1 {
         return Ok(None);
     }
-    let mut bytes = crate::error::filled(what, source.shape()[0], 0u8)?;
-    source.elements()?.read(0, &mut bytes);
+    let mut bytes = filled(what, source.shape()[0], 0u8).map_err(exception)?;
+    source.elements().map_err(exception)?.read(0, &mut bytes);
     Ok(Some(bytes.into_iter().map(|byte| byte != 0).collect()))
 }

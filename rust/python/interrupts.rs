@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use neuralcf::Result;
 use pyo3::prelude::*;
 
-use crate::error::Result;
+use super::errors::exception;
 
 /// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers. An exception from a
 /// handler (Ctrl-C) stops the work and is raised.
@@ -26,7 +27,7 @@ pub(super) fn interruptible<T: Send>(
     });
     match raised.into_inner().expect("nothing panics while holding it") {
         Some(error) => Err(error),
-        None => Ok(outcome?),
+        None => outcome.map_err(exception),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use neuralcf::format::{self, Kind, Model, Opened};
+use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, Users, choose_threads};
 use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -10,16 +12,11 @@ use pyo3::types::{PyDict, PyMapping, PyType};
 
 use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
 use super::arrays::Out;
-use super::errors::{argument_error, no_panic};
+use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
 use super::integers::indices;
 use super::interrupts::interruptible;
 use super::tensors::TensorArguments;
-use crate::engine::{Engine, Scale, ScanPrecision};
-use crate::error::Error;
-use crate::format::{self, Kind, Model, Opened};
-use crate::kernel::Isa;
-use crate::pool::{Call, choose_threads};
 
 /// Pairs times multiply-adds below which a call keeps the GIL: about 20 us of work.
 const WORTH_DETACHING: usize = 1_000_000;
@@ -50,7 +47,9 @@ struct Choices {
 impl Choices {
     fn new(threads_argument: Option<&Bound<'_, PyAny>>, isa: Option<&str>) -> PyResult<Self> {
         let requested_threads = threads(threads_argument)?;
-        Ok(Choices { isa: Isa::choose(isa)?, threads: choose_threads(requested_threads)?, requested_threads })
+        let isa = Isa::choose(isa).map_err(exception)?;
+        let threads = choose_threads(requested_threads).map_err(exception)?;
+        Ok(Choices { isa, threads, requested_threads })
     }
 }
 
@@ -96,10 +95,10 @@ impl Scorer {
         py: Python<'_>,
         pairs: usize,
         threads: usize,
-        query: impl FnOnce(Call<'_>) -> crate::Result<T> + Send,
+        query: impl FnOnce(Call<'_>) -> neuralcf::Result<T> + Send,
     ) -> PyResult<T> {
-        if pairs.saturating_mul(self.engine.network.multiply_adds()) < WORTH_DETACHING {
-            return Ok(query(Call::ALONE)?);
+        if pairs.saturating_mul(self.engine.multiply_adds()) < WORTH_DETACHING {
+            return query(Call::ALONE).map_err(exception);
         }
         interruptible(py, |interrupted| query(Call { threads, interrupted }))
     }
@@ -134,7 +133,7 @@ impl Scorer {
     ) -> PyResult<Self> {
         no_panic(|| {
             let choices = Choices::new(threads, isa)?;
-            let kind = kind.map(str::parse::<Kind>).transpose()?;
+            let kind = kind.map(str::parse::<Kind>).transpose().map_err(exception)?;
             let tensors = TensorArguments::new(tensors)?;
             let model = tensors.read(py, |infos, fill| Model::assemble(kind, Default::default(), infos, fill))?;
             let seen = match seen {
@@ -292,13 +291,12 @@ impl Scorer {
 
     fn user_vectors<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            let vectors = match UsersArgument::new(users, &self.engine, self.threads)? {
-                UsersArgument::One(user) => self.engine.user_vectors(&self.engine.user(user, 1)?)?,
-                UsersArgument::Many(users) => self.engine.user_vectors(&self.engine.checked_users(&users)?)?,
-                UsersArgument::Vectors(_) => {
-                    return Err(PyTypeError::new_err("users: expected user indices, got UserVectors"));
-                }
-            };
+            let users = UsersArgument::new(users, &self.engine, self.threads)?;
+            if matches!(users, UsersArgument::Vectors(_)) {
+                return Err(PyTypeError::new_err("users: expected user indices, got UserVectors"));
+            }
+            let gather = |users: &Users<'_>| self.engine.user_vectors(users);
+            let vectors = users.with(&self.engine, users.len(), Call::ALONE, gather).map_err(exception)?;
             let rows = vectors.rows;
             let matrix = |values: Option<(Vec<f32>, usize)>| {
                 values.map(|(values, width)| values.into_pyarray(py).reshape([rows, width])).transpose()

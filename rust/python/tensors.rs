@@ -1,14 +1,14 @@
 //! A mapping from tensor names to arrays, the source of a model in memory.
 
+use neuralcf::format::{Fill, Kind, Model, Sizes, TensorInfo};
+use neuralcf::{Error, Result};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
 use super::arrays::Floats;
-use super::errors::model_format_error;
+use super::errors::{exception, model_format_error};
 use super::interrupts::Breather;
-use crate::error::{Error, Result};
-use crate::format::{Fill, Kind, Model, Sizes, TensorInfo};
 
 /// Float arrays of one or two dimensions, by name.
 pub(super) struct TensorArguments<'py> {
@@ -52,7 +52,7 @@ impl<'py> TensorArguments<'py> {
         });
         match raised {
             Some(error) => Err(error),
-            None => Ok(outcome?),
+            None => outcome.map_err(exception),
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn check<'py>(
     tensors: &Bound<'py, PyMapping>,
     kind: Option<&str>,
 ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
-    let kind = kind.map(str::parse::<Kind>).transpose()?;
+    let kind = kind.map(str::parse::<Kind>).transpose().map_err(exception)?;
     let sizes = TensorArguments::new(tensors)?.read(py, |infos, fill| Model::check(kind, infos, fill))?;
     let Sizes { kind, num_users, num_items, gmf_width, mlp_user_width, mlp_item_width, mlp_layers } = sizes;
     let dict = PyDict::new(py);

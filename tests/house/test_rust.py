@@ -55,7 +55,9 @@ def rust_sources() -> dict[str, str]:
     sources = {}
     for path in sorted(RUST.rglob("*.rs")):
         code = path.read_text(encoding="utf-8").partition("#[cfg(test)]\nmod tests")[0]
-        sources[path.relative_to(RUST).as_posix()] = re.sub(r"//.*", "", code)
+        code = re.sub(r"//.*", "", code)
+        # The binding is a crate of its own, which names the core from outside.
+        sources[path.relative_to(RUST).as_posix()] = re.sub(r"\bneuralcf::", "crate::", code)
     assert len(sources) > 50, "hardly any source was found"
     return sources
 
@@ -101,8 +103,8 @@ class Modules:
 
     @staticmethod
     def name(path: str) -> str:
-        """`kernel/simd/mod.rs` is `kernel::simd`; the root of the crate is empty."""
-        return path.removesuffix(".rs").removesuffix("/mod").replace("/", "::").removesuffix("lib")
+        """`kernel/simd/mod.rs` is `kernel::simd`, `python/lib.rs` is `python`; the root of the core is empty."""
+        return re.sub(r"(^|/)(mod|lib)$", "", path.removesuffix(".rs")).replace("/", "::")
 
     def absolute(self, module: str, path: str) -> str:
         """`path` as `module` says it, from the root of the crate on; a foreign crate's path stays."""
@@ -120,7 +122,8 @@ class Modules:
         while module and module not in self.files:
             module = module.rpartition("::")[0]
         if not module:
-            return None
+            passed_on = self.passed_on[""].get(path.partition("::")[0])
+            return self.file(passed_on) if passed_on and passed_on != path else None
         name = path.removeprefix(module).removeprefix("::").partition("::")[0]
         passed_on = self.passed_on[module].get(name)
         return self.file(passed_on) if passed_on and passed_on != path else self.files[module]

@@ -3,14 +3,14 @@
 
 /// While this guard lives, the calling thread rounds to nearest, keeps subnormals and raises no floating-point traps.
 /// Dropping it restores the previous settings.
-pub(crate) struct StandardFloats {
+pub struct StandardFloats {
     before: Control,
 }
 
 impl StandardFloats {
     /// Saves the thread's settings and enters the standard ones.
     #[inline(always)]
-    pub(crate) fn enter() -> Self {
+    pub fn enter() -> Self {
         let before = read();
         if before & CONTROL_BITS != STANDARD {
             write(before & !CONTROL_BITS | STANDARD);

@@ -13,7 +13,7 @@ mod isa;
 mod portable;
 mod vector;
 
-pub(crate) use float_env::StandardFloats;
+pub use float_env::StandardFloats;
 pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
 #[cfg(test)]

@@ -17,10 +17,11 @@ use pyo3::prelude::*;
 mod _core {
     use std::path::PathBuf;
 
+    use neuralcf::{Isa, choose_threads};
     use pyo3::prelude::*;
     use pyo3::types::{PyDict, PyMapping};
 
-    use super::errors::no_panic;
+    use super::errors::{exception, no_panic};
     #[pymodule_export]
     use super::ids::PyIds;
     use super::scorer;
@@ -71,7 +72,7 @@ mod _core {
     /// Moves a complete directory into place atomically.
     #[pyfunction]
     fn publish(py: Python<'_>, staging: PathBuf, target: PathBuf) -> PyResult<()> {
-        no_panic(|| Ok(py.detach(|| crate::format::publish(&staging, &target))?))
+        no_panic(|| py.detach(|| neuralcf::format::publish(&staging, &target)).map_err(exception))
     }
 
     /// What this machine offers and what NeuralCF uses.
@@ -79,12 +80,12 @@ mod _core {
     fn machine(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         no_panic(|| {
             let dict = PyDict::new(py);
-            let supported: Vec<_> = crate::Isa::supported().iter().map(|isa| isa.name()).collect();
-            dict.set_item("isa", crate::Isa::choose(None)?.name())?;
+            let supported: Vec<_> = Isa::supported().iter().map(|isa| isa.name()).collect();
+            dict.set_item("isa", Isa::choose(None).map_err(exception)?.name())?;
             dict.set_item("supported", supported)?;
-            dict.set_item("threads", crate::choose_threads(None)?)?;
+            dict.set_item("threads", choose_threads(None).map_err(exception)?)?;
             let features = PyDict::new(py);
-            crate::Isa::cpu_features().into_iter().try_for_each(|(name, has)| features.set_item(name, has))?;
+            Isa::cpu_features().into_iter().try_for_each(|(name, has)| features.set_item(name, has))?;
             dict.set_item("cpu_features", features)?;
             Ok(dict)
         })
