@@ -48,6 +48,7 @@ lint: $(VENV)/built ## check format, types, docs and the stub
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_wrap.py
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest neuralcf._core
 
