@@ -25,6 +25,10 @@ test: $(VENV)/built ## run every test, Rust and Python
 	cargo test --release --quiet
 	$(BIN)/python -m pytest --quiet
 
+.PHONY: test-checked
+test-checked: ## run the Rust tests with overflow checks and debug assertions
+	cargo test --quiet
+
 .PHONY: fuzz
 fuzz: $(VENV)/built ## run the fuzz tests for longer
 	NEURALCF_FUZZ=100000 $(BIN)/python -m pytest --quiet tests/python/core/test_fuzz.py tests/python/core/test_fuzz_files.py
