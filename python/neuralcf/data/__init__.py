@@ -1,6 +1,6 @@
-"""Interactions: read, held, split, drawn against and made up.
+"""Interactions: read them, hold them, split them, sample negatives, generate synthetic ones.
 
-Reading needs pyarrow, the extra `data`, and is imported on first use; all else needs NumPy alone.
+The readers need pyarrow (the extra `data`) and are imported on first use; everything else needs NumPy alone.
 """
 
 from importlib import import_module

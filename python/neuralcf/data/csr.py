@@ -1,4 +1,4 @@
-"""Compressed sparse rows: row r, the items of one user or one pair, is `indices[indptr[r]:indptr[r + 1]]`, sorted."""
+"""Compressed sparse rows (CSR): row r, the items of a user or a pair, is `indices[indptr[r]:indptr[r + 1]]`, sorted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CSR: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
 
 
 def csr_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows: int, num_items: int) -> CSR:
-    """Collect pairs, int64 [n] each and within range, into rows; a pair given twice is kept once."""
-    keys = np.sort(rows * num_items + items)  # by row, then by item; much quicker here than np.unique
+    """Collect pairs, int64 [n] each and within range, into rows; duplicate pairs are kept once."""
+    keys = np.sort(rows * num_items + items)  # by row, then by item; much faster here than np.unique
     keys = keys[np.diff(keys, prepend=-1) > 0]
     indptr = np.zeros(num_rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(keys // num_items, minlength=num_rows), out=indptr[1:])
@@ -23,7 +23,7 @@ def csr_from_pairs(rows: NDArray[np.int64], items: NDArray[np.int64], num_rows: 
 
 
 def take_rows(rows: CSR, which: NDArray[np.int64]) -> CSR:
-    """Give the rows `which`, int64 [m], in that order, as rows of their own."""
+    """Select the rows `which`, int64 [m], in that order."""
     indptr, indices = rows
     lengths = indptr[which + 1] - indptr[which]
     taken = np.zeros(which.size + 1, dtype=np.int64)
@@ -33,7 +33,7 @@ def take_rows(rows: CSR, which: NDArray[np.int64]) -> CSR:
 
 
 def transposed(rows: CSR, num_columns: int) -> CSR:
-    """Give the columns, from 0 to `num_columns` - 1, as rows: the users of each item for the items of each user."""
+    """Transpose: each user's items become each item's users, in rows 0 to `num_columns` - 1."""
     indptr, indices = rows
     row = np.repeat(np.arange(indptr.size - 1), np.diff(indptr))
     return csr_from_pairs(indices.astype(np.int64), row, num_columns, indptr.size - 1)

@@ -1,4 +1,4 @@
-"""The interactions of users with items, by dense indices, with the ids they stand for."""
+"""The `Dataset`: interactions of users with items, as dense indices, and the ids behind the indices."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ExternalIds: TypeAlias = NDArray[np.int64] | list[str]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Interactions in the order in which they were given: user `users[n]` with item `items[n]` at `timestamps[n]`.
+    """Interactions in their original order: user `users[n]` with item `items[n]` at `timestamps[n]`.
 
-    The ids tell how many users and items there are; some may have no interaction here (after a split).
+    The ids determine the number of users and items; after a split, some of them may have no interactions.
     The arrays are read-only copies.
 
     Raises:
-        ArgumentError: lengths that differ, an index without an id, an id given twice, a timestamp that is no number.
+        ArgumentError: lengths that differ, an index without an id, a duplicate id, a timestamp that is not a number.
     """
 
     users: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Dataset:
     """int64 [n]: dense item indices."""
 
     timestamps: NDArray[np.int64] | NDArray[np.float64] | None
-    """int64 or float64 [n], any unit; None where the order of events is unknown."""
+    """int64 or float64 [n], any unit; None if the order of events is unknown."""
 
     user_ids: ExternalIds
     """int64 [U], or U strings."""
@@ -68,12 +68,12 @@ class Dataset:
 
     @property
     def num_users(self) -> int:
-        """U: users with an id."""
+        """U, the number of user ids."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
-        """I: items with an id."""
+        """I, the number of item ids."""
         return len(self.item_ids)
 
     @classmethod
@@ -83,10 +83,10 @@ class Dataset:
         item_ids: Sequence[int] | Sequence[str] | NDArray[Any],
         timestamps: ArrayLike | None = None,
     ) -> Dataset:
-        """Make a data set from the ids of n interactions.
+        """Build a data set from the ids of n interactions.
 
-        Dense indices follow the sorted ids, so that they do not depend on the order of the interactions. Nothing is
-        coerced: the users' ids are all integers or all strings, and so are the items'.
+        Dense indices follow the sorted ids, so they do not depend on the order of the interactions. Ids are never
+        coerced: user ids are all integers or all strings, and so are item ids.
 
         Args:
             user_ids: n ids.
@@ -95,23 +95,23 @@ class Dataset:
 
         Raises:
             TypeError: ids that are neither all integers nor all strings.
-            ArgumentError: as for the class.
+            ArgumentError: as the constructor.
         """
         unique_users, users = _dense(user_ids, "user_ids")
         unique_items, items = _dense(item_ids, "item_ids")
         return cls(users, items, None if timestamps is None else np.asarray(timestamps), unique_users, unique_items)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
-        """Give some of the interactions, a mask [n] or positions; users, items and their ids stay as they are."""
+        """Select interactions by a mask [n] or by position; dense indices and ids stay unchanged."""
         timestamps = None if self.timestamps is None else self.timestamps[which]
         return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps)
 
     def user_items(self) -> CSR:
-        """Give each user's items as sorted, unique compressed sparse rows: `(indptr int64 [U + 1], indices int32)`."""
+        """Return each user's items as CSR rows, sorted and unique: `(indptr int64 [U + 1], indices int32)`."""
         return csr_from_pairs(self.users, self.items, self.num_users, self.num_items)
 
     def fingerprint(self) -> str:
-        """Compute the SHA-256 of the content, in hexadecimal: equal for equal data sets, on every machine."""
+        """Compute the SHA-256 of the content, in hexadecimal; equal data sets have equal ones, on every machine."""
         digest = hashlib.sha256(b"neuralcf dataset 1")
         for ids in (self.user_ids, self.item_ids):
             if isinstance(ids, list):
@@ -128,10 +128,10 @@ class Dataset:
 
 
 def parse_id(text: str, kind: str) -> int | str:
-    """Read a user's id, as it was typed, as the model's type, `str` or `int64`, has it.
+    """Parse a user id given as text into the type of the model's ids, `str` or `int64`.
 
     Raises:
-        ArgumentError: no integer, where the model's ids are.
+        ArgumentError: the model's ids are integers and the text is not one.
     """
     if kind == "str":
         return text
@@ -146,7 +146,7 @@ def _update(digest: Any, kind: bytes, array: NDArray[Any]) -> None:
 
 
 def _dense(ids: Sequence[int] | Sequence[str] | NDArray[Any], name: str) -> tuple[ExternalIds, NDArray[np.int64]]:
-    """Give the sorted unique ids, and the position among them of each id given."""
+    """Return the sorted unique ids, and for each given id its position among them."""
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
         if ids.dtype == np.uint64 and ids.size and ids.max() > np.iinfo(np.int64).max:
             raise ArgumentError(f"{name}: expected integers that fit int64, got {ids.max()}")
@@ -170,16 +170,16 @@ def _checked_ids(name: str, ids: ExternalIds) -> ExternalIds:
     if not isinstance(ids, np.ndarray):
         texts = list(ids)
         if not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"{name}: expected an integer array or strings, got {type(ids).__name__} with other values")
+            raise TypeError(f"{name}: expected an integer array or strings, got a {type(ids).__name__} of other values")
         if len(set(texts)) < len(texts):
             raise ArgumentError(
-                f"{name}: expected each id once, got {len(texts)} ids of which {len(set(texts))} differ"
+                f"{name}: expected unique ids, got {len(texts)} ids, {len(set(texts))} of them distinct"
             )
         return texts
     array = _frozen_integers(name, ids)
     if np.unique(array).size < array.size:
         raise ArgumentError(
-            f"{name}: expected each id once, got {array.size} ids of which {np.unique(array).size} differ"
+            f"{name}: expected unique ids, got {array.size} ids, {np.unique(array).size} of them distinct"
         )
     return array
 
@@ -210,7 +210,7 @@ def _checked_timestamps(timestamps: NDArray[Any]) -> NDArray[Any]:
 
 def _frozen(array: NDArray[Any], dtype: type[np.int64] | type[np.float64]) -> NDArray[Any]:
     if array.dtype == dtype and not array.flags.writeable and array.flags.owndata:
-        return array  # one of ours already
+        return array  # a frozen copy already
     copy = array.astype(dtype)
     copy.flags.writeable = False
     return copy

@@ -1,12 +1,13 @@
-"""Drawing items that a user has no interaction with.
+"""Negative sampling: sample items that a user has not interacted with, uniformly and without rejection.
 
-Let a user's items be k_0 < k_1 < ... < k_(d-1) of I. The r-th of the others, the negatives, r = 0 .. I - d - 1, is
+Let a user's items be k_0 < k_1 < ... < k_(d-1), of I items. The other items are the negatives; the r-th of them,
+r = 0 .. I - d - 1, is
 
     r + #{j : k_j - j <= r}
 
-since k_j - j negatives lie before k_j. So a uniform draw among the negatives is a uniform r and one binary search: no
-draw is ever rejected, however many items a user has. Keys `row * (I + 1) + k_j - j` ascend over all rows together and
-make it one search for all draws.
+because k_j - j negatives lie before k_j. So a uniform sample of the negatives takes a uniform r and one binary search,
+however many items the user has. The keys `row * (I + 1) + k_j - j` ascend across all rows, so one searchsorted call
+answers all samples.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["NegativeSampler", "draw_candidates", "draw_negatives"]
 
 
 class NegativeSampler:
-    """A negative sampler: draws items that are not in a row of `user_items`.
+    """The negative sampler: samples items that are not in a given row of `user_items`.
 
     Args:
         user_items: `(indptr int64 [R + 1], indices int32)`, rows sorted and unique.
@@ -34,36 +35,34 @@ class NegativeSampler:
         rows = np.repeat(np.arange(degrees.size), degrees)
         position = np.arange(indices.size) - indptr[rows]  # j
         self.counts = num_items - degrees
-        """int64 [R]: how many negatives there are, I - d."""
+        """int64 [R]: the number of negatives of each row, I - d."""
         self._stride = num_items + 1
         self._keys = rows * self._stride + indices - position
         self._starts = indptr
 
     def at(self, rows: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the `ranks[n]`-th negative of row `rows[n]`, ascending from 0; int64 [n]."""
+        """Return the `ranks[n]`-th negative (from 0, ascending) of row `rows[n]`; int64 [n]."""
         before = np.searchsorted(self._keys, rows * self._stride + ranks, side="right") - self._starts[rows]
         return ranks + before
 
     def draw(self, rng: np.random.Generator, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw one item for each of `rows`, int64 [n], uniformly and independently.
+        """Sample one negative for each of `rows`, int64 [n], uniformly and independently.
 
-        Faster where `rows` ascend.
+        Faster if `rows` ascend.
 
         Raises:
-            ArgumentError: a row with every item.
+            ArgumentError: a row that holds every item.
         """
         if rows.size and self.counts[rows].min() < 1:
             full = rows[np.argmin(self.counts[rows])]
-            raise ArgumentError(
-                f"negatives: expected an item without an interaction for each user, user {full} knows all"
-            )
+            raise ArgumentError(f"negatives: user {full} has interacted with every item, so there are none to sample")
         return self.at(rows, rng.integers(0, self.counts[rows]))
 
 
 def draw_negatives(
     user_items: CSR, num_items: int, users: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw, for each of `users`, int64 [n], an item that is not among theirs; uniform, independent, int64 [n]."""
+    """Sample one negative for each of `users`, int64 [n], uniformly and independently; int64 [n]."""
     return NegativeSampler(user_items, num_items).draw(rng, users)
 
 
@@ -76,15 +75,15 @@ def draw_candidates(
     count: int = 99,
     seed: int = 0,
 ) -> CSR:
-    """Draw the candidates that held-out items are ranked against: distinct, none the user's, never the item itself.
+    """Sample the candidates that each held-out item is ranked among: distinct negatives other than the item itself.
 
     Args:
-        user_items: each user's items, `Dataset.user_items()` of the training part.
+        user_items: each user's items, `Dataset.user_items()` of the training set.
         num_items: I.
         users: int64 [m].
         items: int64 [m], the held-out items.
-        count: how many; a user with fewer negatives gets all of them.
-        seed: decides the draw.
+        count: candidates per held-out item; a user with fewer negatives gets all of them.
+        seed: random seed.
 
     Returns:
         `(indptr int64 [m + 1], indices int32)`: a row for each pair, sorted.
@@ -110,10 +109,10 @@ def draw_candidates(
 
 
 def _distinct_ranks(rng: np.random.Generator, sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Draw a uniform subset of `count` numbers below each of `sizes`: int64 [n, count], -1 throughout where too few.
+    """Sample `count` distinct numbers below each of `sizes`, uniformly: int64 [n, count], padded with -1 if too few.
 
-    Floyd's algorithm (Bentley, "Programming pearls: a sample of brilliance", 1987), all rows in step: for each t of the
-    last `count` numbers draw one of 0 .. t, and take t itself where that one was taken already.
+    Floyd's algorithm (Bentley, "Programming pearls: a sample of brilliance", 1987), vectorized over rows: for each t of
+    the last `count` numbers, sample one of 0 .. t, and take t itself if that one is taken already.
     """
     ranks = np.full((sizes.size, count), -1, dtype=np.int64)
     for step in range(count):

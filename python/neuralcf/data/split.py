@@ -1,7 +1,7 @@
-"""Splits into a training part and held-out pairs; each tells in a sentence what it guarantees.
+"""Splits into a training set and held-out pairs, each with a sentence that states its guarantee.
 
-Leave-one-out, by time or at random, is that of He et al., WWW 2017, section 4.1. A split by time holds out everything
-from a moment on, as a service meets it: nothing that is trained on is later than what is predicted.
+Leave-one-out, by time or at random, follows He et al., WWW 2017, section 4.1. A split by time holds out everything
+from a given time on, which is what a service in production faces: it trains on the past and predicts the future.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Interactions to train on, and m held-out pairs; leave-one-out holds out at most one pair of a user."""
+    """A training set and m held-out pairs; leave-one-out holds out at most one pair per user."""
 
     train: Dataset
-    """What is left; users and items keep their indices and ids."""
+    """The training set; users and items keep their indices and ids."""
 
     users: NDArray[np.int64]
     """int64 [m], ascending: the users of the held-out pairs."""
 
     items: NDArray[np.int64]
-    """int64 [m]: their held-out items."""
+    """int64 [m]: the items of the held-out pairs."""
 
     guarantee: str
-    """What holds by construction, in a sentence."""
+    """A sentence that states what holds by construction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,75 +52,76 @@ class GivenSplit(Split):
     """A split that was made elsewhere."""
 
     candidates: CSR | None
-    """`(indptr int64 [m + 1], indices int32)`: what each held-out item is to be ranked among, sorted, each item once
-    and never the held-out one itself; None where no candidates were given."""
+    """`(indptr int64 [m + 1], indices int32)`: the candidates that each held-out item is ranked among, sorted, unique,
+    without the held-out item itself; None if no candidates were given."""
 
 
 _ALWAYS = (
-    "a user with at least two distinct items has one held out, any other user none; no held-out pair is in the "
-    "training part, where every user keeps an item; users and items keep their indices"
+    "each user with at least two distinct items has one of them held out, other users none; no held-out pair is in the "
+    "training set, and every user keeps at least one item there; users and items keep their indices"
 )
 
 
 def leave_last_out(dataset: Dataset) -> Split:
     """Hold out the latest interaction of each user with at least two distinct items.
 
-    Among equal timestamps the later position in the data set is the later event. Earlier interactions with the same
-    item leave the training part too: a held-out item is new to its user.
+    Equal timestamps are ordered by position in the data set. Earlier interactions with the held-out item are removed
+    from the training set too, so that item is new to the user.
 
     Raises:
-        ArgumentError: no timestamps.
+        ArgumentError: the data set has no timestamps.
     """
     if dataset.timestamps is None:
         raise ArgumentError(
-            "leave_last_out: expected timestamps, got a data set without; leave_one_out draws at random"
+            "leave_last_out: expected timestamps, got a data set without any; leave_one_out splits at random"
         )
     order = np.lexsort((np.arange(len(dataset)), dataset.timestamps, dataset.users))
     return _hold_out(dataset, order, f"the held-out item is the user's latest; {_ALWAYS}")
 
 
 def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
-    """Hold out one item, uniformly at random among the user's distinct ones, of each user with at least two.
+    """Hold out one item of each user with at least two distinct items, chosen uniformly at random.
 
-    The split depends on the users' sets of items and the seed alone.
+    The split depends only on each user's set of items and the random seed.
     """
     indptr, indices = dataset.user_items()
     users = np.repeat(np.arange(dataset.num_users), np.diff(indptr))
     distinct = Dataset(users, indices.astype(np.int64), None, dataset.user_ids, dataset.item_ids)
     order = np.lexsort((np.random.default_rng(seed).random(users.size), users))
-    drawn = _hold_out(distinct, order, f"the held-out item is drawn at random with seed {seed}; {_ALWAYS}")
+    drawn = _hold_out(distinct, order, f"the held-out item is chosen at random with seed {seed}; {_ALWAYS}")
     held = drawn.users * dataset.num_items + drawn.items
     return Split(_without(dataset, held), drawn.users, drawn.items, drawn.guarantee)
 
 
 def hold_out_fewer(dataset: Dataset, split: Split, most: int, seed: int = 0) -> Split:
-    """Hold out the pairs of no more than `most` users, drawn at random from those of a leave-one-out split.
+    """Reduce a leave-one-out split to at most `most` held-out pairs, of users sampled at random.
 
     Args:
-        dataset: what was split.
-        split: by `leave_last_out` or `leave_one_out`.
-        most: how many users keep their held-out pair, from 1; the others' go back to the training part.
-        seed: decides who.
+        dataset: the interactions that were split.
+        split: the result of `leave_last_out` or `leave_one_out`.
+        most: maximum number of held-out pairs, at least 1; all others return to the training set.
+        seed: random seed of the sample.
     """
     if split.users.size <= most:
         return split
     drawn = np.sort(np.random.default_rng(seed).choice(split.users.size, most, replace=False))
     users, items = split.users[drawn], split.items[drawn]
     train = _without(dataset, users * dataset.num_items + items)
-    return Split(train, users, items, f"only {most} users, drawn at random, have one held out; {split.guarantee}")
+    return Split(train, users, items, f"only {most} randomly sampled users have one held out; {split.guarantee}")
 
 
 def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
-    """Hold out by a rule that has a name, as the command line does.
+    """Split by a named rule, as on the command line.
 
     Args:
-        dataset: what to split.
-        seed: decides a random split.
-        how: `last`, `leave_last_out`; `random`, `leave_one_out`; `time:X`, such as `time:0.1`, `split_by_time` with the
-            share X; `none` holds nothing out; `auto` is `last`, or `random` where there are no timestamps.
+        dataset: the interactions to split.
+        seed: random seed of a random split.
+        how: `last` for `leave_last_out`, `random` for `leave_one_out`, `time:X` (such as `time:0.1`) for
+            `split_by_time` with fraction X, `none` to hold nothing out, `auto` for `last` with timestamps and `random`
+            without.
 
     Raises:
-        ArgumentError: no such rule, or data that it cannot split.
+        ArgumentError: an unknown rule, or data that it cannot split.
     """
     if how == "auto":
         how = "random" if dataset.timestamps is None else "last"
@@ -134,52 +135,56 @@ def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
     share = re.fullmatch(r"time:(0?\.[0-9]+)", how)
     if share is None:
         raise ArgumentError(
-            f"split: expected auto, last, random, none or time:X with a share X such as 0.1, got {how!r}"
+            f"split: expected auto, last, random, none or time:X with a fraction X such as 0.1, got {how!r}"
         )
     return split_by_time(dataset, fraction=float(share[1]))
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:
-    """Hold out everything from a moment on.
+    """Hold out every interaction from a given time on.
 
-    What cannot be predicted from the training part is left out of both, and counted in the guarantee: later
-    interactions of a user or with an item that has none before the moment, and later repetitions of a pair.
+    Later interactions that the training set cannot predict end up in neither part, and the guarantee counts them:
+    those of a user or item without an earlier interaction, and repetitions of a pair.
 
     Args:
-        dataset: with timestamps.
-        fraction: the share of the interactions to hold out, the latest ones; those at the same time as the earliest
-            of them are held out, too.
-        at: the moment, in the data set's unit; or this.
+        dataset: interactions with timestamps.
+        fraction: fraction of the interactions to hold out, the latest ones. All that share the earliest held-out
+            timestamp are held out.
+        at: the time of the split, in the data set's unit, in place of `fraction`.
 
     Raises:
-        ArgumentError: no timestamps, both or none of `fraction` and `at`, or a part that would be empty.
+        ArgumentError: no timestamps, both or neither of `fraction` and `at`, or a part that would be empty.
     """
     times = dataset.timestamps
     if times is None:
-        raise ArgumentError("split_by_time: expected timestamps, got a data set without; leave_one_out draws at random")
+        raise ArgumentError(
+            "split_by_time: expected timestamps, got a data set without any; leave_one_out splits at random"
+        )
     if (fraction is None) == (at is None):
-        raise ArgumentError(f"split_by_time: expected one of fraction and at, got fraction={fraction} and at={at}")
+        raise ArgumentError(f"split_by_time: expected either fraction or at, got fraction={fraction} and at={at}")
     if fraction is not None:
         if not 0 < fraction < 1:
-            raise ArgumentError(f"fraction: expected a share above 0 and below 1, got {fraction}")
+            raise ArgumentError(f"fraction: expected a number above 0 and below 1, got {fraction}")
         at = np.sort(times)[-math.ceil(fraction * len(dataset))].item()
     assert at is not None
     held_out = times >= at
     before, after = dataset.take(~held_out), dataset.take(held_out)
     if not len(before) or not len(after):
         raise ArgumentError(
-            f"split_by_time: expected interactions before and from {at} on, got {len(before)} and {len(after)}"
+            f"split_by_time: expected interactions before {at} and from then on, got {len(before)} and {len(after)}"
         )
     learned = np.isin(after.users, before.users) & np.isin(after.items, before.items)
     keys = after.users * dataset.num_items + after.items
     new = learned & ~np.isin(keys, before.users * dataset.num_items + before.items)
     pairs = np.unique(keys[new])
     if not pairs.size:
-        raise ArgumentError(f"split_by_time: expected new pairs of known users and items from {at} on, got none")
+        raise ArgumentError(
+            f"split_by_time: expected new pairs of users and items in the training set from {at} on, got none"
+        )
     guarantee = (
-        f"every training interaction is earlier than {at}, every held-out one is not; each held-out pair is held out "
-        f"once, is not in the training part, and its user and its item are; of the {len(after)} later interactions, "
-        f"{len(after) - int(learned.sum())} of users or with items that the training part does not have and "
+        f"every training interaction precedes {at}, no held-out one does; held-out pairs are unique and not in the "
+        f"training set, their users and items are; of the {len(after)} later interactions, "
+        f"{len(after) - int(learned.sum())} with a user or item that is not in the training set and "
         f"{int(learned.sum()) - pairs.size} repeated ones are left out; users and items keep their indices"
     )
     return Split(before, pairs // dataset.num_items, pairs % dataset.num_items, guarantee)
@@ -188,17 +193,17 @@ def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float 
 def given(
     train: Dataset, test: Dataset, candidates: tuple[ExternalIds, ExternalIds, ExternalIds] | None = None
 ) -> GivenSplit:
-    """Take a split as it was made elsewhere; users and items are those of both parts and of the candidates.
+    """Use a split that was made elsewhere; its users and items are the union over training set, test and candidates.
 
     Args:
-        train: the training part.
-        test: the held-out pairs; a pair that occurs more than once is held out once.
-        candidates: for each candidate the ids of its held-out pair and its own: users, items and candidates, each [n]
-            int64 or strings. A candidate counts once; the held-out item itself does not count.
+        train: the training set.
+        test: the held-out pairs; duplicates are held out once.
+        candidates: user id and item id of the held-out pair and id of the candidate, each int64 [n] or n strings.
+            Duplicate candidates count once; the held-out item is never its own candidate.
 
     Raises:
-        ArgumentError: ids of the parts that differ in type, a held-out pair that is in the training part, or a
-            candidate whose pair is not held out.
+        ArgumentError: integer ids in one part and strings in another, a held-out pair that is in the training set, or
+            a candidate whose pair is not held out.
     """
     user_ids = _union("users", train.user_ids, test.user_ids)
     item_ids = _union("items", train.item_ids, test.item_ids, *([] if candidates is None else candidates[2:]))
@@ -212,14 +217,14 @@ def given(
     if leaked.size:
         user, item = user_ids[leaked[0] // num_items], item_ids[leaked[0] % num_items]
         raise ArgumentError(
-            f"given: expected held-out pairs that are not in the training part, got {leaked.size} that are, "
+            f"given: expected held-out pairs that are not in the training set, got {leaked.size} that are, "
             f"such as user {user} with item {item}"
         )
     rows = None
-    guarantee = "the parts are those that were given; no held-out pair is in the training part"
+    guarantee = "the split was made elsewhere; no held-out pair is in the training set"
     if candidates is not None:
         rows = _candidate_rows(pairs, user_ids, item_ids, candidates)
-        guarantee += "; the candidates are those that were given, each once, never the held-out item itself"
+        guarantee += "; the candidates were given, each counts once, and the held-out item is never its own candidate"
     return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows)
 
 
@@ -245,16 +250,16 @@ def _candidate_rows(
 
 
 def _union(what: str, *parts: ExternalIds) -> ExternalIds:
-    """Give the sorted ids of all parts, each once."""
+    """Return the sorted, unique ids of all parts."""
     if any(isinstance(part, list) for part in parts):
         if not all(isinstance(part, list) for part in parts):
-            raise ArgumentError(f"given: {what}: expected ids of one type, got integers here and strings there")
+            raise ArgumentError(f"given: {what}: expected ids of one type in all parts, got integers and strings")
         return sorted(set().union(*parts))
     return np.unique(np.concatenate(parts))
 
 
 def _find(ids: ExternalIds, wanted: ExternalIds) -> NDArray[np.int64]:
-    """Give the place of each wanted id among the sorted ids, which hold all of them."""
+    """Return the position of each wanted id in the sorted ids, which contain all of them."""
     if isinstance(ids, list):
         index = {text: place for place, text in enumerate(ids)}
         return np.array([index[text] for text in wanted], dtype=np.int64)
@@ -262,8 +267,8 @@ def _find(ids: ExternalIds, wanted: ExternalIds) -> NDArray[np.int64]:
 
 
 def _hold_out(dataset: Dataset, order: NDArray[np.int64], guarantee: str) -> Split:
-    """Hold out the last interaction of each user in `order`, which is by user first."""
-    last = order[np.flatnonzero(np.diff(dataset.users[order], append=-1))]  # the last position of each user present
+    """Hold out each user's last interaction in `order`, which sorts by user first."""
+    last = order[np.flatnonzero(np.diff(dataset.users[order], append=-1))]  # the last position of each user
     distinct_items = np.diff(dataset.user_items()[0])
     last = last[distinct_items[dataset.users[last]] >= 2]
     users, items = dataset.users[last], dataset.items[last]

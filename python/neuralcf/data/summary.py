@@ -1,4 +1,4 @@
-"""What is in a source of interactions, before anything is trained on it."""
+"""Summary statistics of a source of interactions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from neuralcf.data.split import GivenSplit
 __all__ = ["summarize"]
 
 _MOST_LINES = 10
-"""Bad rows and duplicates that are listed one by one."""
+"""Bad rows and duplicates listed individually, at most."""
 
 
 def summarize(data: str | PathLike[str] | Any, **reading: Any) -> dict[str, Any]:
-    """Give the facts about a source of interactions, ready for JSON.
+    """Summarize a source of interactions as plain JSON values.
 
     Args:
-        data: what `read_interactions` takes, or the common beginning of the NCF paper's three files.
-        reading: its keyword arguments; bad rows are reported when `on_bad_rows` is not among them.
+        data: a source that `read_interactions` takes, or the prefix of the NCF paper's three files.
+        reading: keyword arguments of `read_interactions`; `on_bad_rows` is "report" by default.
 
     Raises:
-        ArgumentError: a source that cannot be read; options for reading beside the NCF paper's files.
+        ArgumentError: a source that cannot be read; reading options with the NCF paper's files.
         OSError: a file cannot be read.
     """
     source, reports = read_source(data, **{"on_bad_rows": "report", **reading})

@@ -1,4 +1,4 @@
-"""Data made on the spot, with a planted answer: users who like a few genres, items of one genre each."""
+"""Synthetic data with a planted signal: each user likes a few genres, each item belongs to one."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ GENRES = (
 
 
 class PlantedTaste(NamedTuple):
-    """A data set with names to read it by."""
+    """A data set with readable names for users and items."""
 
     dataset: Dataset
-    """Ids are int64, equal to the dense indices."""
+    """Its ids are int64, equal to the dense indices."""
 
     user_titles: list[str]
-    """U names that tell the user's taste, such as "Noir and Western fan 17"."""
+    """U names that state the user's taste, such as "Noir and Western fan 17"."""
 
     item_titles: list[str]
-    """I names that tell the item's genre, such as "Space Opera 17"."""
+    """I names that state the item's genre, such as "Space Opera 17"."""
 
 
 def planted_taste(
@@ -51,28 +51,29 @@ def planted_taste(
     noise: float = 0.1,
     seed: int = 0,
 ) -> PlantedTaste:
-    """Draw interactions from a planted taste.
+    """Sample interactions from planted tastes.
 
     User u likes `tastes` of the genres, with weights theta_u from a flat Dirichlet distribution. Item i, the n-th of
-    its genre g, has popularity pi_i ~ (n + 1)^-popularity within it. The user's items are drawn without replacement by
+    its genre g, has popularity pi_i ~ (n + 1)^-popularity within g. Each user's items are sampled without replacement
+    from
 
         P(i | u) = (1 - noise) theta_u[g(i)] pi_i + noise / I
 
-    and come at random times, so that the latest one is like any other. A model that finds the genres beats popularity
-    by far; none can be perfect.
+    with random timestamps, so the latest item is distributed like any other. A model that finds the genres beats
+    popularity by far; no model can be perfect.
 
     Args:
         num_users: U.
         num_items: I, spread evenly over the genres.
-        interactions_per_user: the mean; a user has between half and one and a half times as many.
-        genres: how many, at most 12.
-        tastes: genres that a user likes.
-        popularity: exponent of the power law within a genre; 0 makes all items alike.
-        noise: share of interactions without regard to taste, above 0.
-        seed: equal seeds give equal data.
+        interactions_per_user: the mean; each user has between half and one and a half times as many.
+        genres: the number of genres, at most 12.
+        tastes: the number of genres that each user likes.
+        popularity: exponent of the power law within a genre; with 0 all items of a genre are equally popular.
+        noise: fraction of interactions that ignore the user's taste, above 0 and at most 1.
+        seed: random seed.
 
     Raises:
-        ArgumentError: sizes that do not fit one another.
+        ArgumentError: an invalid size or fraction, or sizes that contradict each other.
     """
     if not 1 <= tastes <= genres <= min(len(GENRES), num_items):
         raise ArgumentError(
@@ -80,11 +81,11 @@ def planted_taste(
         )
     if num_users < 1 or not 2 <= interactions_per_user <= num_items // 2:
         raise ArgumentError(
-            f"expected users, and from 2 to num_items / 2 = {num_items // 2} interactions a user, "
+            f"expected num_users >= 1 and 2 <= interactions_per_user <= num_items / 2 = {num_items // 2}, "
             f"got {num_users} and {interactions_per_user}"
         )
     if not 0 < noise <= 1:
-        raise ArgumentError(f"noise: expected a share above 0 and at most 1, got {noise}")
+        raise ArgumentError(f"noise: expected a number above 0 and at most 1, got {noise}")
     rng = np.random.default_rng(seed)
 
     genre_of = np.arange(num_items) % genres  # [I]
@@ -97,7 +98,7 @@ def planted_taste(
     np.put_along_axis(theta, liked, rng.dirichlet(np.ones(tastes), num_users), axis=1)
     probability = (1 - noise) * theta[:, genre_of] * within_genre + noise / num_items  # [U, I]
 
-    # Gumbel's trick: the largest of log p + noise are a weighted draw without replacement.
+    # Gumbel top-k trick: the largest values of log p + Gumbel noise are a weighted sample without replacement.
     order = np.argsort(-(np.log(probability) + rng.gumbel(size=probability.shape)), axis=1)  # [U, I]
     half = interactions_per_user // 2
     counts = rng.integers(interactions_per_user - half, interactions_per_user + half + 1, num_users)

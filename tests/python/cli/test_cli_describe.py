@@ -91,10 +91,10 @@ def test_parquet_and_the_papers_files(tmp_path, capsys):
     assert "3 items have no training interaction" in out
     code, _, err = run(capsys, "describe", prefix, "--min-rating", 3)
     assert code == 2
-    assert "expected no options for the NCF paper's files, got ['min_rating']" in err
+    assert "the NCF paper's files take no reading options, got ['min_rating']" in err
     code, _, err = run(capsys, "describe", tmp_path / "nothing")
     assert code == 2
-    assert "nothing.train.rating and the two beside it, got neither" in err
+    assert "nothing.train.rating etc., found neither" in err
 
 
 def test_train_stops_at_a_bad_row_or_counts_it(ratings, tmp_path, capsys):

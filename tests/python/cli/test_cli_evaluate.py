@@ -149,7 +149,7 @@ def test_refusals(models, ratings, dataset, tmp_path, capsys):
         ),
         (["evaluate", given, ratings], "the model was trained with a held-out file; pass the same file as --held-out"),
         (["evaluate", models[0], tmp_path / "absent"], "absent.train.rating"),
-        (["evaluate", bare, ratings, "--held-out", ratings], "not in the training part"),
+        (["evaluate", bare, ratings, "--held-out", ratings], "not in the training set"),
         (["evaluate", models[0], numbers, "--held-out", other], "users"),
         (["compare", models[0], models[1]], "expected DATA to evaluate it on"),
         (["compare", "ease", "popularity", ratings], "ease: expected a model beside a baseline"),

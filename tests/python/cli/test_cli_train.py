@@ -63,8 +63,8 @@ def held_out(model):
     ("rule", "guarantee"),
     [
         ("last", "user's latest"),
-        ("random", "drawn at random"),
-        ("time:.2", "earlier than"),
+        ("random", "chosen at random"),
+        ("time:.2", "every training interaction precedes"),
         ("none", "nothing is held"),
     ],
 )
@@ -108,10 +108,13 @@ def test_splits_that_were_given(ratings, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (["X", "--split", "last"], "these files are a split already"),
-        (["X", "--min-rating", "3"], "expected no options for the NCF paper's files, got ['min_rating']"),
+        (["X", "--split", "last"], "because these files are a split"),
+        (["X", "--min-rating", "3"], "the NCF paper's files take no reading options, got ['min_rating']"),
         (["ratings.csv", "--split", "weekly"], "split: expected auto, last"),
-        (["nowhere"], "nowhere: expected a file, or nowhere.train.rating and the two beside it, got neither"),
+        (
+            ["nowhere"],
+            "nowhere: expected a file, or the prefix of the three files nowhere.train.rating etc., found neither",
+        ),
     ],
 )
 @pytest.mark.usefixtures("ratings")

@@ -1,4 +1,4 @@
-"""Interactions: ids, splits, negatives, made-up data, and files that are read or refused."""
+"""`Dataset`: ids and fingerprint; leave-one-out splits, negative sampling, synthetic data."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def dataset_of(rows):
 # ---- ids
 
 
-def test_ids_keep_their_type_and_give_sorted_dense_indices():
+def test_ids_keep_their_type_and_dense_indices_follow_sorted_ids():
     dataset = Dataset.from_ids([30, 10, 30], ["b", "a", "7"])
     assert dataset.user_ids.tolist() == [10, 30]
     assert dataset.item_ids == ["7", "a", "b"]
@@ -65,17 +65,17 @@ def test_ids_are_never_coerced(ids, error, message):
         ({"items": np.array([0, -1])}, "got -1"),
         ({"items": np.array([0])}, "equal lengths"),
         ({"timestamps": np.array([1.0, np.nan])}, "finite"),
-        ({"user_ids": np.array([4, 4])}, "each id once"),
-        ({"item_ids": ["a", "a"]}, "each id once"),
+        ({"user_ids": np.array([4, 4])}, "unique ids, got 2 ids, 1 of them distinct"),
+        ({"item_ids": ["a", "a"]}, "unique ids, got 2 ids, 1 of them distinct"),
     ],
 )
-def test_a_dataset_cannot_be_wrong(change, message):
+def test_an_inconsistent_dataset_is_rejected(change, message):
     good = Dataset(np.array([0, 1]), np.array([0, 1]), np.array([5, 6]), np.array([4, 9]), ["a", "b"])
     with pytest.raises(ArgumentError, match=message):
         dataclasses.replace(good, **change)
 
 
-def test_fingerprint_tells_every_part():
+def test_fingerprint_depends_on_every_part():
     good = Dataset(np.array([0, 1]), np.array([0, 1]), np.array([5, 6]), np.array([4, 9]), ["a", "bc"])
     changes = [
         {"users": np.array([1, 0])},
@@ -94,7 +94,7 @@ def test_fingerprint_tells_every_part():
 
 
 @given(interactions, st.booleans())
-def test_a_split_holds_what_it_guarantees(rows, by_time):
+def test_leave_one_out_keeps_its_guarantee(rows, by_time):
     dataset = dataset_of(rows)
     split = leave_last_out(dataset) if by_time else leave_one_out(dataset, seed=3)
     items_of = {u: {i for v, i in pairs_of(dataset) if v == u} for u in range(dataset.num_users)}
@@ -112,10 +112,10 @@ def test_a_split_holds_what_it_guarantees(rows, by_time):
             assert dataset.items[latest] == item
 
 
-def test_random_split_draws_uniformly_and_needs_no_timestamps():
+def test_random_split_is_uniform_and_needs_no_timestamps():
     dataset = Dataset.from_ids([0, 0, 0], [0, 1, 2])
-    drawn = [int(leave_one_out(dataset, seed).items[0]) for seed in range(300)]
-    assert min(np.bincount(drawn, minlength=3)) > 60  # 100 expected, five standard deviations
+    held_out = [int(leave_one_out(dataset, seed).items[0]) for seed in range(300)]
+    assert min(np.bincount(held_out, minlength=3)) > 60  # 100 expected, minus five standard deviations
     with pytest.raises(ArgumentError, match="timestamps"):
         leave_last_out(dataset)
 
@@ -123,27 +123,27 @@ def test_random_split_draws_uniformly_and_needs_no_timestamps():
 # ---- negatives
 
 
-def test_negatives_are_not_the_users_and_uniform_among_the_rest():
+def test_negatives_are_uniform_over_the_items_without_an_interaction():
     dataset = Dataset.from_ids([0, 0, 0, 1, 2, 2, 2, 2, 2], [0, 3, 4, 5, 0, 1, 2, 3, 4])
     assert dataset.num_items == 6
-    draws = 6000
-    users = np.repeat([0, 1, 2], draws)
+    samples = 6000
+    users = np.repeat([0, 1, 2], samples)
     items = draw_negatives(dataset.user_items(), 6, users, np.random.default_rng(0))
     for user, negatives in ((0, [1, 2, 5]), (1, [0, 1, 2, 3, 4]), (2, [5])):
         counts = np.bincount(items[users == user], minlength=6)
         assert np.flatnonzero(counts).tolist() == negatives
-        expected = draws / len(negatives)
+        expected = samples / len(negatives)
         assert np.abs(counts[negatives] - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_a_user_who_knows_everything_has_no_negatives():
+def test_a_user_with_every_item_has_no_negatives():
     user_items = Dataset.from_ids([0, 0, 1], [0, 1, 0]).user_items()
-    with pytest.raises(ArgumentError, match="user 0 knows all"):
+    with pytest.raises(ArgumentError, match="user 0 has interacted with every item"):
         draw_negatives(user_items, 2, np.array([1, 0]), np.random.default_rng(0))
 
 
 @given(interactions, st.integers(1, 8), st.integers(0, 3))
-def test_candidates_are_distinct_negatives_and_as_many_as_there_are(rows, count, seed):
+def test_candidates_are_distinct_negatives_up_to_count_or_all_there_are(rows, count, seed):
     split = leave_last_out(dataset_of(rows))
     user_items, num_items = split.train.user_items(), split.train.num_items
     indptr, indices = draw_candidates(user_items, num_items, split.users, split.items, count=count, seed=seed)
@@ -164,7 +164,7 @@ def test_every_subset_of_candidates_is_equally_likely():
     assert np.abs(counts[1] - 500).max() < 5 * np.sqrt(500)
 
 
-# ---- made-up data
+# ---- synthetic data
 
 
 def test_planted_taste_is_deterministic_and_shows_the_taste():
@@ -177,4 +177,4 @@ def test_planted_taste_is_deterministic_and_shows_the_taste():
         first.item_titles[i].rsplit(" ", 1)[0] in first.user_titles[u].rsplit(" fan ", 1)[0].split(" and ")
         for u, i in pairs_of(first.dataset)
     ]
-    assert np.mean(liked) > 0.5  # 2 of 12 genres: 1 in 6 by chance
+    assert np.mean(liked) > 0.5  # by chance it would be 1 in 6: 2 of 12 genres

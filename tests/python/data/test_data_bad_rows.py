@@ -1,4 +1,4 @@
-"""Bad data: each kind gives a sentence with file and line, raised or reported; nothing is dropped in silence."""
+"""Bad rows: each kind raises or is reported with file and line; no row is dropped silently."""
 
 import gzip
 
@@ -11,7 +11,7 @@ from neuralcf.data import read_interactions
 HEADER = "user,item,rating,timestamp\n"
 GOOD = "1,2,3,4\n"
 
-BAD_ROWS = {  # what stands between the header with a good row, lines 1 and 2, and a good row: {line: its sentence}
+BAD_ROWS = {  # name: (text inserted between good rows, from line 3 on, {line of a bad row: its message})
     "a column too few": ("5,6,3\n", {3: "expected 4 columns, got 3: ['5', '6', '3']"}),
     "a column too many": ("5,6,3,4,5\n", {3: "expected 4 columns, got 5: ['5', '6', '3', '4', '5']"}),
     "no columns": ("5 6 3 4\n", {3: "expected 4 columns, got 1: ['5 6 3 4']"}),
@@ -30,12 +30,12 @@ BAD_ROWS = {  # what stands between the header with a good row, lines 1 and 2, a
     "a hexadecimal timestamp": ("5,6,3,0x10\n", {3: "timestamp: expected a number, got '0x10'"}),
     "digits of another script": ("5,6,٣,4\n", {3: "rating: expected a number, got '٣'"}),
     "bytes that are not UTF-8": (b"\xe9,6,3,4\n", {3: r"user: expected UTF-8 text, got '\udce9'"}),
-    "a NUL byte": ("5\0,6,3,4\n", {3: "NUL"}),
-    "text behind a closing quote": ('"5"x,6,3,4\n', {3: "expected columns separated by ','"}),
-    "a carriage return alone": ("5,6,3,4\r7,8,3,4\n", {3: "expected lines that end in a line feed"}),
+    "a NUL byte": ("5\0,6,3,4\n", {3: r"user: expected text without NUL bytes, got '5\x00'"}),
+    "text after a closing quote": ('"5"x,6,3,4\n', {3: "expected columns separated by ','"}),
+    "a bare carriage return": ("5,6,3,4\r7,8,3,4\n", {3: "expected lines that end in a line feed"}),
     "a second header": (HEADER, {3: "rating: expected a number, got 'rating'"}),
-    "behind blank lines": ("\n \n5,6,x,4\n", {5: "rating: expected a number, got 'x'"}),
-    "behind an end of line in quotes": ('"a\nb",6,3,4\n5,6,x,4\n', {5: "rating: expected a number, got 'x'"}),
+    "after blank lines": ("\n \n5,6,x,4\n", {5: "rating: expected a number, got 'x'"}),
+    "after a line feed in quotes": ('"a\nb",6,3,4\n5,6,x,4\n', {5: "rating: expected a number, got 'x'"}),
     "several": (",6,3,4\n7,8,3,4\n5,6,x,4\n", {3: "user: expected an id", 5: "rating: expected a number"}),
 }
 
@@ -44,41 +44,41 @@ def as_bytes(text):
     return text if isinstance(text, bytes) else text.encode()
 
 
-@pytest.mark.parametrize(("between", "sentences"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+@pytest.mark.parametrize(("inserted", "messages"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
 @pytest.mark.parametrize("compressed", [False, True])
-def test_each_kind_of_bad_row_is_raised_or_reported_with_its_line(tmp_path, between, sentences, compressed):
-    data = as_bytes(HEADER + GOOD) + as_bytes(between) + b"9,9,3,4\n"
+def test_each_kind_of_bad_row_is_raised_or_reported_with_its_line(tmp_path, inserted, messages, compressed):
+    data = as_bytes(HEADER + GOOD) + as_bytes(inserted) + b"9,9,3,4\n"
     path = tmp_path / "ratings.csv"
     path.write_bytes(gzip.compress(data) if compressed else data)
     with pytest.raises(ArgumentError) as raised:
         read_interactions(path)
-    first = next(iter(sentences))
+    first = next(iter(messages))
     assert str(raised.value).startswith(f"{path}:{first}: ")
-    assert sentences[first] in str(raised.value)
+    assert messages[first] in str(raised.value)
 
     dataset, report = read_interactions(path, on_bad_rows="report")
-    assert report.bad_lines.tolist() == list(sentences)
-    assert len(report.problems) == report.bad == len(sentences)
-    for (line, sentence), problem in zip(sentences.items(), report.problems, strict=True):
+    assert report.bad_lines.tolist() == list(messages)
+    assert len(report.problems) == report.bad == len(messages)
+    for (line, message), problem in zip(messages.items(), report.problems, strict=True):
         assert problem.startswith(f"{path}:{line}: ")
-        assert sentence in problem
+        assert message in problem
         assert "\n" not in problem
     assert report.rows == report.bad + len(dataset)
     assert {"1", "9"} <= {str(user) for user in dataset.user_ids}
 
 
-def test_a_missing_value_is_told_from_a_wrong_one(tmp_path):
+def test_missing_values_are_counted_apart_from_invalid_ones(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text(HEADER + GOOD + ",6,3,4\n5,6,,4\n5,6,x,4\n5,6,3\n")
     _, report = read_interactions(path, on_bad_rows="report")
     assert (report.rows, report.bad, report.missing) == (5, 4, 2)
 
 
-def test_lines_of_duplicates_are_known_behind_every_kind_of_row(tmp_path):
+def test_duplicate_lines_are_right_after_every_kind_of_row(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text(HEADER + '\n1,2,3,9\n1,2,3,4\n"x\ny",2,3,4\n1,2,1,1\nbad\n1,2,3,5\n')
     dataset, report = read_interactions(path, on_bad_rows="report", min_rating=2)
-    assert report.duplicate_lines.tolist() == [3, 9]  # the first by time is kept: line 4
+    assert report.duplicate_lines.tolist() == [3, 9]  # line 4, the earliest, is kept
     assert (report.rows, report.bad, report.below_threshold, report.duplicates, len(dataset)) == (6, 1, 1, 2, 2)
 
 
@@ -88,7 +88,7 @@ def test_lines_of_duplicates_are_known_behind_every_kind_of_row(tmp_path):
     [
         (
             (HEADER + GOOD + '5,"6,3,4\n' + GOOD).encode(),
-            "ratings.csv:3: expected a closing quote, got none to the end",
+            "ratings.csv:3: a quote is opened here and never closed",
         ),
         ((HEADER + GOOD).encode("utf-16"), "ratings.csv:1: expected UTF-8 text, got UTF-16"),
         (HEADER.encode(), "got 0 rows"),
@@ -96,7 +96,7 @@ def test_lines_of_duplicates_are_known_behind_every_kind_of_row(tmp_path):
         (b"PAR1 and no more", "damaged Parquet file"),
     ],
 )
-def test_a_file_that_cannot_be_trusted_raises_in_any_case(tmp_path, data, message, on_bad_rows):
+def test_a_file_that_cannot_be_read_on_raises_either_way(tmp_path, data, message, on_bad_rows):
     path = tmp_path / "ratings.csv"
     path.write_bytes(data)
     with pytest.raises(ArgumentError, match=message):
@@ -109,17 +109,17 @@ def test_a_bad_first_row_is_counted_once(tmp_path):
     assert read_interactions(path, on_bad_rows="report")[1].bad_lines.tolist() == [2]
     path.write_text('"5"x,6,3,4\n' + GOOD)
     with pytest.raises(ArgumentError, match=r"ratings\.csv:1: expected columns separated by ','"):
-        read_interactions(path, on_bad_rows="report")  # the first row tells what the columns are
+        read_interactions(path, on_bad_rows="report")  # without a header, the first row defines the columns
 
 
-def test_only_bad_rows_is_an_error_that_counts_them(tmp_path):
+def test_a_file_of_bad_rows_only_raises_with_their_count(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text(HEADER + "x\ny\n")
     with pytest.raises(ArgumentError, match="got 2 rows, 0 of them rated below min_rating and 2 bad"):
         read_interactions(path, on_bad_rows="report")
 
 
-def test_a_line_without_end_is_refused_before_memory_is_full(tmp_path, monkeypatch):
+def test_an_endless_line_is_rejected_before_memory_runs_out(tmp_path, monkeypatch):
     monkeypatch.setattr("neuralcf.data.readers.delimited.BLOCK", 1 << 10)
     monkeypatch.setattr("neuralcf.data.readers.delimited.LONGEST_ROW", 1 << 12)
     path = tmp_path / "ratings.csv"
@@ -143,13 +143,13 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize(("columns", "places", "sentence", "missing"), TABLES)
-def test_bad_rows_of_tables_have_positions(columns, places, sentence, missing):
+@pytest.mark.parametrize(("columns", "positions", "message", "missing"), TABLES)
+def test_bad_rows_of_tables_are_reported_by_position(columns, positions, message, missing):
     with pytest.raises(ArgumentError) as raised:
         read_interactions(columns)
-    assert str(raised.value).startswith(sentence)
+    assert str(raised.value).startswith(message)
     dataset, report = read_interactions(columns, on_bad_rows="report")
-    assert (report.bad_lines.tolist(), report.missing, len(dataset)) == (places, missing, 1)
+    assert (report.bad_lines.tolist(), report.missing, len(dataset)) == (positions, missing, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_bad_rows_of_tables_have_positions(columns, places, sentence, missing):
         ({"user": [1], "item": [1], "timestamp": ["5"]}, ArgumentError, "timestamp: expected numbers, dates or times"),
         ({"user": np.array([2**63], np.uint64), "item": [1]}, ArgumentError, "user: .*9223372036854775808"),
         ({"user": [1, "a"], "item": [1, 2]}, ArgumentError, "columns of one type"),
-        ({"user": [1], "thing": [1]}, ArgumentError, "recognised none among"),
-        ([1, 2, 3], TypeError, "expected a path, or a table"),
+        ({"user": [1], "thing": [1]}, ArgumentError, "detected none among"),
+        ([1, 2, 3], TypeError, "expected a path or a pandas, polars or Arrow table, got list"),
     ],
 )
-def test_columns_of_another_type_are_refused(columns, error, message):
+def test_columns_of_the_wrong_type_are_rejected(columns, error, message):
     with pytest.raises(error, match=message):
         read_interactions(columns)

@@ -1,4 +1,4 @@
-"""Every source by one path: equal interactions give equal data sets, whatever holds them and wherever it is cut."""
+"""Equal interactions give equal data sets, whatever the source and wherever its text is cut into blocks."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ LARGE = {"user": [10, 2**62 + 1], "item": [-5, 3], "timestamp": [2**62 + 1, 2**6
 
 
 def sources(columns, folder):
-    """The same columns in memory and in files."""
+    """Yield the same columns as tables in memory and as files."""
     table = pa.table(columns)
     yield "dict", columns
     yield "arrow", table
@@ -38,7 +38,7 @@ def sources(columns, folder):
             }
         ),
     )
-    pa.parquet.write_table(table, folder / "interactions")  # files are recognised by what is in them
+    pa.parquet.write_table(table, folder / "interactions")  # no suffix: file types are detected by content
     yield "parquet", folder / "interactions"
     for delimiter in (",", "\t", ";"):
         text = io.StringIO()
@@ -85,7 +85,7 @@ def test_categories_and_missing_values_of_pandas():
     dataset, report = read_interactions(frame, on_bad_rows="report")
     assert (dataset.user_ids, dataset.item_ids.tolist(), report.bad_lines.tolist()) == (["x"], [1], [1, 2])
     floats = pandas.DataFrame({"user": [1, None], "item": [1, 2]})
-    with pytest.raises(ArgumentError, match="pandas makes integers with missing values float64"):
+    with pytest.raises(ArgumentError, match="pandas turns integers with missing values into float64; use Int64"):
         read_interactions(floats)
 
 
@@ -108,7 +108,7 @@ def test_dates_and_times_become_integers(tmp_path):
         read_interactions(path)
 
 
-def test_numbers_alone_can_be_timestamps_of_either_type(tmp_path):
+def test_one_fraction_makes_all_timestamps_float64(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text("1,1,3,5\n" * 40 + "2,2,3,5.5\n" + "3,3,3,6\n" * 40)
     dataset, report = read_interactions(path)
@@ -129,7 +129,7 @@ rows = st.lists(st.tuples(ids, ids, st.integers(1, 5)), min_size=1, max_size=12)
 
 @settings(max_examples=60, deadline=None)
 @given(rows, st.integers(8, 80), st.sampled_from(["\n", "\r\n"]), st.data())
-def test_a_file_means_the_same_wherever_it_is_cut_and_whoever_parses_it(tmp_path_factory, rows, block, newline, data):
+def test_block_boundaries_and_parser_do_not_change_the_result(tmp_path_factory, rows, block, newline, data):
     path = tmp_path_factory.mktemp("blocks") / "ratings.csv"
     text, line_of, expected, seen = io.StringIO(newline=""), [], [], set()
     text.write(f"user,item,rating{newline}")
@@ -154,29 +154,29 @@ def test_a_file_means_the_same_wherever_it_is_cut_and_whoever_parses_it(tmp_path
         assert report.duplicate_lines.tolist() == line_of
         return dataset.fingerprint()
 
-    whole = read()
+    in_one_block = read()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delimited, "BLOCK", 4 * block)
         patch.setattr(delimited, "LONGEST_ROW", 1 << 20)
-        assert read() == whole
+        assert read() == in_one_block
         patch.setattr(delimited, "ROW_BY_ROW", block)
-        assert read() == whole
+        assert read() == in_one_block
         patch.setattr(delimited._Reader, "_by_arrow", lambda *_: None)
-        assert read() == whole
+        assert read() == in_one_block
 
 
-def test_a_sound_file_is_left_to_arrow(tmp_path, monkeypatch):
+def test_a_clean_file_is_parsed_by_arrow_alone(tmp_path, monkeypatch):
     path = tmp_path / "ratings.dat"
     path.write_text("1::2::3::4\n" * 100)
 
     def never(*_):
-        raise AssertionError("a second look at a sound block")
+        raise AssertionError("a clean block was parsed row by row")
 
     monkeypatch.setattr(delimited._Reader, "_by_row", never)
     assert read_interactions(path)[1].rows == 100
 
 
-def test_pyarrow_is_asked_for_by_name_where_it_is_absent(monkeypatch):
+def test_without_pyarrow_the_error_says_what_to_install(monkeypatch):
     import neuralcf.data
 
     def absent(_):

@@ -1,4 +1,4 @@
-"""Splits by time and given splits: what they guarantee; the NCF paper's files."""
+"""Splits by time and given splits keep their guarantees; the NCF paper's files."""
 
 import math
 
@@ -32,7 +32,7 @@ def pairs_of(split):
 @for_all(
     events, st.one_of(st.floats(0.05, 0.95).map(lambda f: {"fraction": f}), st.integers(1, 9).map(lambda t: {"at": t}))
 )
-def test_nothing_trained_on_is_later_than_what_is_held_out(rows, where):
+def test_training_precedes_everything_held_out(rows, where):
     dataset = dataset_of(rows)
     events = list(zip(dataset.users.tolist(), dataset.items.tolist(), dataset.timestamps.tolist(), strict=True))
     latest_first = sorted((time for *_, time in events), reverse=True)
@@ -42,31 +42,31 @@ def test_nothing_trained_on_is_later_than_what_is_held_out(rows, where):
     learnable = [e for e in late if e[0] in users and e[1] in items]
     held_out = sorted({e[:2] for e in learnable} - known)
     if not held_out:
-        with pytest.raises(ArgumentError, match=f"from {moment} on, got"):
+        with pytest.raises(ArgumentError, match=f"(before {moment} and from then|from {moment}) on, got"):
             split_by_time(dataset, **where)
         return
     split = split_by_time(dataset, **where)
     train = split.train
     assert list(zip(train.users, train.items, train.timestamps, strict=True)) == early
     assert pairs_of(split) == held_out
-    assert f"earlier than {moment}" in split.guarantee
-    assert f"of the {len(late)} later interactions, {len(late) - len(learnable)} of users" in split.guarantee
+    assert f"every training interaction precedes {moment}, " in split.guarantee
+    assert f"of the {len(late)} later interactions, {len(late) - len(learnable)} with a user" in split.guarantee
     assert f"{len(learnable) - len(held_out)} repeated" in split.guarantee
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of fraction and at"),
-        ({"fraction": 0.5, "at": 3}, "one of fraction and at"),
+        ({}, "either fraction or at"),
+        ({"fraction": 0.5, "at": 3}, "either fraction or at"),
         ({"fraction": 1.0}, "above 0 and below 1"),
-        ({"at": 0}, "before and from 0 on, got 0 and 3"),
-        ({"at": 9}, "before and from 9 on, got 3 and 0"),
-        ({"at": 5}, "new pairs of known users and items"),
+        ({"at": 0}, "before 0 and from then on, got 0 and 3"),
+        ({"at": 9}, "before 9 and from then on, got 3 and 0"),
+        ({"at": 5}, "new pairs of users and items in the training set from 5 on"),
     ],
 )
-def test_a_split_by_time_that_cannot_be_is_refused(options, message):
-    dataset = dataset_of([(0, 0, 1), (0, 1, 2), (1, 0, 5)])  # user 1 comes late
+def test_an_impossible_split_by_time_is_rejected(options, message):
+    dataset = dataset_of([(0, 0, 1), (0, 1, 2), (1, 0, 5)])  # at 5, user 1 has no earlier interaction
     with pytest.raises(ArgumentError, match=message):
         split_by_time(dataset, **options)
     with pytest.raises(ArgumentError, match="timestamps"):
@@ -79,7 +79,7 @@ def test_a_split_by_time_that_cannot_be_is_refused(options, message):
 @pytest.mark.parametrize("kind", [int, str])
 def test_a_given_split_covers_the_ids_of_all_its_parts(kind):
     train, test = dataset_of([(5, 1), (6, 1), (6, 2)], kind), dataset_of([(6, 9), (5, 7)], kind)
-    listed = [(5, 7, 1), (5, 7, 8), (6, 9, 7), (5, 7, 7), (5, 7, 8)]  # 7 is the held-out item itself, 8 comes twice
+    listed = [(5, 7, 1), (5, 7, 8), (6, 9, 7), (5, 7, 7), (5, 7, 8)]  # 7 is the held-out item itself, 8 a duplicate
     ids = tuple(list(map(kind, column)) for column in zip(*listed, strict=True))
     split = given(train, test, tuple(map(np.array, ids)) if kind is int else ids)
     assert list(map(int, split.train.user_ids)) == [5, 6]
@@ -90,11 +90,11 @@ def test_a_given_split_covers_the_ids_of_all_its_parts(kind):
     assert split.candidates[1].tolist() == [0, 3, 2]
 
 
-def test_a_given_split_that_leaks_or_does_not_fit_is_refused():
+def test_a_given_split_with_leaks_or_contradictions_is_rejected():
     train, test = dataset_of([(0, 0), (1, 1)]), dataset_of([(0, 1), (1, 1)])
     with pytest.raises(ArgumentError, match="got 1 that are, such as user 1 with item 1"):
         given(train, test)
-    with pytest.raises(ArgumentError, match="integers here and strings there"):
+    with pytest.raises(ArgumentError, match="expected ids of one type in all parts, got integers and strings"):
         given(train, dataset_of([(0, 1)], str))
     one = np.array([0])
     with pytest.raises(ArgumentError, match=r"candidates\[0\]: user 0 with item 0 is not held out"):
@@ -122,17 +122,17 @@ def test_three_files_are_a_split_with_candidates(tmp_path):
         ({"test_negative": "(0,3)\t4\n\n(1,2)\t\n"}, r"negative\.gz:3: item: expected an id, got nothing"),
         ({"test_negative": "(0,3)\tx\n"}, r"negative\.gz:1: item: expected an integer, as in the test file, got 'x'"),
         ({"test_negative": "(0,4)\t1\n"}, r"negative\.gz:1: expected a pair of the test file, got \(0,4\)"),
-        ({"test_negative": "(0,3)\t4\n(0,3)\t4\n"}, r"negative\.gz:2: expected each pair once.* as in line 1"),
+        ({"test_negative": "(0,3)\t4\n(0,3)\t4\n"}, r"negative\.gz:2: duplicate pair \(0,3\), first in line 1"),
         ({"test_negative": "(1,2)\t4\n"}, r"got none for 1 of 2, such as \(0,3\)"),
         ({"test_rating": "0\t1\t5\n", "test_negative": "(0,1)\t4\n"}, "such as user 0 with item 1"),
     ],
 )
-def test_ncf_files_that_do_not_fit_are_refused(tmp_path, changed, message):
+def test_bad_ncf_files_are_rejected(tmp_path, changed, message):
     with pytest.raises(ArgumentError, match=message):
         read_ncf(write_ncf(tmp_path, **changed))
 
 
-def test_an_absent_ncf_file_is_named(tmp_path):
+def test_a_missing_ncf_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"X\.train\.rating: expected this file"):
         read_ncf(tmp_path / "X")
 
@@ -140,10 +140,10 @@ def test_an_absent_ncf_file_is_named(tmp_path):
 def test_movielens_1m_as_the_paper_splits_it():
     prefix = DATA / "ml-1m" / "ml-1m"
     if not prefix.with_suffix(".test.rating").is_file():
-        pytest.skip(f"{prefix.name} is absent: MovieLens may not be redistributed")
+        pytest.skip(f"{prefix.name} is missing: MovieLens may not be redistributed")
     split = read_ncf(prefix)
     assert (len(split.train), split.train.num_users, split.train.num_items) == (994_169, 6040, 3706)
-    assert np.unique(split.train.items).size == 3704  # two items occur in the test part alone
+    assert np.unique(split.train.items).size == 3704  # two items occur only in the test set
     assert split.users.tolist() == list(range(6040))
     lengths, pairs = np.unique(np.diff(split.candidates[0]), return_counts=True)
     assert dict(zip(lengths.tolist(), pairs.tolist(), strict=True)) == {98: 156, 99: 5884}

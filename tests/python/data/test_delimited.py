@@ -1,4 +1,4 @@
-"""Text files of interactions: what is recognised, and what is refused with the line."""
+"""Delimited text files: what is detected, and errors that name the line."""
 
 import gzip
 
@@ -25,7 +25,7 @@ def write(tmp_path, text, name="data.txt"):
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
-def test_the_usual_files_are_recognised(tmp_path, text, compressed):
+def test_common_layouts_are_detected(tmp_path, text, compressed):
     path = write(tmp_path, gzip.compress(text.encode()) if compressed else text)
     dataset, report = read_interactions(path)
     assert dataset.user_ids.tolist() == [7, 9]
@@ -48,17 +48,17 @@ def test_columns_are_chosen_by_name_or_position(tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["007", "+7", "1.0", "x", "9223372036854775808", "٣"])
-def test_one_id_that_is_no_plain_integer_makes_all_of_them_strings(tmp_path, odd):
+def test_one_id_that_is_not_a_plain_integer_makes_all_ids_strings(tmp_path, odd):
     dataset, _ = read_interactions(write(tmp_path, f"7,1\n8,2\n{odd},3\n"))
     assert sorted(dataset.user_ids) == sorted(["7", "8", odd])
     assert dataset.item_ids.tolist() == [1, 2, 3]
 
 
-def test_threshold_then_first_by_time(tmp_path):
+def test_the_threshold_applies_before_duplicates_are_dropped(tmp_path):
     text = "1,5,4,300\n1,5,2,50\n1,5,5,100\n1,6,3,10\n1,5,4,100\n2,6,1,1\n"
     dataset, report = read_interactions(write(tmp_path, text), min_rating=3)
     assert (report.rows, report.below_threshold, report.duplicates) == (6, 2, 2)
-    assert dataset.user_ids.tolist() == [1]  # user 2 has nothing left
+    assert dataset.user_ids.tolist() == [1]  # user 2 has no interaction left
     assert dataset.items.tolist() == [0, 1]
     assert dataset.timestamps.tolist() == [100, 10]
 
@@ -84,12 +84,12 @@ def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
         ("1,2,3,4\n1,4,3,\n", {}, "data.txt:2: timestamp: expected a number, got ''"),
         ("1,2,3\n1,4,nan\n", {}, "data.txt:2: rating: expected a number, got 'nan'"),
         ("who,book,stars_given\n1,2,3\n", {}, "data.txt:1: rating.*pass header=True"),
-        ("who,book\n1,2\n3,4\n", {}, "user: the first line has 'who'"),
-        ("userid,rating\n1,2\n", {}, "recognised none among.*pass item="),
+        ("who,book\n1,2\n3,4\n", {}, "user: the first line has 'who', all other lines have integers"),
+        ("userid,rating\n1,2\n", {}, "detected none among.*pass its name or position as item="),
         ("userid,itemid\n1,2\n", {"rating": "stars"}, r"expected one of the columns \['userid', 'itemid'\]"),
         ("1,2\n", {"item": 2, "user": 0}, "item: expected a position from 0 to 1, got 2"),
-        ("1,2\n", {"item": 0, "user": 0}, "a column of its own"),
-        ("1,2,3,4,5\n", {}, "pass user= with its position"),
+        ("1,2\n", {"item": 0, "user": 0}, "a different column for each field"),
+        ("1,2,3,4,5\n", {}, "pass its position as user="),
         ("1,2\n", {"min_rating": 3}, "min_rating: expected a column of ratings"),
         ("1,2,3\n", {"min_rating": 4}, "got 1 rows, 1 of them rated below"),
         ('1,"2\n', {}, "data.txt:1: "),
@@ -99,6 +99,6 @@ def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
         ("1,2\n", {"delimiter": ""}, "delimiter: expected at least one character"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_with_its_line(tmp_path, text, options, message):
+def test_errors_name_file_and_line(tmp_path, text, options, message):
     with pytest.raises(ArgumentError, match=message):
         read_interactions(write(tmp_path, text), **options)

@@ -1,4 +1,4 @@
-"""Text files, opened: every reader of text takes and refuses the same, in the same words."""
+"""Opening text files: every reader of text accepts and rejects the same files, with the same messages."""
 
 import gzip
 
@@ -21,7 +21,7 @@ def titles(path):
 
 
 def candidates(path):
-    """Read the third file of the NCF paper's three."""
+    """Read the candidates file of the NCF paper's three files."""
     for part, text in {"train.rating": "0\t1\n0\t2\n1\t1\n", "test.rating": "0\t3\n1\t2\n"}.items():
         path.with_name(f"X.{part}").write_text(text)
     path.rename(path.with_name("X.test.negative"))
@@ -32,7 +32,7 @@ READERS = {"interactions": (interactions, PAIRS), "titles": (titles, PAIRS), "ca
 
 
 @pytest.mark.parametrize(("read", "text"), READERS.values(), ids=READERS.keys())
-def test_a_mark_and_gzip_are_recognised(tmp_path, read, text):
+def test_byte_order_mark_and_gzip_are_detected(tmp_path, read, text):
     contents = [
         text.encode(),
         text.encode("utf-8-sig"),
@@ -50,17 +50,17 @@ def test_a_mark_and_gzip_are_recognised(tmp_path, read, text):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (lambda text: text.encode("utf-16"), ":1: expected UTF-8 text, got UTF-16"),
         (lambda text: gzip.compress(text.encode())[:-9], ": damaged gzip file: "),
     ],
-    ids=["UTF-16", "cut off"],
+    ids=["UTF-16", "truncated"],
 )
 @pytest.mark.parametrize(("read", "text"), READERS.values(), ids=READERS.keys())
-def test_what_is_no_text_is_refused(tmp_path, read, text, change, sentence):
+def test_a_file_that_is_not_text_is_rejected(tmp_path, read, text, change, message):
     file = tmp_path / "file"
     file.write_bytes(change(text))
-    with pytest.raises(ArgumentError) as refused:
+    with pytest.raises(ArgumentError) as raised:
         read(file)
-    assert sentence in str(refused.value)
+    assert message in str(raised.value)

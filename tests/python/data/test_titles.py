@@ -1,4 +1,4 @@
-"""Titles of items from the files that data sets come with, and what is refused."""
+"""Item titles: layouts that are detected, and errors."""
 
 import gzip
 
@@ -23,19 +23,19 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
-def test_files_that_are_recognised(name, compress, tmp_path):
+def test_common_layouts_are_detected(name, compress, tmp_path):
     (tmp_path / name).write_bytes(compress(LAYOUTS[name]))
     assert read_titles(tmp_path / name, IDS) == TITLES
 
 
 def test_movielens_100k(tmp_path):
-    """`u.item`: separated by bars, Latin-1, no header, empty columns."""
+    """`u.item`: delimited by `|`, Latin-1, no header, empty columns."""
     line = "1|Étoile, L' (1995)|01-Jan-1995||http://example.invalid/?Toy%20Story|0|0|1\n"
     (tmp_path / "u.item").write_text(line + line.replace("1|Ét", '2|"Ét', 1), encoding="latin-1")
     assert read_titles(tmp_path / "u.item", np.array([1, 2])) == {1: "Étoile, L' (1995)", 2: "\"Étoile, L' (1995)"}
 
 
-def test_columns_by_choice_and_ids_that_are_strings(tmp_path):
+def test_chosen_columns_and_string_ids(tmp_path):
     (tmp_path / "a.csv").write_text("key,x,label\n007,1,Bond\n7,2,Seven\n")
     for choice in ({"id_column": "key", "title_column": "label"}, {"id_column": 0, "title_column": 2}):
         assert read_titles(tmp_path / "a.csv", ["007"], **choice) == {"007": "Bond"}
@@ -53,30 +53,30 @@ def test_parquet(tmp_path):
     [
         (b"", "expected ids and titles, got an empty file"),
         (b"just text\n", "separated by a tab, ',', ';', '|' or '::', got 'just text'"),
-        (b"PK\x03\x04\0\0", "bytes of another kind"),
+        (b"PK\x03\x04\0\0", "expected a text or Parquet file of ids and titles, got a binary file"),
         (b"\x1f\x8b\x08torn", "damaged gzip file"),
         (b"PAR1torn", "damaged Parquet file"),
-        (b"movieId,genres\n3,War\n", ":1: expected a column of titles, recognised none among ['movieId', 'genres']"),
+        (b"movieId,genres\n3,War\n", ":1: expected a column of titles, detected none among ['movieId', 'genres']"),
         (b"3,a\n7\n", ":2: expected at least 2 columns, got 1"),
         (b'3,a\n7,"b\n8,c\n', "expected columns separated by ','"),
-        (b"1,one\n2,two\n", "expected titles of the model's items, such as 3, got other ids, such as '1'"),
+        (b"1,one\n2,two\n", "expected ids of the model's items, such as 3, got only others, such as '1'"),
         (b"movieId,title\n", "got no rows"),
     ],
 )
-def test_refusals(content, message, tmp_path):
+def test_errors_name_the_file(content, message, tmp_path):
     (tmp_path / "items").write_bytes(content)
-    with pytest.raises(ArgumentError) as refused:
+    with pytest.raises(ArgumentError) as raised:
         read_titles(tmp_path / "items", IDS)
-    assert str(refused.value).startswith(str(tmp_path / "items"))
-    assert message in str(refused.value)
+    assert str(raised.value).startswith(str(tmp_path / "items"))
+    assert message in str(raised.value)
 
 
-def test_columns_that_are_not_there(tmp_path):
+def test_missing_columns(tmp_path):
     (tmp_path / "items").write_text("movieId,title\n3,War\n")
     for choice, message in [
         ({"title_column": "name"}, "expected one of the columns ['movieId', 'title'], got 'name'"),
         ({"title_column": 5}, "expected a position from 0 to 1, got 5"),
-        ({"title_column": "movieId"}, "in columns of their own, got 0 for both"),
+        ({"title_column": "movieId"}, "in different columns, got 0 for both"),
     ]:
         with pytest.raises(ArgumentError, match=message.replace("[", r"\[")):
             read_titles(tmp_path / "items", IDS, **choice)

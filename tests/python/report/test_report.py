@@ -271,7 +271,7 @@ def test_refusals(model, ratings, tmp_path, capsys):
         (["--out", tmp_path / "absent" / "r.html"], "expected a file in an existing directory"),
         (["--user", "u3", "nobody"], "--user: not in the model: 'nobody'"),
         (["--users", "-1"], "--users: expected an integer of at least 0, got -1"),
-        (["--items", tmp_path / "movies.csv"], "movies.csv: expected titles of the model's items, such as 'i"),
+        (["--items", tmp_path / "movies.csv"], "movies.csv: expected ids of the model's items, such as 'i"),
         (["--items-id-column", "1"], "expected --items with them"),
     ]:
         out = ["--out", tmp_path / "r.html"] if "--out" not in arguments else []

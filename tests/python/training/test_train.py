@@ -209,7 +209,7 @@ def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
 
 def test_data_that_cannot_be_trained_on_is_refused():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
-    with pytest.raises(ArgumentError, match="user 0 knows all"):
+    with pytest.raises(ArgumentError, match="user 0 has interacted with every item"):
         train(full, TrainConfig(NCFConfig(), validation=False))
     with pytest.raises(ArgumentError, match="--no-validation"):
         train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig(NCFConfig()))

@@ -1,1 +1,1 @@
-"""Readers of interactions and titles: text, Parquet and tables in memory; they need pyarrow, but for titles in text."""
+"""Readers of interactions and titles: text, Parquet, tables in memory. All but titles in text need pyarrow."""

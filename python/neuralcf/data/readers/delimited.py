@@ -1,13 +1,12 @@
-"""Interactions from text files: one row an interaction, its columns separated by a tab, `,`, `;` or `::`.
+"""Interactions from delimited text: one interaction per row, columns separated by a tab, `,`, `;` or `::`.
 
-Recognised without being told: MovieLens' `u.data` and `ratings.dat` (no header: user, item, rating, timestamp),
-`ratings.csv` (a header), files of two or three columns (user, item, rating), all of them compressed with gzip or not.
-UTF-8, with or without a byte order mark. Timestamps are numbers, or dates and times of ISO 8601. Only blank lines are
-skipped.
+Detected automatically: MovieLens' `u.data` and `ratings.dat` (no header: user, item, rating, timestamp), `ratings.csv`
+(with a header), and files of two or three columns (user, item, rating), each plain or gzip. UTF-8, with or without a
+byte order mark. Timestamps are numbers, or ISO 8601 dates and times. Only blank lines are skipped.
 
-The file is read in blocks of whole rows. Arrow parses a block; where it cannot, or where anything is amiss, the same
-block is read again by Python's csv, row by row, which knows the line of each row and says what is wrong with it. So a
-sound file costs no more than Arrow does, and a bad row costs a second look at a small part of it.
+The file is read in blocks of complete rows. Arrow parses each block. If it cannot, or a value is invalid, the block is
+narrowed down to the bad part, and Python's csv parses that part again row by row, to report the line and the problem.
+So a clean file is parsed at Arrow's speed, and a bad row costs a second parse of a small part.
 """
 
 from __future__ import annotations
@@ -29,35 +28,35 @@ from numpy.typing import NDArray
 
 from neuralcf.data.readers.columns import Columns, Wanted
 from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
-from neuralcf.data.readers.text import BLOCK, LONGEST_ROW, lines_of, open_text, recognise_delimiter, shown
+from neuralcf.data.readers.text import BLOCK, LONGEST_ROW, detect_delimiter, lines_of, open_text, shown
 from neuralcf.errors import ArgumentError
 
 __all__ = ["read_delimited"]
 
 ROW_BY_ROW: Final = 1 << 16
-"""Bytes of a block that is not divided once more to find what is amiss with it."""
+"""Bytes; a block with a bad row is divided further if it is larger, and parsed row by row if not."""
 STAND_IN: Final = b"\x1f"
-"""Arrow's separator is one byte: this one stands in for a longer one."""
+"""Replaces a longer delimiter, because Arrow supports only delimiters of one byte."""
 
 _IDS: Final = pa.dictionary(pa.int32(), pa.string())
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Arrays: TypeAlias = dict[str, pa.ChunkedArray]
-"""The columns of a block by field; ids are dictionaries of strings."""
+"""The columns of a block by field; ids are dictionary-encoded strings."""
 
 
 def read_delimited(
     path: Path, wanted: Wanted, *, delimiter: str | None, header: bool | None, on_bad_rows: OnBadRows
 ) -> RawTable:
-    """Read a delimited text file, its ids as int64 where all of them are plain integers.
+    """Read a delimited text file; the ids of a column become int64 if all of them are plain integers.
 
     Raises:
-        ArgumentError: no such column, a bad row that is to be raised, or a file that is empty or no text.
+        ArgumentError: a missing column, a bad row under `raise`, or a file that is empty or not text.
         OSError: the file cannot be read.
     """
     if delimiter is not None and (not delimiter or set(delimiter) & set('"\r\n\0')):
         raise ArgumentError(
-            f"delimiter: expected at least one character, no quote and no end of line, got {delimiter!r}"
+            f"delimiter: expected at least one character, without quotes and line ends, got {delimiter!r}"
         )
     with open_text(path) as file:
         blocks = _blocks(path, file, BLOCK)
@@ -66,9 +65,9 @@ def read_delimited(
             line, block = line + block.count(b"\n"), next(blocks, b"")
         if not block:
             raise ArgumentError(f"{path}: expected interactions, got an empty file")
-        reader = _Reader(path, delimiter or recognise_delimiter(path, block, line), on_bad_rows)
+        reader = _Reader(path, delimiter or detect_delimiter(path, block, line), on_bad_rows)
         first_row, rest = reader.first_row(block, line)
-        reader.columns = Columns.recognise(str(path), first_row, wanted, header)
+        reader.columns = Columns.detect(str(path), first_row, wanted, header)
         if reader.columns.header:
             line, block = line + block.count(b"\n") - rest.count(b"\n"), rest
         for part in chain([block], blocks):
@@ -77,17 +76,17 @@ def read_delimited(
     return reader.finish()
 
 
-# -------------------------------------------------------------------------------------------------------- from the disk
+# ------------------------------------------------------------------------------------------------------ file to blocks
 
 
 def _blocks(path: Path, file: IO[bytes], size: int) -> Iterator[bytes]:
-    """Cut a file into blocks of whole rows, of about `size` bytes."""
+    """Cut a file into blocks of complete rows, of about `size` bytes."""
     block = b""
     while read := file.read(size):
         block += read
         cut = _end_of_rows(block)
         if cut == 0 and len(block) > LONGEST_ROW:
-            cut = block.rfind(b"\n") + 1  # its quotes have another meaning than ours
+            cut = block.rfind(b"\n") + 1  # its quotes are not csv quotes
             if cut == 0:
                 raise ArgumentError(f"{path}: expected lines of text, got one of more than {LONGEST_ROW >> 20} MiB")
         if cut:
@@ -98,7 +97,7 @@ def _blocks(path: Path, file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _end_of_rows(block: bytes) -> int:
-    """Give the position behind the last end of line that is not within quotes: an even number of them lies before."""
+    """Find the end of the last complete row: behind the last line feed that an even number of quotes precede."""
     end = block.rfind(b"\n") + 1
     odd = block.count(b'"', 0, end) % 2
     while end and odd:
@@ -112,14 +111,14 @@ def _end_of_rows(block: bytes) -> int:
 
 
 class _Problem(NamedTuple):
-    """What is wrong with a row."""
+    """The problem with a bad row."""
 
     text: str
     missing: bool = False
 
 
 class _Reader:
-    """Turns blocks into columns."""
+    """Parses blocks into columns."""
 
     columns: Columns
 
@@ -129,14 +128,14 @@ class _Reader:
         self.bad = BadRows(on_bad_rows, lambda line: f"{path}:{line}")
         self.places = Places()
         self._blocks: list[_Arrays] = []
-        self._dates: bool | None = None  # whether timestamps are dates; the first row decides
+        self._dates: bool | None = None  # whether timestamps are dates; decided by the first row that has one
         code = delimiter.encode()
         self._one_byte = len(code) == 1
         ordinary = b'[^"\r\n%s]' % re.escape(code)
         self._stray_quote = re.compile(ordinary + b'"' + ordinary)
 
     def first_row(self, block: bytes, line: int) -> tuple[list[str], bytes]:
-        """Give the first row that is not blank, and what follows it."""
+        """Return the first row that is not blank, and the rest of the block."""
         text = lines_of(block)
         at, row = next(self._split(text, line), (line, []))
         if isinstance(row, _Problem):
@@ -144,12 +143,12 @@ class _Reader:
         return row, text.read().encode("utf-8", "surrogateescape")
 
     def read(self, block: bytes, line: int) -> None:
-        """Take the rows of a block that begins at a line."""
+        """Parse a block that begins at line `line`."""
         if self._dates is None:
             self._dates = self._begins_with_a_date(block, line)
         places: int | NDArray[np.int64] = line
         arrays = self._by_arrow(block)
-        if arrays is None and len(block) > ROW_BY_ROW:  # narrow down where it is
+        if arrays is None and len(block) > ROW_BY_ROW:  # narrow down where the bad row is
             parts = list(_blocks(self.path, io.BytesIO(block), len(block) // 16 + 1))
             if len(parts) > 1:
                 for part in parts:
@@ -171,7 +170,7 @@ class _Reader:
         )
 
     def _integers_if_plain(self, field: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Give the ids as int64 where all of them are plain integers, as strings otherwise."""
+        """Convert ids to int64 if all of them are plain integers; otherwise they stay strings."""
         ids = ids.unify_dictionaries()
         texts = ids.chunk(0).dictionary.to_pylist() if ids.num_chunks else []
         plain = [_is_integer(text) for text in texts]
@@ -181,15 +180,15 @@ class _Reader:
             return pa.chunked_array(arrays, type=pa.dictionary(pa.int32(), pa.int64()))
         if not self.columns.header and len(texts) > 2 and not plain[0] and all(plain[1:]):
             raise ArgumentError(
-                f"{self.path}: {field}: the first line has {texts[0]!r} where all others have an integer; "
+                f"{self.path}: {field}: the first line has {texts[0]!r}, all other lines have integers; "
                 "pass header=True if it names the columns, header=False if it is an interaction"
             )
         return ids
 
-    # ---- at Arrow's speed
+    # ---- by Arrow
 
     def _by_arrow(self, block: bytes) -> _Arrays | None:
-        """Parse a block in which each line is a sound row; None for any other."""
+        """Parse a block in which each line is a good row; return None for any other block."""
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
         quoted = self._one_byte and b'"' in block
         if b"\0" in block or (quoted and (block.count(b'"') % 2 == 1 or self._stray_quote.search(block))):
@@ -215,7 +214,7 @@ class _Reader:
                 ),
             )
             if table.num_rows != lines:
-                return None  # blank lines, or ends of line within quotes
+                return None  # blank lines, or line feeds within quotes
             arrays = {field: table[name] for field, name in places.items()}
             for field in ("user", "item"):
                 arrays[field] = _trimmed(arrays[field])
@@ -230,7 +229,7 @@ class _Reader:
     # ---- row by row
 
     def _by_row(self, block: bytes, line: int) -> tuple[_Arrays, NDArray[np.int64]]:
-        """Parse a block, say what is wrong with its bad rows, and give the good ones with their lines, int64 [n]."""
+        """Parse a block, report its bad rows, and return its good ones with their lines, int64 [n]."""
         places = self.columns.places
         texts: dict[str, list[str]] = {field: [] for field in places}
         lines: list[int] = []
@@ -253,12 +252,12 @@ class _Reader:
             arrays["rating"] = pa.chunked_array([np.array([float(text) for text in texts["rating"]], dtype=np.float64)])
         if "timestamp" in texts:
             times = [self._time(text) for text in texts["timestamp"]]
-            whole = all(isinstance(time, int) for time in times)
-            arrays["timestamp"] = pa.chunked_array([np.array(times, dtype=np.int64 if whole else np.float64)])
+            integers = all(isinstance(time, int) for time in times)
+            arrays["timestamp"] = pa.chunked_array([np.array(times, dtype=np.int64 if integers else np.float64)])
         return arrays, np.array(lines, dtype=np.int64)
 
     def _split(self, text: io.StringIO, line: int) -> Iterator[tuple[int, list[str] | _Problem]]:
-        """Give the rows that are not blank, each with the line on which it begins; `text` begins at `line`."""
+        """Split text that begins at line `line` into rows, each with its first line; blank lines are skipped."""
         if not self._one_byte:
             for at, one_line in enumerate(text, start=line):
                 if one_line.strip():
@@ -272,10 +271,10 @@ class _Reader:
             except StopIteration:
                 return
             except csv.Error as error:
-                if "unexpected end" in str(error):  # which rows the quote has swallowed nobody knows
-                    raise ArgumentError(f"{self.path}:{at}: expected a closing quote, got none to the end") from error
+                if "unexpected end" in str(error):  # where the quoted text should have ended is unknown
+                    raise ArgumentError(f"{self.path}:{at}: a quote is opened here and never closed") from error
                 if "new-line" in str(error):
-                    yield at, _Problem("expected lines that end in a line feed, got a carriage return alone")
+                    yield at, _Problem("expected lines that end in a line feed, got a bare carriage return")
                 else:
                     yield at, _Problem(f"expected columns separated by {self.delimiter!r}: {error}")
                 continue
@@ -292,7 +291,7 @@ class _Reader:
             if not text.isascii() and not _is_unicode(text):
                 return _Problem(f"{field}: expected UTF-8 text, got {shown(text)}")
             if "\0" in text:
-                return _Problem(f"{field}: expected text, got {shown(text)} with a NUL byte")
+                return _Problem(f"{field}: expected text without NUL bytes, got {shown(text)}")
             if field in ("user", "item"):
                 if not text:
                     return _Problem(f"{field}: expected an id, got nothing", missing=True)
@@ -325,7 +324,7 @@ class _Reader:
 
 
 def _is_integer(text: str) -> bool:
-    """Tell whether the text is an int64 as Python writes it, so that reading it as a number loses nothing."""
+    """Check whether the text is an int64 in canonical form, so that parsing it loses nothing."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
         return False
@@ -341,7 +340,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _date(text: str) -> int | None:
-    """Read a date and time of ISO 8601 as microseconds since 1970, in UTC where no zone is given."""
+    """Parse an ISO 8601 date and time as microseconds since 1970, in UTC if it names no time zone."""
     if _NUMBER.fullmatch(text):  # such as 20150309
         return None
     try:
@@ -351,11 +350,11 @@ def _date(text: str) -> int | None:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) - _EPOCH) // timedelta(microseconds=1)
 
 
-# ------------------------------------------------------------------------------------------------------ Arrow's columns
+# ------------------------------------------------------------------------------------------------------- Arrow columns
 
 
 def _trimmed(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Give ids without white space around them; ArrowInvalid where one is empty."""
+    """Strip white space around ids; raise ArrowInvalid if one is empty."""
     chunks = []
     for chunk in ids.chunks:
         values = pc.utf8_trim_whitespace(chunk.dictionary)
@@ -368,7 +367,7 @@ def _trimmed(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read finite numbers as float64; ArrowInvalid where one is not."""
+    """Parse finite numbers as float64; raise ArrowInvalid for anything else."""
     try:
         numbers = texts.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -379,18 +378,18 @@ def _numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _times(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read finite numbers, as int64 where all of them are whole."""
+    """Parse finite numbers, as int64 if all of them are integers."""
     numbers = _numbers(texts)
     values = numbers.to_numpy()
     if not (values == np.floor(values)).all():
         return numbers
     if (np.abs(values) < 2**53).all():
         return pa.chunked_array([values.astype(np.int64)])
-    return texts.cast(pa.int64())  # float64 would not hold all digits
+    return texts.cast(pa.int64())  # float64 would lose digits
 
 
 def _microseconds(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read dates and times of ISO 8601 as microseconds since 1970, in UTC where no zone is given."""
+    """Parse ISO 8601 dates and times as microseconds since 1970, in UTC if they name no time zone."""
     try:
         moments = texts.cast(pa.timestamp("us"))
     except pa.ArrowInvalid:
@@ -399,7 +398,7 @@ def _microseconds(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _join(parts: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Put the blocks' parts of a column after one another; where some are float64 and some int64, as float64."""
+    """Concatenate the parts of a column; float64 if any part is."""
     if any(part.type == pa.float64() for part in parts):
         parts = [part.cast(pa.float64(), safe=False) for part in parts]
     return pa.chunked_array(list(chain.from_iterable(part.chunks for part in parts)), type=parts[0].type)

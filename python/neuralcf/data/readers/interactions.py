@@ -1,4 +1,4 @@
-"""From any source of interactions to a data set: read, apply the threshold, keep each pair once, index."""
+"""From any source of interactions to a data set: read, apply the threshold, drop duplicates, assign dense indices."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ __all__ = ["ReadReport", "read_interactions"]
 
 @dataclass(frozen=True, eq=False)
 class ReadReport:
-    """What became of the rows of a source: `rows` = bad + below the threshold + duplicates + those in the data set."""
+    """Account of every row of a source: `rows` = `bad` + `below_threshold` + `duplicates` + size of the data set."""
 
     source: str
     """The file, or `table`."""
 
     rows: int
-    """Rows in the source, without a header and blank lines."""
+    """Rows in the source, without the header and blank lines."""
 
     bad: int
-    """Rows that could not be understood; more than none only with `on_bad_rows="report"`."""
+    """Rows that could not be parsed and were skipped; nonzero only with `on_bad_rows="report"`."""
 
     missing: int
-    """... and this many of them because a value is missing."""
+    """Bad rows whose problem is a missing value."""
 
     bad_lines: NDArray[np.int64]
-    """int64 [bad], ascending: their lines from 1, in a table their positions from 0."""
+    """int64 [bad], ascending: line numbers of the bad rows from 1, or in a table their positions from 0."""
 
     problems: tuple[str, ...]
-    """A sentence for each of the first 1000 of them, with file and line."""
+    """A description of each of the first 1000 bad rows, with file and line."""
 
     below_threshold: int
-    """Rows rated below `min_rating`, left out."""
+    """Rows skipped because they are rated below `min_rating`."""
 
     duplicates: int
-    """Rows that repeat an interaction of the same user and item, left out."""
+    """Rows skipped because they repeat an interaction of the same user and item."""
 
     duplicate_lines: NDArray[np.int64]
-    """int64 [duplicates], ascending: their lines or positions."""
+    """int64 [duplicates], ascending: line numbers or positions of the duplicates."""
 
     ratings: tuple[float, float] | None
-    """The least and the greatest rating of all good rows; None where there is no column of ratings."""
+    """The lowest and the highest rating of all good rows; None without a column of ratings."""
 
     delimiter: str | None
-    """The separator in use; None for tables."""
+    """The delimiter of a text file; None for tables."""
 
     columns: tuple[str, ...]
-    """What was read, by name (where columns have names) or by position from 0, such as `user=userId`."""
+    """The columns that were read, by name or, without a header, by position from 0, such as `user=userId`."""
 
 
 def read_interactions(
@@ -77,34 +77,34 @@ def read_interactions(
 ) -> tuple[Dataset, ReadReport]:
     """Read interactions from a file or a table.
 
-    Each row counts as an interaction; with `min_rating` only those rated at least so high. A user and an item count
-    once: the first by time is kept, or the first in the source where there are no timestamps. In text, ids that are all
-    integers, written plainly (`7`, not `007`), become int64, and others stay strings; in tables ids keep their type.
-    Timestamps in text that are dates become microseconds; those of tables keep their unit.
+    Each row is an interaction; with `min_rating`, only rows rated at least that high. Each pair of user and item counts
+    once: the earliest row is kept, or the first in the source if there are no timestamps. In text, ids become int64 if
+    every value of the column is a plain integer (`7`, not `007`), and stay strings otherwise; in tables they keep their
+    type. Dates in text become microseconds; timestamps in tables keep their unit.
 
     Args:
-        source: a delimited text file, plain or gzip; a Parquet file; or a table of pandas, polars or Arrow. Files are
-            recognised by what is in them.
-        user: the column of the users, by name or by position from 0; recognised when None.
-        item: the column of the items, likewise.
-        rating: the column of the ratings, likewise; it need not exist.
-        timestamp: the column of the timestamps, likewise; it need not exist.
-        min_rating: the least rating that counts as an interaction.
-        delimiter: the separator of a text file; recognised in the first line when None.
-        header: whether the first line of a text file names the columns; recognised when None.
-        on_bad_rows: `raise`: the first row that cannot be understood is an error. `report`: such rows are left out,
-            counted and described in the report.
+        source: a delimited text file, plain or gzip; a Parquet file; or a pandas, polars or Arrow table. File types are
+            detected by content.
+        user: the column of users, by name or by position from 0; detected if None.
+        item: the column of items, likewise.
+        rating: the column of ratings, likewise; optional.
+        timestamp: the column of timestamps, likewise; optional.
+        min_rating: the lowest rating that counts as an interaction.
+        delimiter: the delimiter of a text file; detected from the first line if None.
+        header: whether the first line of a text file names the columns; detected if None.
+        on_bad_rows: `raise` raises an error for the first row that cannot be parsed; `report` skips such rows, and
+            counts and describes them in the report.
 
     Raises:
-        TypeError: neither a path nor a table.
-        ArgumentError: no such column, a bad row, or nothing left; the message names the file and the line.
+        TypeError: a source that is neither a path nor a table.
+        ArgumentError: a missing column, a bad row, or no interactions left; the message names the file and the line.
         OSError: the file cannot be read.
     """
     wanted: Wanted = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     if isinstance(source, str | PathLike) and not is_parquet(Path(source)):
         raw = read_delimited(Path(source), wanted, delimiter=delimiter, header=header, on_bad_rows=on_bad_rows)
     elif delimiter is not None or header is not None:
-        raise ArgumentError("delimiter, header: expected with a text file, got a table or a Parquet file")
+        raise ArgumentError("delimiter, header: apply to text files only, got a table or a Parquet file")
     elif isinstance(source, str | PathLike):
         raw = read_parquet(Path(source), wanted, on_bad_rows)
     else:
@@ -113,7 +113,7 @@ def read_interactions(
 
 
 def _index(raw: RawTable, min_rating: float | None) -> tuple[Dataset, ReadReport]:
-    """Give dense indices to the ids of the interactions that count."""
+    """Apply the threshold, drop duplicates and assign dense indices."""
     table, bad = raw.table, raw.bad
     ratings = table["rating"].to_numpy() if "rating" in table.column_names else None
     if min_rating is not None and ratings is None:
@@ -154,7 +154,7 @@ def _index(raw: RawTable, min_rating: float | None) -> tuple[Dataset, ReadReport
 
 
 def _dense(column: pa.ChunkedArray, which: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], ExternalIds]:
-    """Index a column of dictionaries, some rows of it or all: the place of each row's id among the sorted ids."""
+    """Assign dense indices to a dictionary-encoded column, or to the rows `which` of it; also return the sorted ids."""
     encoded = column.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = pa.concat_arrays(encoded.chunks)
@@ -178,9 +178,9 @@ def _dense(column: pa.ChunkedArray, which: NDArray[np.int64] | None) -> tuple[ND
 def _repeated(
     users: NDArray[np.int64], items: NDArray[np.int64], num_items: int, times: NDArray[Any] | None
 ) -> NDArray[np.int64]:
-    """Give the positions, ascending, of the interactions that are not the first, by time, of their user and item.
+    """Find the duplicates: all but the earliest interaction of each pair, as ascending positions.
 
-    Among equal times the earlier position is the first.
+    Equal timestamps are ordered by position.
     """
     keys = users * num_items + items
     ordered: NDArray[np.int64] = np.sort(keys)

@@ -1,10 +1,10 @@
 """The files of He et al., WWW 2017: `X.train.rating`, `X.test.rating`, `X.test.negative`, plain or `.gz`.
 
-    X.train.rating     user <tab> item <tab> rating [<tab> timestamp]       one training interaction a line
-    X.test.rating      the same                                             one held-out pair a line
-    X.test.negative    (user,item) <tab> item <tab> item ...                a held-out pair, and what it is ranked among
+    X.train.rating     user <tab> item <tab> rating [<tab> timestamp]       one training interaction per line
+    X.test.rating      the same                                             one held-out pair per line
+    X.test.negative    (user,item) <tab> item <tab> item ...                a held-out pair and its candidates
 
-Together they are a split with candidates. A held-out item among its own candidates counts once.
+Together they are a split with candidates. A held-out item listed among its own candidates is ignored there.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _PAIR = re.compile(r"\(([^,()]+),([^,()]+)\)")
 
 
 def read_ncf(prefix: str | PathLike[str]) -> GivenSplit:
-    """Read the three files that begin with `prefix`, such as `Data/ml-1m`.
+    """Read the three files with a common `prefix`, such as `Data/ml-1m`.
 
     Raises:
-        ArgumentError: a bad line, with its file and number, or parts that do not fit one another.
-        FileNotFoundError: one of the files is absent.
+        ArgumentError: a bad line (the message names file and line), or files that contradict each other.
+        FileNotFoundError: one of the files is missing.
     """
     return read_ncf_parts(prefix)[0]
 
 
 def read_ncf_parts(prefix: str | PathLike[str]) -> tuple[GivenSplit, ReadReport, ReadReport]:
-    """Read the split, with the reports on its training part and its test part."""
+    """Read the split, with a report on the training file and one on the test file."""
     train, train_report = read_interactions(find_ncf(prefix, "train.rating"), delimiter="\t", header=False)
     test, test_report = read_interactions(find_ncf(prefix, "test.rating"), delimiter="\t", header=False)
     return given(train, test, _read_negatives(find_ncf(prefix, "test.negative"), test)), train_report, test_report
 
 
 def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
-    """Give the path of a part, plain or `.gz`.
+    """Return the path of one of the files, plain or `.gz`.
 
     Raises:
-        FileNotFoundError: neither is there.
+        FileNotFoundError: neither exists.
     """
     plain = Path(f"{prefix}.{part}")
     paths = (plain, Path(f"{plain}.gz"))
@@ -58,7 +58,7 @@ def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
 
 
 def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds, ExternalIds]:
-    """Give the ids of the user and the item of the held-out pair, and of the candidate, for each candidate."""
+    """Read the candidates: for each, the user id and item id of its held-out pair and its own id."""
     integers = {"user": not isinstance(test.user_ids, list), "item": not isinstance(test.item_ids, list)}
     users: list[int | str] = []
     items: list[int | str] = []
@@ -86,7 +86,7 @@ def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds
         if pair not in held_out:
             raise ArgumentError(f"{path}:{line}: expected a pair of the test file, got {first.strip()}")
         if pair in seen:
-            raise ArgumentError(f"{path}:{line}: expected each pair once, got {first.strip()} as in line {seen[pair]}")
+            raise ArgumentError(f"{path}:{line}: duplicate pair {first.strip()}, first in line {seen[pair]}")
         seen[pair] = line
         candidates.extend(parse(line, "item", text.strip()) for text in others)
         users.extend([pair[0]] * len(others))

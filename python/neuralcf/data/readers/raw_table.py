@@ -1,4 +1,4 @@
-"""What every source of interactions becomes before it is indexed: an Arrow table, and where its rows came from."""
+"""The raw table: what every reader returns, an Arrow table of ids as read, with the place of each row in its source."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OnBadRows: TypeAlias = Literal["raise", "report"]
 
 
 class BadRows:
-    """Rows that cannot be understood: the first one raises, or all are counted and described.
+    """Rows that cannot be parsed: the first one raises, or all are counted and described.
 
     Args:
         on_bad_rows: `raise` or `report`.
-        where: gives the text that names a place in the source, such as `ratings.csv:7`.
+        where: formats a place in the source, such as `ratings.csv:7`.
     """
 
     MOST_SENTENCES = 1000
@@ -37,15 +37,15 @@ class BadRows:
         self.missing = 0
 
     def add(self, place: int, problem: str, *, missing: bool = False) -> None:
-        """Count a row.
+        """Raise or count a bad row.
 
         Args:
-            place: its line, from 1, or its position in a table, from 0.
-            problem: what was expected and what was there.
-            missing: whether a value is absent, rather than wrong.
+            place: its line from 1, or its position in a table from 0.
+            problem: what was expected and what was found.
+            missing: whether a value is missing, rather than invalid.
 
         Raises:
-            ArgumentError: the first bad row is to be raised.
+            ArgumentError: under `on_bad_rows="raise"`.
         """
         sentence = f"{self.where(place)}: {problem}"
         if self.raises:
@@ -59,23 +59,23 @@ class BadRows:
 class Places:
     """The place of each row in its source: a line or a position.
 
-    Rows come in runs. In most runs the places are consecutive, and one number tells them all.
+    Stored in runs of rows. Most runs are consecutive, and the place of their first row is enough.
     """
 
     def __init__(self) -> None:
         self._starts: list[int] = []  # the first row of each run
-        self._runs: list[int | NDArray[np.int64]] = []  # its place, or the places of all its rows
+        self._runs: list[int | NDArray[np.int64]] = []  # the place of its first row, or the places of all its rows
         self._rows = 0
 
     def append(self, run: int | NDArray[np.int64], rows: int) -> None:
-        """Add a run of `rows` rows: the place of the first of consecutive ones, or all places, int64 [rows]."""
+        """Append a run of `rows` rows: the place of the first one if consecutive, else all places, int64 [rows]."""
         if rows:
             self._starts.append(self._rows)
             self._runs.append(run)
             self._rows += rows
 
     def at(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the places of rows, int64 [n]."""
+        """Return the places of rows, int64 [n]."""
         runs = np.searchsorted(self._starts, rows, side="right") - 1
         places = np.empty(rows.size, dtype=np.int64)
         for run in np.unique(runs).tolist():
@@ -87,19 +87,19 @@ class Places:
 
 @dataclass(frozen=True)
 class RawTable:
-    """Interactions as they were read; every value is there and is what it should be."""
+    """Interactions as read: bad rows are gone, thresholds and duplicates are not yet applied."""
 
     source: str
-    """Its name, for messages."""
+    """Name of the source, for messages."""
 
     table: pa.Table
-    """Columns `user` and `item` (dictionaries of int64 or of strings), `rating` (float64), `timestamp` (int64 or
-    float64); the last two may be absent. No nulls, no NaN."""
+    """Columns `user` and `item` (dictionary-encoded int64 or strings), `rating` (float64), `timestamp` (int64 or
+    float64); the last two are optional. No nulls, no NaN."""
 
     places: Places
     bad: BadRows
     columns: tuple[str, ...]
-    """What was read, such as `user=userId`."""
+    """The columns that were read, such as `user=userId`."""
 
     delimiter: str | None
-    """The separator of a text file."""
+    """The delimiter of a text file; None for tables."""

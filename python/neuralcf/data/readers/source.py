@@ -1,4 +1,4 @@
-"""What a command line names as its data: a file or a table of interactions, or the NCF paper's three files."""
+"""The DATA argument of the command line: a file of interactions, or the prefix of the NCF paper's three files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
     """Read interactions, or the split of the NCF paper's files, with a report on each file.
 
     Args:
-        data: what `read_interactions` takes, or the common beginning of the NCF paper's three files.
-        reading: its keyword arguments; for the NCF paper's files none but `on_bad_rows`.
+        data: a source that `read_interactions` takes, or the prefix of the NCF paper's three files.
+        reading: keyword arguments of `read_interactions`; with the NCF paper's files only `on_bad_rows`.
 
     Raises:
-        ArgumentError: a source that cannot be read; options for reading beside the NCF paper's files.
+        ArgumentError: a source that cannot be read; reading options with the NCF paper's files.
         OSError: a file cannot be read.
     """
     if not isinstance(data, str | PathLike) or Path(data).exists():
@@ -33,11 +33,11 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
         find_ncf(data, "train.rating")
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{data}: expected a file, or {data}.train.rating and the two beside it, got neither"
+            f"{data}: expected a file, or the prefix of the three files {data}.train.rating etc., found neither"
         ) from None
     set_options = {name for name, value in reading.items() if value is not None and name != "on_bad_rows"}
     if set_options:
-        raise ArgumentError(f"{data}: expected no options for the NCF paper's files, got {sorted(set_options)}")
+        raise ArgumentError(f"{data}: the NCF paper's files take no reading options, got {sorted(set_options)}")
     split, *reports = read_ncf_parts(data)
     return split, reports
 
@@ -53,23 +53,23 @@ def read_split(
     """Read interactions and split them.
 
     Args:
-        data: what `read_source` takes.
-        reading: further arguments of `read_interactions`.
+        data: a source that `read_source` takes.
+        reading: keyword arguments of `read_interactions`.
         held_out: a file of held-out interactions.
-        how: a rule of `hold_out`.
-        seed: decides a random split.
+        how: a named rule of `hold_out`.
+        seed: random seed of a random split.
 
     Returns:
-        The split; what config.json is to tell of the data, to make the split again from; a report on each file.
+        The split; the entry `data` of config.json, from which the split can be repeated; a report on each file.
 
     Raises:
-        ArgumentError: data that cannot be read or split; more than one way to split them.
+        ArgumentError: data that cannot be read or split; more than one way to split it.
         OSError: a file cannot be read.
     """
     source, reports = read_source(data, **reading)
     if isinstance(source, GivenSplit):
         if held_out is not None or how is not None:
-            raise ArgumentError(f"{data}: expected neither --split nor --held-out: these files are a split already")
+            raise ArgumentError(f"{data}: expected neither --split nor --held-out, because these files are a split")
         return source, {"fingerprint": source.train.fingerprint(), "split": "given"}, reports
     if held_out is not None:
         test, report = read_interactions(held_out, **reading)

@@ -18,14 +18,15 @@ __all__ = ["read_parquet", "read_table"]
 
 
 def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
-    """Read a Parquet file; as `read_table`.
+    """Read a Parquet file, with the same column types as `read_table`.
 
     Raises:
-        ArgumentError: besides, a damaged file.
+        ArgumentError: as `read_table`, and for a damaged file.
+        OSError: the file cannot be read.
     """
     try:
         with pa.parquet.ParquetFile(path) as file:
-            columns = Columns.recognise(str(path), file.schema_arrow.names, wanted, header=True)
+            columns = Columns.detect(str(path), file.schema_arrow.names, wanted, header=True)
             return _take(
                 str(path), file.read(columns=[columns.names[n] for n in columns.places.values()]), columns, on_bad_rows
             )
@@ -36,27 +37,27 @@ def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable
 
 
 def read_table(data: Any, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
-    """Read a table in memory: anything that Arrow takes or that offers Arrow's C stream.
+    """Read a table in memory: a pandas, polars or Arrow table, or any object with Arrow's C stream interface.
 
-    Ids are integers or strings (or categories of them); ratings are numbers; timestamps are numbers, dates or times.
+    Ids are integers or strings (or categoricals of them); ratings are numbers; timestamps are numbers, dates or times.
 
     Raises:
-        TypeError: no table.
-        ArgumentError: no such column, a column of another type, or a bad row that is to be raised.
+        TypeError: `data` is not a table.
+        ArgumentError: a missing column, a column of the wrong type, or a bad row under `raise`.
     """
     if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__") or isinstance(data, dict)):
-        raise TypeError(f"expected a path, or a table of pandas, polars or Arrow, got {type(data).__name__}")
+        raise TypeError(f"expected a path or a pandas, polars or Arrow table, got {type(data).__name__}")
     try:
         table = pa.table(data)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ArgumentError(f"table: expected columns of one type each: {error}") from error
-    return _take("table", table, Columns.recognise("table", table.column_names, wanted, header=True), on_bad_rows)
+    return _take("table", table, Columns.detect("table", table.column_names, wanted, header=True), on_bad_rows)
 
 
 def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows) -> RawTable:
-    """Check the columns, and leave out the bad rows."""
+    """Convert the columns and skip bad rows."""
     arrays: dict[str, pa.ChunkedArray] = {}
-    problems: dict[str, pa.ChunkedArray] = {}  # of each field: which rows have none, or none that can be used
+    problems: dict[str, pa.ChunkedArray] = {}  # for each field, a mask of rows with a missing or invalid value
     for field, place in columns.places.items():
         convert = {"rating": _ratings, "timestamp": _times}.get(field, _ids)
         try:
@@ -84,13 +85,13 @@ def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows
     for field in ("user", "item"):
         arrays[field] = arrays[field].dictionary_encode()
     if "timestamp" in arrays:
-        arrays["timestamp"] = _whole_if_possible(arrays["timestamp"])
+        arrays["timestamp"] = _integers_if_exact(arrays["timestamp"])
     return RawTable(source, pa.table(arrays), places, bad, columns.described(), None)
 
 
 class _WrongTypeError(Exception):
     def __init__(self, expected: str, got: pa.DataType) -> None:
-        hint = " (pandas makes integers with missing values float64; Int64 keeps them)" if got == pa.float64() else ""
+        hint = " (pandas turns integers with missing values into float64; use Int64)" if got == pa.float64() else ""
         super().__init__(f"expected {expected}, got a column of {got}{hint if 'integers' in expected else ''}")
 
 
@@ -123,7 +124,7 @@ def _is_number(type_: pa.DataType) -> bool:
 
 
 def _unusable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Tell of each value whether it is null, NaN, infinite or an empty string."""
+    """Mark values that are null, NaN, infinite or an empty string."""
     if pa.types.is_floating(column.type):
         return pc.invert(pc.fill_null(pc.is_finite(column), False))
     if pa.types.is_large_string(column.type):
@@ -131,8 +132,8 @@ def _unusable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.is_null(column)
 
 
-def _whole_if_possible(times: pa.ChunkedArray) -> pa.ChunkedArray:
+def _integers_if_exact(times: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
-        return times.cast(pa.int64())  # safe: refuses fractions and what does not fit
+        return times.cast(pa.int64())  # a safe cast: rejects fractions and overflow
     except pa.ArrowInvalid:
         return times

@@ -1,4 +1,4 @@
-"""Text files, opened: what every reader of text shares, whatever stands in the lines."""
+"""Opening and decoding text files: byte order mark, gzip, UTF-8, delimiter detection."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import IO, Final
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["BLOCK", "LONGEST_ROW", "is_parquet", "lines_of", "open_text", "read_text", "recognise_delimiter", "shown"]
+__all__ = ["BLOCK", "LONGEST_ROW", "detect_delimiter", "is_parquet", "lines_of", "open_text", "read_text", "shown"]
 
 BLOCK: Final = 16 << 20
 """Bytes read at a time."""
 LONGEST_ROW: Final = 4 * BLOCK
-"""Bytes; what has no end of line for so long is not text."""
+"""Bytes; a longer line means that the file is not text."""
 
 _DELIMITERS: Final = ("::", "\t", ";", ",")
 
 
 def is_parquet(path: Path) -> bool:
-    """Tell by its first bytes that a file is no text but Parquet."""
+    """Detect a Parquet file by its first bytes."""
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file behind its byte order mark, and behind gzip's compression, recognised by its first bytes.
+    """Open a text file, decompress gzip (detected by its first bytes), and skip the byte order mark.
 
     Raises:
-        ArgumentError: UTF-16; at any moment while it is open, a damaged gzip file.
+        ArgumentError: UTF-16; also, on any later read, a damaged gzip file.
         OSError: the file cannot be read.
     """
     with path.open("rb") as probe:
         compressed = probe.read(2) == b"\x1f\x8b"
     file: IO[bytes]
-    with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]  # it reads like one
+    with gzip.open(path) if compressed else path.open("rb") as file:  # type: ignore[assignment]  # GzipFile is no IO
         try:
             mark = file.read(3)
             if mark.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -52,10 +52,10 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_text(path: Path, *, or_else: str | None = None) -> str:
-    """Read a whole file, opened as by `open_text`, in UTF-8, or where it is not, in the encoding `or_else`.
+    """Read a text file as UTF-8, or in the encoding `or_else` if it is not valid UTF-8.
 
     Raises:
-        ArgumentError: as `open_text`; bytes that are not UTF-8, where there is no other encoding to try.
+        ArgumentError: as `open_text`; bytes that are not UTF-8, without an `or_else`.
         OSError: the file cannot be read.
     """
     with open_text(path) as file:
@@ -71,15 +71,15 @@ def read_text(path: Path, *, or_else: str | None = None) -> str:
 
 
 def lines_of(block: bytes) -> io.StringIO:
-    """Give a block as lines, which end in a line feed; bytes that are not UTF-8 become lone surrogates."""
+    """Decode a block into lines that end in a line feed; bytes that are not UTF-8 become lone surrogates."""
     return io.StringIO(block.decode("utf-8", "surrogateescape"), newline="\n")
 
 
-def recognise_delimiter(path: Path, block: bytes, line: int) -> str:
-    """Find what separates the columns, a tab, `,`, `;` or `::`, in the first row of a block that begins at a line.
+def detect_delimiter(path: Path, block: bytes, line: int) -> str:
+    """Detect the delimiter, a tab, `,`, `;` or `::`, in the first row of a block that begins at line `line`.
 
     Raises:
-        ArgumentError: nothing of the kind.
+        ArgumentError: the row contains none of them.
     """
     at, first = next((n, text) for n, text in enumerate(lines_of(block[:LONGEST_ROW]), start=line) if text.strip())
     for delimiter in _DELIMITERS:
@@ -91,6 +91,6 @@ def recognise_delimiter(path: Path, block: bytes, line: int) -> str:
 
 
 def shown(value: str | list[str]) -> str:
-    """Show what is wrong, one line of it."""
+    """Format a wrong value for a message, in at most 120 characters."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,9 +1,8 @@
-"""Titles of items, from the file of items that comes with a data set.
+"""Item titles, from the item file that comes with a data set.
 
-Recognised without being told: MovieLens' `movies.csv` (a header), `movies.dat` (`::`) and `u.item` (`|`), any text file
-with a header that names both columns, Parquet files with such columns, and text files without a header whose first
-column is the id and whose second is the title. UTF-8, or Latin-1 where it is not; compressed with gzip or not. NumPy
-alone is needed, but for Parquet files, which take pyarrow.
+Detected automatically: MovieLens' `movies.csv` (with a header), `movies.dat` (`::`) and `u.item` (`|`), any text or
+Parquet file with recognizable names of both columns, and text files without a header whose first two columns are id and
+title. UTF-8, or Latin-1 if it is not valid UTF-8; plain or gzip. Parquet files need pyarrow, text needs NumPy alone.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from neuralcf.errors import ArgumentError
 __all__ = ["read_titles"]
 
 _Choice: TypeAlias = str | int | None
-"""Of a column: its name, its position from 0, or None to recognise it."""
+"""A column: its name, its position from 0, or None to detect it."""
 
 _DELIMITERS: Final = ("::", "\t", "|", ";", ",")
 _NEVER_QUOTED: Final = ("::", "|")
@@ -43,21 +42,21 @@ def read_titles(
     id_column: _Choice = None,
     title_column: _Choice = None,
 ) -> dict[int | str, str]:
-    """Read the titles of items.
+    """Read item titles.
 
     Args:
         path: the file.
-        item_ids: the items to find titles for, such as all items of a model: int64 [I] or strings. An id is not
-            coerced: `007` in the file is the title of "007", not of 7.
-        id_column: the column of the ids, by name or by position from 0; recognised when None.
-        title_column: the column of the titles, likewise.
+        item_ids: the ids to find titles for, such as all items of a model: int64 [I] or strings. Ids are not coerced:
+            the row `007` gives the title of "007", not of 7.
+        id_column: the column of ids, by name or by position from 0; detected if None.
+        title_column: the column of titles, likewise.
 
     Returns:
-        The titles by id, of those items that have one in the file. Of an id given twice the first counts.
+        Titles by id, for the items that have one in the file. The first title of an id counts.
 
     Raises:
-        ArgumentError: no text, no such columns, a row without them, or no title for any of the items.
-        ImportError: a Parquet file where pyarrow is absent.
+        ArgumentError: a file that is not text, a missing column, a row that is too short, or no title for any item.
+        ImportError: a Parquet file, and pyarrow is not installed.
         OSError: the file cannot be read.
     """
     wanted = {str(item): item for item in (item_ids.tolist() if isinstance(item_ids, np.ndarray) else item_ids)}
@@ -70,21 +69,19 @@ def read_titles(
             titles.setdefault(item, title)
     if not titles and wanted:
         known = next(iter(wanted.values()))
-        found = "no rows" if example is None else f"other ids, such as {example!r}"
-        raise ArgumentError(f"{path}: expected titles of the model's items, such as {known!r}, got {found}")
+        found = "no rows" if example is None else f"only others, such as {example!r}"
+        raise ArgumentError(f"{path}: expected ids of the model's items, such as {known!r}, got {found}")
     return titles
 
 
 def _pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tuple[str, str]]:
-    """Give id and title of each row."""
+    """Yield the id and title of each row."""
     if is_parquet(path):
         yield from _parquet_pairs(path, id_column, title_column)
         return
     text = read_text(path, or_else="latin-1")
     if "\0" in text:
-        raise ArgumentError(
-            f"{path}: expected a text file of ids and titles, or a Parquet file, got bytes of another kind"
-        )
+        raise ArgumentError(f"{path}: expected a text or Parquet file of ids and titles, got a binary file")
     rows = _rows(path, text)
     start, first = next(rows, (1, []))
     if not first:
@@ -97,28 +94,28 @@ def _pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tu
 
 
 def _columns(source: str, first: Sequence[str], id_column: _Choice, title_column: _Choice) -> tuple[bool, int, int]:
-    """Tell whether the first row names the columns, and which of them hold ids and titles."""
+    """Detect whether the first row is a header, and the positions of the id and title columns."""
     found = find_name(first, _ID_NAMES), find_name(first, _TITLE_NAMES)
     given = id_column, title_column
     header = found != (None, None) or any(isinstance(column, str) for column in given)
     if not header and given == (None, None):
         found = 0, 1
     places = []
-    for what, column, recognised in zip(("id", "title"), given, found, strict=True):
-        place = recognised if column is None else chosen_column(source, what, column, first, header)
+    for what, column, detected in zip(("id", "title"), given, found, strict=True):
+        place = detected if column is None else chosen_column(source, what, column, first, header)
         if place is None:
             raise ArgumentError(
-                f"{source}: expected a column of {what}s, recognised none among {list(first)}; pass {what}_column, "
-                f"on the command line --items-{what}-column"
+                f"{source}: expected a column of {what}s, detected none among {list(first)}; pass {what}_column "
+                f"(--items-{what}-column on the command line)"
             )
         places.append(place)
     if places[0] == places[1]:
-        raise ArgumentError(f"{source}: expected ids and titles in columns of their own, got {places[0]} for both")
+        raise ArgumentError(f"{source}: expected ids and titles in different columns, got {places[0]} for both")
     return header, places[0], places[1]
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the rows that are not blank, each with its line; the separator is the first that the first row has."""
+    """Yield the rows that are not blank, each with its line; the delimiter is the first one in the first row."""
     first = next((line.rstrip() for line in StringIO(text) if line.strip()), "")
     places = {delimiter: first.find(delimiter) for delimiter in _DELIMITERS if delimiter in first}
     if first and not places:
