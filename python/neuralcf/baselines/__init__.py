@@ -1,4 +1,4 @@
-"""Baselines: simple rankers that a neural model has to beat to be worth its training. NumPy only."""
+"""Baselines: simple rankers that a trained model should beat. They need NumPy alone."""
 
 from neuralcf.baselines.base import Baseline
 from neuralcf.baselines.ials import IALS
@@ -8,4 +8,4 @@ from neuralcf.baselines.popularity import Popularity
 __all__ = ["BASELINES", "EASE", "IALS", "Baseline", "ItemKNN", "Popularity"]
 
 BASELINES: dict[str, type[Baseline]] = {kind.name: kind for kind in (Popularity, ItemKNN, EASE, IALS)}
-"""The baselines by the names that the command line knows."""
+"""The baselines by their names on the command line."""

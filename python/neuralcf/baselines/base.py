@@ -1,7 +1,7 @@
-"""What a baseline is: scores of all items from a training part, and ranks and lists made of them.
+"""Base class of the baselines: scores of all items, and the ranks and top-k lists that follow from them.
 
-Ranks follow the rule of `Scorer.rank_of`: the other items that score at least as high, so that ties count against;
-lists follow its order: equal scores by ascending item. Scores are float64 and computed for a block of users at a time.
+Ranks follow `Scorer.rank_of`: they count the other items that score at least as high, so ties count against an item.
+Lists follow `Scorer.top_k`: equal scores are ordered by ascending item. Scores are float64, in blocks of users.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from neuralcf.results import TopK
 __all__ = ["Baseline", "Candidates", "mask"]
 
 Candidates: TypeAlias = tuple[NDArray[np.int64], NDArray[np.integer[Any]]]
-"""Rows that need not be sorted, nor unique."""
+"""`(indptr, indices)`, CSR rows that need not be sorted or unique."""
 
 _BLOCK_CELLS = 4_000_000
-"""Scores of a block of users, at most: 32 MB of float64."""
+"""Maximum number of scores per block of users; 32 MB of float64."""
 
 
 class Baseline(ABC):
-    """Scores of all items from a training part, and ranks and lists made of them as `Scorer` makes them.
+    """A ranker that is fitted on a training set and offers the same queries as `Scorer`.
 
     Args:
-        train: the training part.
+        train: the training set.
     """
 
     name: ClassVar[str]
-    """What the command line calls it."""
+    """Its name on the command line."""
 
     def __init__(self, train: Dataset) -> None:
         self.user_items = train.user_items()
         self.num_items = train.num_items
         self.popularity = np.bincount(self.user_items[1], minlength=train.num_items)
-        """int64 [I]: n(i)."""
+        """int64 [I]: number of interactions of each item, n(i)."""
 
     @abstractmethod
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -59,8 +59,8 @@ class Baseline(ABC):
         Args:
             users: int64 [n].
             items: int64 [n].
-            exclude: rows [n] of items that do not count.
-            allow: rows [n] of the items that count; an item given twice counts once.
+            exclude: n rows of items to leave out.
+            allow: n rows of the only items to count; duplicates count once.
         """
         ranks = np.empty(users.size, dtype=np.int64)
         for block in self._blocks(users.size):
@@ -74,7 +74,10 @@ class Baseline(ABC):
         return ranks
 
     def top_k(self, users: NDArray[np.int64], k: int, *, exclude: CSR | None = None) -> TopK:
-        """Find the best items of each user, int64 [B]: `ids` int64 [B, k], `scores` float32 [B, k], filled with -1."""
+        """Find the best items of each user, int64 [B]: `ids` int64 [B, k], `scores` float32 [B, k].
+
+        A row with fewer than k items left is padded with id -1 and score negative infinity.
+        """
         ids = np.full((users.size, k), -1, dtype=np.int64)
         best = np.full((users.size, k), -np.inf, dtype=np.float32)
         for block in self._blocks(users.size):
@@ -93,7 +96,7 @@ class Baseline(ABC):
 
 
 def mask(rows: Candidates, block: slice, num_items: int) -> NDArray[np.bool_]:
-    """Give the rows of a block as booleans [B, I]."""
+    """Return the rows of a block as a boolean mask [B, I]."""
     indptr, indices = rows
     bounds = indptr[block.start : block.stop + 1]
     mask = np.zeros((bounds.size - 1, num_items), dtype=bool)

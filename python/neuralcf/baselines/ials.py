@@ -1,23 +1,23 @@
 """iALS: matrix factorisation by alternating least squares, score(u, i) = p_u . q_i.
 
-X is the binary user-item matrix [U, I] of the training part with nnz interactions, n(u) and n(i) its row and column
-sums.
+X is the binary user-item matrix [U, I] of the training set, nnz its number of interactions, n(u) and n(i) its row and
+column sums.
 
 Loss            sum over (u, i) in X of (1 - s_ui)^2  +  a0 sum over all (u, i) of s_ui^2
                 + l2 [sum over u of (n(u) + a0 I) |p_u|^2 + sum over i of (n(i) + a0 U) |q_i|^2],   s_ui = p_u . q_i
-                (Hu, Koren, Volinsky, ICDM 2008; the form of the loss and the regularisation by frequency as in Rendle,
+                (Hu, Koren, Volinsky, ICDM 2008; form of the loss and frequency-scaled regularisation as in Rendle,
                 Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks",
                 RecSys 2022, eq. 4 and 5 with nu = 1)
-Unobserved      a0 = unobserved nnz / (U I): all cells together weigh `unobserved` times what the interactions do, so
-                that a value means the same on sparse and on dense data.
-Start           The truncated SVD of A = D_u^-.5 X D_i^-.4, D the diagonal matrices of n(u) and n(i), by two rounds of
-                subspace iteration with 24 vectors more than factors (Halko, Martinsson, Tropp, SIAM Review 53, 2011,
-                algorithm 4.4): P = A V, Q = D_i^.4 V, scaled so that interactions score .7 on average.
-Sweeps          Users against items, then items against users, by `solve_rows` of `neuralcf.baselines.least_squares`.
-                From this start four sweeps do what a dozen do from random vectors.
+Unobserved      a0 = unobserved nnz / (U I): all cells together weigh `unobserved` times as much as the interactions, so
+                a value means the same on sparse and on dense data.
+Warm start      The truncated SVD of A = D_u^-.5 X D_i^-.4, with D_u and D_i the diagonal matrices of n(u) and n(i), by
+                two rounds of subspace iteration with 24 oversampling vectors (Halko, Martinsson, Tropp, SIAM Review 53,
+                2011, algorithm 4.4): P = A V, Q = D_i^.4 V, scaled so that interactions score .7 on average.
+Sweeps          Solve for users with items fixed, then for items with users fixed, by `solve_rows` of
+                `neuralcf.baselines.least_squares`. Four sweeps from the warm start match a dozen from random vectors.
 
-It is sharp in `unobserved` and `l2` together: their defaults are those of MovieLens-1M and are to be searched on other
-data. `unobserved` from 1 to 30 and `l2` from .001 to .05 is where good values were found.
+Quality is sensitive to `unobserved` and `l2` jointly. The defaults suit MovieLens-1M; on other data search `unobserved`
+from 1 to 30 and `l2` from .001 to .05, where good values were found.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _STEPS = 2
 
 
 class IALS(Baseline):
-    """Scores by the dot product of a user's and an item's vector, found by alternating least squares.
+    """Matrix factorisation by alternating least squares; the score is the dot product of a user and an item vector.
 
-    Users and items without interactions have vectors of zeros.
+    Users and items without interactions get zero vectors.
 
     Args:
-        train: the training part.
+        train: the training set.
         factors: d, the width of the vectors.
-        unobserved: weight of all cells together, in weights of all interactions.
-        l2: the strength of the regularisation.
-        sweeps: how often users and items are solved for.
-        seed: decides the start of the subspace iteration.
-        start: vectors to start from, float32 [U, d] and [I, d], in place of the SVD.
+        unobserved: weight of all cells together, relative to that of all interactions.
+        l2: strength of the regularisation.
+        sweeps: number of times that users and items are solved for.
+        seed: random seed of the subspace iteration.
+        start: vectors to start from in place of the SVD, float32 [U, d] and [I, d].
 
     Raises:
-        ArgumentError: a setting that is out of range, or a start of another shape.
+        ArgumentError: a setting out of range, or a start of the wrong shape.
     """
 
     name = "ials"
@@ -103,18 +103,18 @@ def sweep(
     unobserved: float,
     l2: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Solve for the users, then for the items.
+    """Solve for all users with items fixed, then for all items with users fixed.
 
     Args:
         users: the items of each user, U rows.
         items: the users of each item, I rows.
-        p: float32 [U, d], where the users stand.
-        q: float32 [I, d], where the items stand.
+        p: float32 [U, d], the current user vectors.
+        q: float32 [I, d], the current item vectors.
         unobserved: as for `IALS`.
         l2: as for `IALS`.
 
     Returns:
-        New vectors of users and items.
+        The new user vectors, float32 [U, d], and item vectors, float32 [I, d].
     """
     num_users, num_items = users.lengths.size, items.lengths.size
     a0 = unobserved * int(users.lengths.sum()) / (num_users * num_items)
@@ -126,13 +126,13 @@ def sweep(
 def spectral_start(
     users: Rows, items: Rows, factors: int, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute vectors of users and items from the truncated SVD of the normalised interactions.
+    """Compute user and item vectors from the truncated SVD of the normalised interactions.
 
     Args:
         users: the items of each user, U rows.
         items: the users of each item, I rows.
-        factors: d. Columns beyond the rank of the interactions are zero.
-        seed: decides the random vectors that subspace iteration begins with.
+        factors: d. Columns beyond the rank of the matrix are zero.
+        seed: random seed of the initial subspace.
 
     Returns:
         float32 [U, d] and float32 [I, d], of equal norms; interactions score .7 on average.
@@ -144,11 +144,11 @@ def spectral_start(
     for _ in range(_ROUNDS):
         left = _orthonormal(user_scale * users.sum(item_scale * v))
         v = _orthonormal(item_scale * items.sum(user_scale * left))
-    image = user_scale * users.sum(item_scale * v)  # A V, whose SVD gives that of A within the subspace
+    image = user_scale * users.sum(item_scale * v)  # A V; its SVD is that of A within the subspace
     _, axes = np.linalg.eigh(image.T.astype(np.float64) @ image)
     leading = axes[:, ::-1][:, :factors].astype(np.float32)
     p, q = image @ leading, (v @ leading) / item_scale
-    # The sum of all interactions' scores is the sum over u of p_u . (sum of q_i over the items of u).
+    # The scores of all interactions sum to the sum over u of p_u . (sum of q_i over the items of u).
     total, interactions = float(np.vdot(p, users.sum(q))), int(users.lengths.sum())
     if not total > 0:
         return np.zeros_like(p), np.zeros_like(q)  # no interactions
@@ -158,7 +158,7 @@ def spectral_start(
 
 
 def _orthonormal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give an orthonormal basis of the columns' span, through their Gram matrix; columns beyond its rank are zero."""
+    """Orthonormalise the columns through their Gram matrix; columns beyond its rank are zero."""
     values, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
     kept = values > 1e-7 * max(values[-1], 0)
     scale = np.where(kept, np.where(kept, values, 1) ** -0.5, 0)

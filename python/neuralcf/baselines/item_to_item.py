@@ -1,6 +1,6 @@
 """ItemKNN and EASE: score(u, .) = X[u] W with item-to-item weights W.
 
-X is the binary user-item matrix [U, I] of the training part, n(i) = sum over u of X[u, i].
+X is the binary user-item matrix [U, I] of the training set, n(i) = sum over u of X[u, i].
 
 ItemKNN     s[i, j] = (X'X)[i, j] / (sqrt(n(i) n(j)) + shrinkage), s[i, i] = 0: shrunk cosine;
             score(u, i) = sum of s[i, j] over the items j of u among the `neighbours` items most similar to i
@@ -9,12 +9,12 @@ ItemKNN     s[i, j] = (X'X)[i, j] / (sqrt(n(i) n(j)) + shrinkage), s[i, i] = 0: 
 EASE        B = argmin |X - XB|^2 + l2 |B|^2 with diag(B) = 0, whose solution is, with P = (X'X + l2 I)^-1,
             B[i, j] = -P[i, j] / P[j, j] off the diagonal; score(u, .) = X[u] B
             (Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019, eq. 8)
-EASE_n      EASE whose regression weighs user u by n(u)^-2e, n(u) the length of the history: X'X becomes
+EASE_n      EASE with a weighted regression: user u has weight n(u)^-2e, n(u) the length of the history. X'X becomes
             c sum over u of n(u)^-2e x_u' x_u, with c such that its trace stays nnz and `l2` keeps its meaning. Long
-            histories then count for less; e = `row_exponent` = .25 is a good value, 0 is EASE.
+            histories then count less; e = `row_exponent` = .25 is a good value, 0 is EASE.
 
-Their defaults are middling values, tuned on nothing. Both hold an [I, I] matrix of float64, and inverting takes a few
-of them: 9,000 items want 2 GB and a minute, 30,000 want 30 GB. EASE takes half of either in float32.
+The defaults are middling values that were not tuned on any data. Both baselines hold a float64 [I, I] matrix, and
+inverting takes a few of them: 9,000 items need 2 GB and a minute, 30,000 need 30 GB. EASE in float32 halves both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _ItemToItem(Baseline):
     """score(u, .) = X[u] W with item-to-item weights W."""
 
     weights: NDArray[np.floating]
-    """float64 or float32 [I, I]: from an item of the user, row, to an item to score, column."""
+    """float64 or float32 [I, I]: from an item of the user (row) to an item to score (column)."""
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
@@ -42,7 +42,7 @@ class _ItemToItem(Baseline):
         return np.asarray(have.astype(self.weights.dtype) @ self.weights, np.float64)
 
     def _co_occurrences(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Compute X'WX, [I, I], for the weights of users, [U]; in float32 for such weights."""
+        """Compute X'WX, [I, I], W the diagonal matrix of user weights, [U], in the dtype of the weights."""
         counts = np.zeros((self.num_items, self.num_items), weights.dtype)
         root = np.sqrt(weights)[:, None]
         for block in self._blocks(weights.size):
@@ -55,9 +55,9 @@ class ItemKNN(_ItemToItem):
     """Scores an item by its nearest neighbours among the user's items.
 
     Args:
-        train: the training part.
-        neighbours: how many neighbours an item keeps; of equally similar ones the lower indices.
-        shrinkage: draws similarities that rest on few users towards 0.
+        train: the training set.
+        neighbours: number of neighbours that each item keeps; ties go to the lower index.
+        shrinkage: shrinks similarities that rest on few users towards 0.
 
     Raises:
         ArgumentError: `neighbours` below 1, or a negative `shrinkage`.
@@ -84,13 +84,13 @@ class ItemKNN(_ItemToItem):
 
 
 class EASE(_ItemToItem):
-    """Scores an item by the linear regression on the user's other items that no item may have on itself.
+    """Scores an item by linear regression on the user's other items; no item may predict itself.
 
     Args:
-        train: the training part.
-        l2: the strength of the regularisation, lambda in the paper.
-        row_exponent: e of EASE_n, 0 for EASE.
-        dtype: float32 takes half the memory and time, and gives scores that are right to three or four digits.
+        train: the training set.
+        l2: strength of the regularisation, lambda in the paper.
+        row_exponent: e of EASE_n; 0 for EASE.
+        dtype: float64 or float32; float32 halves memory and time, and scores are accurate to three or four digits.
 
     Raises:
         ArgumentError: `l2` not above 0, a negative `row_exponent`, or another `dtype`.
@@ -115,7 +115,7 @@ class EASE(_ItemToItem):
             raise ArgumentError(f"dtype: expected float64 or float32, got {dtype!r}")
         lengths = np.diff(self.user_items[0])
         user_weights = np.maximum(lengths, 1) ** (-2 * row_exponent)
-        user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # the trace: X is binary
+        user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # keeps the trace at nnz, because X is binary
         weights = self._inverse(user_weights.astype(dtype), dtype(l2))
         weights /= -np.diag(weights).copy()
         np.fill_diagonal(weights, 0)
@@ -124,7 +124,7 @@ class EASE(_ItemToItem):
     def _inverse(self, user_weights: NDArray[np.floating], l2: np.floating) -> NDArray[np.floating]:
         """Compute (X'WX + l2 I)^-1, [I, I].
 
-        With fewer users than items through the smaller inverse, of Y = W^.5 X (the Woodbury identity):
+        With fewer users than items, the Woodbury identity needs only the smaller inverse, [U, U]; Y = W^.5 X:
         (Y'Y + l2 I)^-1 = (I - Y'(YY' + l2 I)^-1 Y) / l2.
         """
         num_users = user_weights.size
@@ -142,7 +142,7 @@ class EASE(_ItemToItem):
 
 
 def _largest(values: NDArray[np.floating], count: int) -> NDArray[np.floating]:
-    """Keep the `count` largest of each row, the first of equals, and set the others to 0."""
+    """Keep the `count` largest values of each row, ties by lower index, and set all others to 0."""
     threshold = np.partition(values, -count, axis=1)[:, -count, None]
     above, equal = values > threshold, values == threshold
     room = count - above.sum(axis=1, keepdims=True)

@@ -1,24 +1,24 @@
-"""Many small least-squares problems at once: a half-sweep of alternating least squares.
+"""Many small least-squares problems at once: half a sweep of alternating least squares.
 
-Given the vectors q_j of one side, each row r of the other side, with its columns j and targets t_rj, gets the x_r that
+Given the vectors q_j of one side, for each row r of the other side, with columns j and targets t_rj, find the x_r that
 minimises
 
     sum over j in r of (t_rj - x_r . q_j)^2  +  a0 sum over all j of (x_r . q_j)^2  +  l2_r |x_r|^2
 
-Its normal equations are (H'H + a0 Q'Q + l2_r I) x_r = H't_r, where H [n, d] holds the q_j of the row's n columns (Hu,
+The normal equations are (H'H + a0 Q'Q + l2_r I) x_r = H't_r, where H [n, d] holds the q_j of the row's n columns (Hu,
 Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008, eq. 4).
 
 Basis       Q'Q = V diag(e) V'. In the basis V the dense part of every row's matrix is diagonal, D_r = a0 e + l2_r, so
-            that no product with a d x d matrix is left. Both sides are rotated, which leaves all scores as they are.
-Solver      `steps` steps of conjugate gradients from where the row stands, preconditioned by D_r. It is exact after
-            min(n, d) steps; sweep after sweep, two are enough (Takacs, Pilaszy, Tikk, "Applications of the conjugate
+            no product with a d x d matrix is left. Both sides are rotated, which leaves all scores unchanged.
+Solver      `steps` conjugate-gradient steps from the row's current vector, preconditioned by D_r. Exact after min(n, d)
+            steps; over several sweeps, two per sweep are enough (Takacs, Pilaszy, Tikk, "Applications of the conjugate
             gradient method for implicit feedback collaborative filtering", RecSys 2011).
-Blocks      Rows of similar length are padded to blocks whose q_j stay in the cache: gathered once, used by all steps.
-Cost        nnz d (1 + 2 steps) multiply-adds twice, and the gathering of nnz d floats. Memory: one block.
+Blocks      Rows of similar length are padded to blocks whose q_j fit in the cache: gathered once, used by all steps.
+Cost        2 nnz d (1 + 2 steps) multiply-adds, and a gather of nnz d floats. Memory: one block.
 
-NumPy alone, as nothing tried was quicker: solving for the users of MovieLens-1M with d = 256 takes 0.42 CPU seconds on
-one core of an AMD EPYC (AVX2). The three products that two steps need take 0.35 by torch (sampled) and scipy (sparse),
-the rest not counted; d x d matrices solved by Cholesky's decomposition take 4.1.
+NumPy only, because no alternative was faster. Solving for the users of MovieLens-1M with d = 256 takes 0.42 CPU seconds
+on one core of an AMD EPYC (AVX2). The three products of two steps alone take 0.35 with torch (sampled) and scipy
+(sparse); solving the d x d systems by Cholesky decomposition takes 4.1.
 """
 
 from __future__ import annotations
@@ -36,26 +36,25 @@ __all__ = ["Rows", "solve_rows"]
 Block: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 
 _BLOCK_FLOATS = 1 << 18
-"""Of a block's gathered vectors, at most: 1 MB. A row that is longer is a block of its own."""
+"""Maximum number of floats gathered per block, 1 MB; a longer row forms a block of its own."""
 
 
 class Rows:
-    """Compressed sparse rows, cut into padded blocks of rows of similar length; rows without a column are in none.
+    """CSR rows, batched into padded blocks of rows of similar length; empty rows are in no block.
 
     Args:
         rows: R rows of columns.
         num_columns: C.
-        width: d, of the vectors that are to be gathered.
-        targets: float32 [nnz], t_rj in the order of the columns; 1 everywhere when None.
+        width: d, the width of the vectors to gather.
+        targets: float32 [nnz], t_rj in the order of the columns; all 1 if None.
     """
 
     def __init__(self, rows: CSR, num_columns: int, width: int, targets: NDArray[np.float32] | None = None) -> None:
         self.num_columns = num_columns
         self.lengths = np.diff(rows[0])
-        """int64 [R]: how many columns each row has."""
+        """int64 [R]: number of columns of each row."""
         self.blocks = list(self._cut(rows, _BLOCK_FLOATS // width, targets))
-        """Row numbers int64 [r], their columns int32 [r, n], padded with C, and targets float32 [r, n], padded with
-        0."""
+        """Row numbers int64 [r], columns int32 [r, n] padded with C, and targets float32 [r, n] padded with 0."""
 
     def _cut(self, rows: CSR, cells: int, targets: NDArray[np.float32] | None) -> Iterator[Block]:
         indptr, indices = rows
@@ -67,11 +66,11 @@ class Rows:
             fits = int(np.searchsorted(some * np.arange(1, some.size + 1), cells, side="right"))
             block = order[start : start + max(1, fits)]
             start += block.size
-            within = np.arange(self.lengths[block[-1]])  # the longest is the last
-            absent = within >= self.lengths[block, None]
-            position = np.where(absent, 0, indptr[block, None] + within)
-            columns = np.where(absent, np.int32(self.num_columns), indices[position])
-            wanted = ~absent if targets is None else np.where(absent, 0, targets[position])
+            within = np.arange(self.lengths[block[-1]])  # the last row is the longest
+            padding = within >= self.lengths[block, None]
+            position = np.where(padding, 0, indptr[block, None] + within)
+            columns = np.where(padding, np.int32(self.num_columns), indices[position])
+            wanted = ~padding if targets is None else np.where(padding, 0, targets[position])
             yield block, columns, wanted.astype(np.float32)
 
     def sum(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,27 +91,27 @@ def solve_rows(
     l2: NDArray[np.float64],
     steps: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Take conjugate-gradient steps for all rows against the vectors of the other side.
+    """Take conjugate-gradient steps for all rows, with the vectors of the other side fixed.
 
     Args:
         rows: R rows with columns from 0 to C - 1.
-        start: float32 [R, d], where the rows stand.
+        start: float32 [R, d], the current vectors of the rows.
         fixed: float32 [C, d], the q_j.
-        a0: weight of every cell, from 0.
+        a0: weight of every cell, at least 0.
         l2: float64 [R], l2_r, above 0.
-        steps: how many steps, from 1.
+        steps: number of steps, at least 1.
 
     Returns:
-        The rows' new vectors, float32 [R, d], zero for rows without a column, and `fixed` in the same basis.
+        The new vectors of the rows, float32 [R, d], zero for empty rows; and `fixed` in the same basis, float32 [C, d].
     """
     dense, basis = np.linalg.eigh(fixed.T.astype(np.float64) @ fixed)
     rotation = basis.astype(np.float32)
-    turned = _with_zero_row(fixed @ rotation)
-    standing, solved = start @ rotation, np.zeros_like(start)
-    for those, columns, targets in rows.blocks:
-        h = turned[columns]  # [r, n, d]
-        diagonal = (a0 * np.maximum(dense, 0) + l2[those, None]).astype(np.float32)  # [r, d]
-        x = standing[those]
+    rotated = _with_zero_row(fixed @ rotation)
+    current, solved = start @ rotation, np.zeros_like(start)
+    for block, columns, targets in rows.blocks:
+        h = rotated[columns]  # [r, n, d]
+        diagonal = (a0 * np.maximum(dense, 0) + l2[block, None]).astype(np.float32)  # [r, d]
+        x = current[block]
         residual = _weighted(targets - _products(h, x), h) - diagonal * x
         z = residual / diagonal
         direction, rz = z, _dots(residual, z)
@@ -125,12 +124,12 @@ def solve_rows(
                 z = residual / diagonal
                 rz, before = _dots(residual, z), rz
                 direction = z + _quotient(rz, before) * direction
-        solved[those] = x
-    return solved, turned[:-1]
+        solved[block] = x
+    return solved, rotated[:-1]
 
 
 def _with_zero_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add the row that padding stands for."""
+    """Append the zero row that padding refers to."""
     return np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])
 
 
@@ -149,5 +148,5 @@ def _dots(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _quotient(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide, 0 where there is nothing left to divide by: the row is solved."""
+    """Divide; 0 where b is 0, because that row is solved."""
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)

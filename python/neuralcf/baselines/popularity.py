@@ -12,7 +12,7 @@ __all__ = ["Popularity"]
 
 
 class Popularity(Baseline):
-    """Ranks by how many training users have an item, the same for everybody: the least a model must beat."""
+    """Ranks items by their number of training users, the same for every user; any useful model beats it."""
 
     name = "popularity"
 
@@ -28,7 +28,7 @@ class Popularity(Baseline):
         exclude: CSR | None = None,
         allow: Candidates | None = None,
     ) -> NDArray[np.int64]:
-        """Rank as every baseline does; one sort serves all users, unless both filters are given."""
+        """Rank as `Baseline.rank_of` does; a single sort serves all users unless both filters are given."""
         if allow is not None and exclude is not None:
             return super().rank_of(users, items, exclude=exclude, allow=allow)
         if allow is not None:
@@ -38,7 +38,7 @@ class Popularity(Baseline):
         return others if exclude is None else others - self._count_at_least(exclude, items)
 
     def _count_at_least(self, rows: Candidates, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Count in each row the distinct items, other than `items[row]`, that are at least as popular as that."""
+        """Count in each row the distinct items, other than `items[row]`, that are at least as popular as it."""
         indptr, indices = rows
         row = np.repeat(np.arange(items.size), np.diff(indptr))
         keys = np.unique(row * self.num_items + indices)
