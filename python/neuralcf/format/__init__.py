@@ -1,1 +1,1 @@
-"""The one writer of the model format; `rust/format/` reads it, and its README.md defines it."""
+"""The only writer of the model format; `rust/format/` reads it, and its README.md specifies it."""

@@ -1,4 +1,4 @@
-"""Checks of what is written beside the tensors: ids, interactions, configuration; each is returned as it is stored."""
+"""Checks of ids, interactions and configuration; each check returns its input in the form that is stored."""
 
 import math
 import platform
@@ -32,7 +32,12 @@ _OWN_KEYS = ("format_version", "model_id", "kind", "sizes")
 
 
 def check_ids(ids: tuple[IdList, IdList], sizes: Sizes) -> dict[str, Array]:
-    """The tensors of ids.safetensors."""
+    """Check external ids, and return the tensors of ids.safetensors.
+
+    Raises:
+        TypeError: ids that are neither all int nor all str.
+        ArgumentError: the wrong number of ids, a duplicate, an integer beyond int64, or invalid Unicode.
+    """
     if not isinstance(ids, tuple) or len(ids) != 2:
         raise TypeError(f"ids: expected a tuple (user ids, item ids), got {type(ids).__name__}")
     users = _id_tensors("users", ids[0], sizes["num_users"])
@@ -44,14 +49,14 @@ def _id_tensors(what: str, ids: IdList, expected: int) -> dict[str, Array]:
     if array.ndim != 1 or isinstance(ids, str):
         raise TypeError(f"ids: {what}: expected one dimension of int or str, got {type(ids).__name__} {array.shape}")
     if len(array) != expected:
-        raise ArgumentError(f"ids: {what}: expected {expected}, as many as the model has, got {len(array)}")
+        raise ArgumentError(f"ids: {what}: expected {expected} ids, one for each of the model's, got {len(array)}")
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
-            raise ArgumentError(f"ids: {what}: {array.max()} is beyond int64")
+            raise ArgumentError(f"ids: {what}: expected integers that fit int64, got {array.max()}")
         integers = array.astype(np.int64)
     else:
         listed = array.tolist()
-        kinds = {str if isinstance(one, str) else type(one) for one in listed}
+        kinds = {str if isinstance(id_, str) else type(id_) for id_ in listed}
         if kinds == {str}:
             return _string_tensors(what, listed)
         wrong = next((kind for kind in kinds if kind is bool or not issubclass(kind, (int, np.integer, str))), None)
@@ -59,33 +64,38 @@ def _id_tensors(what: str, ids: IdList, expected: int) -> dict[str, Array]:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise TypeError(f"ids: {what}: expected all int or all str, got {names}")
         try:
-            integers = np.asarray([int(one) for one in listed], dtype=np.int64)
+            integers = np.asarray([int(id_) for id_ in listed], dtype=np.int64)
         except OverflowError:
-            raise ArgumentError(f"ids: {what}: expected integers of 64 bits, got larger ones") from None
+            raise ArgumentError(f"ids: {what}: expected integers that fit int64, got larger ones") from None
     values, counts = np.unique(integers, return_counts=True)
     if len(values) != len(integers):
-        raise ArgumentError(f"ids: {what}: expected each id once, got {values[counts > 1][0]} more than once")
+        raise ArgumentError(f"ids: {what}: expected unique ids, got {values[counts > 1][0]} more than once")
     return {what: integers}
 
 
 def _string_tensors(what: str, ids: list[str]) -> dict[str, Array]:
     seen: set[str] = set()
     encoded = []
-    for one in ids:
-        if one in seen:
-            raise ArgumentError(f"ids: {what}: expected each id once, got {one!r} more than once")
-        seen.add(one)
+    for text in ids:
+        if text in seen:
+            raise ArgumentError(f"ids: {what}: expected unique ids, got {text!r} more than once")
+        seen.add(text)
         try:
-            encoded.append(one.encode())
+            encoded.append(text.encode())
         except UnicodeEncodeError:
-            raise ArgumentError(f"ids: {what}: {one!r} is not valid Unicode") from None
+            raise ArgumentError(f"ids: {what}: expected valid Unicode, got {text!r}") from None
     offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return {f"{what}.bytes": np.frombuffer(b"".join(encoded), np.uint8), f"{what}.offsets": offsets}
 
 
 def check_seen(seen: Interactions, num_users: int, num_items: int) -> dict[str, Array]:
-    """The tensors of seen.safetensors, rows sorted and unique."""
+    """Check interactions, and return the tensors of seen.safetensors with sorted, unique rows.
+
+    Raises:
+        TypeError: neither scipy CSR nor a pair of integer arrays.
+        ArgumentError: rows that do not fit the model.
+    """
     if isinstance(seen, tuple) and len(seen) == 2:
         indptr, indices = (np.asarray(part) for part in seen)
     elif getattr(seen, "format", None) == "csr":
@@ -103,7 +113,7 @@ def check_seen(seen: Interactions, num_users: int, num_items: int) -> dict[str, 
         raise ArgumentError(f"seen: indptr: expected {num_users + 1} entries for {num_users} users, got {len(indptr)}")
     indptr = indptr.astype(np.int64)
     if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        raise ArgumentError(f"seen: indptr: expected to run from 0 to {len(indices)} without falling")
+        raise ArgumentError(f"seen: indptr: expected non-decreasing values from 0 to {len(indices)}")
     if indices.size and (indices.min() < 0 or indices.max() >= num_items):
         bad = indices[(indices < 0) | (indices >= num_items)][0]
         raise ArgumentError(f"seen: indices: expected 0 to {num_items - 1}, got {bad}")
@@ -117,16 +127,22 @@ def check_seen(seen: Interactions, num_users: int, num_items: int) -> dict[str, 
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what config.json holds besides identity, kind and sizes."""
+    """Check a configuration, and return what config.json stores besides identity, kind and sizes.
+
+    Raises:
+        ArgumentError: a key that `save` writes itself, an entry of the wrong type, or a value that JSON does not have.
+    """
     if own := [key for key in _OWN_KEYS if key in config]:
-        raise ArgumentError(f"config: {', '.join(own)} are written by save itself")
+        raise ArgumentError(f"config: reserved keys: {', '.join(own)}, which save writes itself")
     if not isinstance(config.get("versions", {}), Mapping):
-        raise ArgumentError("config: versions: expected an object of names and versions")
+        raise ArgumentError(
+            f"config: versions: expected a mapping of names to versions, got {type(config['versions']).__name__}"
+        )
     _check_json(config, "config")
     if problem := find_problem(config):
         raise ArgumentError(f"config: {problem}")
-    made_with = {"neuralcf": __version__, "numpy": np.__version__, "python": platform.python_version()}
-    return {**config, "versions": {**made_with, **config.get("versions", {})}}
+    current = {"neuralcf": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    return {**config, "versions": {**current, **config.get("versions", {})}}
 
 
 def _check_json(value: object, where: str) -> None:

@@ -1,7 +1,7 @@
-"""What config.json of a model directory tells besides identity and sizes: how it was trained, on what, how it ranked.
+"""Descriptive entries of a model directory's config.json: training configuration, data, history, metrics.
 
-Anyone may write it, and no entry is required. Those that commands read have a JSON type each, which writer and reader
-check; the core checks the rest of what a model needs.
+All are optional and may come from any program. Entries that the commands read have a fixed JSON type, which both writer
+and reader check. The core checks the entries that a model needs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LISTS: Final = ("metrics", "history")
 
 
 def read_config(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read config.json of a model directory; nothing for a bare file of weights.
+    """Read config.json of a model directory; return an empty dictionary for a single .safetensors file.
 
     Raises:
-        ModelFormatError: it is no JSON object, or has an entry of the wrong type.
-        OSError: it cannot be read.
+        ModelFormatError: the file is not a JSON object, or an entry has the wrong type.
+        OSError: the file cannot be read.
     """
     file = Path(path) / "config.json"
     if not file.is_file():
@@ -42,7 +42,7 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def find_problem(config: Mapping[str, Any]) -> str | None:
-    """Tell which entry of a configuration, of plain JSON values, has the wrong type; None where none has."""
+    """Describe the first entry of a configuration, of plain JSON values, that has the wrong type; None if all fit."""
     for names, expected, types in ((_OBJECTS, "an object", Mapping), (_LISTS, "a list", (list, tuple))):
         for name in names:
             if name in config and not isinstance(config[name], types):

@@ -7,7 +7,7 @@ __all__ = ["model_card"]
 
 
 def model_card(config: Mapping[str, Any]) -> str:
-    """Write the card of a model from what its config.json holds."""
+    """Format the model card from the entries of config.json."""
     sizes = config["sizes"]
     shape = ", ".join(f"{key} {value}" for key, value in sizes.items() if key not in ("num_users", "num_items"))
     lines = [
@@ -27,8 +27,8 @@ def model_card(config: Mapping[str, Any]) -> str:
         "ids, scores = scorer.top_k(0, k=10)",
         "```",
         "",
-        "`config.json` tells how it was trained. `seen.safetensors`, where present, holds the users' histories:",
-        "leave it out when you publish the model and they are not public.",
+        "`config.json` holds the training configuration. `seen.safetensors`, if present, holds each user's",
+        "interactions; remove it before you publish the model unless they are public.",
         "",
     ]
     metrics = config.get("metrics", [])

@@ -1,4 +1,4 @@
-"""Safetensors files."""
+"""Writing safetensors files."""
 
 import json
 import os
@@ -15,11 +15,16 @@ Array: TypeAlias = NDArray[Any]
 
 _DTYPES = {"f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u1": "U8"}
 _BLOCK = 8 << 20
-"""Bytes that are copied at a time; a large table is never held twice."""
+"""Bytes converted at a time, so that a large table is never held in memory twice."""
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file; wider elements first, so that every tensor is aligned."""
+    """Write a safetensors file, widest dtypes first, so that every tensor is aligned.
+
+    Raises:
+        FileExistsError: the file exists already.
+        OSError: the file cannot be written.
+    """
     ordered = dict(sorted(tensors.items(), key=lambda entry: -entry[1].dtype.itemsize))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -39,7 +44,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mappin
 
 
 def blocks(array: Array) -> list[Array]:
-    """Views of successive rows, of some megabytes each."""
+    """Split an array into views of consecutive rows, of a few megabytes each."""
     if array.size == 0:
         return []
     rows = max(1, _BLOCK // (array.nbytes // len(array)))

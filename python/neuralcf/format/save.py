@@ -1,7 +1,7 @@
-"""Write models: `save` takes arrays and needs no torch, `export` takes a torch module.
+"""Writing models, in version 1 of the format: `save` takes arrays and needs no torch, `export` takes a torch module.
 
-The one writer of the model format, version 1. Arguments are checked before anything is written; the files are written
-beside their place, opened once with the reader that will serve them, and only then moved there in one step.
+All arguments are checked before anything is written. The files are staged beside the target, opened once with the
+reader that will serve them, and then published in one atomic step.
 """
 
 import json
@@ -36,10 +36,10 @@ _FORMAT = {"format": "neuralcf", "format_version": "1"}
 
 
 class Module(Protocol):
-    """What `export` needs of a torch module."""
+    """The part of a torch module that `export` needs."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Give the tensors by name."""
+        """Return the tensors by name."""
 
 
 def save(
@@ -51,27 +51,27 @@ def save(
     seen: Interactions | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model directory, or a single file where `path` ends in `.safetensors`.
+    """Write a model directory, or a single file if `path` ends in `.safetensors`.
 
-    A model that stands at `path` is replaced in one step: at every moment, also after a kill, a reader finds the old
-    model or the new one. After an error it is the old one. (A kill may leave a directory `.NAME.*.staging` beside it,
-    safe to delete.)
+    An existing model at `path` is replaced in one atomic step: at any time, even after a kill, a reader finds either
+    the old model or the new one; after an error, the old one. A kill may leave a directory `.NAME.*.staging` behind,
+    which is safe to delete.
 
     Args:
-        tensors: float32 (or float16) arrays under the names of the model format, such as `output.weight` `[1, G + H]`.
-        path: where to; its parent must exist. A directory that holds other things is not replaced.
+        tensors: float32 or float16 arrays under the names of the model format, such as `output.weight` `[1, G + H]`.
+        path: the target; its parent must exist. A non-empty directory without a model is not overwritten.
         kind: "gmf", "mlp" or "neumf".
-        ids: the external ids `(users [U], items [I])`, each int64 or str, unique, in the order of the indices.
-        seen: all interactions known at training time, a row for each user: scipy CSR `[U, I]`, or `(indptr, indices)`.
-            Rows are sorted and made unique here.
-        config: what config.json is to hold besides identity, kind and sizes, such as training configuration, metrics
-            and a fingerprint of the data. Plain JSON values. `training` and `data` are objects, `history` and `metrics`
-            lists; of `metrics`, objects with `name`, `value` and `protocol` are also shown in the model card.
+        ids: the external ids `(users [U], items [I])`, each int64 or str, unique, in the order of the dense indices.
+        seen: all interactions known at training time, one row per user: scipy CSR `[U, I]`, or `(indptr, indices)`.
+            Rows need not be sorted or unique.
+        config: plain JSON values that config.json stores besides identity, kind and sizes, such as the training
+            configuration, metrics and the fingerprint of the data. `training` and `data` are objects, `history` and
+            `metrics` are lists. The model card shows those `metrics` that have `name`, `value` and `protocol`.
 
     Raises:
         ModelFormatError: the tensors are not a valid model.
-        ArgumentError: `path`, `kind`, `ids`, `seen` or `config` cannot be used.
-        TypeError: tensors, ids or interactions of a wrong type.
+        ArgumentError: an invalid `path`, `kind`, `ids`, `seen` or `config`.
+        TypeError: tensors, ids or interactions of the wrong type.
         OSError: the files cannot be written.
     """
     _save({name: np.asarray(tensor) for name, tensor in tensors.items()}, path, kind, ids, seen, config)
@@ -132,13 +132,13 @@ def export(
     seen: Interactions | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights of a torch module as a model, whatever device they are on.
+    """Write the weights of a torch module, on any device, as a model.
 
     Args:
-        model: a `GMF`, `MLP` or `NeuMF`, or any module whose `state_dict` has the tensor names of the model format.
-            Weights of other precisions are converted to float32.
+        model: a `GMF`, `MLP` or `NeuMF`, or any module whose `state_dict` uses the tensor names of the model format.
+            All weights are converted to float32.
         path: as for `save`.
-        kind: inferred from the tensor names when None.
+        kind: inferred from the tensor names if None.
         ids: as for `save`.
         seen: as for `save`.
         config: as for `save`.
@@ -151,18 +151,18 @@ def export(
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Check, as far as one can beforehand, that a model can be published to `path`; return it without symbolic links.
+    """Check that `path` can take a model, as far as that is known before writing; return it with symlinks resolved.
 
     Raises:
-        ArgumentError: something stands there that is not a model.
-        FileNotFoundError: its parent directory does not exist.
+        ArgumentError: a file or directory that is not a model already exists there.
+        FileNotFoundError: the parent directory does not exist.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such directory to write the model {target.name} to")
+        raise FileNotFoundError(f"{target.parent}: no such directory; the model {target.name} cannot be written there")
     if target.suffix == ".safetensors":
         if target.is_dir():
-            raise ArgumentError(f"{target}: a directory, expected a file to write to")
+            raise ArgumentError(f"{target}: expected a file to write to, got a directory")
     elif target.exists() and not target.is_dir():
         raise ArgumentError(
             f"{target}: expected a directory to publish to (or a name ending in .safetensors), got a file"
@@ -177,6 +177,6 @@ def _removing_on_failure(remove: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # it is the first error that tells what happened
+        with suppress(OSError):  # the first error is the one to report
             remove()
         raise

@@ -161,14 +161,18 @@ BAD = {
         r"output\.weight",
     ),
     "one list of ids": ({"ids": list(range(USERS))}, TypeError, "a tuple"),
-    "too few ids": ({"ids": (range(USERS), range(ITEMS - 1))}, neuralcf.ArgumentError, "items: expected 7, .* got 6"),
+    "too few ids": (
+        {"ids": (range(USERS), range(ITEMS - 1))},
+        neuralcf.ArgumentError,
+        "items: expected 7 ids, .* got 6",
+    ),
     "an id twice": ({"ids": ([1, 2, 3, 2, 4], INTS[1])}, neuralcf.ArgumentError, "users: .* got 2 more than once"),
     "a name twice": ({"ids": (list("abcda"), INTS[1])}, neuralcf.ArgumentError, "users: .* got 'a' more than once"),
     "mixed ids": ({"ids": ([1, 2, "3", 4, 5], INTS[1])}, TypeError, "expected all int or all str, got int, str"),
     "bool ids": ({"ids": ([True, 2, 3, 4, 5], INTS[1])}, TypeError, "got bool, int"),
     "float ids": ({"ids": (np.arange(USERS) * 1.0, INTS[1])}, TypeError, "got float"),
-    "huge ids": ({"ids": ([2**63, 2, 3, 4, 5], INTS[1])}, neuralcf.ArgumentError, "64 bits"),
-    "surrogate": ({"ids": (["\ud800", *"abcd"], INTS[1])}, neuralcf.ArgumentError, "not valid Unicode"),
+    "huge ids": ({"ids": ([2**63, 2, 3, 4, 5], INTS[1])}, neuralcf.ArgumentError, "fit int64, got larger"),
+    "surrogate": ({"ids": (["\ud800", *"abcd"], INTS[1])}, neuralcf.ArgumentError, "expected valid Unicode"),
     "seen CSC": ({"seen": sp.csc_matrix((USERS, ITEMS))}, TypeError, "expected scipy CSR .* got csc"),
     "seen shape": (
         {"seen": sp.csr_matrix((ITEMS, USERS))},
@@ -176,12 +180,12 @@ BAD = {
         r"expected shape \(5, 7\), got \(7, 5\)",
     ),
     "seen item": ({"seen": ([0, 1, 1, 1, 1, 1], [7])}, neuralcf.ArgumentError, "expected 0 to 6, got 7"),
-    "seen indptr": ({"seen": ([0, 2, 1, 1, 1, 1], [0])}, neuralcf.ArgumentError, "without falling"),
+    "seen indptr": ({"seen": ([0, 2, 1, 1, 1, 1], [0])}, neuralcf.ArgumentError, "non-decreasing values from 0"),
     "seen floats": ({"seen": ([0, 1, 1, 1, 1, 1], [0.5])}, TypeError, "indices: expected one dimension of integers"),
     "config value": ({"config": {"a": [1, {"b": {1}}]}}, neuralcf.ArgumentError, r"config\.a\[1\]\.b: .* got set"),
     "config NaN": ({"config": {"loss": float("nan")}}, neuralcf.ArgumentError, r"config\.loss: .* got nan"),
     "config key": ({"config": {"a": {7: 1}}}, neuralcf.ArgumentError, r"config\.a: .* got 7"),
-    "own key": ({"config": {"model_id": "x"}}, neuralcf.ArgumentError, "model_id are written by save itself"),
+    "own key": ({"config": {"model_id": "x"}}, neuralcf.ArgumentError, "reserved keys: model_id"),
     "config surrogate": ({"config": {"a": "\ud800"}}, neuralcf.ModelFormatError, "config"),
 }
 
@@ -206,7 +210,7 @@ def test_places_that_cannot_be_written_to(tmp_path):
     for name, error, message in [
         ("file", neuralcf.ArgumentError, r"expected a directory to publish to \(or .*\), got a file"),
         ("things", neuralcf.ArgumentError, "holds other files but no model.safetensors"),
-        ("dir.safetensors", neuralcf.ArgumentError, "a directory, expected a file"),
+        ("dir.safetensors", neuralcf.ArgumentError, "expected a file to write to, got a directory"),
         ("absent/model", FileNotFoundError, "no such directory"),
     ]:
         with pytest.raises(error, match=message):
