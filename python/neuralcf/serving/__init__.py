@@ -1,1 +1,1 @@
-"""What a service holds: models with external ids, ready to be asked."""
+"""Serving: models in external ids."""

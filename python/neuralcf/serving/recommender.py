@@ -1,4 +1,4 @@
-"""Recommendations in your own ids: what a service holds."""
+"""The `Recommender`: recommendations and scores in external ids."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -18,23 +18,23 @@ _OneOrManyIds: TypeAlias = SupportsIndex | str | _ManyIds
 
 
 class Recommendations(NamedTuple):
-    """The best items: `B` users and `k` items each, or one dimension less for a single user."""
+    """The best `k` items of each of `B` users; for a single user the arrays have one dimension less."""
 
     ids: _IdArray
-    """`[B, k]`: item ids, best first; int64, or an object array of str. Beyond a row's count: -1, or None."""
+    """`[B, k]`: item ids, best first; int64 padded with -1, or an object array of str padded with None."""
     scores: NDArray[np.float32]
-    """float32 `[B, k]`: probabilities (or logits); negative infinity beyond a row's count."""
+    """float32 `[B, k]`: probabilities or logits; padded with negative infinity."""
     counts: NDArray[np.int64]
-    """int64 `[B]`: how many of each row are real."""
+    """int64 `[B]`: number of items in each row; the rest is padding."""
     known: NDArray[np.bool_]
-    """bool `[B]`: whether the model knows the user."""
+    """bool `[B]`: whether the user is in the model."""
 
 
 class Recommender:
-    """A model with its external ids, which are int64 or str and never coerced: "7" is not 7.
+    """A model with external ids, int64 or str. Ids are never coerced: "7" is not 7.
 
-    Immutable: any number of threads may share one. It needs NumPy alone. It pickles as path and digest: whoever loads
-    the pickle opens the files, and they must be the same.
+    Immutable, so threads can share one. Needs NumPy alone. Pickled as path and digest; unpickling opens the files at
+    that path, which must not have changed.
     """
 
     def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids) -> None:
@@ -48,14 +48,14 @@ class Recommender:
         """Open a model directory that was saved with ids.
 
         Args:
-            path: where the model is.
+            path: the model directory.
             threads: as for `Scorer.load`.
             isa: as for `Scorer.load`.
 
         Raises:
             ArgumentError: the model was saved without ids.
             ModelFormatError: the files are not a valid model.
-            OSError: they cannot be read (FileNotFoundError where there is nothing).
+            OSError: the files cannot be read; FileNotFoundError if there are none.
         """
         scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa)
         if user_ids is None or item_ids is None:
@@ -66,42 +66,42 @@ class Recommender:
         return cls(scorer, user_ids, item_ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as path and digest, as the scorer does."""
+        """Pickle as path and digest, like `Scorer`."""
         reduced = self._scorer.__reduce__()
         assert isinstance(reduced, tuple)
         return _reopen, reduced[1]
 
     def __copy__(self) -> "Recommender":
-        """Give the same one: it is immutable."""
+        """Return itself, because it is immutable."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Recommender":
-        """Give the same one, likewise."""
+        """Return itself, because it is immutable."""
         return self
 
     @property
     def scorer(self) -> Scorer:
-        """The same model in dense indices."""
+        """The scorer of the same model, which works with dense indices."""
         return self._scorer
 
     @property
     def user_ids(self) -> Ids:
-        """The users' ids: `len`, `find(ids)` gives indices, `take(indices)` gives ids."""
+        """The user ids: `find(ids)` returns dense indices, `take(indices)` returns ids, `len` the number of users."""
         return self._user_ids
 
     @property
     def item_ids(self) -> Ids:
-        """The items' ids, likewise."""
+        """The item ids, with the same methods as `user_ids`."""
         return self._item_ids
 
     @property
     def num_users(self) -> int:
-        """Users in the model."""
+        """Number of users in the model."""
         return self._scorer.num_users
 
     @property
     def num_items(self) -> int:
-        """Items in the model."""
+        """Number of items in the model."""
         return self._scorer.num_items
 
     def __repr__(self) -> str:
@@ -122,27 +122,27 @@ class Recommender:
         """Find the best items of each user.
 
         Args:
-            users: `[B]` user ids, or one id (then the result has one dimension less).
-            k: how many items, at least 1.
+            users: `[B]` user ids, or one id; for one id the result has one dimension less.
+            k: number of items per user, at least 1.
             exclude_seen: leave out the interactions stored with the model.
-            allow: ids of the items that may be returned.
-            deny: ids of the items that must not be returned.
-            on_unknown: "raise", or "skip": an unknown user keeps its row, empty and marked in `known`; an unknown item
-                in `allow` or `deny` is passed over.
-            logits: give logits instead of probabilities.
-            threads: for this call.
+            allow: ids of the only items to return.
+            deny: ids of items never to return.
+            on_unknown: "raise", or "skip" to return an empty row for an unknown user, marked in `known`, and to ignore
+                unknown items in `allow` and `deny`.
+            logits: return logits instead of probabilities.
+            threads: number of threads for this call.
 
         Raises:
-            UnknownUserError, UnknownItemError: ids that the model does not know, under `on_unknown="raise"`.
-            ArgumentError: `k` below 1; `exclude_seen` where the model has no stored interactions.
-            TypeError: ids of a type other than the model's.
+            UnknownUserError, UnknownItemError: ids that are not in the model, under `on_unknown="raise"`.
+            ArgumentError: `k` below 1; `exclude_seen` for a model without stored interactions.
+            TypeError: ids whose type is not that of the model's ids.
         """
         if on_unknown not in ("raise", "skip"):
             raise ArgumentError(f'on_unknown: expected "raise" or "skip", got {on_unknown!r}')
         if exclude_seen and not self._has_seen:
             raise ArgumentError(
                 "exclude_seen: the model was saved without interactions; save it with seen=..., "
-                "or pass exclude_seen=False to let known items come back"
+                "or pass exclude_seen=False to also recommend items that users have already seen"
             )
         single = _is_one(users)
         given: Any = [users] if single else users
@@ -176,16 +176,16 @@ class Recommender:
         Args:
             users: `[B]` user ids, or one id for all items.
             items: `[B]` item ids.
-            logits: give logits instead of probabilities.
-            threads: for this call.
+            logits: return logits instead of probabilities.
+            threads: number of threads for this call.
 
         Returns:
             float32 `[B]`.
 
         Raises:
-            UnknownUserError, UnknownItemError: ids that the model does not know.
+            UnknownUserError, UnknownItemError: ids that are not in the model.
             ArgumentError: lengths that differ.
-            TypeError: ids of a type other than the model's.
+            TypeError: ids whose type is not that of the model's ids.
         """
         single = _is_one(users)
         given: Any = [users] if single else users
@@ -200,7 +200,7 @@ class Recommender:
         )
 
     def _filter(self, ids: _ManyIds | None, what: str, on_unknown: str) -> NDArray[np.int64] | None:
-        """The indices of a list of allowed or denied items."""
+        """Return the indices of allowed or denied items."""
         if ids is None:
             return None
         indices = _find(self._item_ids, ids, what)
@@ -212,7 +212,7 @@ class Recommender:
     def _in_external_ids(
         self, known: NDArray[np.bool_], items: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> Recommendations:
-        """Translate the rows of the known users, and put empty rows between them where users are unknown."""
+        """Map item indices to ids, and insert an empty row for each unknown user."""
         rows, k = len(known), items.shape[1]
         indices = np.full((rows, k), -1, np.int64)
         indices[known] = items
@@ -230,7 +230,7 @@ def _is_one(users: object) -> bool:
 
 
 def _find(table: Ids, ids: Any, what: str) -> NDArray[np.int64]:
-    """The indices of ids, -1 where unknown; TypeError for ids of another type."""
+    """Return the indices of ids, -1 for unknown ones; raise TypeError for ids of another type."""
     try:
         return table.find(ids)
     except TypeError as error:
@@ -238,10 +238,10 @@ def _find(table: Ids, ids: Any, what: str) -> NDArray[np.int64]:
 
 
 def _unknown(what: str, ids: Any, known: NDArray[np.bool_]) -> tuple[str, list[Any]]:
-    """The message about unknown ids, and the ids."""
+    """Return an error message and the unknown ids."""
     given = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     unknown = list(dict.fromkeys(given[at] for at in np.flatnonzero(~known)))
-    shown = ", ".join(repr(one) for one in unknown[:5])
+    shown = ", ".join(repr(id_) for id_ in unknown[:5])
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     return f"{what}: not in the model: {shown}{more}", unknown
 
