@@ -1,7 +1,7 @@
-"""Neural collaborative filtering: train in PyTorch, serve exactly and fast from Rust.
+"""Neural collaborative filtering: train in PyTorch, serve fast and exactly from Rust.
 
-`Scorer` answers in dense indices, `Recommender` in your own ids; these and `save` need numpy alone. `GMF`, `MLP`,
-`NeuMF` and the package `training` need torch and are imported on first use; `export` takes modules of torch.
+`Scorer` works with dense indices, `Recommender` with your own ids; these two and `save` need NumPy alone. `GMF`, `MLP`,
+`NeuMF` and the package `training` need torch and are imported on first use; `export` takes a torch module.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m neuralcf` is the command `neuralcf`."""
+"""`python -m neuralcf` runs the command `neuralcf`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The exceptions that NeuralCF raises. `TypeError`, `MemoryError`, `OSError`, `KeyboardInterrupt` stay Python's own."""
+"""The exceptions of NeuralCF. `TypeError`, `MemoryError`, `OSError` and `KeyboardInterrupt` are raised as they are."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ __all__ = [
 
 
 class NeuralCFError(Exception):
-    """Base of all of them."""
+    """Base class of all exceptions of NeuralCF."""
 
 
 class ModelFormatError(NeuralCFError, ValueError):
-    """A model file, a model directory or a set of tensors that is not what the format says."""
+    """A model file, model directory or set of tensors that violates the model format."""
 
 
 class ArgumentError(NeuralCFError, ValueError):
-    """An argument that cannot be used: a wrong shape, length, value or combination."""
+    """An invalid argument: a wrong shape, length, value or combination."""
 
 
 class OutOfRangeError(NeuralCFError, IndexError):
@@ -31,26 +31,26 @@ class OutOfRangeError(NeuralCFError, IndexError):
 
 
 class InternalError(NeuralCFError, RuntimeError):
-    """A bug of NeuralCF. Please report it with its message."""
+    """A bug in NeuralCF. Please report it with its message."""
 
 
 class DivergedError(NeuralCFError, ArithmeticError):
-    """Training's loss is no longer a finite number; the message names the epoch and the batch."""
+    """Training diverged: the loss or the weights are no longer finite; the message names the epoch and the batch."""
 
 
 class _UnknownIdError(NeuralCFError, KeyError):
     def __init__(self, message: str, ids: Sequence[int] | Sequence[str] = ()) -> None:
         super().__init__(message)
         self.ids = list(ids)
-        """The unknown ids, each once, in the order in which they were given."""
+        """The unknown ids, unique, in the order in which they were given."""
 
     def __str__(self) -> str:  # a KeyError shows the repr of its message
         return str(self.args[0])
 
 
 class UnknownUserError(_UnknownIdError):
-    """User ids that the model was not trained with; `ids` lists them."""
+    """User ids that are not in the model; `ids` lists them."""
 
 
 class UnknownItemError(_UnknownIdError):
-    """Item ids that the model was not trained with; `ids` lists them."""
+    """Item ids that are not in the model; `ids` lists them."""

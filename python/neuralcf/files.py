@@ -1,4 +1,4 @@
-"""Files that appear whole: after an error or a kill the one that stood there before still does."""
+"""Atomic writes: after an error or a kill, the previous file is still intact."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["sync_directory", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside its place, synchronise it and rename it there.
+    """Write a temporary file in the same directory, sync it to disk, and rename it to `path`.
 
-    A kill may leave `.NAME.part` beside it, which the next writing replaces. A symbolic link is followed; what is no
-    regular file, such as /dev/stdout, is written to where it stands.
+    A kill may leave `.NAME.part` behind, which the next write overwrites. Symbolic links are followed. Anything but a
+    regular file, such as /dev/stdout, is written directly.
 
     Raises:
-        OSError: it cannot be written; what stood there before still does.
+        OSError: the file cannot be written; a previous file stays intact.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -30,16 +30,16 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(target)
     except BaseException as error:
-        with suppress(OSError):  # it is the first error that tells what happened
+        with suppress(OSError):  # the first error is the one to report
             part.unlink()
         if isinstance(error, OSError):
-            error.filename = os.fspath(path)  # the name that the caller knows
+            error.filename = os.fspath(path)  # report the caller's path, not the temporary file
         raise
     sync_directory(target.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Make sure that a directory's entries, such as a file renamed into it, outlast a loss of power."""
+    """Sync a directory's entries to disk, so that a file renamed into it survives a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

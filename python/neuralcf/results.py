@@ -1,4 +1,4 @@
-"""What queries return, as named tuples of NumPy arrays."""
+"""Results of queries, as named tuples of NumPy arrays."""
 
 from typing import NamedTuple
 
@@ -9,18 +9,18 @@ __all__ = ["TopK", "UserVectors"]
 
 
 class TopK(NamedTuple):
-    """The best items: `B` users and `k` items each, or one dimension less for a single user."""
+    """The best `k` items of each of `B` users; for a single user the arrays have one dimension less."""
 
     ids: NDArray[np.int64]
-    """int64 `[B, k]`: item indices, best first; -1 where fewer than `k` items were left."""
+    """int64 `[B, k]`: item indices, best first; padded with -1 if fewer than `k` items are left."""
     scores: NDArray[np.float32]
-    """float32 `[B, k]`: probabilities (or logits); negative infinity where the id is -1."""
+    """float32 `[B, k]`: probabilities or logits; negative infinity where the id is -1."""
 
 
 class UserVectors(NamedTuple):
-    """The embeddings of `B` users; take the place of user indices in a query."""
+    """The embeddings of `B` users, to pass to a query in place of user indices."""
 
     gmf: NDArray[np.float32] | None
-    """float32 `[B, G]`; None in a model without a GMF part."""
+    """float32 `[B, G]`; None if the model has no GMF part."""
     mlp: NDArray[np.float32] | None
-    """float32 `[B, Mu]`; None in a model without an MLP."""
+    """float32 `[B, Mu]`; None if the model has no MLP part."""

@@ -1,4 +1,4 @@
-"""One seed, many independent streams of chance: changing what one of them is asked for never moves another."""
+"""Independent random streams from one random seed: drawing more from one stream never changes another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Stream", "derive"]
 
 
 class Stream(IntEnum):
-    """What chance is needed for. The numbers are part of what a seed means: they never change."""
+    """The purposes of random numbers. The values determine what a seed produces, so they never change."""
 
     SPLIT = 0
     VALIDATION_SPLIT = 1
@@ -24,10 +24,10 @@ class Stream(IntEnum):
 
 
 def derive(seed: int, stream: Stream, *position: int) -> int:
-    """Give the seed, 63 bits, of a stream at a position, such as the stage and the epoch.
+    """Derive the 63-bit seed of a stream at a position, such as a stage and an epoch.
 
-    That of the child of `numpy.random.SeedSequence(seed)` whose spawn key is `(stream, *position)`. A generator made
-    anew for each position has no state to store: an epoch can be repeated without those before it.
+    It comes from the child of `numpy.random.SeedSequence(seed)` with spawn key `(stream, *position)`. With a fresh
+    generator per position, a checkpoint stores no generator state: any epoch can be repeated on its own.
     """
     child = np.random.SeedSequence(seed, spawn_key=(int(stream), *position))
     return int(child.generate_state(1, np.uint64)[0]) >> 1
