@@ -1,11 +1,8 @@
 # `make` alone lists the targets. Everything is set up in .venv on first use; pip's own settings (PIP_*) are honoured.
 
 PYTHON ?= python3
-# TORCH=cpu takes torch without its GPU libraries, some 3 GB on Linux, from PyTorch's own index.
-TORCH ?=
-ifneq ($(filter-out cpu,$(TORCH)),)
-$(error TORCH: expected cpu or nothing, got $(TORCH))
-endif
+# TORCH_INDEX=URL takes torch from another package index: PyTorch's CPU-only one saves some 3 GB of GPU libraries on Linux.
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -type f)
@@ -84,8 +81,8 @@ clean: ## remove what the targets made
 	rm -rf $(VENV) target build dist python/neuralcf/*.so
 
 $(VENV)/built: $(VENV)/tools $(RUST_SOURCES)
-ifeq ($(TORCH),cpu)
-	$(BIN)/pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu torch
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) torch
 endif
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras train,plot,test,lint
 	@touch $@
