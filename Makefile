@@ -14,7 +14,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/built ## train a NeuMF on data made on the spot, export it, serve it from Rust, compare, write a report
+demo: $(VENV)/built ## train a NeuMF on synthetic data, export it, serve it from Rust, compare it with torch, write a report
 	$(BIN)/neuralcf demo --out build/demo
 
 .PHONY: test
@@ -54,7 +54,7 @@ lint: $(VENV)/built ## check format, types, docs and the stub
 	$(BIN)/python -m mypy.stubtest neuralcf._core
 
 .PHONY: bench
-bench: $(VENV)/built ## run the benchmarks but for the peers (benches/README.md tells how to read them)
+bench: $(VENV)/built ## run all benchmarks except the peers (see benches/README.md)
 	cargo bench
 	$(BIN)/python -m pytest benches
 	$(BIN)/python -m benches.core.fork_memory
