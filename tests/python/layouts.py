@@ -1,4 +1,4 @@
-"""The same array in every layout that NumPy knows."""
+"""The same array in every memory layout of NumPy."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Offered:
-    """What a pandas Series or a tensor is to NumPy."""
+    """An object that converts to an array, as a pandas Series or a tensor does."""
 
     def __init__(self, values: object, dtype: str | None = None) -> None:
         self.values, self.dtype = values, dtype

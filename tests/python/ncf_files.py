@@ -1,4 +1,4 @@
-"""The three files of the NCF paper, small."""
+"""A small version of the NCF paper's three files."""
 
 import gzip
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""HTML pages, read as a browser reads them, and what every report has to be."""
+"""An HTML parser, and the properties that every report must have."""
 
 import re
 from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Tags, ids and links; a tag that is closed out of turn fails."""
+    """Collects tags, ids and links; fails on a tag that is closed out of order."""
 
     def __init__(self):
         super().__init__()
@@ -32,17 +32,17 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def stands_alone(html):
-    """Check that a report needs nothing but itself, by day and by night; give what it is made of."""
+def check_self_contained(html):
+    """Check that a report is self-contained and has a light and a dark mode; return the parsed page."""
     page = Page()
     page.feed(html)
     page.close()
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
     references = re.findall(r"url\(#([^)]+)\)", html) + [link.removeprefix("#") for link in page.links]
-    assert references, "charts refer to their own clip paths; without any the next line would check nothing"
+    assert references, "charts refer to their clip paths; without references the next line checks nothing"
     assert set(references) <= set(page.ids)
     assert not re.search(r"https?://|url\((?!#)|@import|<script", html)
     assert "prefers-color-scheme: dark" in html
-    assert "#01020" not in html  # every colour is the page's own
+    assert "#01020" not in html  # no placeholder colour is left
     return page

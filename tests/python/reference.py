@@ -1,4 +1,4 @@
-"""An independent implementation of the model format and of the arithmetic, in NumPy and in exact rational numbers.
+"""An independent implementation of the model format and the arithmetic, in NumPy and in exact rational numbers.
 
 Letters: `B` pairs or users, `I` items, `U` users, `G` GMF width.
 """
@@ -16,7 +16,7 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model; `g` or `layers` empty for a part that it lacks."""
+    """The sizes of a model; `g` is 0 without a GMF part, `layers` is empty without an MLP part."""
 
     users: int
     items: int
@@ -33,7 +33,7 @@ class Shape:
 
 
 def random_tensors(shape: Shape, seed: int = 0) -> Tensors:
-    """Weights scaled so that activations keep their size from layer to layer."""
+    """Return random weights, scaled so that activations keep their magnitude from layer to layer."""
     random = np.random.default_rng(seed)
 
     def uniform(*dims: int, scale: float = 1.0) -> np.ndarray:
@@ -58,7 +58,7 @@ def random_tensors(shape: Shape, seed: int = 0) -> Tensors:
 
 
 def ruler(logits: np.ndarray) -> Tensors:
-    """A GMF model whose logits are exactly `logits[U, I]`: one-hot users."""
+    """Return a GMF whose logits are exactly `logits[U, I]`: user embeddings are one-hot."""
     logits = np.atleast_2d(np.asarray(logits, np.float32))
     return {
         "gmf.user_embedding.weight": np.eye(len(logits), dtype=np.float32),
@@ -69,7 +69,7 @@ def ruler(logits: np.ndarray) -> Tensors:
 
 
 def logits64(tensors: Tensors, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """The logits of pairs `[B]` by the textbook formula in float64."""
+    """Compute the logits of pairs `[B]` by the textbook formula in float64."""
     wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
     blocks = []
     if "gmf.user_embedding.weight" in wide:
@@ -89,14 +89,14 @@ def sigmoid64(logits: np.ndarray) -> np.ndarray:
 
 
 def round32(x: Fraction) -> Fraction:
-    """The float32 nearest to `x`, ties to even, subnormals kept; `x` does not overflow."""
+    """Round to the nearest float32, ties to even, with subnormals; `x` must not overflow."""
     _, exponent = math.frexp(float(x))
     quantum = Fraction(2) ** max(exponent - 24, -149)
     return round(x / quantum) * quantum
 
 
 def logit_to_the_bit(tensors: Tensors, user: int, item: int) -> np.float32:
-    """The logit of a pair as `rust/kernel/README.md` prescribes it: each step rational, then rounded."""
+    """Compute the logit of a pair as `rust/kernel/README.md` specifies it: each step exact, then rounded."""
     exact = {name: np.vectorize(Fraction, otypes=[object])(tensor) for name, tensor in tensors.items()}
 
     def chain(start: Fraction, *pairs: tuple[np.ndarray, np.ndarray]) -> Fraction:
@@ -128,7 +128,7 @@ def logit_to_the_bit(tensors: Tensors, user: int, item: int) -> np.float32:
 
 
 def best(logits: np.ndarray, kept: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and logits `[B, k]` of the best of `logits[B, I]` that are `kept[B, I]`: best first, ties by index."""
+    """Return ids and logits `[B, k]` of the best items of `logits[B, I]` under the mask `kept[B, I]`, ties by index."""
     ids = np.full((len(logits), k), -1, np.int64)
     scores = np.full((len(logits), k), -np.inf, np.float32)
     for row, (line, keep) in enumerate(zip(logits, kept, strict=True)):
@@ -139,7 +139,7 @@ def best(logits: np.ndarray, kept: np.ndarray, k: int) -> tuple[np.ndarray, np.n
 
 
 def ranks(logits: np.ndarray, kept: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """For each row, how many other kept items score at least as high as its item. `logits`, `kept`: `[B, I]`."""
+    """Count for each row the other kept items that score at least as high as its item. `logits`, `kept`: `[B, I]`."""
     rows = np.arange(len(logits))
     rivals = (logits >= logits[rows, items][:, None]) & kept
     rivals[rows, items] = False
@@ -147,7 +147,7 @@ def ranks(logits: np.ndarray, kept: np.ndarray, items: np.ndarray) -> np.ndarray
 
 
 def safetensors_header(tensors: Tensors, metadata: dict[str, str]) -> bytes:
-    """What precedes the data of a safetensors file: the length of the header, the header."""
+    """Return what precedes the data of a safetensors file: the length of the header, and the header."""
     header: dict[str, object] = {"__metadata__": metadata}
     end = 0
     for name, tensor in tensors.items():
@@ -159,7 +159,7 @@ def safetensors_header(tensors: Tensors, metadata: dict[str, str]) -> bytes:
 
 
 def safetensors(tensors: Tensors, metadata: dict[str, str]) -> bytes:
-    """A safetensors file."""
+    """Return the bytes of a safetensors file."""
     return safetensors_header(tensors, metadata) + b"".join(tensor.tobytes() for tensor in tensors.values())
 
 
@@ -173,6 +173,6 @@ def metadata_of(tensors: Tensors) -> dict[str, str]:
 
 
 def write_file(path: Path, tensors: Tensors, **metadata: str) -> Path:
-    """A single model file."""
+    """Write a single-file model."""
     path.write_bytes(safetensors(tensors, metadata_of(tensors) | metadata))
     return path

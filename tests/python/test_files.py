@@ -1,4 +1,4 @@
-"""A file that is written appears whole, or the one before it stays."""
+"""Atomic writes: a file is replaced as a whole, or the old one stays."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from conftest import files_of_at_most
 from neuralcf.files import write_atomically
 
 
-def test_a_file_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "numbers.json"
     for content in (b"one", b"", b"three"):
         write_atomically(path, content)
@@ -21,7 +21,7 @@ def test_a_file_is_replaced_by_a_whole_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_links_are_followed_and_pipes_left_in_their_place(tmp_path: Path) -> None:
+def test_links_are_followed_and_pipes_are_not_replaced(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("file")
     write_atomically(link, b"content")

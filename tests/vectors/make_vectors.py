@@ -1,15 +1,15 @@
-"""Make the reference cases beside this file: `python make_vectors.py [FOLDER]`.
+"""Generate the reference cases beside this file: `python make_vectors.py [FOLDER]`.
 
-Models in the file format, and beside each what it must give: NumPy float64 after the paper, with nothing of NeuralCF.
+Models in the file format, and their expected results: NumPy float64 by the paper's formulas, without NeuralCF.
 
     NAME.safetensors    a small model, in F32, F16 or BF16
     NAME.json           users, items          pairs
                         logits, probabilities of each pair, float64
                         logit_tolerance       times max(1, |logit|); probability_tolerance
-                        ranks                 of each pair: how many other items score at least as high
+                        ranks                 for each pair, the number of other items that score at least as high
                         top_users, top        the ten best items of some users, best first
 
-Neighbours in a list differ by far more than the tolerance, so the order is beyond doubt.
+Neighbours in a list differ by far more than the tolerance, so the order is unambiguous.
 """
 
 import json
@@ -29,7 +29,7 @@ LOGIT_TOLERANCE, PROBABILITY_TOLERANCE = 1e-5, 1e-6
 
 
 def stored(values: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
-    """The bytes in a file, and what they stand for."""
+    """Return the bytes in the file, and their values in float64."""
     if dtype == "BF16":  # the upper half of a float32
         halves = (values.astype("<f4").view("<u4") >> 16).astype("<u2")
         return halves.tobytes(), (halves.astype("<u4") << 16).view("<f4").astype(np.float64)
@@ -38,7 +38,7 @@ def stored(values: np.ndarray, dtype: str) -> tuple[bytes, np.ndarray]:
 
 
 def score(weights: dict[str, np.ndarray], user: int, item: int) -> float:
-    """He et al., "Neural Collaborative Filtering", WWW 2017."""
+    """Compute a logit by He et al., "Neural Collaborative Filtering", WWW 2017."""
     blocks = []
     if "gmf.user_embedding.weight" in weights:
         blocks.append(weights["gmf.user_embedding.weight"][user] * weights["gmf.item_embedding.weight"][item])
@@ -63,7 +63,7 @@ def make(folder: Path, name: str) -> None:
             shapes |= {f"mlp.layers.{n}.weight": [outputs, inputs], f"mlp.layers.{n}.bias": [outputs]}
     shapes |= {"output.weight": [1, g + sum(units[-1:])], "output.bias": [1]}
 
-    random = np.random.RandomState(seed)  # whose numbers never change
+    random = np.random.RandomState(seed)  # its stream is frozen
     data, weights, header = b"", {}, {}
     for tensor, shape in shapes.items():
         raw, weights[tensor] = stored(random.uniform(-1, 1, shape), dtype)

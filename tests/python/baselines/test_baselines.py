@@ -1,4 +1,4 @@
-"""Baselines: scores against their definitions, ranks and lists by the rule of Scorer."""
+"""Baselines: scores against their definitions; ranks and lists by the same rules as `Scorer`."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def dataset(matrix):
 
 
 def random_matrix(users=40, items=17, seed=0):
-    """Binary interactions in which the last item has none and item 3 is a copy of item 2."""
+    """Random binary interactions; the last item has none, and item 3 is a copy of item 2."""
     matrix = (np.random.default_rng(seed).random((users, items)) < 0.3).astype(float)
     matrix[:, -1] = 0
     matrix[:, 3] = matrix[:, 2]
@@ -30,7 +30,7 @@ def rows(mask):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Several blocks, the last one not full, also where data are small."""
+    """Small data use several blocks, too, the last of them partial."""
     monkeypatch.setattr("neuralcf.baselines.base._BLOCK_CELLS", 55)
 
 
@@ -39,14 +39,14 @@ def test_popularity_counts_users():
     assert (Popularity(dataset(matrix)).scores(np.array([3, 0])) == matrix.sum(axis=0)).all()
 
 
-def test_item_knn_known_by_thought():
-    """Two users have items 0 and 1, one of them item 2 too; item 3 has nobody."""
+def test_item_knn_by_hand():
+    """Two users have items 0 and 1, one of them item 2 too; nobody has item 3."""
     train = dataset(np.array([[1, 1, 0, 0], [1, 1, 1, 0]]))
     cosine = 1 / np.sqrt(2)
     scores = ItemKNN(train, neighbours=3, shrinkage=0).scores(np.array([0, 1]))
     assert scores == pytest.approx(np.array([[1, 1, 2 * cosine, 0], [1 + cosine, 1 + cosine, 2 * cosine, 0]]))
     nearest = ItemKNN(train, neighbours=1, shrinkage=0).scores(np.array([0, 1]))
-    assert nearest == pytest.approx(np.array([[1, 1, cosine, 0]] * 2))  # of two as near, item 2 keeps item 0
+    assert nearest == pytest.approx(np.array([[1, 1, cosine, 0]] * 2))  # a tie: item 2 keeps item 0, not item 1
     shrunk = ItemKNN(train, neighbours=1, shrinkage=2).scores(np.array([0]))
     assert shrunk[0, 0] == pytest.approx(2 / (2 + 2))
 
@@ -70,7 +70,7 @@ def test_item_knn_against_loops(neighbours):
 
 @pytest.mark.parametrize("users", [40, 11])
 def test_ease_solves_its_constrained_problem(users):
-    """Column j of B is the ridge regression of item j on all other items: solved without item j, one at a time."""
+    """Column j of B is the ridge regression of item j on all other items; here each one is solved separately."""
     matrix, l2 = random_matrix(users), 7.0
     weights = np.zeros((matrix.shape[1],) * 2)
     for j in range(matrix.shape[1]):
@@ -84,7 +84,7 @@ def test_ease_solves_its_constrained_problem(users):
 
 def test_ease_n_weighs_users_by_the_length_of_their_histories():
     matrix, l2 = random_matrix(), 7.0
-    matrix[4] = 0  # a user without items weighs nothing
+    matrix[4] = 0  # a user without interactions has no weight
     lengths = matrix.sum(axis=1)
     weighted = matrix * np.where(lengths > 0, lengths, 1)[:, None] ** -0.25
     gram = weighted.T @ weighted
@@ -100,7 +100,7 @@ def test_ease_n_weighs_users_by_the_length_of_their_histories():
 
 
 class Known(Baseline):
-    """Scores that are given."""
+    """A baseline with given scores."""
 
     name = "known"
 
@@ -113,8 +113,8 @@ class Known(Baseline):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_rule_is_that_of_scorer(seed):
-    """Few distinct logits, so that ties are everywhere; every filter, also of the ranked item itself."""
+def test_ranks_and_lists_equal_those_of_scorer(seed):
+    """Few distinct logits, hence many ties; all filters, which may include the ranked item."""
     rng = np.random.default_rng(seed)
     tensors = {
         "gmf.user_embedding.weight": rng.integers(-1, 2, (6, 2)),
@@ -135,7 +135,7 @@ def test_the_rule_is_that_of_scorer(seed):
         assert best.scores.tolist() == expected.scores.tolist()
 
 
-def test_the_rule_on_a_whole_model():
+def test_ranks_equal_those_of_scorer_for_a_neumf():
     """Logits of a NeuMF with 101 items, computed by score_batch."""
     scorer = Scorer.from_tensors(random_tensors(Shape(users=9, items=101, g=5, mlp=(3, 6), layers=(7, 4))))
     users, items = (index.ravel() for index in np.indices((9, 101)))
@@ -144,7 +144,7 @@ def test_the_rule_on_a_whole_model():
 
 
 @pytest.mark.parametrize("filters", [(), ("exclude",), ("allow",), ("exclude", "allow")])
-def test_popularity_ranks_by_one_sort_as_by_scores(filters):
+def test_popularity_ranks_equal_those_of_its_scores(filters):
     matrix, rng = random_matrix(), np.random.default_rng(1)
     popularity = Popularity(dataset(matrix))
     users, items = rng.integers(0, 40, 60), rng.integers(0, 17, 60)
@@ -153,7 +153,7 @@ def test_popularity_ranks_by_one_sort_as_by_scores(filters):
     assert popularity.rank_of(users, items, **given_rows).tolist() == expected.tolist()
 
 
-def test_names_and_refusals():
+def test_names_and_wrong_settings():
     train = dataset(random_matrix())
     assert list(BASELINES) == ["popularity", "itemknn", "ease", "ials"]
     with pytest.raises(ArgumentError, match="neighbours: expected"):

@@ -1,4 +1,4 @@
-"""iALS: each solver against linear algebra that is written down plainly, and data at the edges."""
+"""iALS: each solver against straightforward linear algebra, and edge cases of the data."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def dataset(matrix):
 
 @pytest.fixture
 def matrix():
-    """Binary interactions; the last user and the last item have none, one user has all others."""
+    """Binary interactions; the last user and the last item have none, one user has every other item."""
     matrix = (np.random.default_rng(0).random((30, 17)) < 0.3).astype(float)
     matrix[5] = 1
     matrix[-1] = matrix[:, -1] = 0
@@ -27,12 +27,12 @@ def matrix():
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Several blocks, some with one row that is longer than a block should be."""
+    """Use several blocks, some of them with a single row that exceeds the block size."""
     monkeypatch.setattr("neuralcf.baselines.least_squares._BLOCK_FLOATS", 64)
 
 
 def objective(matrix, p, q, a0, l2):
-    """The loss of the module's docstring, cell by cell."""
+    """Compute the loss of the module's docstring cell by cell."""
     scores, (u, i) = p.astype(float) @ q.T.astype(float), matrix.shape
     fit = (matrix * (1 - scores) ** 2).sum() + a0 * (scores**2).sum()
     users = (matrix.sum(axis=1) + a0 * i) @ (p.astype(float) ** 2).sum(axis=1)
@@ -58,7 +58,7 @@ def test_many_steps_solve_the_normal_equations(matrix, with_targets):
     assert turned @ turned.T == pytest.approx(q @ q.T, abs=1e-4)  # only rotated
 
 
-def test_sweeps_lower_the_loss_and_end_where_it_is_flat(matrix):
+def test_sweeps_decrease_the_loss_and_converge_to_a_stationary_point(matrix):
     a0 = 3 * matrix.sum() / matrix.size
     losses = []
     for sweeps in (1, 2, 3, 300):
@@ -73,7 +73,7 @@ def test_sweeps_lower_the_loss_and_end_where_it_is_flat(matrix):
     assert not q[-1].any()
 
 
-def test_the_start_is_the_truncated_svd(matrix):
+def test_the_warm_start_is_the_truncated_svd(matrix):
     rows = csr_from_pairs(*np.nonzero(matrix), 30, 17)
     columns = csr_from_pairs(*np.nonzero(matrix.T), 17, 30)
     p, q = spectral_start(Rows(rows, 17, 3), Rows(columns, 30, 3), 3)
@@ -88,7 +88,7 @@ def test_the_start_is_the_truncated_svd(matrix):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 2)])
 @pytest.mark.parametrize("full", [True, False])
 def test_tiny_and_empty_data(shape, full):
-    """One user, one item, everything known or nothing at all; more factors than either has."""
+    """One user or one item, all interactions or none, more factors than users or items."""
     model = IALS(dataset(np.full(shape, float(full))), factors=8)
     scores = model.scores(np.arange(shape[0]))
     assert scores.shape == shape
@@ -96,7 +96,7 @@ def test_tiny_and_empty_data(shape, full):
     assert (scores > 0.05).all() == full
 
 
-def test_equal_seeds_give_equal_bits_and_wrong_settings_are_refused(matrix):
+def test_equal_seeds_give_equal_bits_and_wrong_settings_are_rejected(matrix):
     train = dataset(matrix)
     first, second = IALS(train, factors=4, seed=3), IALS(train, factors=4, seed=3)
     assert first.item_vectors.tobytes() == second.item_vectors.tobytes()

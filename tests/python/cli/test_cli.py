@@ -1,4 +1,4 @@
-"""The command line from a file to a recommendation: what is printed, exit codes, one sentence for an expected error."""
+"""The command line from a file to a recommendation: output, exit codes, one sentence for an expected error."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TRAIN = ["--epochs", "2", "--factors", "4", "--layers", "8,4", "--batch-size", "
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory):
-    """Forty users `u0`.. of two tastes: even users rate even items, odd users odd ones, each five of ten."""
+    """Forty users with two tastes: even users rate five of ten even items, odd users five of ten odd ones."""
     random = np.random.default_rng(0)
     lines = ["who,what,stars,time"]
     for user in range(40):
@@ -48,19 +48,19 @@ def run(capsys, *arguments):
     return code, printed.out, printed.err
 
 
-def test_train_tells_what_it_did(ratings, tmp_path, capsys):
+def test_train_prints_a_summary(ratings, tmp_path, capsys):
     code, out, err = run(
         capsys, "train", ratings, "--out", tmp_path / "model", "--min-rating", 3, "--model", "mlp", *COLUMNS, *TRAIN
     )
     assert code == 0
-    assert err == ""  # no progress where there is no terminal
+    assert err == ""  # no progress bar without a terminal
     assert "240 rows, columns user=who, item=what, rating=stars, timestamp=time" in out
     assert "skipped: 40 below the minimum rating, 0 duplicates" in out
     assert re.search(r"training on 160 interactions of 40 users with \d+ items", out)
     assert len(re.findall(r"(HR|NDCG)@10 +0\.\d{4} +0\.\d{4}", out)) == 4
 
 
-def test_what_train_wrote(model):
+def test_train_writes_a_complete_model(model):
     config = json.loads((model / "config.json").read_text())
     assert config["training"]["layers"] == [8, 4]
     ranks = [f"{name}@{k}" for name in ("HR", "NDCG", "Recall", "MRR") for k in (5, 10, 20)]
@@ -116,8 +116,8 @@ def test_ids_are_parsed_by_the_models_type(tmp_path, capsys):
         assert (code, err) == (2, f"neuralcf: --user: this model's ids are integers, got {text!r}\n")
 
 
-def test_what_others_saved_is_shown_too(tmp_path):
-    """A metric that is no number, ids that the terminal cannot show, no known interactions."""
+def test_models_of_other_programs_are_shown(tmp_path):
+    """A metric that is not a number, ids that the terminal cannot show, no stored interactions."""
     metric = {"name": "HR@10", "value": "n/a", "protocol": "none"}
     neuralcf.save(dict(EMPTY), tmp_path / "m", kind="gmf", ids=(["ü"], ["日本"]), config={"metrics": [metric]})
 
@@ -127,8 +127,8 @@ def test_what_others_saved_is_shown_too(tmp_path):
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     assert re.search(r"HR@10 +n/a +none", command("inspect", tmp_path / "m").stdout)
-    refused = command("recommend", tmp_path / "m", "--user", "ü")
-    assert (refused.returncode, "pass --include-seen" in refused.stderr) == (2, True)
+    rejected = command("recommend", tmp_path / "m", "--user", "ü")
+    assert (rejected.returncode, "pass --include-seen" in rejected.stderr) == (2, True)
     shown = command("recommend", tmp_path / "m", "--user", "ü", "--include-seen")
     assert (shown.returncode, shown.stderr) == (0, "neuralcf: only 1 items are left for this user\n")
     assert r"\u65e5\u672c" in shown.stdout
@@ -173,7 +173,7 @@ def test_cgroup_quotas(tmp_path):
     assert cgroup_quota(tmp_path) is None
     host({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})
     assert cgroup_quota(tmp_path) is None
-    host({"sys/fs/cgroup/a/cpu.max": "150000 100000\n"})  # the parent limits
+    host({"sys/fs/cgroup/a/cpu.max": "150000 100000\n"})  # a limit of the parent group
     assert cgroup_quota(tmp_path) == 1.5
     host({"proc/self/cgroup": "4:cpu,cpuacct:/c\n3:memory:/c\n"})
     host({f"sys/fs/cgroup/cpu/c/cpu.cfs_{name}_us": f"{n}\n" for name, n in (("quota", 50000), ("period", 100000))})
@@ -229,7 +229,7 @@ def test_usage_errors_and_help(capsys):
     assert capsys.readouterr().out == f"neuralcf {neuralcf.__version__}\n"
 
 
-def test_an_absent_extra_is_a_sentence(ratings, tmp_path):
+def test_a_missing_extra_is_one_sentence(ratings, tmp_path):
     program = "import sys; sys.modules['torch'] = None; from neuralcf.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "train", ratings, "--out", tmp_path / "model"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -239,7 +239,7 @@ def test_an_absent_extra_is_a_sentence(ratings, tmp_path):
     )
 
 
-def test_commands_wait_for_no_more_than_they_need(model):
+def test_commands_import_only_what_they_need(model):
     """Torch takes a second to import, pyarrow and matplotlib a tenth."""
     program = """if True:
         import sys

@@ -1,4 +1,4 @@
-"""`neuralcf describe`: facts counted by hand, in words and as JSON; options of reading on the command line."""
+"""`neuralcf describe`: counts by hand, as text and as JSON; the reading options."""
 
 import json
 
@@ -25,7 +25,7 @@ def ratings(tmp_path):
     return path
 
 
-def test_what_is_in_a_file(ratings, capsys):
+def test_json_of_a_file(ratings, capsys):
     code, out, _ = run(capsys, "describe", ratings, "--json")
     facts = json.loads(out)
     assert code == 0
@@ -62,7 +62,7 @@ def test_what_is_in_a_file(ratings, capsys):
     }
 
 
-def test_the_same_in_words(ratings, capsys):
+def test_text_of_a_file(ratings, capsys):
     code, out, err = run(capsys, "describe", ratings, "--min-rating", 2)
     assert (code, err) == (0, "")
     assert "6 rows, columns user=user, item=item, rating=rating, timestamp=timestamp, separated by ','" in out

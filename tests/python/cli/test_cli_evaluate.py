@@ -1,4 +1,4 @@
-"""`neuralcf evaluate` and `neuralcf compare`: from files to numbers, and what is refused."""
+"""`neuralcf evaluate` and `neuralcf compare`: from files to metrics, and rejected input."""
 
 import json
 import re
@@ -18,7 +18,7 @@ USERS, ITEMS = 30, 25
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory):
-    """Ids that are strings and not in order."""
+    """Interactions with string ids, not in order."""
     rng = np.random.default_rng(0)
     rows = [(f"u{u}", f"i{i}", at) for u in range(USERS) for at, i in enumerate(rng.permutation(ITEMS)[:6])]
     path = tmp_path_factory.mktemp("data") / "ratings.csv"
@@ -45,7 +45,7 @@ def dataset(ratings):
 
 @pytest.fixture(scope="module")
 def models(dataset, tmp_path_factory):
-    """Two models that were trained on the ratings, as config.json tells."""
+    """Two models whose config.json records the ratings as their data."""
     config = {"training": {"seed": 3}, "data": {"fingerprint": dataset.fingerprint()}}
     ids, folder = (dataset.user_ids, dataset.item_ids), tmp_path_factory.mktemp("models")
     return [save(folder / name, USERS, len(ids[1]), ids, config, seed) for seed, name in enumerate("ab")]
@@ -77,7 +77,7 @@ def test_evaluate_full(models, dataset, ratings, tmp_path, capsys):
     assert stored.per_user["NDCG@8"].tolist() == expected[0].per_user["NDCG@8"].tolist()
 
 
-def test_drawn_candidates(models, dataset, ratings, capsys):
+def test_sampled_candidates(models, dataset, ratings, capsys):
     code, text, _ = run(capsys, "evaluate", models[0], ratings, "--protocol", "1+99", "-k", 2, "--seed", 5, "--json")
     split = hold_out(dataset)
     rows = candidates_for(split, seed=5)
@@ -88,7 +88,7 @@ def test_drawn_candidates(models, dataset, ratings, capsys):
 
 
 def test_the_papers_files_and_a_model_without_ids(tmp_path, capsys):
-    """Users 0 and 1 of three items beside two of each; the held-out item is among its own candidates."""
+    """Two users with two training items each; one held-out item is among its own candidates."""
     model = save(tmp_path / "model", 2, 7)
     (tmp_path / "x.train.rating").write_text("0\t0\t1\n0\t1\t1\n1\t2\t1\n1\t3\t1\n")
     (tmp_path / "x.test.rating").write_text("0\t4\t1\n1\t6\t1\n")
@@ -102,8 +102,8 @@ def test_the_papers_files_and_a_model_without_ids(tmp_path, capsys):
     assert "1 + 2 to 3 candidates for each held-out item, given" in result["HR@1"]["protocol"]
 
 
-def test_held_out_in_a_file_of_its_own(models, dataset, ratings, tmp_path, capsys):
-    """What the model does not know is left out; several held-out items a user."""
+def test_a_file_of_held_out_interactions(models, dataset, ratings, tmp_path, capsys):
+    """Pairs that are not in the model are skipped; a user has several held-out items."""
     known = set(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
     new = [(0, i) for i in range(len(dataset.item_ids)) if (0, i) not in known][:3]
     lines = [f"{dataset.user_ids[u]},{dataset.item_ids[i]}" for u, i in new] + ["nobody,i1", "u1,nothing"]
@@ -130,21 +130,21 @@ def test_compare(models, ratings, tmp_path, capsys):
     assert re.search(r"^NDCG@10 .* to .*whole catalogue", text, re.MULTILINE)
 
 
-def test_refusals(models, ratings, dataset, tmp_path, capsys):
+def test_wrong_input_is_rejected(models, ratings, dataset, tmp_path, capsys):
     other = tmp_path / "other.csv"
     other.write_text("".join(ratings.read_text().splitlines(keepends=True)[:-1]))
     numbers = tmp_path / "numbers.csv"
     numbers.write_text("user,item\n1,2\n1,3\n")
     bare = save(tmp_path / "bare", 2, 3)
     ids = (dataset.user_ids, dataset.item_ids)
-    untold = save(tmp_path / "untold", USERS, len(ids[1]), ids)
+    unrecorded = save(tmp_path / "unrecorded", USERS, len(ids[1]), ids)
     config = {"training": {"seed": 3}, "data": {"fingerprint": dataset.fingerprint(), "split": "given"}}
     given = save(tmp_path / "given", USERS, len(ids[1]), ids, config)
     (tmp_path / "torn.npz").write_bytes(b"PK")
     for arguments, message in [
         (["evaluate", models[0], other], "other.csv: expected the interactions that"),
         (
-            ["evaluate", untold, ratings],
+            ["evaluate", unrecorded, ratings],
             "does not record the data it was trained on; pass the held-out file as --held-out",
         ),
         (["evaluate", given, ratings], "the model was trained with a held-out file; pass the same file as --held-out"),

@@ -1,4 +1,4 @@
-"""`neuralcf train`: where its configuration comes from, and runs that go on."""
+"""`neuralcf train`: the sources of its configuration, resumed runs, splits."""
 
 import json
 from pathlib import Path
@@ -24,16 +24,25 @@ def stored(model):
     return json.loads((model / "config.json").read_text())["training"]
 
 
-def test_preset_file_settings_and_options_come_together(ratings, tmp_path):
+def test_preset_file_settings_and_options_are_combined(ratings, tmp_path):
     (tmp_path / "run.toml").write_text("negatives = 2\nseed = 4\n")
-    told = ["--preset", "paper-8", "--config", str(tmp_path / "run.toml"), "--set", "seed=5", "--set", "dropout=0.1"]
-    assert main(["train", ratings, "--out", str(tmp_path / "m"), *told, *SMALL, "--device", "cpu"]) == 0
+    arguments = [
+        "--preset",
+        "paper-8",
+        "--config",
+        str(tmp_path / "run.toml"),
+        "--set",
+        "seed=5",
+        "--set",
+        "dropout=0.1",
+    ]
+    assert main(["train", ratings, "--out", str(tmp_path / "m"), *arguments, *SMALL, "--device", "cpu"]) == 0
     training = stored(tmp_path / "m")
     expected = {"learning_rate": 0.001, "negatives": 2, "seed": 5, "dropout": 0.1, "epochs": 2, "layers": [8, 4]}
     assert {name: training[name] for name in expected} == expected
 
 
-def test_a_resumed_run_needs_no_repeated_options_and_takes_no_others(ratings, tmp_path, capsys):
+def test_a_resumed_run_needs_no_options_and_rejects_different_ones(ratings, tmp_path, capsys):
     run = ["--run", str(tmp_path / "run"), "--resume"]
     assert main(["train", ratings, "--out", str(tmp_path / "one"), *SMALL, *run]) == 0
     assert main(["train", ratings, "--out", str(tmp_path / "two"), *run]) == 0
@@ -45,13 +54,13 @@ def test_a_resumed_run_needs_no_repeated_options_and_takes_no_others(ratings, tm
     assert "pass --run" in capsys.readouterr().err
 
 
-def test_data_too_small_to_validate_on(tmp_path, capsys):
+def test_data_too_small_for_a_validation_set(tmp_path, capsys):
     file = tmp_path / "few.csv"
     file.write_text("user,item,timestamp\n" + "\n".join(f"{u},{u % 3 + n},{n}" for u in range(8) for n in range(2)))
-    told = ["train", str(file), "--out", str(tmp_path / "m"), *SMALL]
-    assert main(told) == 2
+    arguments = ["train", str(file), "--out", str(tmp_path / "m"), *SMALL]
+    assert main(arguments) == 2
     assert "--no-validation" in capsys.readouterr().err
-    assert main([*told, "--no-validation"]) == 0
+    assert main([*arguments, "--no-validation"]) == 0
     assert "kept epoch 2, the last, without validation" in capsys.readouterr().out
 
 
@@ -68,7 +77,7 @@ def held_out(model):
         ("none", "nothing is held"),
     ],
 )
-def test_a_split_by_rule_is_stored_and_made_again(ratings, tmp_path, capsys, rule, guarantee):
+def test_a_split_by_rule_is_stored_and_reproduced(ratings, tmp_path, capsys, rule, guarantee):
     model = tmp_path / "m"
     assert main(["train", ratings, "--out", str(model), *SMALL, "--split", rule, "--no-validation"]) == 0
     assert guarantee in held_out(model)["held_out"]
@@ -84,9 +93,9 @@ def test_a_split_by_rule_is_stored_and_made_again(ratings, tmp_path, capsys, rul
     assert {name: value["mean"] for name, value in again.items()} == stored
 
 
-def test_splits_that_were_given(ratings, tmp_path, capsys):
+def test_given_splits(ratings, tmp_path, capsys):
     header, *rows = Path(ratings).read_text().splitlines()
-    latest = {row.split(",")[0]: row for row in rows}  # a row of each user
+    latest = {row.split(",")[0]: row for row in rows}  # one row per user
     parts = {"train": [row for row in rows if row not in latest.values()], "test": list(latest.values())}
     for part, of_part in parts.items():
         (tmp_path / f"{part}.csv").write_text("\n".join([header, *of_part]))
@@ -106,7 +115,7 @@ def test_splits_that_were_given(ratings, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("options", "message"),
     [
         (["X", "--split", "last"], "because these files are a split"),
         (["X", "--min-rating", "3"], "the NCF paper's files take no reading options, got ['min_rating']"),
@@ -118,7 +127,7 @@ def test_splits_that_were_given(ratings, tmp_path, capsys):
     ],
 )
 @pytest.mark.usefixtures("ratings")
-def test_splits_that_cannot_be(tmp_path, monkeypatch, capsys, told, message):
+def test_impossible_splits_are_rejected(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     for part, text in (
         ("train.rating", "1\t1\t1\n1\t2\t1\n"),
@@ -126,5 +135,5 @@ def test_splits_that_cannot_be(tmp_path, monkeypatch, capsys, told, message):
         ("test.negative", "(1,3)\t4\n"),
     ):
         Path(f"X.{part}").write_text(text)
-    assert main(["train", *told, "--out", "m"]) == 2
+    assert main(["train", *options, "--out", "m"]) == 2
     assert message in capsys.readouterr().err

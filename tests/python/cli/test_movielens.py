@@ -1,4 +1,4 @@
-"""MovieLens as it comes, from the command line: raw ids in, raw ids out."""
+"""MovieLens files on the command line: raw ids in, raw ids out."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def test_from_the_raw_file_to_raw_ids(tmp_path, capsys, name, delimiter, header_
     assert (recommender.num_users, recommender.num_items) == (len(users), len(items))
     user = max(users)
     history = sorted((float(row[3]), at, int(row[1])) for at, row in enumerate(rows) if int(row[0]) == user)
-    known = {item for _, _, item in history[:-1]}  # the last one was held out
+    known = {item for _, _, item in history[:-1]}  # the latest one was held out
 
     capsys.readouterr()
     assert main(["recommend", str(out), "--user", str(user), "-k", "20", "--json"]) == 0
@@ -39,5 +39,5 @@ def test_from_the_raw_file_to_raw_ids(tmp_path, capsys, name, delimiter, header_
 
     metrics = json.loads((out / "config.json").read_text())["metrics"]
     first = next(metric for metric in metrics if (metric["name"], metric["among"]) == ("HR@10", "1 + 99"))
-    assert 0.2 < first["value"] < 1  # after one epoch already above the 0.1 of chance
+    assert 0.2 < first["value"] < 1  # above the 0.1 of chance after one epoch
     assert 0.2 < first["popularity"] < 1

@@ -1,7 +1,7 @@
-"""`fork` at any moment: before, during and after calls, from a signal handler inside one, a child of a child.
+"""`fork` at any time: before, during and after calls, in a signal handler during a call, in a child of a child.
 
-Each scenario runs in a fresh interpreter, this file its program. In every child the same calls must give the same bits.
-A hang is an error: the parent waits some seconds for a child and then kills it.
+Each scenario runs this file in a fresh interpreter. The same calls must give the same bits in every child.
+A child that hangs is killed after some seconds and is an error.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from reference import Shape, random_tensors
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 SECONDS = 30
-"""How long a child may take."""
+"""Time limit of a child."""
 
 
 def make() -> Scorer:
@@ -34,7 +34,7 @@ def make() -> Scorer:
 
 
 def answer(scorer: Scorer) -> bytes:
-    """What two threads compute: a digest of the results of every method."""
+    """Compute a digest of the results of every method, with two threads."""
     top = scorer.top_k([1, 2, 3], 100)
     scores = scorer.score_batch(5, np.arange(100_000), logits=True)
     ranks = scorer.rank_of([7, 8], [9, 10])
@@ -42,20 +42,20 @@ def answer(scorer: Scorer) -> bytes:
 
 
 def short_answer(scorer: Scorer) -> bytes:
-    """Short, but enough for two threads."""
+    """Compute a result that is short, but enough for two threads."""
     return scorer.score_batch(5, np.arange(16_000)).tobytes()
 
 
 def workers() -> int:
-    """The pool's threads in this process."""
-    time.sleep(0.05)  # a thread that has just been started has no name yet
+    """Count the pool's threads in this process."""
+    time.sleep(0.05)  # a thread gets its name shortly after it starts
     return sum(name.read_text() == "neuralcf\n" for name in Path("/proc/self/task").glob("*/comm"))
 
 
 def in_child(work: Callable[[], bool]) -> int:
-    """Forks; the child ends with status 0 where `work` is true. Returns its process id."""
+    """Fork a child that exits with status 0 if `work` returns true; return its process id."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns about forking with threads
         child = os.fork()
     if child == 0:
         try:
@@ -66,7 +66,7 @@ def in_child(work: Callable[[], bool]) -> int:
 
 
 def succeeds(child: int) -> bool:
-    """Waits for a child; kills it when it hangs."""
+    """Wait for a child, or kill it if it hangs; return whether it succeeded."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -86,7 +86,7 @@ def before_any_call() -> None:
 
 
 def answer_of_a_child() -> bytes:
-    """The expected answer, without a pool in this process."""
+    """Compute the expected answer without starting a pool in this process."""
     read, write = os.pipe()
     child = in_child(lambda: os.write(write, answer(make())) == 32)
     assert succeeds(child)
@@ -123,7 +123,7 @@ def during_long_calls_of_other_threads() -> None:
 
 
 def during_short_calls_of_other_threads() -> None:
-    """The pool's lock is often held at the moment of the fork."""
+    """The pool's lock is often held during these forks."""
     forks_during(short_answer, 150)
 
 
@@ -174,7 +174,7 @@ def from_a_signal_handler_inside_a_call() -> None:
         with after(0.03, fork) as times:
             top = scorer.top_k(users, 50, threads=threads)
             assert time.monotonic() > times[0] + 0.02, "the call was too short for the signal"
-        # Both processes return from the handler into the call, and both finish it.
+        # Both processes return from the handler to the call, and both complete it.
         right = top.scores.tobytes() == expected and answer(scorer) == quick
         if os.getpid() != parent:
             os._exit(0 if right else 1)

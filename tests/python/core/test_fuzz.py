@@ -1,7 +1,7 @@
-"""Random wrong calls: a promised exception or a valid result, never anything else, never a crash.
+"""Random wrong calls: a documented exception or a valid result, never anything else, never a crash.
 
-Hypothesis draws the bytes that decide the calls, some calls at a time, and makes what fails as simple as it can. They
-run in a process of their own, whose program is this file, so that a crash is seen as one.
+Hypothesis generates the bytes that determine the calls, in batches, and shrinks failures. The calls run in a separate
+process that executes this file, so that a crash is detected.
 """
 
 import json
@@ -24,7 +24,7 @@ from neuralcf import ArgumentError, ModelFormatError, OutOfRangeError, Scorer, T
 from reference import Shape, random_tensors
 
 CALLS = int(os.environ.get("NEURALCF_FUZZ", "30000"))
-"""`make fuzz` makes more."""
+"""Number of calls; `make fuzz` makes more."""
 AT_A_TIME, BYTES = 20, 32
 U, I = 5, 37  # noqa: E741 - users and items
 SHAPES = [Shape(U, I, g=3, mlp=(2, 4), layers=(5, 3)), Shape(U, I, g=17), Shape(U, I, mlp=(1, 2), layers=(33,))]
@@ -37,15 +37,15 @@ METHODS = {
     "from_tensors": (["tensors"], ["kind", "seen", "threads", "isa"]),
     "load": (["path"], ["threads", "isa"]),
 }
-"""The parameters given by position, those given by name."""
+"""Positional parameters, and keyword parameters."""
 
 
 class HostileError(Exception):
-    """Raised by an object of the caller; it has to come out as it is."""
+    """Raised by an object of the caller; must reach the caller unchanged."""
 
 
 def hostile(method: str, answer: object = HostileError) -> object:
-    """An object whose `method` raises, or gives a wrong answer."""
+    """Make an object whose `method` raises or returns a wrong value."""
 
     def lie(*_: object, **__: object) -> object:
         if answer is HostileError:
@@ -59,7 +59,7 @@ PROMISED = (ArgumentError, ModelFormatError, OutOfRangeError, TypeError, MemoryE
 
 
 def values() -> dict[str, list[object]]:
-    """For each parameter arguments that are right, or nearly so; and under "any" arguments of every kind."""
+    """Return valid or nearly valid arguments for each parameter, and arguments of every kind under "any"."""
     numbers = [0, 1, 2, U - 1, U, I - 1, I, -1, 2**31, 2**32, 2**63 - 1, 2**63, -(2**63), 2**64, 10**30, -(10**60)]
     no_numbers = [True, False, None, 0.0, 1.5, float("nan"), 1j, object(), Scorer, int, np, iter([0]), set(), b"", b"1"]
     texts = ["", "seen", "exact", "approximate", "gmf", "mlp", "portable", "é", "/", "/nowhere", "\0", __file__]
@@ -128,7 +128,7 @@ def values() -> dict[str, list[object]]:
 
 
 def check(method: str, result: object) -> None:
-    """Fails for a result that no arguments could justify."""
+    """Fail for a result that is wrong for any arguments."""
     if method == "score_batch":
         assert isinstance(result, np.ndarray)
         assert result.dtype == np.float32
@@ -195,5 +195,5 @@ def test_no_crash_and_no_surprise(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a reservation that nothing justifies fails at once
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # an absurd reservation fails at once
     print(json.dumps(main()))

@@ -1,6 +1,6 @@
-"""Randomly damaged models: each is refused by name or gives finite scores, never anything else, never a crash.
+"""Randomly damaged models: each is rejected by name or gives finite scores, never anything else, never a crash.
 
-They are loaded in a process of their own, whose program is this file, so that a crash is seen as one.
+They are loaded in a separate process that executes this file, so that a crash is detected.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from neuralcf import ModelFormatError, Scorer
 from reference import Shape, metadata_of, random_tensors, safetensors
 
 DAMAGED = int(os.environ.get("NEURALCF_FUZZ", "30000"))
-"""`make fuzz` damages more."""
+"""Number of damaged files; `make fuzz` damages more."""
 U, I = 3, 19  # noqa: E741 - users and items
 SHAPES = [Shape(U, I, g=3, mlp=(2, 4), layers=(5, 3)), Shape(U, I, g=2), Shape(U, I, mlp=(1, 2), layers=(17,))]
 
@@ -67,7 +67,7 @@ def change_a_float(chance: random.Random, data: bytearray) -> None:
 
 
 def edit_the_header(chance: random.Random, data: bytearray) -> None:
-    """The header stays JSON, and the length before it right."""
+    """Change an entry of the header; it stays valid JSON, and its length correct."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     name = chance.choice(sorted(header))
@@ -93,7 +93,7 @@ DAMAGES = [flip_bits, cut, insert, remove, splice, change_the_length, change_a_d
 
 
 def models(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Paths to load, and which file there to damage: single files, and each file of a directory."""
+    """Yield paths to load, each with a file to damage: single files, and each file of a directory."""
     for shape in SHAPES:
         tensors = random_tensors(shape)
         file = folder / f"{shape.kind}.safetensors"
@@ -109,7 +109,7 @@ def outcome(path: Path) -> str:
     try:
         scorer = Scorer.load(path, threads=1)
     except ModelFormatError as error:
-        return "refused" if str(error).startswith(str(path)) else f"refused without its path: {error}"
+        return "rejected" if str(error).startswith(str(path)) else f"rejected without its path: {error}"
     scores = scorer.score_batch(0, range(scorer.num_items), logits=True)
     top = scorer.top_k(0, scorer.num_items, logits=True)
     return "loaded" if np.isfinite(scores).all() and (scores[top.ids] == top.scores).all() else "wrong scores"
@@ -124,8 +124,8 @@ def main(folder: Path) -> Counter[str]:
             data = bytearray(good)
             for _ in range(chance.choice([1, 1, 1, 2, 3])):
                 with contextlib.suppress(ValueError, IndexError, KeyError, AttributeError, TypeError):
-                    chance.choice(DAMAGES)(chance, data)  # (what is damaged too much cannot be damaged any way)
-            file.unlink()  # (a file system may force to disk what overwrites a file)
+                    chance.choice(DAMAGES)(chance, data)  # a damage may no longer apply after others
+            file.unlink()  # overwriting a file may force it to disk
             file.write_bytes(data)
             outcomes[outcome(path)] += 1
         file.write_bytes(good)
@@ -139,12 +139,12 @@ def test_no_crash_and_no_surprise(tmp_path: Path, capsys: pytest.CaptureFixture[
     outcomes = json.loads(done.stdout)
     with capsys.disabled():
         print(f" {outcomes}", end="")
-    assert set(outcomes) == {"refused", "loaded"}
+    assert set(outcomes) == {"rejected", "loaded"}
     assert sum(outcomes.values()) >= DAMAGED
     assert min(outcomes.values()) >= DAMAGED / 20
 
 
 if __name__ == "__main__":
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))  # a reservation that nothing justifies fails at once
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))  # an absurd reservation fails at once
     print(json.dumps(main(Path(sys.argv[1]))))

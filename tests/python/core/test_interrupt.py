@@ -1,4 +1,4 @@
-"""Ctrl-C stops a long call soon, and does no harm; other signal handlers run during a call, which goes on."""
+"""Ctrl-C stops a long call soon and does no harm; other signal handlers run during a call, which continues."""
 
 import os
 import signal
@@ -15,11 +15,11 @@ from neuralcf import Scorer, UserVectors
 from reference import Shape, Tensors, metadata_of, random_tensors, safetensors_header, write_file
 
 PROMISE, SLACK = 0.1, 0.9
-"""Seconds within which Ctrl-C is promised to work, and what a loaded machine may add. The calls take many seconds."""
+"""Seconds within which Ctrl-C must work, and the slack for a loaded machine. The calls take many seconds."""
 
 
 def seconds_to_stop(call: Callable[[], object], wait: float = 0.3) -> float:
-    """The seconds from SIGINT, sent while `call` runs, to KeyboardInterrupt."""
+    """Measure the seconds from SIGINT, sent while `call` runs, to KeyboardInterrupt."""
     sent: list[float] = []
 
     def interrupt() -> None:
@@ -33,11 +33,11 @@ def seconds_to_stop(call: Callable[[], object], wait: float = 0.3) -> float:
         call()
         finished = time.monotonic()
         thread.join()
-        time.sleep(1)  # here the interrupt arrives if the call was over before
+        time.sleep(1)  # the interrupt arrives here if the call ended before it
     except KeyboardInterrupt:
         stopped = time.monotonic()
         thread.join()
-        assert "finished" not in locals(), "the call was over before the signal"
+        assert "finished" not in locals(), "the call ended before the signal"
         return stopped - sent[0]
     pytest.fail(f"the call ran to its end, {finished - sent[0]:.1f} s after the signal")
 
@@ -47,7 +47,7 @@ def slow(large_tensors: Tensors) -> Scorer:
     return Scorer.from_tensors(large_tensors, isa="portable")
 
 
-# Eight million scores each, which take this instruction set some ten seconds.
+# Eight million scores each, some ten seconds with this instruction set.
 FEW, MANY = np.zeros(40, np.int32), np.zeros(2_000, np.int32)
 CALLS: dict[str, Callable[[Scorer, int], object]] = {
     "top_k of a few users": lambda s, threads: s.top_k(FEW, threads=threads),
@@ -86,7 +86,7 @@ def test_ctrl_c_stops_loading_while_the_file_is_read(tmp_path: Path, capsys: pyt
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("entrance", ["load", "from_tensors"])
-def test_ctrl_c_stops_laying_a_model_out(
+def test_ctrl_c_stops_building_the_layout(
     entrance: str, threads: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensors = random_tensors(Shape(1, 5_000, mlp=(1, 1024), layers=(2048,)))
@@ -113,13 +113,13 @@ def test_ctrl_c_stops_projecting_user_vectors() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_other_handlers_run_and_the_call_goes_on(large: Scorer, threads: int) -> None:
-    users = np.arange(256) % large.num_users  # long enough, however the catalogue is scanned
+def test_other_handlers_run_and_the_call_continues(large: Scorer, threads: int) -> None:
+    users = np.arange(256) % large.num_users  # long enough with any scan precision
     expected = large.top_k(users, 7, threads=threads).scores.tobytes()
     nested = large.top_k(3, 50).scores.tobytes()
 
     def handler() -> None:
-        assert large.top_k(3, 50).scores.tobytes() == nested  # an engine that is in the middle of a call takes another
+        assert large.top_k(3, 50).scores.tobytes() == nested  # a nested call during a call
 
     with after(0.03, handler, every=0.03) as times:
         begun = time.monotonic()
@@ -129,7 +129,7 @@ def test_other_handlers_run_and_the_call_goes_on(large: Scorer, threads: int) ->
     assert sum(begun < at < ended - 0.01 for at in times) >= 1
 
 
-def test_what_a_handler_raises_comes_out(slow: Scorer) -> None:
+def test_an_exception_of_a_handler_is_raised(slow: Scorer) -> None:
     class TimeIsUpError(Exception):
         pass
 

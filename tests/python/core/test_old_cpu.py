@@ -1,6 +1,6 @@
-"""The extension on an emulated x86 CPU of 2008, without AVX and FMA: it answers portably, with the bits of this CPU.
+"""The extension on an emulated x86 CPU of 2008, without AVX and FMA: portable code, and the same bits as on this CPU.
 
-Needs the emulator `qemu-x86_64` (Debian: `qemu-user`). `make test-old-cpu` runs the Rust tests there, too.
+Needs the emulator `qemu-x86_64` (Debian: `qemu-user`). `make test-old-cpu` also runs the Rust tests there.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 def digests(isa: str | None) -> dict[str, str]:
-    """A digest of all scores and of all top-20 lists of each model."""
+    """Compute a digest of all scores and all top-20 lists of each model."""
     parts = {}
     for shape in SHAPES:
         scorer = Scorer.from_tensors(random_tensors(shape), isa=isa)
@@ -55,10 +55,10 @@ def report() -> dict[str, Any]:
     try:
         Scorer.from_tensors(random_tensors(SHAPES[0]), isa="avx2")
     except NeuralCFError as error:
-        refused = str(error)
+        rejected = str(error)
     else:
-        refused = ""
-    return {"isa": scorer.isa, "avx2 refused": refused, "digests": digests(None)}
+        rejected = ""
+    return {"isa": scorer.isa, "avx2 rejected": rejected, "digests": digests(None)}
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def old_cpu() -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_an_old_cpu_answers_portably_and_refuses_what_it_lacks(old_cpu: dict[str, Any]) -> None:
+def test_an_old_cpu_uses_portable_code_and_rejects_what_it_lacks(old_cpu: dict[str, Any]) -> None:
     assert old_cpu["isa"] == "portable"
-    assert old_cpu["avx2 refused"] == 'isa: this CPU does not support "avx2"; it supports portable'
+    assert old_cpu["avx2 rejected"] == 'isa: this CPU does not support "avx2"; it supports portable'
 
 
 def test_an_old_cpu_gives_the_bits_of_every_instruction_set(old_cpu: dict[str, Any], isa: str) -> None:

@@ -1,6 +1,6 @@
-"""The weights that the authors of the NCF paper trained, on MovieLens-1M: oracle logits, ranks, HR@10 and NDCG@10.
+"""The NCF authors' weights for MovieLens-1M: logits against float64, ranks, HR@10 and NDCG@10.
 
-Neither may be copied into the project, so these tests are skipped where they do not lie beside it.
+Neither weights nor data may be copied into the project; the tests are skipped if they are missing.
 """
 
 import gzip
@@ -14,18 +14,18 @@ from neuralcf import Scorer
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"real data and weights are not in {DATA}")
 
-# HR@10 and NDCG@10 over the held-out item and its 99 negatives, to six digits.
+# HR@10 and NDCG@10 of the held-out item among its 99 negatives, to six digits.
 METRICS = {"gmf8": (0.636755, 0.369085), "mlp8": (0.671026, 0.396254), "neumf8_init": (0.671026, 0.396939)}
 
 
 class Candidates(NamedTuple):
-    """One row a user: the held-out item, and the distinct items that it competes with."""
+    """For each user, one row: the held-out item, and the distinct items that it is ranked among."""
 
     positives: np.ndarray
     rivals: list[list[int]]
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Compressed sparse rows of held-out items and rivals together."""
+        """CSR rows of held-out items together with their rivals."""
         rows = [sorted([positive, *rivals]) for positive, rivals in zip(self.positives, self.rivals, strict=True)]
         return np.concatenate([[0], np.cumsum([len(row) for row in rows])]), np.concatenate(rows)
 
@@ -38,7 +38,7 @@ def candidates() -> Candidates:
     pairs = [tuple(map(int, line[0].strip("()").split(","))) for line in lines]
     assert [user for user, _ in pairs] == list(range(6040))
     positives = np.array([item for _, item in pairs])
-    # The held-out item is among its own negatives for some users; it counts once.
+    # For some users the held-out item is among its own negatives; it counts once.
     rivals = [sorted(set(map(int, line[1:])) - {positive}) for line, positive in zip(lines, positives, strict=True)]
     return Candidates(positives, rivals)
 
@@ -59,13 +59,13 @@ def scorer(name: str) -> Scorer:
 
 
 def metrics(ranks: np.ndarray) -> tuple[float, float]:
-    """HR@10 and NDCG@10 of ranks that start at 0."""
+    """Compute HR@10 and NDCG@10 of ranks that start at 0."""
     hits = ranks < 10
     return round(float(hits.mean()), 6), round(float((hits / np.log2(ranks + 2)).mean()), 6)
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_logits_and_probabilities_are_those_of_float64(name: str, isa: str) -> None:
+def test_logits_and_probabilities_match_float64(name: str, isa: str) -> None:
     scorer, expected = Scorer.load(DATA / "ncf-weights" / f"{name}.safetensors", isa=isa), oracle(name)
     assert (scorer.num_users, scorer.num_items) == (6040, 3706)
     logits = scorer.score_batch(expected["user"], expected["item"], logits=True)

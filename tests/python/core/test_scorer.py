@@ -1,4 +1,4 @@
-"""Scores, the best items, ranks: their values, their order, and that their bits never depend on how one asks."""
+"""Scores, top-k lists and ranks: their values, their order, and the same bits for every kind of call."""
 
 import platform
 from fractions import Fraction
@@ -65,7 +65,7 @@ def test_scores_equal_the_textbook_formula(shape: Shape) -> None:
     [Shape(2, 3, mlp=(2, 3), layers=(4, 3)), Shape(2, 3, g=5), Shape(2, 3, g=2, mlp=(3, 1), layers=(5, 4, 3))],
     ids=str,
 )
-def test_logits_have_the_prescribed_bits(shape: Shape, isa: str) -> None:
+def test_logits_have_the_specified_bits(shape: Shape, isa: str) -> None:
     tensors = random_tensors(shape)
     users, items = all_pairs(shape)
     expected = np.array([logit_to_the_bit(tensors, u, i) for u, i in zip(users, items, strict=True)])
@@ -89,7 +89,7 @@ def test_the_reference_rounds_as_ieee_754_does() -> None:
         assert float(round32(Fraction(float(x)))) == np.float32(x)
 
 
-def test_every_instruction_set_of_this_cpu_was_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_instruction_set_of_this_cpu_is_tested(capsys: pytest.CaptureFixture[str]) -> None:
     expected = {"portable"}
     if platform.machine() in ("arm64", "aarch64"):
         expected.add("neon")
@@ -106,7 +106,7 @@ def test_every_instruction_set_of_this_cpu_was_run(capsys: pytest.CaptureFixture
 
 
 @shapes
-def test_same_bits_whatever_the_instruction_set_batch_position_and_threads(
+def test_same_bits_for_any_instruction_set_batch_position_and_number_of_threads(
     shape: Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tensors = random_tensors(shape, seed=1)
@@ -135,7 +135,7 @@ def test_same_bits_whatever_the_instruction_set_batch_position_and_threads(
 
 
 @shapes
-def test_top_k_and_rank_of_equal_scoring_everything_and_sorting(shape: Shape, isa: str) -> None:
+def test_top_k_and_rank_of_equal_scoring_all_items_and_sorting(shape: Shape, isa: str) -> None:
     tensors = random_tensors(shape, seed=2)
     for name in tensors:
         if "item" in name:
@@ -157,7 +157,7 @@ def test_top_k_and_rank_of_equal_scoring_everything_and_sorting(shape: Shape, is
         assert found.tolist() == ranks(logits, kept, items).tolist()
 
 
-def test_same_bits_where_two_threads_take_part(large_tensors: Tensors, isa: str) -> None:
+def test_same_bits_with_two_threads(large_tensors: Tensors, isa: str) -> None:
     scorer = Scorer.from_tensors(large_tensors, isa=isa)
     items = np.arange(scorer.num_items)
     alone = scorer.score_batch(3, items, logits=True, threads=1)
@@ -171,7 +171,7 @@ def test_same_bits_where_two_threads_take_part(large_tensors: Tensors, isa: str)
     assert scorer.rank_of(3, ids[0][[0, 10, 999]], threads=2).tolist() == [0, 10, 999]
 
 
-def test_order_is_by_logit_even_where_probabilities_saturate(scorer_of, isa: str) -> None:
+def test_order_is_by_logit_even_if_probabilities_saturate(scorer_of, isa: str) -> None:
     scorer = scorer_of([20, 40, 30, 40, -200, -150, 0], isa=isa)
     top = scorer.top_k(0, 7)
     assert top.ids.tolist() == [1, 3, 2, 0, 6, 5, 4]
@@ -187,7 +187,7 @@ def test_minus_zero_is_zero(scorer_of, isa: str) -> None:
     assert scorer.top_k(0, 3).ids.tolist() == [0, 1, 2]
 
 
-def test_probabilities_never_fall_and_stay_within_1e_6(scorer_of) -> None:
+def test_probabilities_are_monotone_and_accurate_to_1e_6(scorer_of) -> None:
     logits = np.unique(np.concatenate([np.linspace(-120, 120, 20_001), np.logspace(-40, 37, 500)]).astype(np.float32))
     probabilities = scorer_of(logits).score_batch(0, np.arange(len(logits)))
     assert (np.diff(probabilities) >= 0).all()
@@ -212,7 +212,7 @@ def test_one_user_gives_one_dimension_and_many_give_two(small: Scorer) -> None:
 
 
 @shapes
-def test_user_vectors_stand_in_for_users(shape: Shape) -> None:
+def test_user_vectors_replace_user_indices(shape: Shape) -> None:
     tensors = random_tensors(shape)
     scorer = Scorer.from_tensors(tensors)
     users = np.arange(shape.users)[::-1]

@@ -1,4 +1,4 @@
-"""Arguments: every way to write down integers is read correctly, everything else is refused at the door by name."""
+"""Arguments: integers in any form are read correctly, everything else is rejected by name."""
 
 import enum
 from collections.abc import Callable
@@ -15,7 +15,7 @@ USERS, ITEMS = [3, 0, 8, 3], [100, 7, 0, 64]
 
 
 class Number:
-    """Something that NumPy's own integers are like."""
+    """An object with `__index__`, like NumPy's integers."""
 
     def __index__(self) -> int:
         return 3
@@ -68,7 +68,7 @@ def test_every_single_integer_is_a_single_user(small: Scorer, user: object) -> N
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_long_arrays_are_read_whole_whatever_their_layout(small: Scorer, threads: int) -> None:
+def test_long_arrays_of_any_layout_are_read_completely(small: Scorer, threads: int) -> None:
     every = np.indices((9, 101)).reshape(2, -1)
     table = small.score_batch(*every).reshape(9, 101)
     users, items = np.random.default_rng(0).integers(0, [[9], [101]], (2, 700_001))
@@ -84,7 +84,7 @@ def test_long_arrays_are_read_whole_whatever_their_layout(small: Scorer, threads
         small.score_batch(0, items, threads=threads)
 
 
-def test_tensors_of_torch_are_read(small: Scorer) -> None:
+def test_torch_tensors_are_read(small: Scorer) -> None:
     torch = pytest.importorskip("torch")
     users, items = torch.tensor(USERS), torch.tensor(ITEMS, dtype=torch.int32)
     assert small.score_batch(users, items).tolist() == small.score_batch(USERS, ITEMS).tolist()
@@ -92,9 +92,9 @@ def test_tensors_of_torch_are_read(small: Scorer) -> None:
     mask = torch.zeros(101, dtype=torch.bool)
     mask[5] = True
     assert small.top_k(users, 1, allow=mask).ids.tolist() == [[5]] * 4
-    for refused in (users.float(), users.bool(), torch.tensor(1.0), torch.tensor(True)):
+    for rejected in (users.float(), users.bool(), torch.tensor(1.0), torch.tensor(True)):
         with pytest.raises(TypeError, match="users: expected an integer"):
-            small.top_k(refused)
+            small.top_k(rejected)
 
 
 INTEGER = "expected an integer"
@@ -143,7 +143,9 @@ DTYPE = "expected an integer dtype, got"
     ],
     ids=repr,
 )
-def test_everything_else_is_refused_by_name(small: Scorer, users: object, error: type[Exception], message: str) -> None:
+def test_everything_else_is_rejected_by_name(
+    small: Scorer, users: object, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         small.top_k(users)
     with pytest.raises(error, match=message):
@@ -190,14 +192,14 @@ def test_everything_else_is_refused_by_name(small: Scorer, users: object, error:
         (lambda s: s.top_k(0, kk=1), TypeError, "kk"),
     ],
 )
-def test_calls_that_make_no_sense_are_refused(
+def test_invalid_calls_are_rejected(
     small: Scorer, call: Callable[[Scorer], object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         call(small)
 
 
-def test_the_classes_of_errors() -> None:
+def test_base_classes_of_errors() -> None:
     bases = {
         "ModelFormatError": ValueError,
         "ArgumentError": ValueError,

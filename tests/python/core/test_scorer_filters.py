@@ -1,4 +1,4 @@
-"""`exclude`, `allow`, `deny`: what is filtered never comes back, from no entrance and in no combination."""
+"""`exclude`, `allow`, `deny`: a filtered item is never returned, by any method or combination of filters."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -26,7 +26,7 @@ def cells_of(indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def untidy(cells: np.ndarray) -> sp.csr_matrix:
-    """The same structure with unsorted rows, repeats, and zeros as values."""
+    """Return the same matrix with unsorted rows, duplicates, and explicit zeros."""
     indptr, indices = rows_of(cells)
     pieces = [np.tile(indices[a:b][::-1], 2) for a, b in pairwise(indptr)]
     indices = np.concatenate(pieces)
@@ -36,7 +36,7 @@ def untidy(cells: np.ndarray) -> sp.csr_matrix:
 
 
 def of_row(argument: object, row: int) -> object:
-    """The filter of one row of a call."""
+    """Return the filter of a single row."""
     if sp.issparse(argument):
         return argument[[row]]
     if isinstance(argument, tuple) and argument:
@@ -46,8 +46,8 @@ def of_row(argument: object, row: int) -> object:
 
 
 CELLS = cells_of(*random_rows(B, I, 0.4, seed=1))
-CELLS[2] = True  # a row of everything
-CELLS[3] = False  # a row of nothing
+CELLS[2] = True  # a full row
+CELLS[3] = False  # an empty row
 CANDIDATES = cells_of(*random_rows(B, I, 0.2, seed=2))
 CANDIDATES[1] = False
 SEEN = cells_of(*random_rows(U, I, 0.3))[USERS]
@@ -55,7 +55,7 @@ FEW, MANY = np.array([100, 3, 16, 3, 15, 0]), np.flatnonzero(np.arange(I) % 7)
 few, many = np.isin(np.arange(I), FEW), np.isin(np.arange(I), MANY)
 NONE = np.zeros(I, bool)
 
-# name: (arguments, which items of each row they leave)
+# name: (arguments, mask of the items that remain in each row)
 CASES = {
     "nothing": ({}, ~NONE),
     "exclude csr_array": ({"exclude": sp.csr_array(CELLS)}, ~CELLS),
@@ -97,7 +97,7 @@ def logits(small: Scorer) -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_filtered_never_comes_back(small: Scorer, logits: np.ndarray, case: str) -> None:
+def test_a_filtered_item_is_never_returned(small: Scorer, logits: np.ndarray, case: str) -> None:
     arguments, kept = CASES[case]
     kept = np.broadcast_to(kept, (B, I))
     for k in (1, 5, I, I + 9):
@@ -112,7 +112,7 @@ def test_what_is_filtered_never_comes_back(small: Scorer, logits: np.ndarray, ca
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_filters_hold_for_one_user(small: Scorer, logits: np.ndarray, case: str) -> None:
+def test_filters_apply_to_a_single_user(small: Scorer, logits: np.ndarray, case: str) -> None:
     arguments, kept = CASES[case]
     for row, user in enumerate(USERS):
         mine = {name: of_row(value, row) for name, value in arguments.items()}
@@ -122,7 +122,7 @@ def test_filters_hold_for_one_user(small: Scorer, logits: np.ndarray, case: str)
         assert top.scores.tolist() == scores[0].tolist()
 
 
-def test_filters_hold_for_user_vectors(small: Scorer, logits: np.ndarray) -> None:
+def test_filters_apply_to_user_vectors(small: Scorer, logits: np.ndarray) -> None:
     vectors = small.user_vectors(USERS)
     top = small.top_k(vectors, 20, exclude=rows_of(CELLS), allow=many)
     assert top.ids.tolist() == best(logits, many & ~CELLS, 20)[0].tolist()
@@ -132,7 +132,7 @@ def test_filters_hold_for_user_vectors(small: Scorer, logits: np.ndarray) -> Non
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
-def test_filters_hold_where_the_catalogue_is_shared_among_threads(isa: str, share: float) -> None:
+def test_filters_apply_if_threads_share_the_catalogue(isa: str, share: float) -> None:
     shape = Shape(3, 30_001, g=4, mlp=(2, 2), layers=(16, 8))
     scorer = Scorer.from_tensors(random_tensors(shape), isa=isa)
     users, items = np.array([2, 0]), np.array([30_000, 7])
@@ -148,7 +148,7 @@ def test_filters_hold_where_the_catalogue_is_shared_among_threads(isa: str, shar
         assert found.tolist() == ranks(logits, kept, items).tolist()
 
 
-def test_filters_of_no_users(small: Scorer) -> None:
+def test_filters_without_users(small: Scorer) -> None:
     no_rows = ([0], [])
     assert small.top_k([], 4, exclude=no_rows, allow=no_rows).ids.shape == (0, 4)
     assert small.rank_of([], [], exclude=sp.csr_array((0, I))).shape == (0,)
@@ -194,7 +194,7 @@ def test_filters_of_no_users(small: Scorer) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["top_k", "rank_of"])
-def test_wrong_filters_are_refused(
+def test_wrong_filters_are_rejected(
     small: Scorer, method: str, arguments: dict[str, object], error: type[Exception], message: str
 ) -> None:
     pairs = (USERS,) if method == "top_k" else (USERS, ITEMS)

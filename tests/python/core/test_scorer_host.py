@@ -1,4 +1,4 @@
-"""What the host program is and has set does not matter: floating-point settings, the absence of torch and scipy."""
+"""Independence of the host program: its floating-point settings, and whether torch and scipy are installed."""
 
 import ctypes
 import ctypes.util
@@ -16,7 +16,7 @@ from conftest import ISAS
 from neuralcf import Scorer, UserVectors
 from reference import Shape, Tensors, random_tensors, write_file
 
-# Where C's fenv_t keeps the control register of the vector unit, and bits of it.
+# The offset of the vector unit's control register in C's fenv_t, and bits of that register.
 REGISTER, SETTINGS = {
     "x86_64": (
         7,
@@ -34,7 +34,7 @@ REGISTER, SETTINGS = {
 
 
 def control_register(add: int = 0) -> int:
-    """Sets bits of the calling thread's control register; returns it, without x86's records of what has happened."""
+    """Set bits of the calling thread's control register; return it without x86's exception flags."""
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     environment = (ctypes.c_uint32 * 8)()
     libm.fegetenv(environment)
@@ -44,7 +44,7 @@ def control_register(add: int = 0) -> int:
 
 
 def subnormal_tensors() -> Tensors:
-    """A model in which products, sums and logits of many pairs are subnormal, and wide enough for two threads."""
+    """A model with subnormal products, sums and logits for many pairs, and large enough for two threads."""
     tensors = random_tensors(Shape(9_000, 40_000, g=5, mlp=(4, 3), layers=(8, 4)))
     for name in tensors:
         if "user" in name or "item" in name:
@@ -58,7 +58,7 @@ def subnormal_tensors() -> Tensors:
 
 
 def print_results(setting: int) -> None:
-    """A digest of the results of every instruction set and method, done from loading on under a setting of the host."""
+    """Compute a digest of the results of all instruction sets and methods, all under a setting of the host program."""
     tensors = subnormal_tensors()
     items, some, user = np.arange(40_000), np.arange(0, 40_000, 97), np.full(413, 7)
     vectors = UserVectors(*(np.linspace(1e-44, 1e-39, 2 * n).reshape(2, n) for n in (5, 4)))
@@ -87,7 +87,7 @@ def run(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_model_of_this_test_is_subnormal() -> None:
+def test_the_model_of_these_tests_has_subnormal_logits() -> None:
     logits = Scorer.from_tensors(subnormal_tensors()).score_batch(7, np.arange(40_000), logits=True)
     assert (np.abs(logits) < np.finfo(np.float32).tiny).mean() > 0.9
     assert len(np.unique(logits)) > 1000
@@ -100,7 +100,9 @@ def standard_results() -> list[str]:
 
 @pytest.mark.skipif(not SETTINGS, reason="no way known to set the control register on this system")
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_floating_point_settings_of_the_host_change_nothing_and_stay(setting: str, standard_results: list[str]) -> None:
+def test_floating_point_settings_of_the_host_have_no_effect_and_are_kept(
+    setting: str, standard_results: list[str]
+) -> None:
     assert len(standard_results) == 7 * len(ISAS)
     assert run(__file__, setting).splitlines() == standard_results
 
@@ -119,7 +121,7 @@ print(*(name for name in sys.modules if name.split(".")[0] in ("pandas", "sklear
     assert run("-c", program) == ""
 
 
-def test_importing_starts_nothing_heavy() -> None:
+def test_importing_loads_nothing_heavy() -> None:
     imported = run("-X", "importtime", "-c", "import sys, neuralcf; print(*sys.modules)").split()
     assert "neuralcf" in imported
     assert not {"torch", "scipy", "pandas", "matplotlib", "tqdm"} & set(imported)

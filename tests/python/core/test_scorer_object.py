@@ -1,4 +1,4 @@
-"""A Scorer as a Python object: what it tells, that it cannot be changed, and how it travels to another process."""
+"""The Scorer as a Python object: its attributes, immutability, copying and pickling."""
 
 import copy
 import hashlib
@@ -36,7 +36,7 @@ def results(scorer: Scorer) -> list[object]:
     return [top.ids.tolist(), top.scores.tolist(), scorer.kind, scorer.metadata]
 
 
-def test_it_tells_what_it_is(file: Path, directory: Path) -> None:
+def test_its_attributes_describe_the_model(file: Path, directory: Path) -> None:
     for path in (file, str(file), directory, str(directory)):
         scorer = Scorer.load(path, threads=3, isa="portable")
         assert (scorer.num_users, scorer.num_items, scorer.kind) == (6, 30, "neumf")
@@ -65,7 +65,7 @@ def test_nbytes_counts_every_part() -> None:
     assert Scorer.from_tensors(tensors).nbytes["seen"] == 0
 
 
-def test_it_is_frozen(small: Scorer) -> None:
+def test_it_is_immutable(small: Scorer) -> None:
     for name in ("kind", "num_users", "num_items", "isa", "threads", "metadata", "nbytes", "score_batch", "anything"):
         with pytest.raises(AttributeError):
             setattr(small, name, 1)
@@ -80,7 +80,7 @@ def test_it_is_frozen(small: Scorer) -> None:
         type("Scorer2", (Scorer,), {})
 
 
-def test_signatures_are_those_of_the_contract() -> None:
+def test_signatures_match_the_contract() -> None:
     filters = "exclude=None, allow=None, deny=None"
     expected = {
         "load": "(path, *, threads=None, isa=None)",
@@ -93,14 +93,14 @@ def test_signatures_are_those_of_the_contract() -> None:
     assert {name: str(inspect.signature(getattr(Scorer, name))) for name in expected} == expected
 
 
-def test_copies_are_the_object_itself(file: Path) -> None:
+def test_copying_returns_the_same_object(file: Path) -> None:
     for scorer in (Scorer.load(file), Scorer.from_tensors(random_tensors(SHAPE))):
         assert copy.copy(scorer) is scorer
         assert copy.deepcopy([scorer])[0] is scorer
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_is_path_and_digest(file: Path, directory: Path, protocol: int) -> None:
+def test_a_pickle_holds_path_and_digest(file: Path, directory: Path, protocol: int) -> None:
     for path in (file, directory):
         scorer = Scorer.load(path, threads=3, isa="portable")
         pickled = pickle.dumps(scorer, protocol)
@@ -114,14 +114,14 @@ def test_a_pickle_is_path_and_digest(file: Path, directory: Path, protocol: int)
     assert again.top_k(0, 30, exclude="seen").ids.tolist()[-2:] == [-1, -1]
 
 
-def test_a_pickle_holds_the_whole_path(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_holds_the_absolute_path(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
     pickled = pickle.dumps(Scorer.load(file.name))
     monkeypatch.chdir("/")
     assert pickle.loads(pickled).num_items == 30
 
 
-def test_a_pickle_of_a_changed_model_is_refused(file: Path) -> None:
+def test_a_pickle_of_a_changed_model_is_rejected(file: Path) -> None:
     pickled = pickle.dumps(Scorer.load(file))
     write_file(file, random_tensors(SHAPE, seed=1), note="kept")
     with pytest.raises(ModelFormatError, match="the model has changed since it was pickled"):
@@ -136,7 +136,7 @@ def test_a_scorer_without_a_file_cannot_be_pickled(small: Scorer) -> None:
         pickle.dumps(small)
 
 
-def test_it_travels_to_a_spawned_process(directory: Path) -> None:
+def test_it_can_be_sent_to_a_spawned_process(directory: Path) -> None:
     scorer = Scorer.load(directory)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         top = pool.apply_async(operator.methodcaller("top_k", range(6), 30, logits=True), (scorer,)).get(timeout=60)

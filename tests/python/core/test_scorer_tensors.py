@@ -1,4 +1,4 @@
-"""Models and user vectors from arrays in memory: every layout is read, every flaw is named."""
+"""Models and user vectors from arrays in memory: every layout is read, every error is named."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -43,7 +43,7 @@ def poked(array: np.ndarray, value: float) -> np.ndarray:
         (UserVectors(GMF.tolist(), MLP), TypeError, "users.gmf: expected an array of float32.*got list"),
     ],
 )
-def test_wrong_user_vectors_are_refused(
+def test_wrong_user_vectors_are_rejected(
     small: Scorer, vectors: UserVectors, error: type[Exception], message: str
 ) -> None:
     for call in (
@@ -72,7 +72,7 @@ def test_tensors_of_every_layout_are_read(layout: str, dtype: type) -> None:
         assert scorer.score_batch([0, 1, 2], [3, 0, 1]).tolist() == expected.score_batch([0, 1, 2], [3, 0, 1]).tolist()
 
 
-def test_state_dicts_of_torch_are_read() -> None:
+def test_torch_state_dicts_are_read() -> None:
     torch = pytest.importorskip("torch")
     tensors = random_tensors(SHAPE)
     scorer = Scorer.from_tensors({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
@@ -80,7 +80,7 @@ def test_state_dicts_of_torch_are_read() -> None:
 
 
 def changed(**tensors: object) -> dict[str, object]:
-    """Good tensors but for those given (`__` for `.`); None removes one."""
+    """Return valid tensors with changes (`__` stands for `.`); None removes a tensor."""
     all_of_them = random_tensors(SHAPE) | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in all_of_them.items() if tensor is not None}
 
@@ -115,6 +115,6 @@ def changed(**tensors: object) -> dict[str, object]:
         (changed(), {"threads": 0}, ArgumentError, "threads: expected an integer of at least 1, got 0"),
     ],
 )  # fmt: skip
-def test_wrong_tensors_are_refused(tensors: dict, options: dict, error: type[Exception], message: str) -> None:
+def test_wrong_tensors_are_rejected(tensors: dict, options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Scorer.from_tensors(tensors, **options)

@@ -1,4 +1,4 @@
-"""Threads: how many, which pool, who else may run meanwhile."""
+"""Threads: their number, the shared pool, and other Python threads during a call."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def run(program: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_threads_come_from_the_argument_else_the_environment_else_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_threads_comes_from_argument_environment_or_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEURALCF_NUM_THREADS", raising=False)
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     assert 1 <= Scorer.from_tensors(ruler([1])).threads <= usable
@@ -46,14 +46,14 @@ def test_threads_come_from_the_argument_else_the_environment_else_the_machine(mo
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1025", "two", "1.5", "99999999999999999999", "1,2"])
-def test_a_wrong_number_in_the_environment_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_number_in_the_environment_is_rejected(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURALCF_NUM_THREADS", text)
     with pytest.raises(ArgumentError, match=f"environment variable NEURALCF_NUM_THREADS: expected .*1 to 1024.*{text}"):
         Scorer.from_tensors(ruler([1]))
     assert Scorer.from_tensors(ruler([1]), threads=2).threads == 2
 
 
-def test_a_wrong_instruction_set_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_instruction_set_in_the_environment_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURALCF_ISA", "sse9")
     with pytest.raises(ArgumentError, match='NEURALCF_ISA: expected one of portable, avx2, avx512, neon; got "sse9"'):
         Scorer.from_tensors(ruler([1]))
@@ -76,7 +76,7 @@ print(Scorer.from_tensors(ruler([1])).threads)
 
 
 @linux_only
-def test_one_pool_serves_all_and_small_calls_start_no_thread() -> None:
+def test_all_calls_share_one_pool_and_small_calls_start_no_thread() -> None:
     program = """
 import pathlib
 import time
@@ -85,7 +85,7 @@ from neuralcf import Scorer
 from reference import Shape, random_tensors
 
 def workers():
-    time.sleep(0.05)  # a thread that has just been started has no name yet
+    time.sleep(0.05)  # a thread gets its name shortly after it starts
     return sum(name.read_text() == "neuralcf\\n" for name in pathlib.Path("/proc/self/task").glob("*/comm"))
 
 small = Scorer.from_tensors(random_tensors(Shape(5, 500, g=8)), threads=2)
@@ -118,7 +118,7 @@ def slow_calls() -> dict[str, Callable[[Scorer], object]]:
 
 
 def ticks_during(call: Callable[[], object]) -> tuple[int, float]:
-    """How often another Python thread came to run, sleeping 1 ms each time, and the seconds that the call took."""
+    """Count how often another Python thread runs, sleeping 1 ms each time, and measure the seconds of the call."""
     ticks, running, done = 0, threading.Event(), threading.Event()
 
     def tick() -> None:

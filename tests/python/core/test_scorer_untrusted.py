@@ -1,4 +1,4 @@
-"""What comes from outside may change at any moment, and may be absurd: an error or a wrong score at worst."""
+"""Untrusted input may change at any time and may be absurd: at worst there is an error or a wrong score."""
 
 import shutil
 import subprocess
@@ -29,13 +29,13 @@ USERS, ITEMS = [3, 0, 8, 3], [100, 7, 0, 64]
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if "swapped" not in name and name != "read-only"])
-def test_out_of_every_layout_is_written_and_returned(small: Scorer, layout: str) -> None:
+def test_out_in_every_layout_is_written_and_returned(small: Scorer, layout: str) -> None:
     out = LAYOUTS[layout](np.full(4, 9, np.float32))
     assert small.score_batch(USERS, ITEMS, out=out) is out
     assert out.tolist() == small.score_batch(USERS, ITEMS).tolist()
 
 
-def test_out_leaves_its_neighbours_alone(small: Scorer) -> None:
+def test_memory_beside_out_is_unchanged(small: Scorer) -> None:
     room = np.full(14, 9, np.float32)
     small.score_batch(USERS, ITEMS, out=room[2:14:3])
     assert room[2:14:3].tolist() == small.score_batch(USERS, ITEMS).tolist()
@@ -58,7 +58,7 @@ def test_out_leaves_its_neighbours_alone(small: Scorer) -> None:
         ([9.0] * 4, TypeError, "out: expected an array of float32, got list"),
     ],
 )
-def test_out_that_cannot_hold_the_scores_is_refused(
+def test_out_that_cannot_hold_the_scores_is_rejected(
     small: Scorer, out: np.ndarray, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -84,7 +84,7 @@ def test_out_is_untouched_after_an_error(small: Scorer, users: list, items: list
     assert (out == 9).all()
 
 
-def test_indices_that_change_meanwhile_are_an_error_or_a_score(large: Scorer) -> None:
+def test_indices_that_change_during_a_call_give_an_error_or_a_score(large: Scorer) -> None:
     users, items = np.zeros(50_000, np.int64), np.zeros(50_000, np.int64)
     done = threading.Event()
 
@@ -112,7 +112,7 @@ def test_indices_that_change_meanwhile_are_an_error_or_a_score(large: Scorer) ->
         thread.join()
 
 
-def test_an_out_that_changes_meanwhile_is_not_overrun(large_tensors: Tensors) -> None:
+def test_an_out_that_shrinks_during_a_call_is_not_overrun(large_tensors: Tensors) -> None:
     scorer = Scorer.from_tensors(large_tensors, isa="portable", threads=1)
     items = np.zeros(1_000_000, int)
     out = np.zeros(len(items), np.float32)
@@ -123,7 +123,7 @@ def test_an_out_that_changes_meanwhile_is_not_overrun(large_tensors: Tensors) ->
 
 
 @pytest.mark.parametrize("new_shape", [(6,), (1, 3, 2), (2, 3), (0, 2)])
-def test_a_tensor_that_changes_its_shape_meanwhile_is_refused(new_shape: tuple[int, ...]) -> None:
+def test_a_tensor_that_changes_shape_while_being_read_is_rejected(new_shape: tuple[int, ...]) -> None:
     tensors = random_tensors(Shape(3, 4, g=2))
     first = tensors["gmf.user_embedding.weight"]
 
@@ -136,21 +136,21 @@ def test_a_tensor_that_changes_its_shape_meanwhile_is_refused(new_shape: tuple[i
         Scorer.from_tensors(tensors | {"gmf.item_embedding.weight": Changes()})
 
 
-def test_absurd_sizes_are_a_memory_error(small: Scorer) -> None:
+def test_absurd_sizes_raise_memory_error(small: Scorer) -> None:
     for users, k in ((range(9), 10**17), (0, 2**59), (np.zeros(10**6, int), 10**11)):
         with pytest.raises(MemoryError, match=r"cannot reserve \d+ bytes"):
             small.top_k(users, k)
     assert small.top_k(0, 10**6).ids.shape == (10**6,)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
-def test_a_model_larger_than_the_memory_is_a_memory_error(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the address space")
+def test_a_model_larger_than_memory_raises_memory_error(tmp_path: Path) -> None:
     tensors = random_tensors(Shape(1, 1, g=64))
     tensors["gmf.item_embedding.weight"] = np.broadcast_to(np.float32(0), (10_000_000, 64))
     header = safetensors_header(tensors, metadata_of(tensors))
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(header)
-        file.truncate(len(header) + sum(tensor.nbytes for tensor in tensors.values()))  # a hole of zeros
+        file.truncate(len(header) + sum(tensor.nbytes for tensor in tensors.values()))  # a sparse file of zeros
     program = """
 import resource, sys
 import numpy as np
@@ -173,8 +173,8 @@ for load in (lambda: Scorer.load(sys.argv[1]), lambda: Scorer.from_tensors(tenso
     assert done.stdout.count("gmf.item_embedding.weight: cannot reserve") == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the address space")
-def test_a_call_larger_than_the_memory_is_a_memory_error() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the address space")
+def test_a_call_larger_than_memory_raises_memory_error() -> None:
     program = """
 import resource
 import numpy as np
@@ -208,7 +208,7 @@ def tensors() -> dict[str, np.ndarray]:
     return random_tensors(Shape(50, 4000, g=4, mlp=(4, 4), layers=(8,)))
 
 
-def test_a_file_that_changes_after_loading_changes_nothing(tensors: dict, tmp_path: Path) -> None:
+def test_changing_a_file_after_loading_has_no_effect(tensors: dict, tmp_path: Path) -> None:
     path = write_file(tmp_path / "model.safetensors", tensors)
     scorer = Scorer.load(path)
     before = scorer.score_batch(7, np.arange(4000), logits=True).tolist()
@@ -218,7 +218,7 @@ def test_a_file_that_changes_after_loading_changes_nothing(tensors: dict, tmp_pa
         assert scorer.top_k(7, 1).ids.tolist() == [int(np.argmax(before))]
 
 
-def test_a_directory_that_is_removed_after_loading_changes_nothing(tensors: dict, tmp_path: Path) -> None:
+def test_removing_a_directory_after_loading_has_no_effect(tensors: dict, tmp_path: Path) -> None:
     neuralcf.save(tensors, tmp_path / "model", kind="neumf", seen=(np.arange(51), np.arange(50)))
     scorer = Scorer.load(tmp_path / "model")
     shutil.rmtree(tmp_path / "model")
@@ -226,7 +226,7 @@ def test_a_directory_that_is_removed_after_loading_changes_nothing(tensors: dict
     assert (scorer.top_k(np.arange(50), 100, exclude="seen").ids != np.arange(50)[:, None]).all()
 
 
-def test_files_that_are_no_models_are_refused_by_path(tensors: dict, tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_rejected_by_path(tensors: dict, tmp_path: Path) -> None:
     good = write_file(tmp_path / "good.safetensors", tensors).read_bytes()
     files = {
         "empty": b"",

@@ -1,4 +1,4 @@
-"""The reference cases in `vectors/`, which the Rust tests read too."""
+"""The reference cases in `vectors/`, which the Rust tests also read."""
 
 import json
 import subprocess
@@ -15,13 +15,13 @@ VECTORS = ROOT / "tests" / "vectors"
 NAMES = sorted(path.stem for path in VECTORS.glob("*.json"))
 
 
-def test_there_are_cases() -> None:
+def test_cases_exist() -> None:
     assert NAMES == sorted(path.stem for path in VECTORS.glob("*.safetensors")) == ["gmf", "mlp", "neumf", "one"]
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_case(name: str, isa: str) -> None:
+def test_a_reference_case(name: str, isa: str) -> None:
     case = json.loads((VECTORS / f"{name}.json").read_text())
     scorer = Scorer.load(VECTORS / f"{name}.safetensors", isa=isa)
     logits = np.array(case["logits"])
@@ -33,7 +33,7 @@ def test_a_case(name: str, isa: str) -> None:
     assert scorer.top_k(case["top_users"], len(case["top"][0])).ids.tolist() == case["top"]
 
 
-def test_the_script_makes_these_cases(tmp_path: Path) -> None:
+def test_the_script_reproduces_the_cases(tmp_path: Path) -> None:
     subprocess.run([sys.executable, VECTORS / "make_vectors.py", tmp_path], check=True, timeout=60)
     for name in NAMES:
         assert (tmp_path / f"{name}.safetensors").read_bytes() == (VECTORS / f"{name}.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""Equal interactions give equal data sets, whatever the source and wherever its text is cut into blocks."""
+"""Equal interactions give equal data sets, for any source and any cut of its text into blocks."""
 
 import csv
 import io

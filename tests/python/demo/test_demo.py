@@ -1,10 +1,10 @@
-"""The demo, small: it beats popularity, agrees with torch, and its report needs nothing but itself."""
+"""A small demo: it beats popularity, agrees with torch, and writes a self-contained report."""
 
 import pytest
 
 import neuralcf
 from neuralcf.demo.tour import demo
-from pages import stands_alone
+from pages import check_self_contained
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def made(tmp_path_factory):
     return out, demo(out, num_users=400, num_items=200, epochs=5, large=3000, seconds=0.1)
 
 
-def test_what_it_found(made):
+def test_its_model_beats_popularity_and_agrees_with_torch(made):
     _, report = made
     assert [(c.name, c.among) for c in report.metrics] == [
         ("HR@10", "1 + 99"),
@@ -26,7 +26,7 @@ def test_what_it_found(made):
     assert [timing.num_items for timing in report.timings] == [200, 3000]
 
 
-def test_its_model_answers_by_name(made):
+def test_its_model_recommends_titles(made):
     out, report = made
     recommender = neuralcf.Recommender.load(out / "model")
     for taste in report.lists:
@@ -34,8 +34,8 @@ def test_its_model_answers_by_name(made):
         assert not set(taste.history) & {title for title, _, _ in taste.recommended}
 
 
-def test_the_report_stands_alone(made):
+def test_its_report_is_self_contained(made):
     out, report = made
     html = (out / "report.html").read_text(encoding="utf-8")
-    assert html == report.html()  # the same bytes whenever it is drawn
-    assert stands_alone(html).tags.count("svg") == 6  # three charts, for wide and for narrow screens
+    assert html == report.html()  # rendering is deterministic
+    assert check_self_contained(html).tags.count("svg") == 6  # three charts, for wide and for narrow screens

@@ -1,4 +1,4 @@
-"""Metrics: small cases known by thought, any case against the definitions."""
+"""Metrics: small cases by hand, random cases against the definitions."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, reca
 RANK_METRICS = (hit_ratio, recall, reciprocal_rank, ndcg)
 
 
-def test_one_held_out_item_a_list():
+def test_one_held_out_item_per_list():
     ranks = np.array([0, 1, 9, 10])
     assert hit_ratio(ranks, 10).tolist() == recall(ranks, 10).tolist() == [1, 1, 1, 0]
     assert reciprocal_rank(ranks, 10).tolist() == [1, 1 / 2, 1 / 10, 0]
@@ -19,8 +19,8 @@ def test_one_held_out_item_a_list():
     assert all(metric(ranks, 1).tolist() == [1, 0, 0, 0] for metric in RANK_METRICS)
 
 
-def test_several_held_out_items_a_list():
-    """List 0 has ranks 0, 2, 7; list 1 has 3 alone; at three the ideal of list 0 is three hits, at two it is two."""
+def test_several_held_out_items_per_list():
+    """List 0 has ranks 0, 2 and 7, list 1 has rank 3. The ideal DCG of list 0 is three hits at k = 3, two at k = 2."""
     ranks, lists = np.array([2, 3, 0, 7]), np.array([0, 1, 0, 0])
     second, third = 1 / np.log2(3), 1 / 2
     assert hit_ratio(ranks, 3, lists).tolist() == [1, 0]
@@ -32,7 +32,7 @@ def test_several_held_out_items_a_list():
 
 @given(st.lists(st.sets(st.integers(0, 12), min_size=1, max_size=6), min_size=1, max_size=6), st.integers(1, 12))
 def test_against_the_definitions(held_out, k):
-    """Each list as 13 zeros and ones, the gains by position."""
+    """Represent each list by its gains at 13 positions, zeros and ones."""
     pairs = [(rank, number) for number, ranks in enumerate(held_out) for rank in sorted(ranks, reverse=True)]
     ranks, lists = np.array(pairs).T
     discounts = 1 / np.log2(np.arange(13) + 2)
@@ -51,7 +51,7 @@ def test_against_the_definitions(held_out, k):
 
 @pytest.mark.parametrize("ranks", [np.array([], dtype=int), np.array([-1]), np.array([1.0]), np.array([[1]])])
 @pytest.mark.parametrize("metric", RANK_METRICS)
-def test_what_is_no_rank_is_refused(metric, ranks):
+def test_invalid_ranks_cutoffs_and_lists_are_rejected(metric, ranks):
     with pytest.raises(ArgumentError, match="ranks: expected"):
         metric(ranks, 10)
     with pytest.raises(ArgumentError, match="k: expected an integer >= 1, got 0"):
@@ -62,7 +62,7 @@ def test_what_is_no_rank_is_refused(metric, ranks):
 
 
 def test_coverage_and_novelty():
-    """Of four items three are recommended; of eight users 8, 2, 1 and 0 have them: 0, 2, 3 and 3 bits."""
+    """Three of four items are recommended; 8, 2, 1 and 0 of eight users have the items: 0, 2, 3 and 3 bits."""
     recommended = np.array([[0, 1], [1, 3], [3, -1], [-1, -1]])
     assert coverage(recommended, 4) == 3 / 4
     assert novelty(recommended, np.array([8, 2, 1, 0]), 8).tolist() == [1, 2.5, 3, 0]

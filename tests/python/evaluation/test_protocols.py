@@ -1,4 +1,4 @@
-"""Protocols against brute force: known items masked, ties against, duplicates dropped, one or several held out."""
+"""Protocols against brute force: training items masked, ties against, duplicates dropped, several held-out items."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ METRICS = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_ra
 
 
 def coarse_scorer(num_users, num_items):
-    """A GMF with few distinct scores, so that ties are everywhere."""
+    """Return a GMF with few distinct scores, hence many ties, and its logits [U, I]."""
     rng = np.random.default_rng(0)
     tensors = {
         "gmf.user_embedding.weight": rng.integers(-1, 2, (num_users, 2)),
@@ -32,7 +32,7 @@ def coarse_scorer(num_users, num_items):
 
 
 def split_of(held_out):
-    """Some users' last interactions held out, `held_out` of them of each."""
+    """Hold out the last `held_out` interactions of some users."""
     dataset = planted_taste(60, 50, interactions_per_user=8).dataset
     users, items = [], []
     train = dataset
@@ -53,7 +53,7 @@ def split(request):
 
 
 def brute_force(scores, split, candidates=None):
-    """Ranks by the definition: other allowed items that score at least as high."""
+    """Rank by definition: count the other allowed items that score at least as high."""
     ranks = []
     for n, (user, item) in enumerate(zip(split.users, split.items, strict=True)):
         if candidates is None:
@@ -65,7 +65,7 @@ def brute_force(scores, split, candidates=None):
 
 
 def with_repetitions(candidates, items):
-    """The same rows, each with its held-out item and its first candidate once more, unsorted."""
+    """Return the rows, unsorted, each with its held-out item and a duplicate of its first candidate appended."""
     indptr, indices = candidates
     rows = [[*indices[a:b], item, indices[a]] for a, b, item in zip(indptr, indptr[1:], items, strict=False)]
     return np.cumsum([0, *map(len, rows)]), np.concatenate(rows).astype(np.int32)
@@ -96,7 +96,7 @@ def test_full_protocol(split):
 
 
 def test_candidates_protocol(split):
-    """Each held-out item has a list of its own; a user's value is the mean of them."""
+    """Each held-out item has its own list; a user's metric is the mean over them."""
     scorer, logits = coarse_scorer(split.train.num_users, split.train.num_items)
     drawn = candidates_for(split, count=20)
     ranks = brute_force(logits, split, drawn)
@@ -116,7 +116,7 @@ def test_candidates_protocol(split):
     assert evaluations[0].fingerprint == evaluations[1].fingerprint  # the same setup
 
 
-def test_candidates_are_neither_known_nor_held_out(split):
+def test_candidates_are_neither_training_nor_held_out_items(split):
     indptr, indices = candidates_for(split, count=45)
     for n, user in enumerate(split.users):
         row = indices[indptr[n] : indptr[n + 1]].tolist()
@@ -125,7 +125,7 @@ def test_candidates_are_neither_known_nor_held_out(split):
         assert len(row) == min(45, 50 - len(set(known.tolist())) - (split.users == user).sum())
 
 
-def test_a_model_that_scores_all_alike_gains_nothing():
+def test_a_constant_model_gains_nothing():
     split = split_of(1)
     scorer = Scorer.from_tensors(
         {
@@ -139,7 +139,7 @@ def test_a_model_that_scores_all_alike_gains_nothing():
     assert evaluate_candidates(scorer, split.users, split.items, *candidates_for(split, count=20)).hr == 0
 
 
-def test_the_fingerprint_tells_setup_apart():
+def test_the_fingerprint_depends_on_the_setup():
     split = split_of(1)
     scorer, _ = coarse_scorer(60, 50)
     other_items = replace(split, items=np.roll(split.items, 1))
@@ -152,7 +152,7 @@ def test_the_fingerprint_tells_setup_apart():
     assert evaluate_full(Popularity(split.train), split, 3).fingerprint == prints[0]
 
 
-def test_refusals():
+def test_wrong_arguments_are_rejected():
     split = split_of(1)
     scorer, _ = coarse_scorer(60, 50)
     for k in (0, [], [5, -1]):
@@ -167,7 +167,7 @@ def test_refusals():
 
 
 @pytest.mark.parametrize("ids", [np.array([9, -4, 7]), ["u", "ü", ""]])
-def test_per_user_values_come_back(tmp_path, ids):
+def test_per_user_metrics_survive_saving(tmp_path, ids):
     values = {"HR@5": np.array([1.0, 0, 1]), "NDCG@5": np.array([0.5, 0, 1])}
     saved = Evaluation(ids, values, {"Coverage@5": 0.25}, 4, "the protocol", "f" * 64)
     saved.save(tmp_path / "values")
@@ -177,7 +177,7 @@ def test_per_user_values_come_back(tmp_path, ids):
     assert (back.held_out, back.protocol, back.fingerprint) == (4, "the protocol", "f" * 64)
 
 
-def test_what_is_no_evaluation_is_refused(tmp_path):
+def test_a_file_without_an_evaluation_is_rejected(tmp_path):
     path = tmp_path / "values.npz"
     for content in (b"", b"HR@5", b"PK\x03\x04 torn"):
         path.write_bytes(content)
@@ -191,7 +191,7 @@ def test_what_is_no_evaluation_is_refused(tmp_path):
 
 @pytest.mark.skipif(not (DATA / "ml-1m").is_dir(), reason=f"no MovieLens-1M at {DATA}")
 def test_the_papers_own_candidates():
-    """The authors' weights and popularity; 156 users have the held-out item among their 99."""
+    """The authors' weights and popularity; for 156 users the held-out item is among its own 99 candidates."""
     train = np.loadtxt(DATA / "ml-1m/ml-1m.train.rating.gz", dtype=np.int64, usecols=(0, 1))
     held = np.loadtxt(DATA / "ml-1m/ml-1m.test.rating", dtype=np.int64, usecols=(0, 1))
     negatives = np.loadtxt(DATA / "ml-1m/ml-1m.test.negative.gz", dtype=np.int32, usecols=range(1, 100))

@@ -1,4 +1,4 @@
-"""Intervals and paired comparisons: formulas, enumeration of all flips, coverage of the truth, refusals."""
+"""Intervals and paired comparisons: formulas, enumeration of all flips, coverage, rejected input."""
 
 from dataclasses import replace
 from itertools import product
@@ -18,7 +18,7 @@ def evaluation(values, **changes):
 
 
 def test_the_interval_of_a_mean():
-    """Of 0, 0, 1, 1 the mean is 1/2, the variance 1/3, its standard error sqrt(1/12)."""
+    """0, 0, 1, 1 have mean 1/2 and variance 1/3; the standard error is sqrt(1/12)."""
     got = interval(np.array([0.0, 0, 1, 1]))
     half = 1.959963984540054 / np.sqrt(12)
     assert (got.mean, got.low, got.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
@@ -27,14 +27,14 @@ def test_the_interval_of_a_mean():
     assert np.isnan([one.low, one.high]).all()
 
 
-def test_the_interval_holds_the_truth_95_times_in_100():
+def test_the_interval_covers_the_true_mean_in_95_percent_of_cases():
     draws = np.random.default_rng(0).random((4000, 200)) < 0.3
     held = np.mean([got.low <= 0.3 <= got.high for got in map(interval, draws.astype(float))])
     assert held == pytest.approx(0.95, abs=0.012)
 
 
-def test_paired_against_all_flips():
-    """Eight users: the share of all 256 flips that are at least as far, two metrics at once."""
+def test_p_equals_the_enumeration_of_all_flips():
+    """Eight users: p is the share of all 256 flips with at least as large a difference; two metrics at once."""
     rng = np.random.default_rng(1)
     a, b = rng.random((2, 2, 8)).round(1)
     got = compare(*(evaluation({"HR@5": each[0], "MRR@5": each[1]}) for each in (a, b)), flips=40_000)
@@ -49,7 +49,7 @@ def test_paired_against_all_flips():
     assert [each.metric for each in got if each.p is None] == ["Coverage@5"]
 
 
-def test_p_of_no_difference_and_of_a_plain_one():
+def test_p_of_no_difference_and_of_an_obvious_one():
     values = np.random.default_rng(2).random(50)
     one = evaluation({"HR@5": values})
     assert compare(one, one)[0].p == 1
@@ -57,7 +57,7 @@ def test_p_of_no_difference_and_of_a_plain_one():
     assert compare(one, one)[0].difference.low == 0
 
 
-def test_p_is_uniform_where_models_are_alike():
+def test_p_is_uniform_under_the_null_hypothesis():
     rng = np.random.default_rng(3)
     alike = evaluation({f"m{n}": np.zeros(60) for n in range(400)})
     noise = evaluation({f"m{n}": rng.standard_normal(60) for n in range(400)})
@@ -77,7 +77,7 @@ def test_p_is_uniform_where_models_are_alike():
         ({"per_user": {"HR@10": np.zeros(2)}}, "a common metric, got HR@5; HR@10"),
     ],
 )
-def test_what_cannot_be_compared(changes, message):
+def test_incompatible_evaluations_are_rejected(changes, message):
     one = evaluation({"HR@5": [0, 1]})
     with pytest.raises(ArgumentError, match=f"compare: expected .*{message}"):
         compare(one, replace(one, **changes))

@@ -1,4 +1,4 @@
-"""A config.json that cannot be used is refused in one sentence that tells where, expected and got."""
+"""A config.json with a wrong entry is rejected in one sentence: where, what was expected, what was found."""
 
 import json
 import re
@@ -30,7 +30,7 @@ WRONG = [
 
 
 def put(path, entries):
-    """Write entries into config.json of a model, as others might."""
+    """Add entries to the config.json of a model, as another program might."""
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | entries))
 
@@ -42,7 +42,7 @@ def model(tmp_path):
 
 
 @pytest.mark.parametrize(("entries", "message", "commands"), WRONG, ids=[wrong[1] for wrong in WRONG])
-def test_commands_tell_what_is_wrong(model, tmp_path, capsys, entries, message, commands):
+def test_commands_name_the_wrong_entry(model, tmp_path, capsys, entries, message, commands):
     put(model, entries)
     (tmp_path / "ratings.csv").write_text("user,item\n0,1\n1,2\n0,2\n")
     arguments = {
@@ -57,13 +57,13 @@ def test_commands_tell_what_is_wrong(model, tmp_path, capsys, entries, message, 
 
 
 @pytest.mark.parametrize(("entries", "message"), [wrong[:2] for wrong in WRONG if wrong[2] is COMMANDS])
-def test_save_refuses_what_could_not_be_read(tmp_path, entries, message):
+def test_save_rejects_what_the_reader_would_reject(tmp_path, entries, message):
     with pytest.raises(ArgumentError, match=re.escape(f"config: {message}")):
         neuralcf.save(TENSORS, tmp_path / "model", kind="gmf", config=entries)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_object(tmp_path):
+def test_a_missing_file_is_empty_and_anything_but_an_object_is_rejected(tmp_path):
     assert read_config(tmp_path) == {}
     for content, message in (("[1]", r"expected a JSON object, got \[1\]"), ("{", "expected JSON"), ("\xff", "JSON")):
         (tmp_path / "config.json").write_bytes(content.encode("latin-1"))

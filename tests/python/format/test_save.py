@@ -1,4 +1,4 @@
-"""Saving: what is written is what an independent reader and the scorer read, and a failure changes nothing."""
+"""Saving: an independent reader and the scorer read back what was saved, and a failure changes nothing."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ def snapshot(directory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_reader_reads_what_was_saved(tmp_path, kind):
+def test_an_independent_reader_reads_what_was_saved(tmp_path, kind):
     saved = tensors(kind)
     neuralcf.save(saved, tmp_path / "model", kind=kind)
     read = load_file(tmp_path / "model" / "model.safetensors")
@@ -71,11 +71,11 @@ def test_another_reader_reads_what_was_saved(tmp_path, kind):
     assert np.array_equal(scorer.score_batch(users, items), expected)
 
 
-def test_ids_and_interactions_are_written_as_the_format_says(tmp_path):
+def test_ids_and_interactions_follow_the_format(tmp_path):
     names = ["", "a", "ä", "7", "a\0", "日本", "b"]
     seen = sp.csr_matrix(
         ([0.0, 1.0, 2.0, 1.0], [6, 2, 2, 0], [0, 3, 3, 3, 3, 4]), shape=(USERS, ITEMS)
-    )  # unsorted, a duplicate, a stored zero
+    )  # unsorted, with a duplicate and an explicit zero
     neuralcf.save(tensors(), tmp_path / "model", kind="neumf", ids=([9, -1, 2**63 - 1, 0, 7], names), seen=seen)
     ids = load_file(tmp_path / "model" / "ids.safetensors")
     assert ids["users"].dtype == np.int64
@@ -90,7 +90,7 @@ def test_ids_and_interactions_are_written_as_the_format_says(tmp_path):
 
 
 def test_any_layout_half_precision_and_large_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["neuralcf.format.safetensors"], "_BLOCK", 40)  # several blocks for each table
+    monkeypatch.setattr(sys.modules["neuralcf.format.safetensors"], "_BLOCK", 40)  # several blocks per table
     saved = tensors()
     awkward = {name: np.asfortranarray(array.astype(">f4")) for name, array in saved.items()}
     awkward["gmf.item_embedding.weight"] = saved["gmf.item_embedding.weight"].astype(np.float16)
@@ -201,7 +201,7 @@ def test_bad_arguments_change_nothing(tmp_path, arguments, error, message):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
-def test_places_that_cannot_be_written_to(tmp_path):
+def test_invalid_targets_are_rejected(tmp_path):
     (tmp_path / "file").write_text("keep")
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "letter").write_text("keep")
@@ -231,7 +231,7 @@ for seed in range(10**9):
 """
 
 
-def test_a_killed_writer_leaves_a_whole_model(tmp_path):
+def test_a_killed_writer_leaves_a_complete_model(tmp_path):
     target = tmp_path / "model"
     neuralcf.save(tensors(seed=0), target, kind="neumf", config={"seed": 0})
     seeds = set()
@@ -246,7 +246,7 @@ def test_a_killed_writer_leaves_a_whole_model(tmp_path):
         assert np.array_equal(weights, tensors(seed=seed)["output.weight"])
         neuralcf.Scorer.load(target)
         seeds.add(seed)
-    assert seeds != {0}, "no writer got as far as publishing; the test saw nothing"
+    assert seeds != {0}, "no writer published anything, so the test checked nothing"
 
 
 def test_export_takes_torch_modules(tmp_path):

@@ -1,4 +1,4 @@
-"""The report of a model: each section's numbers reached a second way, and a page that needs nothing but itself."""
+"""The report: each section's numbers computed independently, and a self-contained page."""
 
 import re
 from html import unescape
@@ -19,7 +19,7 @@ from neuralcf.report.build import report
 from neuralcf.report.calibration import area_under_curve, calibrate
 from neuralcf.report.stages import Stages
 from neuralcf.report.training import History
-from pages import stands_alone
+from pages import check_self_contained
 
 USERS, ITEMS, SEED = 30, 40, 3
 HOSTILE = '</td><script>alert("$x$")</script> & <b>'
@@ -27,7 +27,7 @@ HOSTILE = '</td><script>alert("$x$")</script> & <b>'
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory):
-    """Ids that are strings; popular items have low numbers."""
+    """Interactions with string ids; popular items have low numbers."""
     rng = np.random.default_rng(0)
     weights = 1 / np.arange(1, ITEMS + 1)
     lines = ["user,item,timestamp"]
@@ -92,7 +92,7 @@ def split(dataset):
 
 
 def negatives(split, user):
-    """The items that are not in the user's training part, ascending."""
+    """Return the items that are not in the user's training set, ascending."""
     known = split.train.items[split.train.users == user]
     return np.array([item for item in range(split.train.num_items) if item not in known])
 
@@ -121,7 +121,7 @@ def test_metrics_beside_baselines(made, html, model, split):
 
 
 def test_popularity(made, html, split, tensors):
-    """Items one by one in the order of their training interactions, four or three in a group."""
+    """Assign items to groups of three or four in the order of their training interactions."""
     train = split.train
     count = [int((train.items == item).sum()) for item in range(train.num_items)]
     order = sorted(range(train.num_items), key=lambda item: (-count[item], item))
@@ -142,33 +142,33 @@ def test_popularity(made, html, split, tensors):
 
 
 def test_calibration(made, html, split, tensors):
-    """Two drawn items for each held-out one, as the model was trained."""
-    indptr, drawn = candidates_for(split, count=2, seed=5)
+    """Two sampled items for each held-out item, the number of negatives in training."""
+    indptr, sampled = candidates_for(split, count=2, seed=5)
     pairs = [(probabilities(tensors, u)[i], 1) for u, i in zip(split.users, split.items, strict=True)]
     for row, user in enumerate(split.users):
-        pairs += [(probabilities(tensors, user)[item], 0) for item in drawn[indptr[row] : indptr[row + 1]]]
+        pairs += [(probabilities(tensors, user)[item], 0) for item in sampled[indptr[row] : indptr[row + 1]]]
     assert len(pairs) == 3 * split.users.size
     error = 0.0
     for low in range(10):
         inside = [(p, label) for p, label in pairs if low <= 10 * p < low + 1]
         if inside:
-            promised, true = (sum(column) / len(inside) for column in zip(*inside, strict=True))
-            error += len(inside) / len(pairs) * abs(promised - true)
+            predicted, observed = (sum(column) / len(inside) for column in zip(*inside, strict=True))
+            error += len(inside) / len(pairs) * abs(predicted - observed)
     assert made.scores.calibration.error == pytest.approx(error, abs=1e-6)
     assert made.scores.calibration.share == pytest.approx(1 / 3)
     assert f"expected calibration error is {error:.3f}" in html
     assert "with 2 sampled negatives for each interaction: 1 in 3 of such pairs is an interaction, 33%" in html
 
 
-def test_measures_whose_answer_is_known():
+def test_calibration_and_auc_by_hand():
     positives, negatives = np.array([0.95] * 8 + [1.0], np.float32), np.array([0.95, 0.95, 0.0], np.float32)
     found = calibrate(positives[:8], negatives)
     assert found.pairs.tolist() == [1, 10]
     assert found.bounds.tolist() == [[0, 0.1], [0.9, 1]]
     assert found.observed.tolist() == [0, 0.8]
-    assert found.intervals[1] == pytest.approx([0.4902, 0.9433], abs=1e-4)  # Wilson's interval of 8 of 10
+    assert found.intervals[1] == pytest.approx([0.4902, 0.9433], abs=1e-4)  # the Wilson interval of 8 of 10
     assert found.error == pytest.approx(10 / 11 * 0.15)
-    assert calibrate(positives, negatives).pairs.sum() == 12  # a probability of 1 is in the last bin
+    assert calibrate(positives, negatives).pairs.sum() == 12  # a probability of 1 falls into the last bin
     better = [(p > n) + (p == n) / 2 for p, n in product(positives, negatives)]
     assert area_under_curve(positives, negatives) == pytest.approx(np.mean(better))
 
@@ -176,7 +176,7 @@ def test_measures_whose_answer_is_known():
 def test_lists(made, split, dataset, tensors):
     train, ids = split.train, dataset.item_ids
     assert len(made.lists.users) == 4
-    assert any(marked for user in made.lists.users for _, _, marked in user.recommended), "else marks are not tested"
+    assert any(marked for user in made.lists.users for _, _, marked in user.recommended), "no held-out item is marked"
     for shown in made.lists.users:
         user = dataset.user_ids.index(shown.user)
         mine = np.flatnonzero(train.users == user)
@@ -211,7 +211,7 @@ def test_history(made, html):
 
 
 def test_the_page(model, ratings, dataset, tmp_path, capsys):
-    """Titles that look like HTML are text, an item without a title is shown by id."""
+    """Titles that look like HTML are shown as text, and an item without a title by its id."""
     items = tmp_path / "items.csv"
     items.write_text(
         "item,title\n" + "".join(f"{item},{HOSTILE} {item}\n" for item in dataset.item_ids if item != "i0")
@@ -222,8 +222,8 @@ def test_the_page(model, ratings, dataset, tmp_path, capsys):
     printed = capsys.readouterr()
     assert (printed.err, f"report written to {out}" in printed.out) == ("", True)
     html = out.read_text(encoding="utf-8")
-    page = stands_alone(html)
-    assert page.tags.count("svg") == 2 * 5  # for wide and for narrow screens
+    page = check_self_contained(html)
+    assert page.tags.count("svg") == 2 * 5  # each chart for wide and for narrow screens
     assert page.tags.count("article") == 2
     assert html.count("</article>") == 2
     assert any(text.startswith(HOSTILE) for text in page.texts)
@@ -240,8 +240,8 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(model, ratings, tmp_
     assert out.read_text() == "old"
 
 
-def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):
-    """The paper's files, no times, a bare file of weights: no ids, no history, no config."""
+def test_a_model_without_any_metadata(tmp_path, tensors, capsys):
+    """The paper's files without timestamps, and a single .safetensors file: no ids, no history, no config."""
     neuralcf.save(tensors, tmp_path / "model", kind="gmf")
     (tmp_path / "x.train.rating").write_text("0\t0\t1\n0\t1\t1\n1\t2\t1\n1\t3\t1\n")
     (tmp_path / "x.test.rating").write_text("0\t4\t1\n1\t6\t1\n")
@@ -251,8 +251,8 @@ def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):
     assert main(["report", bare, data, "--out", str(out), "-k", "2", "--users", "9"]) == 0
     assert capsys.readouterr().err == ""
     html = out.read_text(encoding="utf-8")
-    assert stands_alone(html).tags.count("article") == 2
-    for told in (
+    assert check_self_contained(html).tags.count("article") == 2
+    for text in (
         "does not record how it was trained",
         "does not record how many negatives were sampled for each interaction in training; assuming 4: 1 in 5",
         "in the order of the data, which has no timestamps",
@@ -260,11 +260,11 @@ def test_a_model_that_tells_nothing(tmp_path, tensors, capsys):
         "The model has no config.json",
         "1 + 2 candidates for each held-out item, given",
     ):
-        assert told in html
+        assert text in html
     assert re.search(r"<b>History \(2\):</b> 0; 1</p>", html)
 
 
-def test_refusals(model, ratings, tmp_path, capsys):
+def test_wrong_arguments_are_rejected(model, ratings, tmp_path, capsys):
     (tmp_path / "movies.csv").write_text("movieId,title\n1,Toy Story\n")
     for arguments, message in [
         (["--out", tmp_path], "--out: expected a file to write, got the directory"),

@@ -1,4 +1,4 @@
-"""The recommender: external ids, filters that never switch off, the same answers alone and in a batch, no torch."""
+"""The recommender: external ids, filters that always apply, the same results alone and in a batch, no torch."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import neuralcf
 from conftest import ROOT
 
-# A GMF model of width 1 whose answer is known by thought: score(u, i) = sign[u] * value[i].
+# A GMF of width 1 whose results are computed by hand: score(u, i) = sign[u] * value[i].
 SIGNS = [1.0, -1.0, 1.0]
 VALUES = [3.0, 5.0, 1.0, 5.0, 2.0]
 INT_IDS = ([10, -1, 2**40], [-1, 7, 70, 700, 7000])
@@ -42,10 +42,10 @@ def model(request, tmp_path):
     return neuralcf.Recommender.load(saved(tmp_path / "model", request.param)), *request.param
 
 
-def test_known_by_thought(model):
+def test_results_by_hand(model):
     recommender, users, items = model
     result = recommender.recommend(users, 3, logits=True)
-    order = [[3, 0, 4], [2, 4, 0], [1, 3, 4]]  # equal scores by position: item 1 before item 3
+    order = [[3, 0, 4], [2, 4, 0], [1, 3, 4]]  # ties by index: item 1 before item 3
     assert result.ids.tolist() == [[items[i] for i in row] for row in order]
     assert result.scores.tolist() == [[s * VALUES[i] for i in row] for s, row in zip(SIGNS, order, strict=True)]
     assert result.counts.tolist() == [3, 3, 3]
@@ -65,7 +65,7 @@ def test_types_of_ids(model):
         assert ids[0].tolist()[-1] == -1
 
 
-def test_a_batch_is_its_singles(model):
+def test_a_batch_equals_its_single_calls(model):
     recommender, users, _ = model
     batch = recommender.recommend(users, 4)
     for row, user in enumerate(users):
@@ -76,12 +76,12 @@ def test_a_batch_is_its_singles(model):
         assert (single.counts, single.known) == (batch.counts[row], batch.known[row])
 
 
-def test_counts_tell_what_is_real(model):
+def test_counts_exclude_padding(model):
     recommender, users, items = model
-    result = recommender.recommend(users, 9)  # more than there are
+    result = recommender.recommend(users, 9)  # more than the catalogue holds
     assert result.counts.tolist() == [4, 5, 4]
     assert np.isneginf(result.scores).sum(axis=1).tolist() == [5, 4, 5]
-    assert items[0] in result.ids[0, :4].tolist()  # -1 among the real ones
+    assert items[0] in result.ids[0, :4].tolist()  # -1 is also a real id
     nothing = recommender.recommend(users[0], 2, allow=[])
     assert nothing.counts == 0
     assert np.isneginf(nothing.scores).all()
@@ -119,7 +119,7 @@ def test_unknown_ids(model):
             unknown_item()
 
 
-def test_skip_keeps_the_row(model):
+def test_skip_keeps_the_row_of_an_unknown_user(model):
     recommender, users, items = model
     stranger = "nobody" if isinstance(users[0], str) else 11
     result = recommender.recommend([users[2], stranger, users[0]], 2, deny=[stranger], on_unknown="skip")
@@ -134,7 +134,7 @@ def test_skip_keeps_the_row(model):
         recommender.recommend(users, on_unknown="ignore")
 
 
-def test_nothing_is_coerced(tmp_path):
+def test_ids_are_never_coerced(tmp_path):
     ints = neuralcf.Recommender.load(saved(tmp_path / "ints"))
     strings = neuralcf.Recommender.load(saved(tmp_path / "strings", STR_IDS))
     for wrong in ("10", ["10"], 10.0, [10.0], True, [True], None, np.array(["10"])):
@@ -148,7 +148,7 @@ def test_nothing_is_coerced(tmp_path):
     for right in (10, np.int8(10), np.array(10), np.array([10], ">i2"), [10], range(10, 11)):
         assert ints.recommend(right).known.all()
     with pytest.raises(neuralcf.UnknownUserError):
-        ints.recommend(np.array([2**64 - 1], np.uint64))  # -1 in another reading
+        ints.recommend(np.array([2**64 - 1], np.uint64))  # would be -1 as int64
 
 
 def test_score_batch(model):
@@ -169,7 +169,7 @@ def test_a_filter_never_switches_itself_off(tmp_path):
     assert recommender.recommend(10, exclude_seen=False).ids[0] == 7
 
 
-def test_a_model_without_ids_is_refused(tmp_path):
+def test_a_model_without_ids_is_rejected(tmp_path):
     neuralcf.save(TENSORS, tmp_path / "model", kind="gmf")
     neuralcf.save(TENSORS, tmp_path / "model.safetensors", kind="gmf")
     for name in ("model", "model.safetensors"):
@@ -195,7 +195,7 @@ print(sorted(loaded))
 """
 
 
-def test_serving_needs_numpy_alone(tmp_path):
+def test_serving_needs_only_numpy(tmp_path):
     command = [sys.executable, "-c", WITHOUT_TORCH, saved(tmp_path / "model")]
     printed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert printed.returncode == 0, printed.stderr
@@ -213,7 +213,7 @@ def test_the_example_runs(tmp_path):
     assert [line.split("  ")[1] for line in printed] == ["", "a", "c", "b"]
 
 
-def test_it_pickles_as_the_very_model_it_is(model, tmp_path):
+def test_a_pickle_opens_the_same_model_or_fails(model, tmp_path):
     recommender, users, _ = model
     assert copy.copy(recommender) is copy.deepcopy(recommender) is recommender
     pickled = pickle.dumps(recommender)

@@ -1,4 +1,4 @@
-"""What a run is told: presets, TOML, single settings; refused with a sentence that says where and what."""
+"""The training configuration: presets, TOML, single settings; errors that say where and what."""
 
 import json
 import math
@@ -38,7 +38,7 @@ from neuralcf.training.presets import DISTILL, PAPER
         ("fine_tune_learning_rate", 0),
     ],
 )
-def test_impossible_settings_are_refused_at_birth(field, value):
+def test_invalid_settings_are_rejected_on_construction(field, value):
     with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
         NCFConfig(**{field: value})
 
@@ -46,7 +46,7 @@ def test_impossible_settings_are_refused_at_birth(field, value):
 @pytest.mark.parametrize(
     ("field", "value"), [("trainer", "ncf"), ("seed", -1), ("threads", 0), ("device", "gpu"), ("validation", 1)]
 )
-def test_what_all_trainers_share_is_checked_at_birth(field, value):
+def test_common_settings_are_checked_on_construction(field, value):
     with pytest.raises(ArgumentError, match=rf"^{field}: expected .*got "):
         TrainConfig(**{"trainer": NCFConfig(), field: value})
 
@@ -95,10 +95,10 @@ def test_a_setting_has_the_type_of_its_field(setting, expected):
         ("model=svd", "--set model=svd: model: expected 'gmf', 'mlp' or 'neumf', got 'svd'"),
     ],
 )
-def test_a_bad_setting_is_refused(setting, sentence):
-    with pytest.raises(ArgumentError) as refused:
+def test_a_bad_setting_is_rejected(setting, sentence):
+    with pytest.raises(ArgumentError) as rejected:
         configure(settings=[setting])
-    assert str(refused.value) == sentence
+    assert str(rejected.value) == sentence
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_a_bad_setting_is_refused(setting, sentence):
         (b"\xff", r"expected TOML: "),
     ],
 )
-def test_a_bad_file_is_refused_by_name(tmp_path, content, sentence):
+def test_a_bad_file_is_rejected_by_name(tmp_path, content, sentence):
     file = tmp_path / "run.toml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ArgumentError, match=rf"^{file}: {sentence}"):
         configure(toml=file)
 
 
-def test_what_comes_later_wins(tmp_path):
+def test_later_sources_override_earlier_ones(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('model = "mlp"\nfactors = 3\nlayers = [12, 6]\nseed = 1\nepochs = 2\n')
     config = configure(
@@ -145,7 +145,7 @@ def test_what_comes_later_wins(tmp_path):
     assert config == TrainConfig(own, seed=3)
 
 
-def test_presets_are_configurations_and_an_unknown_one_is_told_the_known():
+def test_presets_are_configurations_and_an_unknown_one_lists_them():
     made = {name: configure(preset=name) for name in (*DISTILL, *PAPER)}
     assert (made["paper-8"].trainer.layers, made["paper-64"].trainer.layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
     assert made["paper-8-pretrained"].trainer.pretrain

@@ -1,4 +1,4 @@
-"""The torch modules against the formulas, computed by NumPy in float64."""
+"""The torch modules against the formulas in NumPy float64."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ OUTPUT_NAMES = ["output.weight", "output.bias"]
 
 
 def loud(model):
-    """The model with weights large enough that every term, biases too, moves the logit."""
+    """Give the model weights so large that every term, including biases, changes the logit."""
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -54,7 +54,7 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("model", "kind", "names"), MODELS)
-def test_logits_are_those_of_the_formula_and_of_the_scorer(model, kind, names):
+def test_logits_match_the_formula_and_the_scorer(model, kind, names):
     model = loud(model)
     users, items = np.divmod(np.arange(35), 7)
     expected = reference_logits(model, users, items)
@@ -69,7 +69,7 @@ def test_logits_are_those_of_the_formula_and_of_the_scorer(model, kind, names):
     np.testing.assert_allclose(scorer.score_batch(users, items, logits=True), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_widths_are_halves_or_as_told():
+def test_widths_are_halves_by_default():
     assert MLP(2, 3, (64, 8)).mlp.user_embedding.weight.shape == (2, 32)
     assert MLP(2, 3, (7, 4)).mlp.item_embedding.weight.shape == (3, 4)
     assert NeuMF(2, 3, 5, (7, 4), user_width=6).mlp.item_embedding.weight.shape == (3, 1)
@@ -89,7 +89,7 @@ def test_widths_are_halves_or_as_told():
         (lambda: NeuMF(2, 3, 8, (8, 4), dropout=-0.1), "dropout"),
     ],
 )
-def test_impossible_sizes_are_refused(make, named):
+def test_invalid_sizes_are_rejected(make, named):
     with pytest.raises(ArgumentError, match=named):
         make()
 
@@ -111,7 +111,7 @@ def test_embeddings_start_small_and_logits_near_zero():
     assert model(torch.arange(1000), torch.arange(1000)).abs().max() < 0.2
 
 
-def test_loss_is_cross_entropy_also_where_sigmoid_saturates():
+def test_loss_is_cross_entropy_even_if_the_sigmoid_saturates():
     logits = np.array([0.0, 2.0, -3.0, 90.0, -90.0])
     labels = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
     expected = np.mean(np.logaddexp(0, logits) - logits * labels)
@@ -120,7 +120,7 @@ def test_loss_is_cross_entropy_also_where_sigmoid_saturates():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_a_fused_models_logits_are_the_weighted_ones_of_its_parts(alpha):
+def test_a_fused_model_has_the_weighted_logits_of_its_parts(alpha):
     gmf, mlp = loud(GMF(5, 7, 3)), loud(MLP(5, 7, (6, 4, 2)))
     fused = NeuMF(5, 7, 3, (6, 4, 2))
     fused.load_state_dict(fuse(gmf.state_dict(), mlp.state_dict(), alpha))
@@ -129,7 +129,7 @@ def test_a_fused_models_logits_are_the_weighted_ones_of_its_parts(alpha):
     np.testing.assert_allclose(reference_logits(fused, users, items), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_authors_weights_are_fused_as_the_authors_did():
+def test_fusing_the_authors_weights_gives_their_result():
     folder = DATA / "ncf-weights"
     if not folder.is_dir():
         pytest.skip(f"{folder.name} is absent")
@@ -143,7 +143,7 @@ def test_the_authors_weights_are_fused_as_the_authors_did():
         torch.testing.assert_close(ours[name], weight, rtol=1e-6, atol=1e-7)
 
 
-def test_dropout_scales_what_it_leaves_and_is_for_training_alone():
+def test_dropout_scales_the_kept_inputs_and_applies_in_training_only():
     model = MLP(1, 1, (4, 2), dropout=0.5)
     users = torch.zeros(4000, dtype=torch.int64)
     with torch.no_grad():
@@ -151,11 +151,11 @@ def test_dropout_scales_what_it_leaves_and_is_for_training_alone():
             weight.fill_(1.0)
         logits = model(users, users)
         assert model.eval()(users, users).tolist() == [11.0] * 4000  # 2 (4 + 1) + 1
-    assert set(logits.tolist()) == {3.0 + 4 * kept for kept in range(5)}  # an input left counts twice, in both units
+    assert set(logits.tolist()) == {3.0 + 4 * kept for kept in range(5)}  # a kept input counts twice, in both units
     assert logits.mean().item() == pytest.approx(11, abs=0.3)
 
 
-def test_the_penalty_is_on_tables_and_hidden_weights_alone():
+def test_the_penalty_covers_only_embeddings_and_hidden_weights():
     model = loud(NeuMF(5, 7, 3, (6, 4, 2)))
     squares = {name: (weight.detach().double() ** 2).sum().item() for name, weight in model.named_parameters()}
     tables = sum(squares[name] for name in squares if "embedding" in name)

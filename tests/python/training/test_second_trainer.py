@@ -1,4 +1,4 @@
-"""A second trainer: its settings, presets and runs work as those of the first, which knows nothing of it."""
+"""A second trainer: its settings, presets and runs work without any change to the first."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class TinyConfig(TrainerConfig):
 
 
 def fit(dataset, config, run, *, progress):  # noqa: ARG001
-    """Make a model that has learned nothing."""
+    """Return an untrained model."""
     record = EpochRecord("tiny", 1, 0.5, 0.0, None, None)
     if run:
         run.log(stage="tiny", epoch=1)
@@ -53,7 +53,7 @@ def dataset():
     return planted_taste(20, 15, interactions_per_user=4).dataset
 
 
-def test_its_settings_come_from_presets_files_and_settings(tmp_path):
+def test_its_settings_come_from_presets_files_and_the_command_line(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('trainer = "tiny"\nseed = 4\n')
     config = configure(preset="wide", toml=file, settings=["threads=2"])
@@ -72,10 +72,10 @@ def test_its_settings_come_from_presets_files_and_settings(tmp_path):
         (["trainer=ncf", "width=3"], "width: expected a setting of the trainer ncf; the nearest is "),
     ],
 )
-def test_a_setting_that_it_does_not_have_is_refused(settings, sentence):
-    with pytest.raises(ArgumentError) as refused:
+def test_a_setting_that_it_does_not_have_is_rejected(settings, sentence):
+    with pytest.raises(ArgumentError) as rejected:
         configure(settings=["trainer=tiny", *settings])
-    assert sentence in str(refused.value)
+    assert sentence in str(rejected.value)
 
 
 def test_presets_of_another_trainer_are_not_its_own():
@@ -83,7 +83,7 @@ def test_presets_of_another_trainer_are_not_its_own():
         configure(preset="paper-8", settings=["trainer=tiny"])
 
 
-def test_a_setting_that_all_trainers_share_cannot_be_its_own():
+def test_it_cannot_redefine_a_common_setting():
     @dataclass(frozen=True, kw_only=True)
     class Greedy(TrainerConfig):
         name: ClassVar[str] = "greedy"
@@ -95,7 +95,7 @@ def test_a_setting_that_all_trainers_share_cannot_be_its_own():
         Trainer(Greedy, fit)
 
 
-def test_it_trains_in_a_run_that_the_other_does_not_take_over(dataset, tmp_path):
+def test_its_run_cannot_be_resumed_by_another_trainer(dataset, tmp_path):
     config = TrainConfig(TinyConfig(width=3))
     assert train(dataset, config, run=tmp_path).model.gmf.user_embedding.weight.shape == (20, 3)
     train(dataset, config, run=tmp_path, resume=True)
@@ -105,15 +105,15 @@ def test_it_trains_in_a_run_that_the_other_does_not_take_over(dataset, tmp_path)
         configure(start=config.to_dict(), settings=["trainer=ncf"])
 
 
-def test_the_command_trains_with_it_and_stores_its_settings(dataset, tmp_path, capsys):
+def test_the_train_command_uses_it_and_stores_its_settings(dataset, tmp_path, capsys):
     file = tmp_path / "ratings.csv"
     pairs = zip(dataset.users, dataset.items, strict=True)
     file.write_text("\n".join(["user,item", *(f"{user},{item}" for user, item in pairs)]))
-    told = ["train", str(file), "--out", str(tmp_path / "model"), "--set", "trainer=tiny", "--set", "width=5"]
-    assert main(told) == 0
+    arguments = ["train", str(file), "--out", str(tmp_path / "model"), "--set", "trainer=tiny", "--set", "width=5"]
+    assert main(arguments) == 0
     assert "gmf: kept epoch 1" in capsys.readouterr().out
     stored = json.loads((tmp_path / "model" / "config.json").read_text())
     assert stored["training"] == {**TrainConfig(TinyConfig(width=5)).to_dict(), "best_epoch": 1}
     assert stored["sizes"]["gmf_width"] == 5
-    assert main([*told, "--factors", "4"]) == 2
+    assert main([*arguments, "--factors", "4"]) == 2
     assert "factors: expected a setting of the trainer tiny" in capsys.readouterr().err

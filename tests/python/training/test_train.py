@@ -1,4 +1,4 @@
-"""Training: reproducible, better than popularity, and told off where it cannot work."""
+"""Training: reproducible, better than popularity, with clear errors for what cannot be trained."""
 
 import math
 
@@ -37,7 +37,7 @@ def assert_same_weights(one, other):
 
 
 def ranking(monkeypatch, ratios):
-    """Let validation find these hit ratios, epoch by epoch."""
+    """Replace validation by these hit ratios, one per epoch."""
     found = iter(ratios)
     monkeypatch.setattr(Validation, "measure", lambda *_: (next(found), 0.0))
 
@@ -55,7 +55,7 @@ def test_training_finds_the_planted_taste(split):
     assert not result.model.training
 
 
-def test_the_best_epochs_weights_are_the_result_and_the_earlier_of_equals(split, monkeypatch):
+def test_the_best_epoch_is_kept_and_the_earlier_one_wins_a_tie(split, monkeypatch):
     ranking(monkeypatch, [0.2, 0.6, 0.6, 0.1])
     result = train(split.train, changed(SMALL, epochs=4))
     assert result.best_epoch == 2
@@ -65,14 +65,14 @@ def test_the_best_epochs_weights_are_the_result_and_the_earlier_of_equals(split,
     assert_same_weights(result.model, ended.model)
 
 
-def test_patience_counts_epochs_without_a_better_one(split, monkeypatch):
+def test_patience_counts_epochs_without_improvement(split, monkeypatch):
     ranking(monkeypatch, [0.2, 0.1, 0.3, 0.3, 0.2, 0.9])
     result = train(split.train, changed(SMALL, epochs=6, patience=2))
     assert ([record.epoch for record in result.history], result.best_epoch) == ([1, 2, 3, 4, 5], 3)
 
 
 @pytest.mark.parametrize("model", ["gmf", "mlp", "neumf"])
-def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
+def test_equal_seeds_give_equal_weights_for_any_global_random_state(split, model):
     config = changed(SMALL, model=model, epochs=2, dropout=0.2)
     torch.manual_seed(1)
     first = train(split.train, config)
@@ -85,7 +85,7 @@ def test_equal_seeds_give_equal_weights_whatever_the_global_state(split, model):
     assert not torch.equal(first.model.output.weight, other.model.output.weight)
 
 
-def test_an_epoch_has_each_positive_once_and_fresh_unknown_negatives():
+def test_an_epoch_has_each_positive_once_and_newly_sampled_negatives():
     dataset = Dataset.from_ids([0, 0, 1, 1, 1], [0, 1, 1, 2, 3])
     sampler = EpochSampler(dataset, 3, seed=0)
     known = set(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
@@ -103,15 +103,15 @@ def test_an_epoch_has_each_positive_once_and_fresh_unknown_negatives():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_without_validation_everything_is_trained_on_and_the_last_epoch_kept(split):
+def test_without_validation_the_last_epoch_is_kept(split):
     result = train(split.train, changed(SMALL, epochs=2, validation=False, patience=1))
     assert result.best_epoch == 2
     assert [record.validation_hr for record in result.history] == [None, None]
 
 
-def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(split, monkeypatch):
+def test_pretraining_fuses_both_parts_and_keeps_fine_tuning_only_if_it_is_better(split, monkeypatch):
     config = changed(SMALL, epochs=2, pretrain=True, pretrain_epochs=2, alpha=0.3)
-    ranking(monkeypatch, [0.1, 0.2, 0.1, 0.2, 0.5, 0.4, 0.5])  # gmf twice, mlp twice, the fused one, neumf twice
+    ranking(monkeypatch, [0.1, 0.2, 0.1, 0.2, 0.5, 0.4, 0.5])  # gmf twice, mlp twice, the fused model, neumf twice
     result = train(split.train, config)
     assert [(r.stage, r.epoch) for r in result.history] == [(s, e) for s in ("gmf", "mlp", "neumf") for e in (1, 2)]
     assert result.best_epoch == 0
@@ -125,7 +125,7 @@ def test_pretraining_trains_both_fuses_them_and_lets_fine_tuning_prove_itself(sp
     assert isinstance(result.model, NeuMF)
 
 
-def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
+def test_fine_tuning_is_kept_if_it_ranks_better(split, monkeypatch):
     ranking(monkeypatch, [0.1, 0.1, 0.5, 0.6])
     small_steps = {"fine_tune_optimizer": "sgd", "fine_tune_learning_rate": 0.01}
     config = changed(SMALL, epochs=1, pretrain=True, pretrain_epochs=1, **small_steps)
@@ -138,7 +138,7 @@ def test_fine_tuning_is_kept_where_it_ranks_better(split, monkeypatch):
     assert (before - after).abs().max() < 0.2, "fine-tuning starts from the fused weights"
 
 
-def test_the_average_is_the_mean_of_all_weights_while_it_is_young(split, monkeypatch):
+def test_the_average_starts_as_the_mean_of_all_weights(split, monkeypatch):
     after_steps = []
     step = torch.optim.Adam.step
 
@@ -158,7 +158,7 @@ def test_the_average_is_the_mean_of_all_weights_while_it_is_young(split, monkeyp
 
 
 @pytest.mark.parametrize("pretrain", [False, True])
-def test_refit_trains_once_more_on_everything_for_the_epochs_that_were_best(split, monkeypatch, pretrain):
+def test_refit_retrains_on_all_interactions_for_the_best_number_of_epochs(split, monkeypatch, pretrain):
     sizes = []
     init = EpochSampler.__init__
 
@@ -198,7 +198,7 @@ def test_l2_shrinks_what_it_is_laid_on(split):
 def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
     model = train(split.train, changed(SMALL, epochs=1, dropout=0.5)).model
     plain = train(split.train, changed(SMALL, epochs=1)).model
-    assert not torch.equal(model.output.weight, plain.output.weight)  # it was there
+    assert not torch.equal(model.output.weight, plain.output.weight)  # dropout had an effect
     export(model, tmp_path / "model")
     users, items = np.arange(100), np.arange(100)
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
     np.testing.assert_allclose(served, logits, rtol=1e-5, atol=1e-5)
 
 
-def test_data_that_cannot_be_trained_on_is_refused():
+def test_data_that_cannot_be_trained_on_is_rejected():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
     with pytest.raises(ArgumentError, match="user 0 has interacted with every item"):
         train(full, TrainConfig(NCFConfig(), validation=False))
@@ -217,7 +217,7 @@ def test_data_that_cannot_be_trained_on_is_refused():
         train(full.take(np.array([], dtype=np.int64)), TrainConfig(NCFConfig()))
 
 
-def test_a_trainer_or_a_device_that_is_not_there_is_refused(split):
+def test_an_unknown_trainer_or_device_is_rejected(split):
     class Unknown(TrainerConfig):
         name = "als"
 
@@ -228,7 +228,7 @@ def test_a_trainer_or_a_device_that_is_not_there_is_refused(split):
     train(split.train, changed(SMALL, epochs=1, device="auto"))
 
 
-def test_a_loss_that_is_no_number_stops_and_tells_where(split):
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_place(split):
     with pytest.raises(DivergedError, match=r"stage neumf, epoch 1, batch [2-9]\d*: expected a finite loss.*learning_"):
         train(split.train, TrainConfig(NCFConfig(learning_rate=1e30)))
     one_step = changed(SMALL, learning_rate=1e38, epochs=1, batch_size=1 << 20)

@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment and as often as one likes, ends as one that was not."""
+"""A run that is killed and resumed, at any time and any number of times, ends like one that never stopped."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def resume(path, started):
 
 
 def wait_for_epochs(checkpoint, count, child):
-    """Wait until the checkpoint was replaced that often."""
+    """Wait until the checkpoint was replaced `count` times."""
     before = stamp(checkpoint)
     while count and child.is_alive():
         time.sleep(0.001)
@@ -52,7 +52,7 @@ def weights_of(result):
 
 
 def lines_of(path):
-    """What was measured; times are the machine's."""
+    """Read the log lines without times."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
@@ -69,9 +69,11 @@ def assert_same(one, other):
     assert one.best_epoch == other.best_epoch
 
 
-def test_killed_four_times_at_random_it_ends_in_the_same_bits(tmp_path):
+def test_four_kills_at_random_times_do_not_change_a_bit(tmp_path):
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["neuralcf.training.train", "pytest"])  # imported once; every child starts at once
+    server.set_forkserver_preload(
+        ["neuralcf.training.train", "pytest"]
+    )  # imported once, so that children start quickly
     chance = random.Random(0)
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     for kill in range(4):
@@ -83,13 +85,13 @@ def test_killed_four_times_at_random_it_ends_in_the_same_bits(tmp_path):
         time.sleep(chance.uniform(0, 0.05))
         child.kill()
         child.join()
-        assert child.exitcode == -signal.SIGKILL, "the run has to be long enough to be killed four times"
+        assert child.exitcode == -signal.SIGKILL, "the run is too short to be killed four times"
     assert len(torch.load(checkpoint, weights_only=True)["history"]) >= 3  # epochs: 0 + 1 + 2 + 0
 
     killed = train(dataset(), CONFIG, run=tmp_path / "killed", resume=True)
-    whole = train(dataset(), CONFIG, run=tmp_path / "whole")
-    assert_same(killed, whole)
-    assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "whole")
+    uninterrupted = train(dataset(), CONFIG, run=tmp_path / "uninterrupted")
+    assert_same(killed, uninterrupted)
+    assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "uninterrupted")
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +102,11 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A finished run to spoil."""
+    """A copy of the finished run, for tests that change it."""
     return shutil.copytree(finished[0], tmp_path / "run")
 
 
-def test_a_directory_holds_the_configuration_a_line_a_step_and_a_line_an_epoch(finished):
+def test_a_run_directory_holds_the_configuration_and_a_line_per_step_and_epoch(finished):
     path, result = finished
     stored = json.loads((path / "config.json").read_text())
     assert stored["config"] == SHORT.to_dict() == RunDirectory.stored_config(path)
@@ -119,7 +121,7 @@ def test_a_directory_holds_the_configuration_a_line_a_step_and_a_line_an_epoch(f
         assert epoch["loss"] == pytest.approx(mean, rel=0.05)
 
 
-def test_it_is_the_same_as_without_a_directory_and_a_finished_run_is_given_back(finished):
+def test_a_run_directory_changes_nothing_and_resuming_a_finished_run_returns_its_result(finished):
     path, result = finished
     assert_same(train(dataset(), SHORT), result)
     before = (path / "metrics.jsonl").read_bytes()
@@ -136,10 +138,10 @@ FLAT = {
     **{"fine_tune_optimizer": "adam", "fine_tune_learning_rate": 0.004, "seed": 0, "threads": 1, "device": "cpu"},
     **{"averaging": 1.0, "validation": True, "refit": True},
 }
-"""What a run stored when all settings were fields of one record."""
+"""The configuration as runs stored it when all settings were fields of one class."""
 
 
-def test_a_run_of_before_goes_on_and_one_with_other_settings_is_refused(copy):
+def test_a_run_in_the_old_layout_is_resumed_and_one_with_other_settings_is_rejected(copy):
     stored = json.loads((copy / "config.json").read_text())
     for flat, sentence in (
         (FLAT, None),
@@ -159,7 +161,7 @@ def test_a_run_of_before_goes_on_and_one_with_other_settings_is_refused(copy):
         configure(start=FLAT | {"momentum": 0.9})
 
 
-def test_a_run_is_not_overwritten_and_not_mixed(copy):
+def test_a_run_is_neither_overwritten_nor_mixed_with_another(copy):
     with pytest.raises(ArgumentError, match="a run already exists here; pass --resume"):
         train(dataset(), SHORT, run=copy)
     with pytest.raises(ArgumentError, match=r"started with seed = 0, got 1, alpha = 0\.5, got 0\.4$"):
@@ -173,7 +175,7 @@ def test_a_run_is_not_overwritten_and_not_mixed(copy):
         train(dataset(), SHORT, run=copy, resume=True)
 
 
-def test_a_directory_that_is_something_else_is_left_alone(tmp_path):
+def test_a_directory_that_is_not_a_run_is_left_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(ArgumentError, match=r"expected a run or an empty directory, got one with thesis\.tex"):
         train(dataset(), SHORT, run=tmp_path, resume=True)
@@ -196,7 +198,7 @@ def test_a_directory_that_is_something_else_is_left_alone(tmp_path):
         ("config.json", lambda _: b"{}", "expected a run to resume, of format neuralcf-run, version 1"),
     ],
 )
-def test_damage_is_told_and_not_trained_on(copy, name, spoil, sentence):
+def test_a_damaged_run_is_rejected(copy, name, spoil, sentence):
     file = copy / name
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ArgumentError, match=rf"{name}: {sentence}"):
