@@ -1,6 +1,6 @@
-"""Checks that Markdown and Rust comments wrap at 120 columns; ruff checks Python, rustfmt the rest of Rust.
+"""Check that Markdown and Rust comments wrap at 120 columns; ruff checks Python, rustfmt the rest of Rust.
 
-What cannot be broken is left alone: tables, code blocks, and a line without a space to break it at.
+Tables, code blocks, and lines without a space to break at are exempt.
 """
 
 import re
@@ -13,7 +13,7 @@ COLUMNS = 120
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that have to wrap, with their numbers."""
+    """Yield the lines of a file that have to wrap, with their numbers."""
     fenced = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if path.suffix == ".rs":
@@ -27,10 +27,10 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def main() -> int:
-    """Print each line that is too long; 1 where there is one."""
+    """Print each line that is too long; return 1 if there is one."""
     listed = subprocess.run(["git", "ls-files", "*.md", "*.rs"], capture_output=True, check=True, text=True)
     paths = [Path(name) for name in listed.stdout.splitlines()]
-    assert len(paths) > 50, "hardly any file was found"
+    assert len(paths) > 50, "found hardly any files"
     found = 0
     for path in paths:
         for number, line in prose(path):

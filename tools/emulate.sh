@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs the tests on processors that this machine does not have, emulated by QEMU. The Makefile calls it:
+# Runs the tests on emulated processors (QEMU). The Makefile calls it:
 #
-#   tools/emulate.sh setup                what the other two need, from Debian's packages (as root)
-#   tools/emulate.sh aarch64              the Rust tests, cross-built, on a 64-bit ARM processor
-#   tools/emulate.sh old-cpu PYTHON       the Rust tests and the extension in PYTHON on an x86 processor of 2008, without AVX
+#   tools/emulate.sh setup              install what the other two need, from Debian's packages (as root)
+#   tools/emulate.sh aarch64            run the Rust tests, cross-compiled, on a 64-bit ARM processor
+#   tools/emulate.sh old-cpu PYTHON     run the Rust tests and the extension in PYTHON on an x86 CPU of 2008 (no AVX)
 #
-# Left out are two tests that would take longer than all others together: the sigmoid over all floats, and top_k and rank_of
-# against scoring everything and sorting. (tests/digest.rs holds their results to those of a processor that ran them.)
+# Skipped are three tests that would take longer than all others together: the sigmoid over all floats, and comparisons
+# of top_k and rank_of with scoring all items. tests/digest.rs compares their results with those of a real processor.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 arm=aarch64-unknown-linux-gnu
-left_out=(--skip never_falls_over_all_floats --skip top_k_and_rank_of_equal_scoring_everything_and_sorting
-          --skip answers_are_those_of_float32_whatever_the_weights)
+skipped=(--skip monotone_over_all_floats --skip top_k_and_rank_of_equal_scoring_all_items_and_sorting
+         --skip results_equal_the_float32_scan_for_any_weights)
 
 fail() {
     echo "tools/emulate.sh: $1" >&2
@@ -23,7 +23,7 @@ need() {
     command -v "$1" >/dev/null || fail "$1 is not installed; 'make cross-setup' installs it (Debian: $2)"
 }
 
-# A Rust compiler with the standard library for ARM: the usual one, or Debian's.
+# Prints a Rust compiler that has the standard library for ARM: the default one, or Debian's.
 arm_compiler() {
     local rustc
     for rustc in "${RUSTC:-rustc}" /usr/bin/rustc; do
@@ -38,7 +38,7 @@ arm_compiler() {
 setup() {
     local packages=(qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 libgcc-s1:arm64)
     if ! arm_compiler >/dev/null; then
-        # (Where rustup may download: `rustup target add aarch64-unknown-linux-gnu` does as well.)
+        # With rustup, `rustup target add aarch64-unknown-linux-gnu` works as well.
         packages+=(rustc-web libstd-rust-web-dev:arm64)
     fi
     local commands=(
@@ -46,9 +46,9 @@ setup() {
         "apt-get update"
         "apt-get install --yes --no-remove --no-install-recommends ${packages[*]}"
     )
-    command -v apt-get >/dev/null || fail "knows Debian's packages alone, and finds no apt-get; needed: ${packages[*]}"
+    command -v apt-get >/dev/null || fail "apt-get is not installed; install these packages: ${packages[*]}"
     if [ "$(id -u)" != 0 ]; then
-        printf '%s\n' "To be run as root:" "${commands[@]/#/    }"
+        printf '%s\n' "Run as root:" "${commands[@]/#/    }"
         exit 1
     fi
     for command in "${commands[@]}"; do
@@ -62,25 +62,25 @@ aarch64() {
     need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
     need qemu-aarch64 qemu-user
     rustc=$(arm_compiler) || fail "no Rust standard library for $arm; see 'make cross-setup'"
-    # Programs find ARM's C library in its own place of a Debian system with that architecture. (Not the one that comes with
-    # the cross compiler, in /usr/aarch64-linux-gnu: on Debian 12 its pthread_create never returns under QEMU.)
+    # Programs use the C library of Debian's arm64 architecture. Not the cross compiler's, in /usr/aarch64-linux-gnu: on
+    # Debian 12 its pthread_create never returns under QEMU.
     [ -e /lib/ld-linux-aarch64.so.1 ] || fail "no C library for ARM; 'make cross-setup' installs it (Debian: libc6:arm64)"
-    echo "$("$rustc" --version) for $arm, $(qemu-aarch64 --version | head -1); left out: ${left_out[*]}"
+    echo "$("$rustc" --version) for $arm, $(qemu-aarch64 --version | head -1); skipped: ${skipped[*]}"
     RUSTC=$rustc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 \
     NEURALCF_TEST_ISAS="neon portable" \
-        cargo test --quiet --target $arm --lib --tests -- "${left_out[@]}"
+        cargo test --quiet --target $arm --lib --tests -- "${skipped[@]}"
 }
 
 old_cpu() {
     local python=$1
-    [ "$(uname -sm)" = "Linux x86_64" ] || fail "the old x86 processor is emulated on x86-64 Linux alone"
+    [ "$(uname -sm)" = "Linux x86_64" ] || fail "the old x86 processor can be emulated on x86-64 Linux only"
     need qemu-x86_64 qemu-user
-    echo "$(qemu-x86_64 --version | head -1), Nehalem; left out: ${left_out[*]}"
+    echo "$(qemu-x86_64 --version | head -1), Nehalem; skipped: ${skipped[*]}"
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" \
     NEURALCF_TEST_ISAS=portable \
-        cargo test --release --quiet --lib --tests -- "${left_out[@]}"
+        cargo test --release --quiet --lib --tests -- "${skipped[@]}"
     "$python" -m pytest --quiet tests/python/core/test_old_cpu.py
 }
 

@@ -1,16 +1,16 @@
-"""The pages are true: every block of code in them runs, every link leads somewhere, nothing public goes unmentioned.
+"""The documentation is correct: every code block runs, every link resolves, every public name is mentioned.
 
-The blocks of a page run in order, in one folder that is empty at first, as a reader would run them; its Python blocks
-share their names. What a reader is told to download is linked into the folder from `../shared/data`; where that is
-absent, a page is skipped from the first block that needs it. The README alone finds a small model in `model/`.
+The blocks of a page run in order, in one folder that is empty at first, as a reader would run them; Python blocks share
+their names. Data that a reader is told to download are linked into the folder from `../shared/data`; if they are
+missing, a page is skipped from the first block that needs them. Only the README finds a small model in `model/`.
 
     python        runs
-    sh            a command a line: those of RUN are run, those of NOT_RUN are not, any other is an error
-    console       the same, behind `$ `; each other line must be in the output, in this order. Numbers are not compared:
-                  they depend on the machine. A line `...` stands for what is left out
+    sh            one command per line: those in RUN run, those in NOT_RUN do not, any other is an error
+    console       the same, after `$ `; each other line must occur in the output, in this order. Numbers are not
+                  compared, because they depend on the machine. A line `...` marks an omission
     toml          is read as a training configuration
     rust          is a doc test: `cargo test` runs the pages that rust/lib.rs includes
-    text, math    no code
+    text, math    are not code
 """
 
 import argparse
@@ -52,7 +52,7 @@ NOT_RUN = {
     "unzip": "unpacks what was downloaded",
 }
 DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}
-"""What the names of data files begin with, and the folder that has them."""
+"""Prefixes of data files, and the folders that hold them."""
 
 
 class Block(NamedTuple):
@@ -106,7 +106,7 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             if re.search(rf"(?<![\w/.]){re.escape(name)}\b", block.code) and block.language != "text":
                 pytest.skip(f"{block.place} needs {name} of ../shared/data/{DATA[name]}, which is absent")
         if block.language == "python":
-            exec(compile("\n" * block.line + block.code, page, "exec"), names)  # errors tell the line of the page
+            exec(compile("\n" * block.line + block.code, page, "exec"), names)  # tracebacks show the line of the page
         elif block.language in ("sh", "console"):
             run_commands(block, monkeypatch)
         elif block.language == "toml":
@@ -127,7 +127,7 @@ def save_small_model(path: str) -> None:
 
 
 def link_data(folder: Path) -> list[str]:
-    """Link the data files into a folder; give the names in DATA that there are none for."""
+    """Link the data files into a folder; return the names in DATA for which there are none."""
     for name, where in DATA.items():
         for file in (SHARED / where).glob(f"{name}*"):
             (folder / file.name).symlink_to(file.resolve())
@@ -135,12 +135,12 @@ def link_data(folder: Path) -> list[str]:
 
 
 def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
-    """Give the commands of a block, each with the lines of output that it is shown with."""
+    """Yield the commands of a block, each with the output lines that the page shows."""
     lines = block.code.replace("\\\n", " ").splitlines()
     if block.language == "sh":
         yield from ((line, []) for line in lines if line.strip() and not line.startswith("#"))
         return
-    assert lines[0].startswith("$ "), f"{block.place}: a console block begins with a command"
+    assert lines[0].startswith("$ "), f"{block.place}: a console block must begin with a command"
     for command in re.split(r"^\$ ", "\n".join(lines), flags=re.MULTILINE)[1:]:
         first, *output = command.split("\n")
         yield first, [line for line in output if line.strip() and line != "..."]
@@ -153,7 +153,7 @@ def run_commands(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         program, *arguments = words[len(settings) :]
         assert program in RUN or program in NOT_RUN, f"{block.place}: {program}: neither in RUN nor in NOT_RUN"
         if program in NOT_RUN:
-            assert not shown, f"{block.place}: output of a command that is not run"
+            assert not shown, f"{block.place}: output of a command that does not run"
             continue
         with monkeypatch.context() as patch:
             for name, value in settings.items():
@@ -161,7 +161,9 @@ def run_commands(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             printed = run_neuralcf(block, arguments) if program == "neuralcf" else run_python(arguments)
         found = iter([without_numbers(line) for line in printed.splitlines()])
         for line in shown:
-            assert without_numbers(line) in found, f"{block.place}: not printed (here): {line}\n{printed}"
+            assert without_numbers(line) in found, (
+                f"{block.place}: expected in this order, not found: {line}\n{printed}"
+            )
 
 
 def run_neuralcf(block: Block, arguments: list[str]) -> str:
@@ -177,11 +179,11 @@ def run_python(arguments: list[str]) -> str:
 
 
 def without_numbers(line: str) -> str:
-    """A line with `#` in place of its numbers and of the fingerprint, and one space in place of several."""
+    """Replace numbers and fingerprints by `#`, and runs of spaces by one space."""
     return " ".join(re.sub(r"\b[0-9a-f]{16,}\b|[-+]*\d[\d,.]*(e-?\d+)?", "#", line).split())
 
 
-# ------------------------------------------------------------------------------------------------ links lead somewhere
+# ------------------------------------------------------------------------------------------------------- links resolve
 
 
 def without_code(page: str) -> str:
@@ -215,7 +217,7 @@ def test_every_page_is_in_the_index() -> None:
     )
 
 
-# --------------------------------------------------------------------------------------------- nothing is left out
+# --------------------------------------------------------------------------------------------- nothing is undocumented
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -230,14 +232,14 @@ def test_commands_page_has_every_command_and_option() -> None:
     reading = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sections["Reading"]))
     for name, parser in parsers.items():
         options = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
-        told = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sections[name]))
-        told |= reading if "(#reading)" in sections[name] else set()
-        assert told == options, f"docs/commands.md, {name}"
+        documented = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", sections[name]))
+        documented |= reading if "(#reading)" in sections[name] else set()
+        assert documented == options, f"docs/commands.md, {name}"
 
 
-def sentence(documentation: ast.stmt) -> str:
-    assert isinstance(documentation, ast.Expr)
-    return " ".join(ast.literal_eval(documentation.value).split())
+def sentence(docstring: ast.stmt) -> str:
+    assert isinstance(docstring, ast.Expr)
+    return " ".join(ast.literal_eval(docstring.value).split())
 
 
 def assert_rows(page: str, rows: list[str]) -> None:
@@ -252,13 +254,15 @@ def test_training_page_has_every_field_and_preset() -> None:
     for record in (TrainConfig, *(trainer.config for trainer in TRAINERS.values())):
         (tree,) = ast.parse(inspect.getsource(record)).body
         assert isinstance(tree, ast.ClassDef)
-        told = {
+        documentation = {
             ast.unparse(at.target): after
             for at, after in itertools.pairwise(tree.body)
             if isinstance(at, ast.AnnAssign)
         }
         fields = [field for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING]
-        rows += [f"| `{field.name}` | `{field.default!r}` | {sentence(told[field.name])} |" for field in fields]
+        rows += [
+            f"| `{field.name}` | `{field.default!r}` | {sentence(documentation[field.name])} |" for field in fields
+        ]
     for trainer in TRAINERS.values():
         for name, preset in trainer.presets.items():
             presets.append(f"| `{name}` | {', '.join(f'{key} {value}' for key, value in preset.items())} |")

@@ -1,4 +1,4 @@
-"""The rules of the house in Python, read off the sources: who may import whom, and who needs what from outside."""
+"""The architecture rules for Python, checked on the sources: allowed imports, and optional dependencies."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "neuralcf"
 
 IMPORTS = {
-    # the ground, which knows nothing of ours
+    # shared ground, which imports nothing else of ours
     "errors": "",
     "results": "",
     "seeds": "",
@@ -27,21 +27,21 @@ IMPORTS = {
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
     "report": "errors _core data format baselines evaluation",
-    # training, which has torch
+    # training, which needs torch
     "models": "errors",
     "training": "errors seeds files _core data baselines evaluation models",
     "experiment": "_core data format baselines evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
-    # the doors
+    # entry points
     "cli": "errors files _core data format serving evaluation report training experiment demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }
-"""What each package or module imports of ours, for running or for type checkers; `_core` is the compiled part. An arrow
-that is not here fails, and so does one that is here and nowhere else."""
+"""What each package or module imports of ours, at run time or for type checkers; `_core` is the compiled extension. An
+import that is not in this table fails, and so does an entry that no import needs."""
 
 TORCH = {"models", "training", "experiment", "demo"}
-"""What cannot be imported where torch is absent; everything else can."""
+"""Packages that cannot be imported without torch; all others can."""
 
 NEEDS = {
     "torch": "models training demo",
@@ -49,7 +49,7 @@ NEEDS = {
     "pyarrow": "data",
     "matplotlib": "report demo",
 }
-"""What the base installation does not have, and the packages of ours that import it."""
+"""Optional dependencies, and the packages of ours that import them."""
 
 Arrow = tuple[str, str]
 
@@ -61,17 +61,17 @@ def modules() -> dict[str, ast.Module]:
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(("neuralcf", *path.relative_to(PACKAGE).with_suffix("").parts))
         found[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
-    assert len(found) > 50, "hardly any module was found"
+    assert len(found) > 50, "found hardly any modules"
     return found
 
 
 def names_imported(tree: ast.AST) -> Iterator[str]:
-    """What a module imports anywhere: in functions, for type checkers, and modules of ours by a name in quotes."""
+    """Yield all imports of a module, also in functions and for type checkers, and our modules' names in strings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports are not read here"
+            assert node.level == 0, "relative imports are not supported here"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield inner if inner in modules() or inner == "neuralcf._core" else str(node.module)
@@ -81,7 +81,7 @@ def names_imported(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def arrows() -> frozenset[Arrow]:
-    """Who imports whom, module by module, and `neuralcf._core`."""
+    """Return all imports between our modules, including `neuralcf._core`."""
     known = {*modules(), "neuralcf._core"}
     found = {(name, other) for name, tree in modules().items() for other in names_imported(tree) if other in known}
     return frozenset((name, other) for name, other in found if name != other)
@@ -97,28 +97,28 @@ def package_arrows() -> set[Arrow]:
     return {(name, other) for name, other in pairs if name != other}
 
 
-def test_packages_import_what_the_table_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_packages_import_only_what_the_table_allows(capsys: pytest.CaptureFixture[str]) -> None:
     assert {package_of(name) for name in modules()} == IMPORTS.keys()
     allowed = {(name, other) for name, others in IMPORTS.items() for other in others.split()}
     found = package_arrows()
     where = {(package_of(a), package_of(b)): f"{a} imports {b}" for a, b in sorted(arrows())}
     assert not found - allowed, sorted(where[arrow] for arrow in found - allowed)
-    assert not allowed - found, "arrows that are no longer there"
+    assert not allowed - found, "the table allows imports that do not exist"
     assert {("training", "models"), ("cli", "demo"), ("evaluation", "baselines"), ("neuralcf", "training")} <= found
     with capsys.disabled():
         print(f"\n{len(modules())} modules, {len(arrows())} arrows; {len(IMPORTS)} packages, {len(found)} arrows")
 
 
-def test_nothing_imports_in_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     for pairs in (arrows(), package_arrows()):
         graph: dict[str, set[str]] = {}
         for name, other in pairs:
             graph.setdefault(name, set()).add(other)
         assert len(graph) > 10
-        tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+        tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the cycle
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_are_found_anywhere_in_a_module() -> None:
     code = """
 import neuralcf.seeds as s
 from neuralcf.report import page, charts
@@ -134,7 +134,7 @@ def later():
     assert sorted(found) == sorted(f"neuralcf.{name}" for name in expected)
 
 
-def test_what_is_not_installed_everywhere_stays_where_it_is_needed() -> None:
+def test_optional_dependencies_are_imported_only_where_needed() -> None:
     found: dict[str, set[str]] = {name: set() for name in NEEDS}
     for name, tree in modules().items():
         for imported in names_imported(tree):
@@ -144,7 +144,7 @@ def test_what_is_not_installed_everywhere_stays_where_it_is_needed() -> None:
 
 def test_everything_else_works_without_torch() -> None:
     names = [name for name in modules() if package_of(name) not in TORCH]
-    names.remove("neuralcf.__main__")  # which runs
+    names.remove("neuralcf.__main__")  # importing it runs the command
     assert {"neuralcf", "neuralcf.serving.recommender", "neuralcf.format.save"} <= set(names)
     program = "import sys, importlib; sys.modules['torch'] = None; [importlib.import_module(m) for m in sys.argv[1:]]"
     command = [sys.executable, "-c", program, *names]
@@ -166,7 +166,15 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "neuralcf.cli.train" in loaded
     assert not {*NEEDS, "scipy", "pandas", "polars"} & set(loaded)
     ours = {package_of(name) for name in loaded if name.startswith("neuralcf.")}
-    assert ours <= {"cli", "_core", "errors", "results", "files", "format", "serving"}  # format, serving: as for Scorer
+    assert ours <= {
+        "cli",
+        "_core",
+        "errors",
+        "results",
+        "files",
+        "format",
+        "serving",
+    }  # format and serving come with `import neuralcf`
 
 
 def test_no_two_classes_share_a_name() -> None:
