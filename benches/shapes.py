@@ -1,4 +1,4 @@
-"""The two shapes that every figure refers to, and random weights for them."""
+"""The two model shapes of all benchmarks, and random weights for them."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a NeuMF but for the numbers of users and items."""
+    """The sizes of a NeuMF, except the numbers of users and items."""
 
     gmf: int
     mlp: int
@@ -23,7 +23,7 @@ SHAPES = {"A": A, "B": B}
 
 
 def random_tensors(shape: ModelShape, users: int, items: int, seed: int = 0) -> Tensors:
-    """Weights under the names of the model format, scaled so that activations keep their size from layer to layer."""
+    """Return weights by their names in the model format, scaled so that activations keep their magnitude."""
     rng = np.random.default_rng(seed)
 
     def normal(*dims: int, scale: float) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Recommend from a saved model, without torch: python examples/recommend.py MODEL USER."""
+"""Recommend items from a saved model, without torch: python examples/recommend.py MODEL USER."""
 
 import sys
 

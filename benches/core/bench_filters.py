@@ -1,4 +1,4 @@
-"""What filters cost in a call of `Scorer.top_k`, shape A, a million items: `pytest benches/core/bench_filters.py`."""
+"""The cost of filters in `Scorer.top_k`, shape A, a million items: `pytest benches/core/bench_filters.py`."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ FILTERS: dict[str, tuple[dict[str, Any], np.ndarray]] = {
     "allow 1 % by index": ({"allow": MANY}, np.sort(MANY)),
     "1,000 candidates": ({"allow": ROW}, np.sort(SOME)),
 }
-"""Filters by name, with the items that they leave."""
+"""Filters by name, with the items that remain."""
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def scorer() -> Scorer:
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_one_user(benchmark: BenchmarkFixture, scorer: Scorer, name: str) -> None:
-    filters, left = FILTERS[name]
+    filters, remaining = FILTERS[name]
     benchmark.group = "top-10, A, 1,000,000 items, one user"
     benchmark.extra_info.update(isa=scorer.isa, threads=scorer.threads)
     top = benchmark(scorer.top_k, [USER], 10, **filters)
-    logits = scorer.score_batch(USER, left, logits=True)
-    np.testing.assert_array_equal(top.ids[0], left[np.lexsort((left, -logits))[:10]])
+    logits = scorer.score_batch(USER, remaining, logits=True)
+    np.testing.assert_array_equal(top.ids[0], remaining[np.lexsort((remaining, -logits))[:10]])

@@ -1,4 +1,4 @@
-"""`Scorer.score_batch`, the whole Python call: `pytest benches/core/bench_pairs.py`; for peers, `peers/run.py`."""
+"""`Scorer.score_batch`, including the Python call: `pytest benches/core/bench_pairs.py`; for peers, `peers/run.py`."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`Scorer.top_k` of the whole catalogue: `pytest benches/core/bench_top_k.py`; for peers, `peers/run.py`."""
+"""`Scorer.top_k` over the full catalogue: `pytest benches/core/bench_top_k.py`; for peers, `peers/run.py`."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def scorer(request: pytest.FixtureRequest) -> Named:
 
 
 def answer(scorer: Scorer, user: int) -> np.ndarray:
-    """Find the top-10 by scoring every item and sorting: what `top_k` must give, to the bit."""
+    """Find the top-10 by scoring every item and sorting; `top_k` must return the same, to the bit."""
     logits = scorer.score_batch(user, np.arange(scorer.num_items), logits=True)
     return np.lexsort((np.arange(scorer.num_items), -logits))[:10]
 

@@ -1,10 +1,10 @@
-"""What forked workers cost in memory: a model is loaded once, four workers fork and answer queries (Linux).
+"""Memory of forked workers: a model is loaded once, then four workers are forked and answer queries (Linux).
 
     python -m benches.core.fork_memory --items 1000000 --workers 4
 
-Shape A. Memory is read from /proc/PID/smaps_rollup while all workers are alive, after each has answered: resident, what
-is private to the process, and the proportional share (PSS), whose sum over processes is what they take together. The
-same again for workers that each load the model by themselves.
+Shape A. Memory is read from /proc/PID/smaps_rollup while all workers are alive and after each has answered: resident
+set size, memory private to the process, and proportional set size (PSS), which adds up over processes. For comparison,
+the same for workers that each load the model themselves.
 """
 
 import argparse
@@ -25,7 +25,7 @@ FIELDS = ("Rss", "Pss", "Private")
 
 
 def memory(pid: int) -> dict[str, float]:
-    """Give MiB by field; `Private` is clean and dirty together."""
+    """Return MiB by field; `Private` is clean plus dirty."""
     sums = dict.fromkeys(FIELDS, 0.0)
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
         name, value, *_ = line.replace(":", " ").split()
@@ -36,7 +36,7 @@ def memory(pid: int) -> dict[str, float]:
 
 
 def work(load: Callable[[], Scorer], worker: int, pipe: Connection) -> None:
-    """Answer queries; say what came out; stay until told to go."""
+    """Answer queries, send whether the answers agree, and wait for permission to exit."""
     scorer = load()
     users = np.arange(worker * 10, worker * 10 + 10)
     top = scorer.top_k(users, 10)
@@ -79,13 +79,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         write = multiprocessing.get_context("fork").Process(target=write_model, args=(path, options.items))
-        write.start()  # in a process of its own: what making the weights takes is not the workers' memory
+        write.start()  # in a separate process, so that generating the weights does not count
         write.join()
         print(f"shape A, {options.items:,} items, {path.stat().st_size / 2**20:,.0f} MiB on disk; MiB of memory")
         print(f"{'':24}" + "".join(f"{field:>12}" for field in FIELDS))
         apart = measure(lambda: Scorer.load(path), options.workers)
         scorer = Scorer.load(path)
-        scorer.top_k(0, 10)  # with the pool started: a child builds its own
+        scorer.top_k(0, 10)  # start the pool: a child starts its own
         forked = measure(lambda: scorer, options.workers)
     for name, rows in (("forked", forked), ("separate", apart)):
         for n, row in enumerate(rows):

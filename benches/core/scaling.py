@@ -1,9 +1,9 @@
-"""Does it stay linear? Shape A from one to ten million items: load, memory, and time a pair.
+"""Scaling with the catalogue: shape A from one to ten million items; loading, memory, and time per pair.
 
     python -m benches.core.scaling --items 1000000 3000000 10000000
 
-The files are written piece by piece and each is loaded in a process of its own, so that its peak of memory is its own.
-Ten million items are 1.6 GB of weights; what loading and serving them takes is what the table tells.
+The files are written in pieces, and each is loaded in a separate process, to measure its own peak of memory. Ten
+million items are 1.6 GB of weights; the table shows what loading and serving them costs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TABLES = ("gmf.item_embedding.weight", "mlp.item_embedding.weight")
 
 
 def write_model(path: Path, items: int) -> None:
-    """Write a model whose item tables are made as they are written: a safetensors file, header and then the tensors."""
+    """Write a safetensors file, header and then tensors, whose item tables are generated as they are written."""
     small = random_tensors(A, USERS, 1)
     widths = {name: small[name].shape[1] for name in TABLES}
     shapes = {name: (items, widths[name]) if name in TABLES else values.shape for name, values in small.items()}
@@ -51,7 +51,7 @@ def metadata() -> dict[str, str]:
 
 
 def pieces(small: Tensors, name: str, rows: int) -> Iterator[NDArray[np.float32]]:
-    """Give a tensor piece by piece: the small ones as they are, the item tables at random."""
+    """Yield a tensor in pieces: small ones as they are, item tables with random values."""
     if name not in TABLES:
         yield small[name]
         return
@@ -62,7 +62,7 @@ def pieces(small: Tensors, name: str, rows: int) -> Iterator[NDArray[np.float32]
 
 
 def status(field: str) -> float:
-    """Give a line of this process's memory in MiB (Linux)."""
+    """Return a field of this process's memory status in MiB (Linux)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
@@ -70,7 +70,7 @@ def status(field: str) -> float:
 
 
 def check(scorer: Scorer) -> None:
-    """Raise SystemExit where `top_k` is not what scoring every item and sorting gives."""
+    """Raise SystemExit if `top_k` differs from scoring every item and sorting."""
     logits = scorer.score_batch(7, np.arange(scorer.num_items), logits=True)
     best = np.lexsort((np.arange(logits.size), -logits))[:10]
     if not np.array_equal(best, scorer.top_k(7, 10).ids):
@@ -78,7 +78,7 @@ def check(scorer: Scorer) -> None:
 
 
 def best_of(repeats: int, users: NDArray[np.int64], scorer: Scorer, threads: int) -> float:
-    """Give nanoseconds a pair, the minimum."""
+    """Return the minimum of nanoseconds per pair."""
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -102,14 +102,14 @@ def measure(path: Path, results: Any) -> None:
     results.put((scorer.threads, figures))
 
 
-def in_its_own_process(path: Path) -> tuple[int, dict[str, float]]:
+def in_separate_process(path: Path) -> tuple[int, dict[str, float]]:
     context = multiprocessing.get_context("spawn")
     results: Any = context.SimpleQueue()
     process = context.Process(target=measure, args=(path, results))
     process.start()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"{path.name}: the process ended with {process.exitcode}")
+        raise SystemExit(f"{path.name}: the process exited with {process.exitcode}")
     threads, figures = results.get()
     return threads, figures
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
     parser.add_argument(
-        "--folder", help="where the files go for a while, 1.6 GB for ten million items (default: TMPDIR)"
+        "--folder", help="directory for the temporary files, 1.6 GB for ten million items (default: TMPDIR)"
     )
     options = parser.parse_args()
     for n, items in enumerate(options.items):
@@ -126,11 +126,11 @@ def main() -> None:
             path = Path(folder) / "model.safetensors"
             write_model(path, items)
             megabytes = path.stat().st_size / 2**20
-            threads, figures = in_its_own_process(path)
+            threads, figures = in_separate_process(path)
         if n == 0:
             queries = [(users, t) for users in (1, 64) for t in sorted({1, threads})]
-            print("ns a pair: top-10, minimum; memory in MiB above that of the interpreter")
-            print(f"{'items':>12}{'file':>8}{'load s':>8}{'ns an item':>12}{'peak':>9}{'kept':>9}", end="")
+            print("ns per pair: top-10, minimum; memory in MiB above that of the interpreter")
+            print(f"{'items':>12}{'file':>8}{'load s':>8}{'ns per item':>12}{'peak':>9}{'kept':>9}", end="")
             print("".join(f"{f'{u} users {t} thr':>18}" for u, t in queries))
         print(f"{items:12,}{megabytes:8,.0f}{figures['load_s']:8.2f}{figures['load_s'] * 1e9 / items:12.0f}", end="")
         print(f"{figures['peak_mib']:9,.0f}{figures['kept_mib']:9,.0f}", end="")

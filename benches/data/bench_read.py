@@ -1,9 +1,9 @@
-"""How long reading and indexing takes, and how much memory: a file of MovieLens-25M's shape, made on the spot.
+"""Time and memory of reading and indexing a synthetic file with the shape of MovieLens-25M.
 
     python -m benches.data.bench_read --rows 25000000
 
-Each format is read in a process of its own, so that its peak memory is its own. The ratings are random: users and items
-with the skew of a power law, each pair once, in the order of users. What is read is compared with what was written.
+Each format is read in a separate process, to measure its own peak of memory. The ratings are random: users and items
+follow a power law, pairs are unique and sorted by user. What is read is compared with what was written.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-USERS, ITEMS = 162_541, 59_047  # of MovieLens-25M, as is the number of rows that it takes its name from
+USERS, ITEMS = 162_541, 59_047  # of MovieLens-25M
 FORMATS = ("csv", "csv, shuffled", "dat", "parquet", "pandas")
 
 
 def make(rows: int, folder: Path) -> dict[str, Path]:
-    """Write the files; give their paths by format."""
+    """Write the files; return their paths by format."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -61,7 +61,7 @@ def make(rows: int, folder: Path) -> dict[str, Path]:
 
 
 def read(format_: str, path: Path) -> dict[str, float]:
-    """Read a file in this process; give seconds and the peak of resident memory in GiB, with the interpreter's own."""
+    """Read a file in this process; return seconds, and peak resident memory in GiB including the interpreter's."""
     from neuralcf.data import read_interactions
 
     if format_ == "pandas":
@@ -85,8 +85,8 @@ def read(format_: str, path: Path) -> dict[str, float]:
     }
 
 
-def in_its_own_process(*arguments: str) -> dict[str, Any]:
-    """Run this program; a child inherits its parent's peak of memory, so the parent stays small."""
+def in_separate_process(*arguments: str) -> dict[str, Any]:
+    """Run this program in a child, which inherits the parent's peak of memory; so the parent must stay small."""
     command = [sys.executable, __file__, *arguments]
     result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return result
@@ -109,10 +109,10 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {options.rows:,} rows")
     checksums = set()
     with tempfile.TemporaryDirectory() as folder:
-        paths = in_its_own_process("--make", folder, "--rows", str(options.rows))
+        paths = in_separate_process("--make", folder, "--rows", str(options.rows))
         for format_ in options.formats:
             path = Path(paths[format_])
-            figures = in_its_own_process("--read", format_, str(path))
+            figures = in_separate_process("--read", format_, str(path))
             if figures["rows"] != options.rows or figures["kept"] != options.rows:
                 raise SystemExit(f"{format_}: expected {options.rows} rows, got {figures}")
             checksums.add((figures["users"], figures["items"], figures["checksum"]))

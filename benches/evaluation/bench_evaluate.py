@@ -1,7 +1,7 @@
-"""MovieLens-1M on the full catalogue, 6,040 users at k = 5, 10, 20, 50, 100, beside torch eager: run with pytest.
+"""MovieLens-1M over the full catalogue, 6,040 users, beside torch eager: run with pytest.
 
-Both get the ranks of the held-out items and the lists of 100, training items masked, from the same weights; the metrics
-made of them are the same NumPy and are not timed. Skipped where the data are absent.
+Both compute the ranks of the held-out items and the top-100 lists, training items masked, from the same weights. The
+metrics are the same NumPy code for both and are not timed. Skipped if the data are missing.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WEIGHTS = DATA / "ncf-weights/neumf8_init.safetensors"
 NUM_USERS, NUM_ITEMS, K = 6_040, 3_706, 100
 BLOCK = 64
-"""Users in one pass of torch: 237,184 pairs."""
+"""Users per forward pass of torch: 237,184 pairs."""
 
 Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -77,6 +77,6 @@ def test_full_catalogue(
         benchmark.pedantic(engine, (scorer, *questions), rounds=5)
         return
     theirs = benchmark.pedantic(eager, (module, *questions), rounds=1)
-    assert np.mean(ours[0] == theirs[0]) > 0.99  # logits that differ in the last bits change a rank here and there
+    assert np.mean(ours[0] == theirs[0]) > 0.99  # logits that differ in the last bits change a few ranks
     overlap = [len(np.intersect1d(a, b)) for a, b in zip(ours[1], theirs[1], strict=True)]
     assert np.mean(overlap) > 0.999 * K

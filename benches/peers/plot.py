@@ -1,4 +1,4 @@
-"""A plot of a run: a panel for each shape and kind of question, bars by engine, logarithmic time."""
+"""A plot of a run: one panel per shape and kind of query, bars by engine, logarithmic time."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ COLOURS = {
 
 
 def plot(record: Record, path: Path) -> None:
-    """Draw the minima at the largest number of threads; the suffix of `path` says as what."""
+    """Draw the minima at the largest number of threads; the suffix of `path` determines the file type."""
     threads = max(cell.threads for cell in record.cells)
     cells = [cell for cell in record.cells if cell.threads == threads]
     panels = list(dict.fromkeys((cell.shape, panel(cell)) for cell in cells))
@@ -47,7 +47,7 @@ def panel(cell: Cell) -> str:
 
 
 def draw(axes: Axes, cells: list[Cell]) -> None:
-    """Draw the bars of one panel: a group for each size, NeuralCF's bar with its time."""
+    """Draw the bars of one panel, grouped by size; NeuralCF's bars show their time."""
     sizes = list(dict.fromkeys(position(cell) for cell in cells))
     engines = [name for name in COLOURS if any(cell.engine == name for cell in cells)]
     width = 0.86 / max(1, len(engines))

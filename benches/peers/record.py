@@ -1,4 +1,4 @@
-"""What a run found: questions, times, what was left out and why, and the machine."""
+"""The record of a run: queries, times, skipped engines with the reason, and the machine."""
 
 import datetime
 import importlib.metadata
@@ -15,13 +15,13 @@ OURS = "NeuralCF"
 
 @dataclass(frozen=True)
 class Case:
-    """A question of one size: the top-10 of some users, or some pairs."""
+    """A query of one size: the top-10 of some users, or some pairs."""
 
     shape: str
     items: int
     kind: str
     size: int
-    """Users of a top-10, or pairs."""
+    """Number of users of a top-10, or of pairs."""
     threads: int
 
     @property
@@ -30,12 +30,12 @@ class Case:
 
     @property
     def case(self) -> "Case":
-        """The question itself, of what was found for it."""
+        """The query alone, without its result."""
         return Case(self.shape, self.items, self.kind, self.size, self.threads)
 
     @property
     def title(self) -> str:
-        """The question in words."""
+        """The query in words."""
         what = f"top-10 of {self.items:,} items, {counted(self.size, 'user')}"
         what = what if self.kind == "top-10" else counted(self.size, "pair")
         return f"{self.shape}, {what}, {counted(self.threads, 'thread')}"
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Cell(Case):
-    """The time of one engine for one question; seconds."""
+    """The times of one engine for one query, in seconds."""
 
     engine: str
     median: float
@@ -52,8 +52,8 @@ class Cell(Case):
 
 
 @dataclass(frozen=True)
-class Left(Case):
-    """Why an engine was not timed for a question."""
+class Skipped(Case):
+    """The reason why an engine was not timed for a query."""
 
     engine: str
     reason: str
@@ -61,14 +61,14 @@ class Left(Case):
 
 @dataclass
 class Record:
-    """A whole run."""
+    """All results of a run."""
 
     machine: dict[str, str]
     missing: dict[str, str]
-    """Engines that took no part at all, with the reason."""
+    """Engines that did not take part at all, with the reason."""
     minutes: float = 0.0
     cells: list[Cell] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 def counted(number: int, noun: str) -> str:
@@ -76,7 +76,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Tell what the figures depend on."""
+    """Describe the machine and the versions that the figures depend on."""
     versions = {"neuralcf": neuralcf.__version__}
     for name in PACKAGES:
         try:
@@ -103,7 +103,7 @@ def processor() -> str:
 
 
 def significant(value: float) -> str:
-    """Write a number with three significant digits, or all that stand before the point."""
+    """Format a number with three significant digits, or with all digits before the decimal point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

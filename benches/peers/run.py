@@ -1,14 +1,14 @@
-"""The same weights through NeuralCF and what its users would pick instead, interleaved in one run.
+"""The same weights in NeuralCF and in its alternatives, interleaved in one run.
 
-    python -m benches.peers.run                             # all cores, everything; under ten minutes on two cores
+    python -m benches.peers.run                             # all cores, all cases; under ten minutes on two cores
     python -m benches.peers.run --threads 1 --shapes A --items 3706 100000
-    python -m benches.peers.run --record benches/record         # also keeps figures, tables and a plot there
+    python -m benches.peers.run --record benches/record         # also writes figures, tables and a plot
 
-Every answer is checked against float64 NumPy before it is timed: probabilities within 1e-5, and each of a top-10 at
-least as good as the tenth best up to 4e-5 of max(1, |logit|). What is not installed, would take too long or too much
-memory is left out, with the reason. The engines take turns, in an order that changes from round to round, so that what
-else the machine does hits all of them; a turn begins with a pause, for threads that spin after their work, and a call
-that does not count.
+Every answer is checked against float64 NumPy before it is timed: probabilities within 1e-5, and each item of a top-10
+at least as good as the tenth best up to 4e-5 of max(1, |logit|). Engines that are not installed, or would take too long
+or too much memory, are skipped with the reason. The engines take turns in an order that changes from round to round, so
+that other load on the machine affects all of them. A turn begins with a pause, for threads that spin after their work,
+and a warm-up call that does not count.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benches.peers.engines import Engine, Indices, Model, available
-from benches.peers.record import Case, Cell, Left, Record, machine
+from benches.peers.record import Case, Cell, Record, Skipped, machine
 from benches.peers.reference import Reference, WrongAnswerError
 from benches.peers.tables import markdown, print_tables
 from benches.shapes import SHAPES, random_tensors
@@ -37,24 +37,24 @@ PAIRS = (1, 100, 10_000, 1_000_000)
 PAIRS_ITEMS = 100_000
 ROUNDS, PAUSE = 5, 0.03
 FEWEST_CALLS = 2
-"""Of an engine whose calls are longer than its time."""
+"""Minimum number of calls, for an engine whose calls exceed its time."""
 LONG = 5.0
-"""Seconds from which on a call is not repeated to see how long it takes once it is warm."""
+"""Seconds; a first call that takes longer is not repeated to estimate the time of a warm call."""
 NOT_BY_DEFAULT = {"torch.compile"}
-"""Compiled anew for each model and size, it takes longer than all the rest; ask for it with --engines."""
+"""Compiles for each model and size, which takes longer than everything else; enable it with --engines."""
 
 
 @dataclass
 class Entrant:
-    """An engine with a model, and how fast it was in the case before."""
+    """An engine with a model, and its speed in the previous case."""
 
     engine: Engine
     seconds_a_pair: float = 0.0
     samples: list[float] = field(default_factory=list)
 
 
-class LeftOutError(Exception):
-    """Why an engine does not take part in a case."""
+class SkippedError(Exception):
+    """The reason why an engine does not take part in a case."""
 
 
 def cases_of(shape: str, items: int, threads: int, options: argparse.Namespace) -> Iterator[Case]:
@@ -65,14 +65,14 @@ def cases_of(shape: str, items: int, threads: int, options: argparse.Namespace) 
             yield Case(shape, items, "pairs", pairs, threads)
 
 
-def question(case: Case) -> tuple[Indices, Indices]:
+def query(case: Case) -> tuple[Indices, Indices]:
     rng = np.random.default_rng(1)
     if case.kind == "top-10":
         return rng.integers(0, USERS, max(TOP_K_USERS))[: case.size], np.empty(0, dtype=np.int64)
     return rng.integers(0, USERS, case.size), rng.integers(0, case.items, case.size)
 
 
-def ask(engine: Engine, case: Case, users: Indices, items: Indices) -> Callable[[], Any]:
+def call_of(engine: Engine, case: Case, users: Indices, items: Indices) -> Callable[[], Any]:
     if case.kind == "top-10":
         return lambda: engine.top_k(users, K)
     return lambda: engine.score(users, items)
@@ -89,22 +89,22 @@ def over(options: argparse.Namespace) -> str:
 
 
 def admit(entrant: Entrant, case: Case, model: Model, reference: Reference, options: argparse.Namespace) -> float:
-    """Check an engine's answer; give the seconds of a call, or raise LeftOutError."""
+    """Check an engine's answer; return the seconds of a call, or raise SkippedError."""
     engine = entrant.engine
     if time.monotonic() > options.end:
-        raise LeftOutError(over(options))
+        raise SkippedError(over(options))
     predicted = entrant.seconds_a_pair * case.pairs if case.kind == "top-10" else 0.0
     if predicted > options.patience:
-        raise LeftOutError(f"a call would take some {predicted:.0f} s, more than --patience {options.patience:g}")
+        raise SkippedError(f"a call would take some {predicted:.0f} s, more than --patience {options.patience:g}")
     if engine.naive:
         needed = model.activations() * (case.items if case.kind == "top-10" else case.size)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > memory / 2:
-            raise LeftOutError(
+            raise SkippedError(
                 f"its activations could take {needed / 2**30:.0f} GiB, more than half of this machine's memory"
             )
-    users, items = question(case)
-    call = ask(engine, case, users, items)
+    users, items = query(case)
+    call = call_of(engine, case, users, items)
     started = time.perf_counter()
     answer = call()
     seconds = time.perf_counter() - started
@@ -116,7 +116,7 @@ def admit(entrant: Entrant, case: Case, model: Model, reference: Reference, opti
 
 
 def take_turn(entrant: Entrant, call: Callable[[], object], seconds: float, estimate: float) -> None:
-    """Call for some seconds, at least once."""
+    """Call repeatedly for some seconds, at least once."""
     time.sleep(PAUSE)
     if estimate < seconds:
         call()
@@ -128,8 +128,8 @@ def take_turn(entrant: Entrant, call: Callable[[], object], seconds: float, esti
 
 
 def race(entrants: dict[str, Entrant], estimates: dict[str, float], case: Case, cell_seconds: float) -> list[Cell]:
-    """Time all that were admitted, in turns; a call longer than a turn has fewer of them."""
-    users, items = question(case)
+    """Time all admitted engines in turns; an engine whose calls are longer than a turn has fewer turns."""
+    users, items = query(case)
     order = random.Random(0)
     turn = cell_seconds / ROUNDS
     for round_ in range(ROUNDS):
@@ -138,7 +138,7 @@ def race(entrants: dict[str, Entrant], estimates: dict[str, float], case: Case, 
         for name in names:
             turns = min(ROUNDS, max(FEWEST_CALLS, int(cell_seconds / estimates[name])))
             if round_ < turns:
-                take_turn(entrants[name], ask(entrants[name].engine, case, users, items), turn, estimates[name])
+                take_turn(entrants[name], call_of(entrants[name].engine, case, users, items), turn, estimates[name])
     cells = []
     for name in estimates:
         samples, entrants[name].samples = entrants[name].samples, []
@@ -153,32 +153,32 @@ def build(classes: list[type[Engine]], model: Model, threads: int) -> tuple[dict
     for engine in classes:
         try:
             entrants[engine.name] = Entrant(engine(model, threads))
-        except Exception as error:  # whatever a framework raises is its reason
+        except Exception as error:  # anything that a framework raises is a reason to skip it
             failed[engine.name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return entrants, failed
 
 
 def run_case(
     case: Case, entrants: dict[str, Entrant], model: Model, reference: Reference, options: argparse.Namespace
-) -> tuple[list[Cell], list[Left]]:
-    estimates, left = {}, []
+) -> tuple[list[Cell], list[Skipped]]:
+    estimates, skipped = {}, []
     for name, entrant in entrants.items():
         try:
             estimates[name] = admit(entrant, case, model, reference, options)
         except WrongAnswerError as error:
             if name == "NeuralCF":
                 raise
-            left.append(Left(**vars(case), engine=name, reason=f"wrong: {error}"))
+            skipped.append(Skipped(**vars(case), engine=name, reason=f"wrong: {error}"))
         except Exception as error:
             reason = (
-                str(error) if isinstance(error, LeftOutError) else f"{type(error).__name__}: {error}".splitlines()[0]
+                str(error) if isinstance(error, SkippedError) else f"{type(error).__name__}: {error}".splitlines()[0]
             )
-            left.append(Left(**vars(case), engine=name, reason=reason))
-    return race(entrants, estimates, case, options.cell_seconds), left
+            skipped.append(Skipped(**vars(case), engine=name, reason=reason))
+    return race(entrants, estimates, case, options.cell_seconds), skipped
 
 
-def leave_out(cases: Iterable[Case], reason: str) -> list[Left]:
-    return [Left(**vars(case), engine="all engines", reason=reason) for case in cases]
+def skip(cases: Iterable[Case], reason: str) -> list[Skipped]:
+    return [Skipped(**vars(case), engine="all engines", reason=reason) for case in cases]
 
 
 def run_model(shape: str, items: int, classes: list[type[Engine]], options: argparse.Namespace, record: Record) -> None:
@@ -188,12 +188,14 @@ def run_model(shape: str, items: int, classes: list[type[Engine]], options: argp
         entrants, failed = build(classes, model, threads)
         for case in cases_of(shape, items, threads, options):
             if time.monotonic() > options.end:
-                record.left += leave_out([case], over(options))
+                record.skipped += skip([case], over(options))
                 continue
-            cells, left = run_case(case, entrants, model, reference, options)
+            cells, skipped = run_case(case, entrants, model, reference, options)
             record.cells += cells
-            record.left += left + [Left(**vars(case), engine=name, reason=reason) for name, reason in failed.items()]
-            print_tables(cells, left)
+            record.skipped += skipped + [
+                Skipped(**vars(case), engine=name, reason=reason) for name, reason in failed.items()
+            ]
+            print_tables(cells, skipped)
         del entrants
         gc.collect()
 
@@ -202,23 +204,25 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     everything = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
-        "--threads", nargs="+", type=int, default=[everything], help="for each engine (default: %(default)s)"
+        "--threads", nargs="+", type=int, default=[everything], help="threads per engine (default: %(default)s)"
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--items", nargs="+", type=int, default=[3_706, 100_000, 1_000_000])
-    parser.add_argument("--pairs-items", type=int, default=PAIRS_ITEMS, help="the catalogue that pairs are taken from")
-    parser.add_argument("--engines", nargs="+", metavar="NAME", help="by name, such as 'torch eager'; 'all' for all")
-    parser.add_argument("--seconds", type=float, default=210, help="of timing in all, about (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=9, help="after which no call begins (default: %(default)s)")
+    parser.add_argument("--pairs-items", type=int, default=PAIRS_ITEMS, help="size of the catalogue for pairs")
+    parser.add_argument("--engines", nargs="+", metavar="NAME", help="engines by name, such as 'torch eager', or 'all'")
     parser.add_argument(
-        "--patience", type=float, default=12, help="the longest call, in seconds (default: %(default)s)"
+        "--seconds", type=float, default=210, help="total time of measurements, about (default: %(default)s)"
     )
-    parser.add_argument("--record", metavar="DIR", help="keep the figures, the tables and a plot here")
+    parser.add_argument(
+        "--minutes", type=float, default=9, help="time limit, after which no call starts (default: %(default)s)"
+    )
+    parser.add_argument("--patience", type=float, default=12, help="limit of a call, in seconds (default: %(default)s)")
+    parser.add_argument("--record", metavar="DIR", help="write figures, tables and a plot to this directory")
     return parser.parse_args()
 
 
 def chosen(options: argparse.Namespace) -> tuple[list[type[Engine]], dict[str, str]]:
-    """Give the engines to run, and why others are not."""
+    """Return the engines to run, and the reasons for skipping others."""
     classes, missing = available()
     names = [engine.name for engine in classes]
     wanted = options.engines or [name for name in names if name not in NOT_BY_DEFAULT]
@@ -226,12 +230,12 @@ def chosen(options: argparse.Namespace) -> tuple[list[type[Engine]], dict[str, s
     unknown = set(wanted) - set(names)
     if unknown and not missing:
         raise SystemExit(f"--engines: expected some of {', '.join(names)}; got {', '.join(sorted(unknown))}")
-    missing |= {name: "not asked for" for name in names if name not in wanted}
+    missing |= {name: "not requested" for name in names if name not in wanted}
     return [engine for engine in classes if engine.name in wanted], missing
 
 
 def save(record: Record, folder: str) -> list[Path]:
-    """Write the figures, the tables and the plot; give their paths."""
+    """Write the figures, the tables and the plot; return their paths."""
     from benches.peers.plot import plot  # needs matplotlib
 
     stem = f"{record.machine['date']}-peers"
@@ -254,15 +258,15 @@ def main() -> None:
     options.cell_seconds = options.seconds / max(1, len(cases) * len(classes))
     options.end = time.monotonic() + 60 * options.minutes
     print(*(f"{key}: {value}" for key, value in record.machine.items()), sep="\n")
-    print(*(f"{name} is left out: {reason}" for name, reason in missing.items()), sep="\n")
+    print(*(f"{name} is skipped: {reason}" for name, reason in missing.items()), sep="\n")
     for shape in options.shapes:
         for items in options.items:
             if time.monotonic() < options.end:
                 run_model(shape, items, classes, options, record)
                 continue
-            print(f"{shape}, {items:,} items: left out: {over(options)}")
+            print(f"{shape}, {items:,} items: skipped: {over(options)}")
             for threads in options.threads:
-                record.left += leave_out(cases_of(shape, items, threads, options), over(options))
+                record.skipped += skip(cases_of(shape, items, threads, options), over(options))
     record.minutes = (time.monotonic() - options.end) / 60 + options.minutes
     print(f"\n{record.minutes:.1f} minutes")
     if options.record:

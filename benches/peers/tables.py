@@ -1,13 +1,13 @@
-"""What a run found, as text: a table for each question while it runs, Markdown at the end."""
+"""Results as text: a table per query during the run, Markdown at the end."""
 
 import textwrap
 from collections.abc import Iterator
 
-from benches.peers.record import OURS, Case, Cell, Left, Record, counted, milliseconds, significant
+from benches.peers.record import OURS, Case, Cell, Record, Skipped, counted, milliseconds, significant
 
 
 def rows(cells: list[Cell]) -> Iterator[tuple[Cell, float, float]]:
-    """Give the cells of one question, the fastest first, with the ratios of medians and minima to ours."""
+    """Yield the cells of one query, fastest first, with the ratios of median and minimum to NeuralCF's."""
     ours = next((cell for cell in cells if cell.engine == OURS), None)
     if ours is None:
         return
@@ -15,15 +15,15 @@ def rows(cells: list[Cell]) -> Iterator[tuple[Cell, float, float]]:
         yield cell, cell.median / ours.median, cell.minimum / ours.minimum
 
 
-def print_tables(cells: list[Cell], left: list[Left]) -> None:
-    """Print what was found for one question."""
-    print(f"\n{(cells or left)[0].title}: milliseconds")
+def print_tables(cells: list[Cell], skipped: list[Skipped]) -> None:
+    """Print the results of one query."""
+    print(f"\n{(cells or skipped)[0].title}: milliseconds")
     print(f"{'':22}{'median':>10}{'minimum':>10}{'ratios to ours':>20}{'calls':>8}")
     for cell, median, minimum in rows(cells):
         times = f"{milliseconds(cell.median):>10}{milliseconds(cell.minimum):>10}"
         print(f"{cell.engine:22}{times}{median:>10.2f}{minimum:>10.2f}{cell.calls:>8}")
-    for entry in left:
-        print(f"{entry.engine:22}left out: {entry.reason}", flush=True)
+    for entry in skipped:
+        print(f"{entry.engine:22}skipped: {entry.reason}", flush=True)
 
 
 def grouped(record: Record) -> dict[Case, list[Cell]]:
@@ -34,7 +34,7 @@ def grouped(record: Record) -> dict[Case, list[Cell]]:
 
 
 def table(record: Record, kind: str, threads: int) -> Iterator[str]:
-    """Give the lines of a Markdown table: questions down, engines across, the fastest of a row in bold."""
+    """Yield the lines of a Markdown table: queries down, engines across, the fastest of each row in bold."""
     engines = list(dict.fromkeys(cell.engine for cell in record.cells))
     yield f"| | {' | '.join(engines)} |"
     yield "|---" * (len(engines) + 1) + "|"
@@ -56,7 +56,7 @@ def table(record: Record, kind: str, threads: int) -> Iterator[str]:
 
 
 def markdown(record: Record, plot: str) -> str:
-    """Tell the whole run."""
+    """Format the record of a run."""
     lines = [
         f"# Peers, {record.machine['date']}",
         "",
@@ -69,11 +69,11 @@ def markdown(record: Record, plot: str) -> str:
     for threads in sorted({cell.threads for cell in record.cells}):
         for kind in dict.fromkeys(cell.kind for cell in record.cells):
             lines += ["", f"## {kind}, {counted(threads, 'thread')}", "", *table(record, kind, threads)]
-    lines += ["", "## Left out", ""]
-    left = [f"- {name}: {reason}" for name, reason in record.missing.items()]
+    lines += ["", "## Skipped", ""]
+    skipped = [f"- {name}: {reason}" for name, reason in record.missing.items()]
     reasons: dict[tuple[str, str], list[str]] = {}
-    for entry in record.left:
+    for entry in record.skipped:
         reasons.setdefault((entry.title, entry.reason), []).append(entry.engine)
-    left += [f"- {what}: {'; '.join(engines)}: {reason}" for (what, reason), engines in reasons.items()]
-    lines += [textwrap.fill(entry, 120, subsequent_indent="  ") for entry in left]
+    skipped += [f"- {what}: {'; '.join(engines)}: {reason}" for (what, reason), engines in reasons.items()]
+    lines += [textwrap.fill(entry, 120, subsequent_indent="  ") for entry in skipped]
     return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
-"""Engines that answer the same questions with the same weights, behind one interface.
+"""Engines that answer the same queries with the same weights, behind one interface.
 
-An engine is a class of one of the modules here; where a module's framework is not installed, its engines are left out,
-with the reason. Naive engines are what a framework's users would write; "split" is the first layer's algebra of
-`rust/kernel/README.md` done by hand in that framework: both tables projected once, the GMF head folded into the users.
+An engine is a class in one of the modules here; if a module's framework is not installed, its engines are skipped with
+the reason. Naive engines are what a framework's users would write. "Split" applies the first layer's algebra of
+`rust/kernel/README.md` by hand in that framework: both tables are projected once, the GMF head is folded into users.
 
 Letters: `B` users or pairs, `I` items, `G` GMF width, `M` MLP width, `H0` width of the first hidden layer, `H` of the
 last.
@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 PAIRS_AT_ONCE = 1 << 18
-"""Users of a call are taken in blocks of about so many pairs, at least one user: more only adds memory traffic."""
+"""Pairs per block of users, about, and at least one user; larger blocks only add memory traffic."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Layer:
 
 
 class Model:
-    """A NeuMF's tensors, and what the split engines make of them; each is made once, when first asked for."""
+    """A NeuMF's tensors, and the projected tables of the split engines, each computed once on first use."""
 
     def __init__(self, tensors: Tensors) -> None:
         self.tensors = tensors
@@ -49,7 +49,7 @@ class Model:
 
     @property
     def hidden_output(self) -> Layer:
-        """The output layer on the last hidden one: [1, H], [1]."""
+        """The part of the output layer for the last hidden layer: [1, H], [1]."""
         return Layer(np.ascontiguousarray(self.output.weight[:, self.gmf_width :]), self.output.bias)
 
     @cached_property
@@ -75,17 +75,17 @@ class Model:
 
     @cached_property
     def item_gmf_columns(self) -> Floats:
-        """The same, feature by feature: [G, I]."""
+        """`item_gmf` transposed and contiguous: [G, I]."""
         return np.ascontiguousarray(self.item_gmf.T)
 
     def activations(self) -> int:
-        """Bytes that a pair's activations take where none is freed before the last."""
+        """Bytes of a pair's activations if none is freed before the last one."""
         hidden = sum(int(layer.bias.size) for layer in self.layers)
         return 4 * (3 * self.gmf_width + 4 * self.mlp_width + 2 * hidden)
 
 
 class Engine(Protocol):
-    """Made of a model and a number of threads."""
+    """An engine, constructed from a model and a number of threads."""
 
     name: ClassVar[str]
     naive: ClassVar[bool]
@@ -93,7 +93,7 @@ class Engine(Protocol):
     def __init__(self, model: Model, threads: int) -> None: ...
 
     def top_k(self, users: Indices, k: int) -> tuple[Indices, Floats]:
-        """Find the best `k` of the catalogue for each of users [B]: ids and probabilities, [B, k]."""
+        """Find the best `k` items for each of users [B]: ids and probabilities, [B, k]."""
         ...
 
     def score(self, users: Indices, items: Indices) -> Floats:
@@ -104,7 +104,7 @@ class Engine(Protocol):
 def in_blocks(
     users: Indices, num_items: int, top_k: Callable[[Indices], tuple[Indices, Floats]]
 ) -> tuple[Indices, Floats]:
-    """Join what `top_k` finds for blocks of users whose length is a power of two."""
+    """Run `top_k` on blocks of users whose length is a power of two, and join the results."""
     block = 1 << max(0, (PAIRS_AT_ONCE // num_items).bit_length() - 1)
     found = [top_k(users[start : start + block]) for start in range(0, len(users), block)]
     return np.concatenate([ids for ids, _ in found]), np.concatenate([scores for _, scores in found])
@@ -119,7 +119,7 @@ MODULES = {
 
 
 def available() -> tuple[list[type[Engine]], dict[str, str]]:
-    """Give the engines that can be imported, and the frameworks that cannot, with the reason."""
+    """Return the engines that can be imported, and the frameworks that cannot, with the reason."""
     engines: list[type[Engine]] = []
     missing: dict[str, str] = {}
     for module, names in MODULES.items():

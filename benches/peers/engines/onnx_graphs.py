@@ -1,7 +1,7 @@
-"""NeuMF as ONNX graphs: for pairs and for the catalogue, naive and split.
+"""NeuMF as ONNX graphs, for pairs and for the catalogue, naive and split.
 
-Tables of embeddings are declared, not stored: whoever runs a graph gives their memory by name, so that a large
-catalogue is neither copied nor bound to the two gigabytes of a protobuf.
+Embedding tables are declared, not stored. Whoever runs a graph passes their memory by name, so a large catalogue is
+neither copied nor limited to the two gigabytes of a protobuf.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ OPSET = 18
 
 @dataclass
 class Graph:
-    """An ONNX graph under construction; its methods add a node and give the name of its output."""
+    """An ONNX graph under construction; its methods add a node and return the name of its output."""
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Graph:
         return self.add("Gemm", x, self.constant(layer.weight), self.constant(layer.bias), transB=1)
 
     def model(self, inputs: tuple[str, ...], outputs: Mapping[str, tuple[str, int]]) -> ModelProto:
-        """Finish: int64 `inputs` of one dimension, `outputs` by name with their node's output and element type."""
+        """Build the model: one-dimensional int64 `inputs`; `outputs` map names to a node's output and element type."""
         for name, (output, _) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [output], [name]))
         given = [helper.make_tensor_value_info(name, TensorProto.INT64, [None]) for name in inputs]
@@ -61,7 +61,7 @@ class Graph:
 
 
 def naive_logits(graph: Graph, model: Model, users: str, items: str) -> str:
-    """Logits [B] of pairs [B], one row of embeddings for each."""
+    """Add logits [B] of pairs [B], one row of embeddings per pair."""
     t = model.tensors
     rows = {}
     for part in ("gmf", "mlp"):
@@ -77,14 +77,14 @@ def naive_logits(graph: Graph, model: Model, users: str, items: str) -> str:
 
 
 def after_first(graph: Graph, model: Model, x: str) -> str:
-    """From the first layer's sums [B, H0] to the MLP's part of the logits [B, 1]."""
+    """Add the MLP's part of the logits [B, 1], from the first layer's sums [B, H0]."""
     for layer in [*model.layers[1:], model.hidden_output]:
         x = graph.linear(graph.add("Relu", x), layer)
     return x
 
 
 def split_logits(graph: Graph, model: Model, users: str, items: str) -> str:
-    """Logits [B] of pairs [B] from projected tables."""
+    """Add logits [B] of pairs [B] from projected tables."""
     user = graph.add("Gather", graph.table("user_first", model.user_first), users)
     item = graph.add("Gather", graph.table("item_first", model.item_first), items)
     mlp = after_first(graph, model, graph.add("Add", user, item))
@@ -95,7 +95,7 @@ def split_logits(graph: Graph, model: Model, users: str, items: str) -> str:
 
 
 def naive_catalogue(graph: Graph, model: Model, users: str) -> str:
-    """Logits [B, I]: the graph for pairs, each user with each item."""
+    """Add logits [B, I] by the graph for pairs, each user with each item."""
     size = graph.add("Concat", graph.add("Shape", users), graph.integers(model.num_items), axis=0)
     each = graph.add("Expand", graph.add("Unsqueeze", users, graph.integers(1)), size)
     items = graph.add("Expand", graph.constant(np.arange(model.num_items)), size)
@@ -105,7 +105,7 @@ def naive_catalogue(graph: Graph, model: Model, users: str) -> str:
 
 
 def split_catalogue(graph: Graph, model: Model, users: str) -> str:
-    """Logits [B, I] from projected tables."""
+    """Add logits [B, I] from projected tables."""
     user = graph.add("Gather", graph.table("user_first", model.user_first), users)
     sums = graph.add(
         "Add",
@@ -120,7 +120,7 @@ def split_catalogue(graph: Graph, model: Model, users: str) -> str:
 
 
 def pairs_graph(model: Model, *, split: bool) -> tuple[ModelProto, dict[str, Floats]]:
-    """`users`, `items` int64 [B] -> `scores` float32 [B]; and the tables that it wants by name."""
+    """`users`, `items` int64 [B] -> `scores` float32 [B]; and the tables to pass by name."""
     graph = Graph()
     logits = (split_logits if split else naive_logits)(graph, model, "users", "items")
     scores = graph.add("Sigmoid", logits)
@@ -128,7 +128,7 @@ def pairs_graph(model: Model, *, split: bool) -> tuple[ModelProto, dict[str, Flo
 
 
 def top_k_graph(model: Model, k: int, *, split: bool) -> tuple[ModelProto, dict[str, Floats]]:
-    """`users` int64 [B] -> `ids` int64 [B, k], `scores` float32 [B, k]; and the tables that it wants by name."""
+    """`users` int64 [B] -> `ids` int64 [B, k], `scores` float32 [B, k]; and the tables to pass by name."""
     graph = Graph()
     logits = (split_catalogue if split else naive_catalogue)(graph, model, "users")
     graph.nodes.append(helper.make_node("TopK", [logits, graph.integers(k)], ["best", "best_ids"], axis=1))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, with the naive graph that an export gives and with the first layer split by hand."""
+"""ONNX Runtime on the CPU, with the naive graph of an export and with the first layer split by hand."""
 
 from functools import cache
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from .onnx_graphs import pairs_graph, top_k_graph
 
 
 def session(graph: ModelProto, tables: dict[str, Floats], threads: int) -> Any:
-    """A session of `graph` that uses the memory of `tables`."""
+    """Create a session of `graph` that uses the memory of `tables`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -21,7 +21,7 @@ def session(graph: ModelProto, tables: dict[str, Floats], threads: int) -> Any:
 
 
 class _Onnx:
-    """What the two share; a graph is compiled when it is first needed."""
+    """Base of both engines; a graph is compiled on first use."""
 
     name: ClassVar[str]
     naive: ClassVar[bool]

@@ -1,6 +1,6 @@
 """OpenVINO on the CPU in float32, with the first layer split by hand.
 
-Its own default may be bfloat16, which is faster and wrong in the third digit; what is compared has the same accuracy.
+Its default may be bfloat16, which is faster and wrong in the third digit; all engines are compared at equal accuracy.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from . import Floats, Indices, Layer, Model, in_blocks
 
 
 def table(values: Floats) -> Any:
-    """A constant that shares the memory of an array."""
+    """Create a constant that shares the memory of an array."""
     return ops.constant(values, shared_memory=True)
 
 
@@ -27,7 +27,7 @@ def linear(x: Any, layer: Layer) -> Any:
 
 
 def after_first(x: Any, model: Model) -> Any:
-    """From the first layer's sums [n, H0] to the MLP's part of the logits [n, 1]."""
+    """Compute the MLP's part of the logits [n, 1] from the first layer's sums [n, H0]."""
     for layer in [*model.layers[1:], model.hidden_output]:
         x = linear(ops.relu(x), layer)
     return x
@@ -58,7 +58,7 @@ def top_k_model(model: Model, users: int, k: int) -> openvino.Model:
 
 
 class OpenVinoSplit:
-    """A model is compiled for each size of a call, when it first comes."""
+    """Compiles a model for each size of a call, on first use."""
 
     name: ClassVar[str] = "OpenVINO, split"
     naive: ClassVar[bool] = False

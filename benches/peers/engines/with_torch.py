@@ -1,4 +1,4 @@
-"""torch, eager and compiled, as it comes and with the first layer split by hand."""
+"""torch, eager and compiled, naive and with the first layer split by hand."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from . import Floats, Indices, Model, in_blocks
 
 
 class TorchNeuMF(torch.nn.Module):
-    """What a torch user writes: embeddings, linear layers, one row for each pair."""
+    """The naive torch module: embeddings, linear layers, one row per pair."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class TorchNeuMF(torch.nn.Module):
         self.depth = len(model.layers)
 
     def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Logits [B] of pairs [B]."""
+        """Compute logits [B] of pairs [B]."""
         t = self.t
         gmf = embedding(users, t["gmf.user_embedding.weight"]) * embedding(items, t["gmf.item_embedding.weight"])
         x = torch.cat(
@@ -29,13 +29,13 @@ class TorchNeuMF(torch.nn.Module):
         return logits
 
     def catalogue(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Logits [B, I] of users [B] and the catalogue's items [I]."""
+        """Compute logits [B, I] of users [B] for the catalogue's items [I]."""
         pairs: torch.Tensor = self(users.repeat_interleave(len(items)), items.repeat(len(users)))
         return pairs.view(len(users), len(items))
 
 
 class SplitNeuMF(torch.nn.Module):
-    """The same after the first layer's algebra: what depends on one item or one user alone is in tables."""
+    """The split torch module: all that depends on only a user or only an item is precomputed in tables."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -46,25 +46,25 @@ class SplitNeuMF(torch.nn.Module):
         self.layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)) for layer in layers]
 
     def after_first(self, x: torch.Tensor) -> torch.Tensor:
-        """From the first layer's sums [..., H0] to the MLP's part of the logits [...]."""
+        """Compute the MLP's part of the logits [...] from the first layer's sums [..., H0]."""
         for weight, bias in self.layers:
             x = linear(torch.relu(x), weight, bias)
         return x.squeeze(-1)
 
     def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Logits [B] of pairs [B]."""
+        """Compute logits [B] of pairs [B]."""
         gmf = (self.user_gmf[users] * self.item_gmf[items]).sum(dim=1)
         return self.after_first(self.user_first[users] + self.item_first[items]) + gmf
 
-    def catalogue(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, for all alike
-        """Logits [B, I] of users [B] and the catalogue."""
+    def catalogue(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, same signature as TorchNeuMF
+        """Compute logits [B, I] of users [B] for the catalogue."""
         mlp = self.after_first(self.user_first[users][:, None] + self.item_first)
         logits: torch.Tensor = mlp + self.user_gmf[users] @ self.columns
         return logits
 
 
 class _Torch:
-    """What the engines share; the subclasses say which module it is, and whether it is compiled."""
+    """Base of all torch engines; subclasses choose the module, and whether to compile it."""
 
     name: ClassVar[str]
     naive: ClassVar[bool]
@@ -77,7 +77,7 @@ class _Torch:
         self.items = torch.arange(model.num_items)
         self.pairs, self.catalogue = module.forward, module.catalogue
         if self.compiled:
-            torch.compiler.reset()  # each model is compiled for itself, as its users would have it
+            torch.compiler.reset()  # compile each model separately, as its users would
             self.pairs, self.catalogue = torch.compile(self.pairs, dynamic=True), torch.compile(self.catalogue)
 
     def top_k(self, users: Indices, k: int) -> tuple[Indices, Floats]:
