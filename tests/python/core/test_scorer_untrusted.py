@@ -180,17 +180,17 @@ import resource
 import numpy as np
 from neuralcf import Scorer
 rng = np.random.default_rng(0)
-shapes = {"gmf.user_embedding.weight": (64, 8), "gmf.item_embedding.weight": (30_000, 8), "output.weight": (1, 8)}
+shapes = {"gmf.user_embedding.weight": (64, 8), "gmf.item_embedding.weight": (100_000, 8), "output.weight": (1, 8)}
 tensors = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 scorer = Scorer.from_tensors(tensors | {"output.bias": np.zeros(1, np.float32)}, threads=2)
-users, rows = np.arange(64), (np.arange(65) * 30_000, np.tile(np.arange(30_000), 64))
+users, rows = np.arange(64), (np.arange(65) * 100_000, np.tile(np.arange(100_000), 64))
 scorer.top_k(users)
 pages = int(open("/proc/self/statm").read().split()[0])
-for room in range(0, 90 << 20, 3 << 20):
+for room in range(0, 300 << 20, 8 << 20):
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, -1))
-    for filters in {}, {"allow": range(0, 30_000, 5)}, {"allow": rows}, {"exclude": rows}:
+    for filters in {}, {"allow": range(0, 100_000, 5)}, {"allow": rows}, {"exclude": rows}:
         try:
-            scorer.top_k(users, 30_000, **filters)
+            scorer.top_k(users, 100_000, **filters)
             print("result")
         except MemoryError as error:
             print(error)
