@@ -74,7 +74,7 @@ format: $(VENV)/built ## format all code
 
 .PHONY: wheel
 wheel: $(VENV)/tools ## build a wheel into dist/
-	$(BIN)/maturin build --release --out dist
+	$(BIN)/maturin build --profile wheel --out dist
 
 .PHONY: clean
 clean: ## remove what the targets made
