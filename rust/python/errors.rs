@@ -1,4 +1,4 @@
-//! The one mapping from this crate's errors to Python's exceptions. The classes themselves are in `neuralcf/errors.py`.
+//! The only mapping from Rust errors to Python exceptions. The exception classes are in `neuralcf/errors.py`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,7 +27,7 @@ classes! {
     internal_error "InternalError"
 }
 
-/// The exception that an error is in Python.
+/// The Python exception for an error.
 pub(super) fn exception(error: Error) -> PyErr {
     match error {
         Error::Format(text) => model_format_error(text),
@@ -35,17 +35,17 @@ pub(super) fn exception(error: Error) -> PyErr {
         Error::OutOfRange(text) => out_of_range_error(text),
         Error::Internal(text) => internal_error(text),
         Error::Memory(text) => PyMemoryError::new_err(text),
-        // Python picks FileNotFoundError and its like by the number.
+        // Python chooses the subclass, such as FileNotFoundError, by the number.
         Error::Io { doing, source } => match source.raw_os_error() {
             Some(number) => PyOSError::new_err((number, format!("{doing}: {source}"))),
             None => PyOSError::new_err(format!("{doing}: {source}")),
         },
-        // `interruptible` replaces this by what the signal handler raised.
+        // `interruptible` replaces this with the exception of the signal handler.
         Error::Interrupted => internal_error("interrupted without a signal".into()),
     }
 }
 
-/// Runs a method's body; a panic becomes `InternalError`, which `except Exception` catches, instead of pyo3's
+/// Runs a method's body and turns a panic into `InternalError`, which `except Exception` catches, unlike pyo3's
 /// `PanicException`.
 pub(super) fn no_panic<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(exception(Error::from_panic(&*payload))))

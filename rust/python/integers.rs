@@ -1,4 +1,4 @@
-//! Integers from Python: single ones, and arrays, lists, tuples and ranges of them. `bool` and `float` are refused.
+//! Integers from Python: scalars, arrays, lists, tuples and ranges. `bool` and `float` are refused.
 
 use std::fmt;
 
@@ -13,24 +13,23 @@ use super::arrays::{Number, Source, as_array, describe, is_numpy_scalar};
 use super::errors::{argument_error, exception, out_of_range_error};
 use super::interrupts::Breather;
 
-/// Elements that are copied, checked and converted at a time: they stay in the first-level cache meanwhile.
+/// Elements to copy, check and convert at a time, so that they stay in the first-level cache.
 const PIECE: usize = 2048;
 
-/// Arrays of indices that are no longer than this use a buffer of this length: making the long one ready costs a third
-/// of a microsecond.
+/// Arrays of indices up to this length use a buffer of this length: preparing the long one takes a third of a
+/// microsecond.
 const SMALL: usize = 128;
 
-/// Elements that one task reads.
+/// Elements per task.
 const TASK: usize = 8 * PIECE;
 
-/// Elements for which a thread is worth waking: some 50 us.
+/// Elements that justify waking a thread: about 50 us of work.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Elements between two pauses for other Python threads: a millisecond, some tens where they lie far apart or on a
-/// disk.
+/// Elements between two pauses for other Python threads: about a millisecond, or tens if they are scattered or on disk.
 const BETWEEN_PAUSES: usize = 1 << 19;
 
-/// A single integer (a Python int, a NumPy scalar, an array without dimensions), or None for anything with a length.
+/// A single integer (a Python int, a NumPy scalar, a zero-dimensional array), or None for anything with a length.
 pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i128>> {
     if object.is_exact_instance_of::<PyInt>() {
         return integer(object, what).map(Some);
@@ -47,7 +46,7 @@ pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i
     integer(object, what).map(Some)
 }
 
-/// `object` as an integer: an int or something with `__index__`, but no bool. `place` opens the message of an error.
+/// `object` as an integer: an int or anything with `__index__`, but not a bool. `place` starts the error message.
 fn integer(object: &Bound<'_, PyAny>, place: impl fmt::Display) -> PyResult<i128> {
     let refuse = || PyTypeError::new_err(format!("{place}: expected an integer, got {}", describe(object)));
     if !object.is_exact_instance_of::<PyInt>() {
@@ -59,13 +58,13 @@ fn integer(object: &Bound<'_, PyAny>, place: impl fmt::Display) -> PyResult<i128
     if let Ok(value) = object.extract::<i64>() {
         return Ok(value.into());
     }
-    // Larger, or no integer after all; a slower way.
+    // Slow path: larger than i64, or not an integer after all.
     let index = object.py().import("operator")?.getattr("index")?;
     let number = index.call1((object,)).map_err(|_| refuse())?;
     number.extract::<i128>().map_err(|_| out_of_range_error(format!("{place}: {number} is out of range")))
 }
 
-/// An integer as it lies in an array.
+/// An integer element type of an array.
 trait Integer: Number + Sync + Into<i128> {}
 
 impl<T: Number + Sync + Into<i128>> Integer for T {}
@@ -106,7 +105,7 @@ macro_rules! read_as {
     };
 }
 
-/// The integers of a list, a tuple or a range, each through `convert(position, value)`.
+/// The integers of a list, a tuple or a range, each converted by `convert(position, value)`.
 fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128) -> PyResult<U>) -> PyResult<Vec<U>> {
     let (mut out, mut breather) = (reserve(what, object.len()?).map_err(exception)?, Breather::new());
     for (at, item) in object.try_iter()?.enumerate() {
@@ -118,7 +117,7 @@ fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128)
     Ok(out)
 }
 
-/// Indices that `check` has checked. Long arrays are read by up to `threads` threads.
+/// Indices validated by `check`. Up to `threads` threads read a long array.
 pub(super) fn indices(object: &Bound<'_, PyAny>, check: IndexCheck<'_>, threads: usize) -> PyResult<Indices<'static>> {
     let Some(source) = array(object, check.what)? else {
         let values = items(object, check.what, |at, value| check.one(at, value).map_err(exception))?;
@@ -164,7 +163,7 @@ impl IndexReader<'_, '_> {
             let mut extend =
                 |call: Call<'_>| call.extend_in_chunks(&mut out, BETWEEN_PAUSES.min(len - first), TASK, 0, task);
             match extend(Call { threads, ..Call::ALONE }) {
-                Err(Error::OutOfRange(_)) => extend(Call::ALONE), // one thread finds the first that is
+                Err(Error::OutOfRange(_)) => extend(Call::ALONE), // one thread finds the first one out of range
                 outcome => outcome,
             }
             .map_err(exception)?;
@@ -173,7 +172,7 @@ impl IndexReader<'_, '_> {
     }
 }
 
-/// Integers, each through `convert(position, value)`.
+/// Integers, each converted by `convert(position, value)`.
 pub(super) fn integers<U>(
     object: &Bound<'_, PyAny>,
     what: &str,
@@ -212,7 +211,7 @@ impl<U, Convert: Fn(usize, i128) -> PyResult<U>> Converted<'_, '_, Convert> {
     }
 }
 
-/// A one-dimensional boolean array, as it is; None for anything else.
+/// A one-dimensional boolean array; None for anything else.
 pub(super) fn mask(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<Vec<bool>>> {
     let Some(array) = as_array(object)? else { return Ok(None) };
     let source = Source::new(array, what);
