@@ -124,7 +124,7 @@ impl Engine {
         self.seen.as_ref()
     }
 
-    /// Multiply-adds for one pair: the unit in which work is estimated.
+    /// Multiply-adds per pair, the unit of work estimates.
     pub fn multiply_adds(&self) -> usize {
         self.network.multiply_adds()
     }

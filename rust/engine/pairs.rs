@@ -1,4 +1,4 @@
-//! The logits of single pairs, read from rows: what `score_batch` is made of, and how a scan rescores its survivors.
+//! Scores pairs from rows, for `score_batch` and for rescoring the survivors of a scan.
 
 use super::{Engine, Users};
 use crate::kernel::gather::{ScorePairList, SixteenRows, UserRows};
@@ -6,7 +6,7 @@ use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
 
 impl Engine {
-    /// The logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
+    /// Computes the logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
     pub(crate) fn score_rows(
         &self,
         users: &Users<'_>,
@@ -23,7 +23,7 @@ impl Engine {
         }
     }
 
-    /// The logits of the user of row `row` and each of `items`.
+    /// Computes the logits of the user of row `row` and each of `items`.
     pub(crate) fn score_candidates(
         &self,
         users: &Users<'_>,
@@ -35,7 +35,8 @@ impl Engine {
         self.score_list(UserRows::One(users.row(row)), &[], items, logits, watch);
     }
 
-    /// The logits of `items` and the users at `positions` of a table; of one user, where there are none.
+    /// Computes the logits of `items` and the users at `positions` of a table; of a single user if `positions` is
+    /// empty.
     fn score_list(&self, users: UserRows<'_>, positions: &[u32], items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
         let (network, item_rows) = (&self.network, &self.catalogue.rows);
         Scratch::lend(network, |scratch| {

@@ -1,4 +1,4 @@
-//! Pairs gathered from rows: sixteen rows are loaded side by side and transposed, and then follow the same chains as a
+//! Scores pairs gathered from rows: sixteen rows are loaded and transposed, then go through the same chains as in a
 //! scan.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
@@ -9,7 +9,7 @@ use super::weights::{Network, Scratch};
 use super::{Kernel, LANES, Lanes, Simd};
 use crate::pool::Watch;
 
-/// An array of an expression's values for each lane: written out, so that the values stay in registers.
+/// An array of an expression's value for each lane, unrolled so that the values stay in registers.
 macro_rules! each_lane {
     ($lane:ident => $value:expr) => {
         each_lane!(@ $lane, $value, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
@@ -19,7 +19,7 @@ macro_rules! each_lane {
     };
 }
 
-/// Some rows of a table, a lane each: where they begin.
+/// Sixteen rows of a table, one per lane, by their start.
 #[derive(Clone, Copy)]
 pub(crate) struct SixteenRows<'a> {
     rows: &'a [Lanes],
@@ -28,18 +28,18 @@ pub(crate) struct SixteenRows<'a> {
 }
 
 impl<'a> SixteenRows<'a> {
-    /// The first of `rows`, sixteen times.
+    /// The first row of the table in every lane.
     pub(crate) fn new(rows: &'a RowTable) -> Self {
         SixteenRows { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
     }
 
-    /// Puts a row into each lane: sixteen of `rows` from `first` on; behind the end its last is repeated.
+    /// Points the lanes to sixteen of `rows`, from `first` on; past the end, to the last one.
     #[inline(always)]
     pub(crate) fn locate(&mut self, rows: &[u32], first: usize) {
-        let left = &rows[first..];
-        let rows: [u32; LANES] = match left.first_chunk() {
+        let rest = &rows[first..];
+        let rows: [u32; LANES] = match rest.first_chunk() {
             Some(sixteen) => *sixteen,
-            None => std::array::from_fn(|lane| left[lane.min(left.len() - 1)]),
+            None => std::array::from_fn(|lane| rest[lane.min(rest.len() - 1)]),
         };
         for lane in 0..LANES {
             self.at[lane] = rows[lane] as usize * self.row_len;
@@ -59,17 +59,17 @@ impl<'a> SixteenRows<'a> {
     }
 }
 
-/// The users of sixteen pairs.
+/// The users' rows of sixteen pairs.
 #[derive(Clone, Copy)]
 pub(crate) enum UserRows<'a> {
-    /// A user for each pair.
+    /// One user per pair.
     Each(SixteenRows<'a>),
-    /// One user for all pairs, whose row this is.
+    /// The row of one user for all pairs.
     One(&'a [Lanes]),
 }
 
 impl UserRows<'_> {
-    /// Puts users into the lanes, as [`SixteenRows::locate`]; of one user there are no positions.
+    /// Points the lanes to users, as [`SixteenRows::locate`]; does nothing for a single user.
     #[inline(always)]
     fn locate(&mut self, positions: &[u32], first: usize) {
         if let UserRows::Each(users) = self {
@@ -85,7 +85,7 @@ impl UserRows<'_> {
         }
     }
 
-    /// The first layer's activations that line `line` of the rows makes: a vector for each feature.
+    /// The first layer's activations for line `line` of the rows: one vector per feature.
     #[inline(always)]
     fn activations<S: Simd>(&self, s: S, items: &SixteenRows<'_>, line: usize) -> [S::V; LANES] {
         match self {
@@ -103,7 +103,7 @@ impl UserRows<'_> {
         }
     }
 
-    /// The GMF part's chain, from `logits` on.
+    /// Computes the chain of the GMF block, starting from `logits`.
     #[inline(always)]
     fn gmf<S: Simd>(&self, s: S, network: &Network, items: &SixteenRows<'_>, logits: S::V) -> S::V {
         match self {
@@ -123,7 +123,7 @@ fn gmf_of_each<S: Simd>(
 ) -> S::V {
     let at = network.gmf_at();
     if (1..=LANES / 2).contains(&network.g) {
-        // Users' and items' features fit one vector: a single transposition.
+        // The features of user and item fit into one vector, so a single transposition suffices.
         let both = s.transpose(each_lane!(lane => {
             s.load_lower_halves(&users.rows[users.at[lane] + at], &items.rows[items.at[lane] + at])
         }));
@@ -172,7 +172,7 @@ struct PairGroup<'a> {
 }
 
 impl PairGroup<'_> {
-    /// Prefetches the rows of the first `lanes` pairs, all `row_len` lines of each.
+    /// Prefetches all `row_len` lines of the rows of the first `lanes` pairs.
     #[inline(always)]
     fn prefetch_rows<S: Simd>(&self, s: S, lanes: usize, row_len: usize) {
         for lane in 0..lanes.min(LANES) {
@@ -189,7 +189,7 @@ impl PairGroup<'_> {
     }
 }
 
-/// The first layer's activations of sixteen pairs; each feature also prefetches a line of the rows that are read later.
+/// The first layer's activations of sixteen pairs; reading a feature also prefetches a line of the rows `ahead`.
 #[derive(Clone, Copy)]
 struct Gathered<'a> {
     features: &'a [Lanes],
@@ -215,7 +215,7 @@ impl<S: Simd> Input<S> for Gathered<'_> {
     }
 }
 
-/// The logits of sixteen pairs. Meanwhile the rows of `ahead`, sixteen pairs that come later, are prefetched.
+/// Computes the logits of sixteen pairs, and prefetches the rows of `ahead`, sixteen later pairs.
 #[inline(always)]
 fn score_pairs<S: Simd>(
     s: S,
@@ -226,7 +226,7 @@ fn score_pairs<S: Simd>(
 ) -> Lanes {
     let PairGroup { users, items } = group;
     if let Some(ahead) = ahead {
-        // The lines that no feature (there are sixteen a line) prefetches.
+        // Prefetch the GMF lines; the first-layer lines, sixteen features each, are prefetched by `Gathered`.
         for line in network.gmf_at()..network.row_len() {
             for lane in 0..LANES {
                 ahead.prefetch(s, lane, line);
@@ -254,19 +254,19 @@ fn score_pairs<S: Simd>(
     out
 }
 
-/// How many groups of sixteen pairs before its turn a group's rows are prefetched.
-const AHEAD: usize = 3;
+/// The prefetch distance, in groups of sixteen pairs.
+const PREFETCH_DISTANCE: usize = 3;
 
-/// Lines of a row that is prefetched at once. Longer rows are prefetched line by line, while earlier pairs are
-/// computed: sixteen of them are more than a core can have in flight.
-const SHORT: usize = 4;
+/// The maximum lines of a row for prefetching whole rows at once. Longer rows are prefetched line by line while earlier
+/// pairs are computed: sixteen of them exceed the lines a core can have in flight.
+const MAX_LINES_AT_ONCE: usize = 4;
 
-/// Writes the logits of any number of pairs, sixteen at a time.
+/// Computes the logits of any number of pairs, sixteen at a time.
 pub(crate) struct ScorePairList<'a> {
     pub(crate) network: &'a Network,
     pub(crate) users: UserRows<'a>,
     pub(crate) item_rows: &'a RowTable,
-    /// The users' positions in their table, one for each item; empty where all pairs have one user.
+    /// The users' positions in their table, one per item; empty if all pairs have the same user.
     pub(crate) positions: &'a [u32],
     pub(crate) items: &'a [u32],
     pub(crate) logits: &'a mut [f32],
@@ -281,24 +281,24 @@ impl Kernel for ScorePairList<'_> {
     fn run<S: Simd>(self, s: S) {
         let ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch } = self;
         let (groups, row_len) = (items.len().div_ceil(LANES), network.row_len());
-        let at_once = row_len <= SHORT;
+        let at_once = row_len <= MAX_LINES_AT_ONCE;
         let group = PairGroup { users, items: SixteenRows::new(item_rows) };
-        let mut located = [group; AHEAD + 1]; // a ring: group n at n modulo its length
-        for n in 0..groups + AHEAD {
+        let mut located = [group; PREFETCH_DISTANCE + 1]; // a ring: group n at n modulo its length
+        for n in 0..groups + PREFETCH_DISTANCE {
             if n < groups {
-                let group = &mut located[n % (AHEAD + 1)];
+                let group = &mut located[n % (PREFETCH_DISTANCE + 1)];
                 group.users.locate(positions, n * LANES);
                 group.items.locate(items, n * LANES);
-                if at_once || n < AHEAD {
+                if at_once || n < PREFETCH_DISTANCE {
                     group.prefetch_rows(s, LANES.min(items.len() - n * LANES), row_len);
                 }
             }
-            let Some(at) = n.checked_sub(AHEAD) else { continue };
+            let Some(at) = n.checked_sub(PREFETCH_DISTANCE) else { continue };
             if watch.stopped(LANES * network.multiply_adds()) {
                 return;
             }
-            let group = &located[at % (AHEAD + 1)];
-            let ahead = (!at_once && n < groups).then_some(&located[n % (AHEAD + 1)]);
+            let group = &located[at % (PREFETCH_DISTANCE + 1)];
+            let ahead = (!at_once && n < groups).then_some(&located[n % (PREFETCH_DISTANCE + 1)]);
             let sixteen = score_pairs(s, network, group, ahead, scratch);
             let to = &mut logits[at * LANES..];
             let len = to.len().min(LANES);

@@ -1,30 +1,31 @@
-//! The layers of a network, for sixteen pairs side by side. `README.md` gives the formulas and the order of every sum.
+//! Computes the layers of a network, for sixteen pairs side by side. `README.md` specifies the formulas and the order
+//! of every sum.
 //!
-//! `H0` width of the first hidden layer, `H` of the last; a block is some outputs of a layer whose sums stay in
-//! registers.
+//! `H0` is the width of the first hidden layer, `H` of the last. A block is a group of outputs of a layer whose sums
+//! stay in registers.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `Input`")]
 
-use super::weights::{Network, Packed, PrefetchTurn, STRETCH, Scratch};
+use super::weights::{Network, PREFETCH_INTERVAL, Packed, PrefetchShare, Scratch};
 use super::{Kernel, Lanes, Simd};
 
-/// Where a layer reads its inputs: one vector for each input feature.
+/// The source of a layer's inputs: one vector per input feature.
 ///
-/// (Loops over positions, not iterators with closures: a closure is compiled without the instruction set's features,
-/// and LLVM does not inline it reliably. See `README.md`, what did not help.)
+/// (Kernels loop over positions instead of using iterators with closures: a closure is compiled without the target
+/// features, and LLVM does not inline it reliably. See "What did not help" in `README.md`.)
 pub(super) trait Input<S: Simd>: Copy {
     fn len(self) -> usize;
     fn at(self, s: S, k: usize) -> S::V;
 
-    /// Whether something is prefetched meanwhile.
+    /// Whether reading the inputs also prefetches.
     const PREFETCHES: bool = false;
 
-    /// Prefetches what belongs to input `k`.
+    /// Prefetches the line assigned to input `k`.
     #[inline(always)]
     fn prefetch(self, _s: S, _k: usize) {}
 }
 
-/// Features as they lie in memory.
+/// Features stored in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a>(pub(super) &'a [Lanes]);
 
@@ -40,8 +41,8 @@ impl<S: Simd> Input<S> for Stored<'_> {
     }
 }
 
-/// Prefetches line `at` of the tile `ahead`, if there is one. Line by line, between the multiply-adds: a whole tile at
-/// once is more than a core can have in flight, and it would stall.
+/// Prefetches line `at` of the tile `ahead`, if it exists. Kernels prefetch line by line, between the multiply-adds: a
+/// whole tile at once exceeds the lines a core can have in flight, and would stall it.
 #[inline(always)]
 pub(super) fn prefetch<S: Simd>(s: S, ahead: &[Lanes], at: usize) {
     if at < ahead.len() {
@@ -56,12 +57,13 @@ pub(super) fn prefetch_all<S: Simd>(s: S, lines: &[Lanes]) {
     }
 }
 
-/// The first layer's activations of one user and sixteen items, computed as they are read: cheaper than storing them.
+/// The first layer's activations of one user and sixteen items, computed on the fly, which is cheaper than storing
+/// them.
 #[derive(Clone, Copy)]
 pub(super) struct FirstLayer<'a, const AHEAD: bool> {
     pub(super) items: &'a [Lanes],
     pub(super) user: &'a [f32],
-    /// With `AHEAD`, the lines to prefetch meanwhile. (Without it: testing whether there are any would cost 4 %.)
+    /// With `AHEAD`, the lines to prefetch. (`AHEAD` is a constant because testing for an empty slice costs 4 %.)
     pub(super) ahead: &'a [Lanes],
 }
 
@@ -84,12 +86,12 @@ impl<S: Simd, const AHEAD: bool> Input<S> for FirstLayer<'_, AHEAD> {
     }
 }
 
-/// Where a block's sums go.
+/// The consumer of a block's sums.
 pub(super) trait Sink<S: Simd> {
     fn take<const N: usize>(&mut self, s: S, first: usize, sums: [S::V; N]);
 }
 
-/// Stores the sums as they are.
+/// Stores the sums, without an activation.
 struct StoreSums<'a>(&'a mut [Lanes]);
 
 impl<S: Simd> Sink<S> for StoreSums<'_> {
@@ -102,7 +104,7 @@ impl<S: Simd> Sink<S> for StoreSums<'_> {
     }
 }
 
-/// Stores the activations.
+/// Stores the activations, the ReLU of the sums.
 pub(super) struct StoreActivations<'a>(pub(super) &'a mut [Lanes]);
 
 impl<S: Simd> Sink<S> for StoreActivations<'_> {
@@ -131,11 +133,12 @@ impl<S: Simd> Sink<S> for AddToLogits<'_, S> {
     }
 }
 
-/// One layer: for each output a chain from the bias, inputs ascending; block after block into `sink`.
+/// Computes a layer: for each output, a chain from the bias over ascending inputs. Passes the sums to `sink` block by
+/// block.
 #[inline(always)]
 fn layer<S: Simd, I: Input<S>>(s: S, layer: &Packed, input: I, sink: &mut impl Sink<S>) {
     let mut weight = &layer.weight[..];
-    let mut turn = layer.turn;
+    let mut prefetch_share = layer.prefetch_share;
     let mut first = 0;
     while first < layer.outputs {
         let n = layer.block.min(layer.outputs - first);
@@ -144,14 +147,14 @@ fn layer<S: Simd, I: Input<S>>(s: S, layer: &Packed, input: I, sink: &mut impl S
         macro_rules! of_size {
             ($($n:literal)*) => {
                 match n {
-                    $($n => block_of::<S, I, $n>(s, block, bias, input, turn, first, sink),)*
+                    $($n => block_of::<S, I, $n>(s, block, bias, input, prefetch_share, first, sink),)*
                     _ => unreachable!("a block has at most 16 outputs"),
                 }
             };
         }
         of_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
         weight = rest;
-        turn = turn.next();
+        prefetch_share = prefetch_share.next();
         first += n;
     }
 }
@@ -162,12 +165,12 @@ fn block_of<S: Simd, I: Input<S>, const N: usize>(
     weight: &[f32],
     bias: &[f32],
     input: I,
-    turn: PrefetchTurn,
+    prefetch_share: PrefetchShare,
     first: usize,
     sink: &mut impl Sink<S>,
 ) {
     if N > S::BLOCK {
-        unreachable!("blocks are packed for this instruction set's registers"); // and so not compiled
+        unreachable!("blocks are packed for this instruction set's registers"); // so larger blocks are not compiled
     }
     let bias: &[f32; N] = bias.try_into().expect("one bias for each output of the block");
     let mut sums = [s.splat(0.0); N];
@@ -178,12 +181,12 @@ fn block_of<S: Simd, I: Input<S>, const N: usize>(
     assert!(weight.len() == input.len(), "one input for each column of weights");
     let mut from = 0;
     while from < weight.len() {
-        let to = if I::PREFETCHES { weight.len().min(from + STRETCH) } else { weight.len() };
+        let to = if I::PREFETCHES { weight.len().min(from + PREFETCH_INTERVAL) } else { weight.len() };
         if I::PREFETCHES {
-            let mut k = turn.first(from);
+            let mut k = prefetch_share.first(from);
             while k < to {
                 input.prefetch(s, k);
-                k += turn.every;
+                k += prefetch_share.stride;
             }
         }
         for k in from..to {
@@ -197,8 +200,8 @@ fn block_of<S: Simd, I: Input<S>, const N: usize>(
     sink.take(s, first, sums);
 }
 
-/// The hidden layers after the first, and the output layer's chain over the last of them. `first` gives the first
-/// layer's activations, `logits` the sum so far.
+/// Computes the hidden layers after the first, and the output layer's chain over the last. `first` provides the first
+/// layer's activations; `logits` is the sum so far.
 #[inline(always)]
 pub(super) fn hidden<S: Simd>(
     s: S,
@@ -221,8 +224,8 @@ pub(super) fn hidden<S: Simd>(
     }
 }
 
-/// The layers `deeper`, at least one, with which the network ends, and the output layer's chain. `scratch.to` holds the
-/// activations that they start from.
+/// Computes the last layers of the network, `deeper`, at least one, and the output layer's chain. `scratch.to` holds
+/// their input activations.
 #[inline(always)]
 pub(super) fn hidden_after<S: Simd>(
     s: S,
@@ -240,8 +243,8 @@ pub(super) fn hidden_after<S: Simd>(
     output.logits
 }
 
-/// Layers that neither read the first layer's activations nor go into the logits, from `scratch.to` to `scratch.to`: a
-/// function of its own, compiled once for each instruction set and not for each caller.
+/// Computes layers from `scratch.to` to `scratch.to`: those that neither read the first layer's activations nor feed
+/// the logits. A kernel of its own, so that it is compiled once per instruction set, not once per caller.
 struct MiddleLayers<'a> {
     layers: &'a [Packed],
     scratch: &'a mut Scratch,
@@ -273,12 +276,12 @@ fn chain<S: Simd, I: Input<S>>(s: S, weight: &[f32], input: I, sums: S::V) -> S:
     sums
 }
 
-/// One layer without activation, for sixteen embeddings side by side: how a table is projected when a model is loaded.
+/// Computes a layer without activation, for sixteen embeddings side by side: projects embedding tables at load.
 pub(crate) struct Project<'a> {
     pub(crate) layer: &'a Packed,
-    /// One for each input feature.
+    /// One line per input feature.
     pub(crate) input: &'a [Lanes],
-    /// One for each output feature.
+    /// One line per output feature.
     pub(crate) output: &'a mut [Lanes],
 }
 
@@ -298,7 +301,7 @@ mod tests {
     use super::*;
     use crate::kernel::simd::Portable;
 
-    /// Inputs of zero that count how often each is prefetched.
+    /// Zero inputs that count their prefetches.
     #[derive(Clone, Copy)]
     struct Counting<'a>(&'a RefCell<Vec<usize>>);
 
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_prefetched_once_whatever_the_layers() {
+    fn each_line_is_prefetched_once_for_any_layers() {
         for inputs in [1, 7, 15, 16, 17, 40, 130] {
             for outputs in (0..40).chain([97, 200]) {
                 let s = Portable::<false>;

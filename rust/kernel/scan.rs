@@ -1,7 +1,7 @@
-//! The float32 scan: the logits of some users and all items of a panel of tiles.
+//! The float32 scan: computes the logits of a group of users and all items of a panel of tiles.
 //!
-//! A tile is sixteen items, feature by feature: `H0` first-layer features and then `G` GMF features. Models with and
-//! without layers after the first are scanned by two kernels, so that the compiler allocates registers for each alone.
+//! A tile holds sixteen items, feature by feature: `H0` first-layer features, then `G` GMF features. Models with and
+//! without a second hidden layer have separate kernels, so that the compiler allocates registers for each.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
@@ -10,32 +10,31 @@ use super::survivors::Survivors;
 use super::weights::{Network, Scratch};
 use super::{Isa, Kernel, LANES, Lanes, Simd};
 
-/// Computes the logits of some users and the items of a panel of tiles, and keeps those that reach each user's
+/// Computes the logits of a group of users and the items of a panel of tiles, and records those that reach each user's
 /// threshold.
 pub(crate) struct Scan<'a> {
     pub(crate) network: &'a Network,
     pub(crate) tiles: &'a [Lanes],
-    /// The tiles that will be read next, to be prefetched meanwhile.
+    /// The tiles that are read next, to prefetch meanwhile.
     pub(crate) ahead: &'a [Lanes],
-    /// The users: first-layer features and GMF features.
+    /// For each user, the first-layer features and the GMF features.
     pub(crate) users: &'a [(&'a [f32], &'a [f32])],
     pub(crate) scratch: &'a mut Scratch,
-    /// One for each user.
+    /// One per user.
     pub(crate) survivors: &'a mut [Survivors],
 }
 
-/// Tiles whose chains are interleaved: a single chain would wait for each multiply-add to finish.
+/// Tiles whose chains are interleaved, to hide the latency of multiply-adds.
 const TILES_INTERLEAVED: usize = 4;
 
-/// Users that share the loads of a tile, where there are few multiply-adds for each load and the registers hold all
-/// chains.
+/// Users that share the loads of a tile, if there are few multiply-adds per load and the registers hold all chains.
 pub(crate) const USERS_PER_LOAD: usize = 4;
 
-/// From so many users on, each prefetches a share of the next panel.
-const MANY_USERS: usize = 8;
+/// From this number of users on, each prefetches a share of the next panel.
+const MIN_USERS_TO_SHARE: usize = 8;
 
 impl<'a> Scan<'a> {
-    /// Scans with the instructions of `isa`.
+    /// Scans with the instruction set `isa`.
     pub(crate) fn run(self, isa: Isa) {
         if self.network.layers.is_empty() {
             isa.run(ShallowScan(self));
@@ -44,11 +43,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether the first user prefetches the whole next panel, and else how many lines of each of its tiles every user
+    /// Whether the first user prefetches the whole next panel; if not, how many lines of each of its tiles every user
     /// prefetches.
     #[inline(always)]
     fn prefetching(&self) -> (bool, usize) {
-        if self.users.len() >= MANY_USERS {
+        if self.users.len() >= MIN_USERS_TO_SHARE {
             (false, self.network.tile_len().div_ceil(self.users.len()))
         } else {
             (!self.ahead.is_empty(), 0)
@@ -60,7 +59,7 @@ impl<'a> Scan<'a> {
         self.tiles.len() / self.network.tile_len()
     }
 
-    /// Tile `tile`, and with `AHEAD` the one that takes its place in the next panel, if there is one.
+    /// Tile `tile`, and with `AHEAD` the tile at the same position of the next panel, if it exists.
     #[inline(always)]
     fn tile<const AHEAD: bool>(&self, tile: usize) -> (&'a [Lanes], &'a [Lanes]) {
         let tile_len = self.network.tile_len();
@@ -69,8 +68,7 @@ impl<'a> Scan<'a> {
         (&self.tiles[at..][..tile_len], ahead)
     }
 
-    /// Prefetches lines `from..to`, as far as it has them, of the tile that takes the place of `tile` in the next
-    /// panel.
+    /// Prefetches lines `from..to`, as far as they exist, of the tile at position `tile` of the next panel.
     #[inline(always)]
     fn prefetch_lines<S: Simd>(&self, s: S, tile: usize, from: usize, to: usize) {
         let tile_len = self.network.tile_len();
@@ -85,7 +83,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The scan of a model without layers after the first.
+/// The scan of a model without a second hidden layer.
 struct ShallowScan<'a>(Scan<'a>);
 
 impl Kernel for ShallowScan<'_> {
@@ -94,44 +92,44 @@ impl Kernel for ShallowScan<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (ahead, share) = self.0.prefetching();
-        let mut user = if ahead { self.some_users::<S, true>(s, 0, 0) } else { 0 };
+        let mut user = if ahead { self.scan_users::<S, true>(s, 0, 0) } else { 0 };
         while user < self.0.users.len() {
-            user = self.some_users::<S, false>(s, user, share);
+            user = self.scan_users::<S, false>(s, user, share);
         }
     }
 }
 
 impl ShallowScan<'_> {
-    /// Scans for user `user` and, where they share the loads of tiles, the next ones; returns the first user after
-    /// them. With `AHEAD` they prefetch the whole next panel, line by line, else `share` lines of a tile at once.
+    /// Scans for user `user` and, if users share the loads of tiles, the next ones; returns the first user after them.
+    /// With `AHEAD`, prefetches the whole next panel, line by line; otherwise `share` lines of a tile at once.
     #[inline(always)]
-    fn some_users<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) -> usize {
+    fn scan_users<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) -> usize {
         let together = USERS_PER_LOAD * TILES_INTERLEAVED <= S::BLOCK;
         if together && user + USERS_PER_LOAD <= self.0.users.len() {
-            self.all_tiles::<S, AHEAD, USERS_PER_LOAD>(s, user, share);
+            self.scan_panel::<S, AHEAD, USERS_PER_LOAD>(s, user, share);
             user + USERS_PER_LOAD
         } else {
-            self.all_tiles::<S, AHEAD, 1>(s, user, share);
+            self.scan_panel::<S, AHEAD, 1>(s, user, share);
             user + 1
         }
     }
 
     /// Scans all tiles for users `user..user + U`.
     #[inline(always)]
-    fn all_tiles<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize, share: usize) {
+    fn scan_panel<S: Simd, const AHEAD: bool, const U: usize>(&mut self, s: S, user: usize, share: usize) {
         let tiles = self.0.tile_count();
         let whole = tiles - tiles % TILES_INTERLEAVED;
         for tile in (0..whole).step_by(TILES_INTERLEAVED) {
-            self.some_tiles::<S, AHEAD, U, TILES_INTERLEAVED>(s, user, share, tile);
+            self.scan_tiles::<S, AHEAD, U, TILES_INTERLEAVED>(s, user, share, tile);
         }
         for tile in whole..tiles {
-            self.some_tiles::<S, AHEAD, U, 1>(s, user, share, tile);
+            self.scan_tiles::<S, AHEAD, U, 1>(s, user, share, tile);
         }
     }
 
-    /// Scans tiles `tile..tile + T` for these users.
+    /// Scans tiles `tile..tile + T` for users `user..user + U`.
     #[inline(always)]
-    fn some_tiles<S: Simd, const AHEAD: bool, const U: usize, const T: usize>(
+    fn scan_tiles<S: Simd, const AHEAD: bool, const U: usize, const T: usize>(
         &mut self,
         s: S,
         user: usize,
@@ -140,7 +138,7 @@ impl ShallowScan<'_> {
     ) {
         let scan = &mut self.0;
         let Network { h0, g: gmf_width, output_bias, ref output_weight, .. } = *scan.network;
-        // Slices of known lengths: a check of bounds within the loops costs registers.
+        // Slices of known lengths: bounds checks in the loops cost registers.
         let weight = &output_weight[..h0];
         let (mut a, mut q, mut ahead) = ([&[][..]; T], [&[][..]; T], [&[][..]; T]);
         for t in 0..T {
@@ -169,8 +167,8 @@ impl ShallowScan<'_> {
         for t in 0..T {
             prefetch_all(s, ahead[t].get(h0..).unwrap_or_default());
         }
-        // Most features in arrays of a fixed length: a check of bounds in the loop would have the compiler copy each
-        // chain in each turn.
+        // Most features, in arrays of a fixed length: with a bounds check in the loop, the compiler would copy each
+        // chain in each iteration.
         let whole = h0 - h0 % FEATURES;
         for from in (0..whole).step_by(FEATURES) {
             let weight = array(weight, from);
@@ -196,7 +194,8 @@ impl ShallowScan<'_> {
             }
             add_feature(s, weight[k], b.map(|b| b[k]), a.map(|a| &a[k]), &mut logits);
         }
-        // A copy in memory for a loop that the compiler need not unroll: else it keeps the chains themselves there.
+        // Copy the sums to memory for a loop that is not unrolled: otherwise the compiler keeps the chains themselves
+        // in memory.
         let mut sums = [[[0.0; LANES]; T]; U];
         for u in 0..U {
             for t in 0..T {
@@ -211,7 +210,7 @@ impl ShallowScan<'_> {
     }
 }
 
-/// Features that a loop without any check of bounds takes.
+/// Features per iteration of the loop without bounds checks.
 const FEATURES: usize = 8;
 
 /// Elements `from..from + FEATURES`.
@@ -220,7 +219,7 @@ fn array<T>(slice: &[T], from: usize) -> &[T; FEATURES] {
     slice[from..].first_chunk().expect("whole arrays")
 }
 
-/// Adds a first-layer feature of some users (`b`) and some tiles (`a`), activated and weighted, to their logits.
+/// Adds the weighted activation of a first-layer feature, of users (`b`) and tiles (`a`), to the logits.
 #[inline(always)]
 fn add_feature<S: Simd, const U: usize, const T: usize>(
     s: S,
@@ -242,7 +241,7 @@ fn add_feature<S: Simd, const U: usize, const T: usize>(
     }
 }
 
-/// The scan of a model with layers after the first.
+/// The scan of a model with a second hidden layer.
 struct DeepScan<'a>(Scan<'a>);
 
 impl Kernel for DeepScan<'_> {
@@ -252,19 +251,19 @@ impl Kernel for DeepScan<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let (ahead, share) = self.0.prefetching();
         if ahead {
-            self.all_tiles::<S, true>(s, 0, 0);
+            self.scan_panel::<S, true>(s, 0, 0);
         }
         for user in usize::from(ahead)..self.0.users.len() {
-            self.all_tiles::<S, false>(s, user, share);
+            self.scan_panel::<S, false>(s, user, share);
         }
     }
 }
 
 impl DeepScan<'_> {
-    /// Scans all tiles for user `user`. With `AHEAD` they prefetch the whole next panel, line by line, else `share`
+    /// Scans all tiles for user `user`. With `AHEAD`, prefetches the whole next panel, line by line; otherwise `share`
     /// lines of a tile at once.
     #[inline(always)]
-    fn all_tiles<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) {
+    fn scan_panel<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) {
         const T: usize = TILES_INTERLEAVED;
         let scan = &mut self.0;
         let (network, (b, g)) = (scan.network, scan.users[user]);
@@ -273,8 +272,8 @@ impl DeepScan<'_> {
             let count = T.min(tiles - first);
             let (mut items, mut ahead) = ([scan.tiles; T], [&[][..]; T]);
             for t in 0..T {
-                // In place of tiles that are missing at the end the first is computed again, rather than all layers
-                // compiled again.
+                // If tiles are missing at the end, the first is computed again, which saves another compiled copy of
+                // all layers.
                 let tile = if t < count { first + t } else { first };
                 (items[t], ahead[t]) = scan.tile::<AHEAD>(tile);
             }

@@ -12,39 +12,39 @@ pub(crate) struct Packed {
     pub(crate) outputs: usize,
     pub(super) block: usize,
     /// The prefetches of the first block.
-    pub(super) turn: PrefetchTurn,
+    pub(super) prefetch_share: PrefetchShare,
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
 }
 
 /// Inputs of a layer between two bursts of prefetches. Bursts are short, because a core can have only a few lines in
 /// flight. There is not one prefetch per input, because a branch in the innermost loop costs registers.
-pub(super) const STRETCH: usize = 16;
+pub(super) const PREFETCH_INTERVAL: usize = 16;
 
 /// The inputs at which a block of outputs prefetches. Every block reads all inputs of a layer, so the blocks share the
 /// prefetches: each line is prefetched once, at an even rate.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PrefetchTurn {
+pub(super) struct PrefetchShare {
     block: usize,
-    pub(super) every: usize,
+    pub(super) stride: usize,
 }
 
-impl PrefetchTurn {
+impl PrefetchShare {
     /// The share of the first of `blocks` blocks.
-    fn first_of(blocks: usize) -> Self {
-        PrefetchTurn { block: 0, every: blocks.min(STRETCH) }
+    fn for_blocks(blocks: usize) -> Self {
+        PrefetchShare { block: 0, stride: blocks.min(PREFETCH_INTERVAL) }
     }
 
-    /// The share of the next block. Blocks after the first `every` prefetch nothing.
+    /// The share of the next block. Blocks after the first `stride` prefetch nothing.
     #[inline(always)]
     pub(super) fn next(self) -> Self {
-        PrefetchTurn { block: self.block + 1, ..self }
+        PrefetchShare { block: self.block + 1, ..self }
     }
 
-    /// The first input at which the block prefetches, from input `from` on; the others follow at intervals of `every`.
+    /// The first input at which the block prefetches, from input `from` on; the others follow at intervals of `stride`.
     #[inline(always)]
     pub(super) fn first(self, from: usize) -> usize {
-        if self.block < self.every { from + self.block } else { usize::MAX }
+        if self.block < self.stride { from + self.block } else { usize::MAX }
     }
 }
 
@@ -59,8 +59,8 @@ impl Packed {
                 packed.extend((first..outputs.min(first + block)).map(|o| weight(o, k)));
             }
         }
-        let turn = PrefetchTurn::first_of(outputs.div_ceil(block));
-        Packed { inputs, outputs, block, turn, weight: packed, bias: bias.to_vec() }
+        let prefetch_share = PrefetchShare::for_blocks(outputs.div_ceil(block));
+        Packed { inputs, outputs, block, prefetch_share, weight: packed, bias: bias.to_vec() }
     }
 
     /// The weight of input `k` in output `o`.
