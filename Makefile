@@ -18,8 +18,9 @@ demo: $(VENV)/built ## train a NeuMF on synthetic data, export it, serve it from
 	$(BIN)/neuralcf demo --out build/demo
 
 .PHONY: test
-test: $(VENV)/built ## run every test, Rust and Python
+test: ## run every test, Rust and Python
 	cargo test --release --quiet
+	$(MAKE) --no-print-directory $(VENV)/built
 	$(BIN)/python -m pytest --quiet
 
 .PHONY: test-checked
