@@ -14,7 +14,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(VENV)/built ## train a NeuMF on synthetic data, export it, serve it from Rust, compare it with torch, write a report
+demo: $(VENV)/built ## train by fast and NeuMF on synthetic data, serve both from Rust, compare with torch, write a report
 	$(BIN)/neuralcf demo --out build/demo
 
 .PHONY: test

@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "demo",
         _run,
-        summary="train on synthetic data, serve from Rust, compare with torch, write a report",
+        summary="train by fast and NeuMF on synthetic data, serve from Rust, compare with torch, write a report",
         example="neuralcf demo --out demo",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""A small demo: it beats popularity, agrees with torch, and writes a self-contained report."""
+"""A small demo: both models beat popularity and agree with torch, and the report is self-contained."""
 
 import pytest
 
@@ -13,17 +13,25 @@ def made(tmp_path_factory):
     return out, demo(out, num_users=400, num_items=200, epochs=5, large=3000, seconds=0.1)
 
 
-def test_its_model_beats_popularity_and_agrees_with_torch(made):
-    _, report = made
-    assert [(c.name, c.among) for c in report.metrics] == [
-        ("HR@10", "1 + 99"),
-        ("NDCG@10", "1 + 99"),
-        ("HR@10", "all items"),
-        ("NDCG@10", "all items"),
-    ]
-    assert all(c.value > 1.2 * c.popularity for c in report.metrics)
+def test_both_models_beat_popularity_and_agree_with_torch(made):
+    out, report = made
+    assert [contender.preset for contender in report.contenders] == ["fast", "neumf"]
+    for contender in report.contenders:
+        assert [(c.name, c.among) for c in contender.metrics] == [
+            ("HR@10", "1 + 99"),
+            ("NDCG@10", "1 + 99"),
+            ("HR@10", "all items"),
+            ("NDCG@10", "all items"),
+        ]
+        assert all(c.value > 1.2 * c.popularity for c in contender.metrics)
     assert 0 < report.largest_difference <= 1e-5
-    assert [timing.num_items for timing in report.timings] == [200, 3000]
+    assert [(timing.kind, timing.num_items) for timing in report.timings] == [
+        ("GMF", 200),
+        ("NeuMF", 200),
+        ("GMF", 3000),
+        ("NeuMF", 3000),
+    ]
+    assert [neuralcf.Scorer.load(out / name).kind for name in ("model", "neumf")] == ["gmf", "neumf"]
 
 
 def test_its_model_recommends_titles(made):
