@@ -64,7 +64,8 @@ class Baseline(ABC):
         """
         ranks = np.empty(users.size, dtype=np.int64)
         for block in self._blocks(users.size):
-            scores, rows = self.scores(users[block]), np.arange(users[block].size)
+            distinct, row_of = np.unique(users[block], return_inverse=True)
+            scores, rows = self.scores(distinct)[row_of], np.arange(row_of.size)
             counts = np.ones(scores.shape, dtype=bool) if allow is None else mask(allow, block, self.num_items)
             if exclude is not None:
                 counts &= ~mask(exclude, block, self.num_items)
