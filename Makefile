@@ -67,6 +67,11 @@ bench-peers: $(VENV)/built ## compare with torch, ONNX Runtime and OpenVINO; kee
 	$(BIN)/pip install --quiet 'neuralcf[peers]'
 	$(BIN)/python -m benches.peers.run --record build/peers
 
+.PHONY: bench-quality
+bench-quality: $(VENV)/built ## rank beside baselines, implicit's ALS and LightGCN; keep a table in build/quality (hours, resumable)
+	$(BIN)/pip install --quiet 'neuralcf[quality]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benches.quality --out build/quality
+
 .PHONY: format
 format: $(VENV)/built ## format all code
 	cargo fmt --all
