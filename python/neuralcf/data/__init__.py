@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.data.features import Features
 from neuralcf.data.negatives import draw_candidates, draw_negatives
 from neuralcf.data.split import GivenSplit, Split, given, hold_out, leave_last_out, leave_one_out, split_by_time
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "Features",
     "GivenSplit",
     "PlantedTaste",
     "ReadReport",

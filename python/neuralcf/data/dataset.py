@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.data.csr import CSR, csr_from_pairs
+from neuralcf.data.features import Features
 from neuralcf.errors import ArgumentError
 
 __all__ = ["Dataset", "ExternalIds", "parse_id"]
@@ -46,6 +47,12 @@ class Dataset:
     item_ids: ExternalIds
     """int64 [I], or I strings."""
 
+    user_features: Features | None = None
+    """The encoded attributes of all U users; None without any."""
+
+    item_features: Features | None = None
+    """The encoded attributes of all I items; None without any."""
+
     def __post_init__(self) -> None:
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
             object.__setattr__(self, name, _checked_ids(name, ids))
@@ -58,6 +65,12 @@ class Dataset:
             lengths["timestamps"] = len(self.timestamps)
         if len(set(lengths.values())) > 1:
             raise ArgumentError(f"users, items, timestamps: expected equal lengths, got {lengths}")
+        for name, features, size in (
+            ("user_features", self.user_features, self.num_users),
+            ("item_features", self.item_features, self.num_items),
+        ):
+            if features is not None and len(features) != size:
+                raise ArgumentError(f"{name}: expected {size} rows, one for each id, got {len(features)}")
 
     def __len__(self) -> int:
         return len(self.users)
@@ -102,7 +115,7 @@ class Dataset:
         return cls(users, items, None if timestamps is None else np.asarray(timestamps), unique_users, unique_items)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
-        """Select interactions by a mask [n] or by position; dense indices and ids stay unchanged."""
+        """Select interactions by a mask [n] or by position; dense indices, ids and features stay unchanged."""
         timestamps = None if self.timestamps is None else self.timestamps[which]
         return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps)
 
@@ -111,7 +124,7 @@ class Dataset:
         return csr_from_pairs(self.users, self.items, self.num_users, self.num_items)
 
     def fingerprint(self) -> str:
-        """Compute the SHA-256 of the content, in hexadecimal; equal data sets have equal ones, on every machine."""
+        """Compute the SHA-256 of interactions and ids, without features, in hexadecimal; the same on every machine."""
         digest = hashlib.sha256(b"neuralcf dataset 1")
         for ids in (self.user_ids, self.item_ids):
             if isinstance(ids, list):

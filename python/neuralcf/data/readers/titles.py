@@ -7,9 +7,7 @@ title. UTF-8, or Latin-1 if it is not valid UTF-8; plain or gzip. Parquet files 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -19,7 +17,8 @@ import numpy as np
 
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.readers.columns import HEADER_NAMES, chosen_column, find_name
-from neuralcf.data.readers.text import is_parquet, read_text
+from neuralcf.data.readers.rows import read_rows
+from neuralcf.data.readers.text import is_parquet
 from neuralcf.errors import ArgumentError
 
 __all__ = ["read_titles"]
@@ -27,8 +26,6 @@ __all__ = ["read_titles"]
 _Choice: TypeAlias = str | int | None
 """A column: its name, its position from 0, or None to detect it."""
 
-_DELIMITERS: Final = ("::", "\t", "|", ";", ",")
-_NEVER_QUOTED: Final = ("::", "|")
 _ID_NAMES: Final = HEADER_NAMES["item"] | {"id"}
 _TITLE_NAMES: Final = {"title", "name"} | {
     f"{what}{part}" for what in ("item", "movie", "product", "track", "book") for part in ("title", "name")
@@ -79,10 +76,7 @@ def _pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tu
     if is_parquet(path):
         yield from _parquet_pairs(path, id_column, title_column)
         return
-    text = read_text(path, or_else="latin-1")
-    if "\0" in text:
-        raise ArgumentError(f"{path}: expected a text or Parquet file of ids and titles, got a binary file")
-    rows = _rows(path, text)
+    rows = read_rows(path, "ids and titles")
     start, first = next(rows, (1, []))
     if not first:
         raise ArgumentError(f"{path}: expected ids and titles, got an empty file")
@@ -112,31 +106,6 @@ def _columns(source: str, first: Sequence[str], id_column: _Choice, title_column
     if places[0] == places[1]:
         raise ArgumentError(f"{source}: expected ids and titles in different columns, got {places[0]} for both")
     return header, places[0], places[1]
-
-
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, each with its line; the delimiter is the first one in the first row."""
-    first = next((line.rstrip() for line in StringIO(text) if line.strip()), "")
-    places = {delimiter: first.find(delimiter) for delimiter in _DELIMITERS if delimiter in first}
-    if first and not places:
-        raise ArgumentError(
-            f"{path}: expected ids and titles, separated by a tab, ',', ';', '|' or '::', got {first[:60]!r}"
-        )
-    delimiter = min(places, key=places.__getitem__, default=",")
-    if delimiter in _NEVER_QUOTED:
-        for number, line in enumerate(StringIO(text), start=1):
-            if line.strip():
-                yield number, line.rstrip("\r\n").split(delimiter)
-        return
-    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise ArgumentError(
-            f"{path}:{reader.line_num}: expected columns separated by {delimiter!r}: {error}"
-        ) from error
 
 
 def _parquet_pairs(path: Path, id_column: _Choice, title_column: _Choice) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,231 @@
+"""Features: attributes of users or items, such as genres, as sparse rows of numbers that any model can be linear in.
+
+A column of attributes is of one of three kinds. The row a of an entity has an entry 1 that all entities share, and
+after it, for each column,
+
+    category   one value            a_v = 1 for the value v
+    multi      several values       a_v = 1 / m for each of its m known values
+    number     x                    a   = (x - mean) / deviation
+
+so that with a map W [F, d] the product a W is the sum of the embeddings of an entity's values, for a multi-valued
+column their mean. A missing or unknown value adds nothing: an entity without attributes has only the shared entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.errors import ArgumentError
+
+__all__ = ["FEATURE_KINDS", "SEPARATOR", "FeatureColumn", "FeatureKind", "FeatureMap", "Features", "fit_column"]
+
+FeatureKind: TypeAlias = Literal["category", "multi", "number"]
+FEATURE_KINDS: Final[tuple[FeatureKind, ...]] = ("category", "multi", "number")
+SEPARATOR: Final = "|"
+"""Separates the values of a multi-valued column."""
+
+_LEAST_COUNT: Final = 2
+"""A value of one entity alone teaches nothing about another."""
+_MOST_VALUES: Final = 2000
+_MOST_CODES: Final = 32
+"""A column of no more distinct numbers holds codes, such as of occupations."""
+_BLOCK_CELLS: Final = 4_000_000
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """A column of attributes, and what was learned of its values."""
+
+    name: str
+    kind: FeatureKind
+    values: tuple[str, ...] = ()
+    """The known values of a `category` or `multi` column, sorted."""
+    mean: float = 0.0
+    """Mean of a `number` column."""
+    deviation: float = 1.0
+    """Standard deviation of a `number` column, above 0."""
+
+    @property
+    def width(self) -> int:
+        """How many entries of a row are this column's."""
+        return 1 if self.kind == "number" else len(self.values)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each known value."""
+        return {value: place for place, value in enumerate(self.values)}
+
+    def entries(self, text: str) -> list[tuple[int, float]]:
+        """Return the places and weights of a cell's values; none if it is empty or its values are unknown.
+
+        Raises:
+            ValueError: text in a `number` column that is not a finite number.
+        """
+        if self.kind == "number":
+            return [(0, (parse_number(text) - self.mean) / self.deviation)] if text else []
+        known = [self.places[value] for value in values_of(text, self.kind) if value in self.places]
+        return [(place, 1 / len(known)) for place in known]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The encoded attributes of n entities, as CSR rows with weights; no row is empty.
+
+    Raises:
+        ArgumentError: arrays that do not fit together.
+    """
+
+    columns: tuple[FeatureColumn, ...]
+    indptr: NDArray[np.int64]
+    """int64 [n + 1]."""
+    indices: NDArray[np.int32]
+    """int32 [nnz]: entries of each row, below `width`; the first entry of each row is 0, the shared one."""
+    weights: NDArray[np.float32]
+    """float32 [nnz]."""
+
+    def __post_init__(self) -> None:
+        fits = (
+            self.indptr[0] == 0
+            and self.indptr[-1] == self.indices.size == self.weights.size
+            and (np.diff(self.indptr) > 0).all()
+            and (self.indices[self.indptr[:-1]] == 0).all()
+            and (self.indices.size == 0 or 0 <= self.indices.min() <= self.indices.max() < self.width)
+        )
+        if not fits:
+            raise ArgumentError(f"features: expected CSR rows of entries below {self.width}, each beginning with 0")
+
+    @classmethod
+    def encode(cls, columns: Sequence[FeatureColumn], rows: Sequence[Sequence[str]]) -> Features:
+        """Encode n rows of cells, one cell for each column; an empty cell is a missing value.
+
+        Raises:
+            ValueError: as `FeatureColumn.entries`.
+        """
+        starts = np.cumsum([1, *(column.width for column in columns)])
+        indptr, indices, weights = [0], [], []
+        for row in rows:
+            indices.append(0)
+            weights.append(1.0)
+            for column, start, text in zip(columns, starts.tolist(), row, strict=False):
+                for place, weight in column.entries(text):
+                    indices.append(start + place)
+                    weights.append(weight)
+            indptr.append(len(indices))
+        return cls(
+            tuple(columns), np.array(indptr, np.int64), np.array(indices, np.int32), np.array(weights, np.float32)
+        )
+
+    def __len__(self) -> int:
+        return self.indptr.size - 1
+
+    @property
+    def width(self) -> int:
+        """F, the entries of a row."""
+        return 1 + sum(column.width for column in self.columns)
+
+    def dense(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """Return a block of rows as a dense matrix, float32 [m, F]."""
+        which = np.arange(len(self))[rows]
+        lengths = np.diff(self.indptr)[which]
+        matrix = np.zeros((which.size, self.width), np.float32)
+        cells = slice(self.indptr[which[0]], self.indptr[which[-1] + 1]) if which.size else slice(0)
+        matrix[np.repeat(np.arange(which.size), lengths), self.indices[cells]] = self.weights[cells]
+        return matrix
+
+    def times(self, weights: NDArray[Any]) -> NDArray[Any]:
+        """Multiply by a map, [F, d] -> [n, d], in its dtype."""
+        product = np.empty((len(self), weights.shape[1]), weights.dtype)
+        step = max(1, _BLOCK_CELLS // max(1, self.width))
+        for start in range(0, len(self), step):
+            block = slice(start, start + step)
+            product[block] = self.dense(block).astype(weights.dtype, copy=False) @ weights
+        return product
+
+    def fingerprint(self) -> str:
+        """Compute the SHA-256 of the content, in hexadecimal."""
+        digest = hashlib.sha256(b"neuralcf features 1")
+        digest.update(json.dumps([asdict(column) for column in self.columns]).encode())
+        for array in (self.indptr, self.indices, self.weights):
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """How the features of one side, users or items, become its embeddings in a model: a W."""
+
+    columns: tuple[FeatureColumn, ...]
+    gmf: NDArray[np.float32] | None
+    """float32 [F, G], or None for a model without GMF embeddings."""
+    mlp: NDArray[np.float32] | None
+    """float32 [F, Mu] or [F, Mi], or None for a model without MLP embeddings."""
+
+
+def fit_column(name: str, kind: FeatureKind | None, texts: Sequence[str]) -> tuple[FeatureColumn | None, int]:
+    """Learn the values of a column.
+
+    A value counts if it occurs for at least two entities, and is among the 2,000 most frequent ones. A kind that is not
+    given is detected: `multi` if a cell has a `|`, `number` if all cells are numbers, more than 32 distinct ones,
+    otherwise `category`.
+
+    Args:
+        name: of the column.
+        kind: its kind, or None to detect it.
+        texts: the cells; empty ones are missing values.
+
+    Returns:
+        The column, or None if nothing can be learned from it; how many of its values are left out.
+
+    Raises:
+        ValueError: text in a `number` column that is not a finite number.
+    """
+    given = [text for text in texts if text]
+    kind = kind or _detect(given)
+    if kind == "number":
+        numbers = np.array([parse_number(text) for text in given])
+        deviation = float(numbers.std()) if numbers.size else 0.0
+        if deviation == 0 or not np.isfinite(deviation):
+            return None, len(set(given))
+        return FeatureColumn(name, kind, mean=float(numbers.mean()), deviation=deviation), 0
+    counts = Counter(value for text in given for value in values_of(text, kind))
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:_MOST_VALUES]
+    kept = tuple(sorted(value for value in frequent if counts[value] >= _LEAST_COUNT))
+    return (FeatureColumn(name, kind, kept) if kept else None), len(counts) - len(kept)
+
+
+def values_of(text: str, kind: FeatureKind) -> list[str]:
+    """Return the distinct values of a cell of a `category` or `multi` column, in order."""
+    if kind == "category":
+        return [text] if text else []
+    return list(dict.fromkeys(value for part in text.split(SEPARATOR) if (value := part.strip())))
+
+
+def parse_number(text: str) -> float:
+    """Parse a finite number.
+
+    Raises:
+        ValueError: anything else.
+    """
+    number = float(text)
+    if "_" in text or not np.isfinite(number):
+        raise ValueError(f"expected a finite number, got {text!r}")
+    return number
+
+
+def _detect(texts: Sequence[str]) -> FeatureKind:
+    if any(SEPARATOR in text for text in texts):
+        return "multi"
+    try:
+        distinct = {parse_number(text) for text in texts}
+    except ValueError:
+        return "category"
+    return "number" if len(distinct) > _MOST_CODES else "category"
