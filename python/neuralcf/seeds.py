@@ -21,6 +21,7 @@ class Stream(IntEnum):
     DROPOUT = 6
     SEARCH = 7
     TEACHERS = 8
+    TUNING = 15
 
 
 def derive(seed: int, stream: Stream, *position: int) -> int:

@@ -31,22 +31,24 @@ IMPORTS = {
     "models": "errors",
     "training": "errors seeds files _core data baselines evaluation models",
     "experiment": "_core data format baselines evaluation training",
+    "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # entry points
-    "cli": "errors files _core data format serving evaluation report training experiment demo",
+    "cli": "errors files _core data format serving evaluation report training experiment tuning demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }
 """What each package or module imports of ours, at run time or for type checkers; `_core` is the compiled extension. An
 import that is not in this table fails, and so does an entry that no import needs."""
 
-TORCH = {"models", "training", "experiment", "demo"}
+TORCH = {"models", "training", "experiment", "tuning", "demo"}
 """Packages that cannot be imported without torch; all others can."""
 
 NEEDS = {
     "torch": "models training demo",
     "tqdm": "training",
     "pyarrow": "data",
+    "optuna": "tuning",
     "matplotlib": "report demo",
 }
 """Optional dependencies, and the packages of ours that import them."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from neuralcf.experiment import Experiment
     from neuralcf.training.config import TrainConfig
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "add_split", "check_out", "print_data", "print_outcome"]
 
 
 def add_parser(commands: Commands) -> None:
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     )
     add_data(parser)
     _add_model(parser)
-    _add_split(parser)
+    add_split(parser)
     _add_training(parser)
 
 
@@ -55,7 +55,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_split(parser: argparse.ArgumentParser) -> None:
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the held-out test set."""
     split = parser.add_argument_group("held-out test set")
     rule = split.add_mutually_exclusive_group()
     rule.add_argument(
@@ -115,24 +116,32 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.out.suffix == ".safetensors":
-        raise ArgumentError(f"--out: expected a directory, to hold ids and interactions too, got {options.out}")
+    check_out(options.out)
     from neuralcf.data.readers.source import read_split
     from neuralcf.experiment import run_experiment
 
     config = _config(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    check_target(options.out)
-
     split, data, reports = read_split(
         options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
-    _print_data(split.train, reports)
+    print_data(split.train, reports)
     trained = run_experiment(split, config, data=data, directory=options.run_directory, resume=options.resume)
-    _print_outcome(trained)
+    print_outcome(trained)
     trained.write(options.out)
     example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
     print(f"model written to {options.out}; next: {example}")
+
+
+def check_out(out: Path) -> None:
+    """Check, before any slow work, that a model directory can be written.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    if out.suffix == ".safetensors":
+        raise ArgumentError(f"--out: expected a directory, to hold ids and interactions too, got {out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(out)
 
 
 def _config(options: argparse.Namespace) -> TrainConfig[Any]:
@@ -148,7 +157,8 @@ def _config(options: argparse.Namespace) -> TrainConfig[Any]:
     return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)
 
 
-def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
+def print_data(train: Dataset, reports: list[ReadReport]) -> None:
+    """Print what was read."""
     for report in reports:
         separated = f", separated by {report.delimiter!r}" if report.delimiter else ""
         print(f"{report.source}: {report.rows:,} rows, columns {', '.join(report.columns)}{separated}")
@@ -157,7 +167,7 @@ def _print_data(train: Dataset, reports: list[ReadReport]) -> None:
     print(f"training on {len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items")
 
 
-def _print_outcome(trained: Experiment, k: int = 10) -> None:
+def print_outcome(trained: Experiment, k: int = 10) -> None:
     """Print which epoch was kept, how long training took, and the metrics at cut-off `k`."""
     from neuralcf.training.trainers.distill_config import DistillConfig
 
