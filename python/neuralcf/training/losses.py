@@ -37,12 +37,12 @@ def l2_penalty(model: nn.Module, *, embeddings: float, layers: float) -> Tensor 
         R = embeddings * sum of P^2 over all embedding tables + layers * sum of W^2 over the hidden layers
 
     As in the program of the paper's authors: part of the loss (not decoupled weight decay), over entire embedding
-    tables rather than the rows of the batch, over the weights of the hidden layers without biases, and not over the
-    output layer.
+    tables rather than the rows of the batch (with features, over both parts of each embedding), over the weights of the
+    hidden layers without biases, and not over the output layer.
     """
     penalty: Tensor | float = 0.0
     for name, weight in model.named_parameters():
-        if embeddings and name.endswith("embedding.weight"):
+        if embeddings and "_embedding." in name:
             penalty = penalty + embeddings * weight.square().sum()
         elif layers and ".layers." in name and name.endswith(".weight"):
             penalty = penalty + layers * weight.square().sum()

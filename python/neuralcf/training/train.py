@@ -48,5 +48,12 @@ def train(
         if resume:
             raise ArgumentError("resume: expected a run directory to resume from, got none")
         return fit(dataset, config, None, progress=progress)
-    with RunDirectory(run, config, dataset.fingerprint(), resume=resume) as directory:
+    with RunDirectory(run, config, _fingerprint(dataset), resume=resume) as directory:
         return fit(dataset, config, directory, progress=progress)
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Compute the fingerprint of all that is trained on: the interactions and, if there are any, the features."""
+    sides = {"user": dataset.user_features, "item": dataset.item_features}
+    parts = [f"{side} features {features.fingerprint()}" for side, features in sides.items() if features is not None]
+    return " with ".join([dataset.fingerprint(), *parts])

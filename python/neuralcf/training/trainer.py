@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.data.features import FeatureMap
 from neuralcf.errors import ArgumentError
 from neuralcf.models import Model
 from neuralcf.training.config import TrainConfig, TrainerConfig
@@ -24,7 +25,7 @@ class EpochRecord:
 
     stage: str
     """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; with `refit` then `gmf refit` and
-    so on. For `distill` each teacher, then `sum`, then `gmf`."""
+    so on. For `distill` each teacher, then `sum`, then `gmf`, and `features` if there are any."""
 
     epoch: int
     """Number of the epoch within its stage, from 1."""
@@ -59,6 +60,10 @@ class TrainResult:
 
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What the trainer chose itself, such as settings it searched; plain values by name."""
+
+    features: Mapping[str, FeatureMap] = field(default_factory=dict)
+    """What gives embeddings to users or items by their features alone: a map for `user`, for `item`, for both, or none,
+    as the data set has features."""
 
 
 class Fit(Protocol[FitConfig]):

@@ -12,6 +12,8 @@ Averaging   After step n, the average moves 1 / min(n, averaging * steps per epo
             smooths out the noise of single steps (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992).
 Stages      One; with pre-training three: GMF, MLP, then NeuMF initialised from both, with output layer [alpha h_GMF ;
             (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by a fresh optimiser. All three use the same validation set.
+Features    With features of users or items in the data set, each embedding is its own plus those of its attributes
+            (`neuralcf.training.feature_embeddings`), and folded into a plain table at the end.
 Validation  One interaction of each user (the latest, or a random one without timestamps) is held out and ranked after
             each epoch among 99 sampled items without an interaction of the user. The epoch with the best HR@10 is kept;
             the earlier one wins a tie. Early stopping ends a stage after `patience` epochs without improvement. The
@@ -43,6 +45,7 @@ from neuralcf.models import GMF, MLP, Model, NeuMF, fuse
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.feature_embeddings import add_features, feature_maps, fold
 from neuralcf.training.losses import bce_with_logits, l2_penalty
 from neuralcf.training.presets import PAPER
 from neuralcf.training.run_directory import RunDirectory
@@ -69,8 +72,9 @@ def fit(
             sampler = EpochSampler(held_out.split.train if held_out else dataset, ncf.negatives, seed)
             _StageTraining(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
         model = build(ncf, dataset.num_users, dataset.num_items)  # its random weights are replaced
-    model.load_state_dict(state.finished[-1])
-    return TrainResult(model.eval(), state.history, state.best_epoch)
+    weights = state.finished[-1]
+    model.load_state_dict(fold(weights, dataset))
+    return TrainResult(model.eval(), state.history, state.best_epoch, features=feature_maps(weights, dataset))
 
 
 TRAINER: Final = Trainer(NCFConfig, fit, PAPER)
@@ -176,13 +180,14 @@ class _StageTraining:
         run: RunDirectory | None,
         state: _State,
     ) -> None:
-        self.stage, self.config, self.seed = stage, stage.config, seed
+        self.dataset, self.stage, self.config, self.seed = dataset, stage, stage.config, seed
         self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
         self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
         self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # per epoch
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
+        add_features(self.model, dataset)
         if stage.fused:
             gmf, mlp = state.finished[-2:]
             self.model.load_state_dict(fuse(gmf, mlp, self.config.alpha))
@@ -288,7 +293,7 @@ class _StageTraining:
         if self.validation is None:
             return None, None
         try:
-            return self.validation.measure(weights)
+            return self.validation.measure(fold(weights, self.dataset))
         except ModelFormatError as error:
             raise DivergedError(
                 f"stage {self.name}, after epoch {epoch}: {error}; a smaller learning_rate may help"
