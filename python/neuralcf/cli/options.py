@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from neuralcf.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from neuralcf.data.dataset import Dataset
+    from neuralcf.data.readers.features import Choice, FeatureReport, Side
     from neuralcf.evaluation.held_out import EvaluationSetup
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "add_command",
     "add_data",
     "add_evaluation",
+    "add_features",
     "add_items",
     "add_json",
     "add_protocol",
@@ -31,6 +35,7 @@ __all__ = [
     "print_notes",
     "reading",
     "sizes",
+    "with_features",
 ]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -124,6 +129,20 @@ def add_items(parser: argparse.ArgumentParser) -> None:
     titles.add_argument("--items-title-column", type=_column, metavar="COL", help="likewise")
 
 
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """Add the options for reading attributes of users and items, which `with_features` takes."""
+    group = parser.add_argument_group("features")
+    for side, file in (("user", "users.dat"), ("item", "movies.csv")):
+        group.add_argument(f"--{side}-features", metavar="FILE", help=f"attributes of {side}s, such as {file}")
+        group.add_argument(
+            f"--{side}-feature-columns",
+            type=_feature_columns,
+            metavar="COL,COL,...",
+            help="columns to use, such as genres:multi,year:number,country (kinds: category, multi, number, id); all "
+            "but the ids by default, of detected kinds",
+        )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -148,6 +167,40 @@ def positive(text: str) -> int:
 def sizes(text: str) -> tuple[int, ...]:
     """Parse integers of at least 1, separated by commas."""
     return tuple(positive(size.strip()) for size in text.split(","))
+
+
+def _feature_columns(text: str) -> Choice:
+    from neuralcf.data.readers.features import parse_choice
+
+    try:
+        return parse_choice(text)
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def with_features(options: argparse.Namespace, train: Dataset) -> tuple[Dataset, dict[str, FeatureReport]]:
+    """Add the features that the options name to a training set.
+
+    Returns:
+        The training set with features, and a report by side.
+
+    Raises:
+        ArgumentError: a file that cannot be read, or columns without a file.
+        OSError: a file cannot be read.
+    """
+    from neuralcf.data.readers.features import read_features
+
+    sides: tuple[Side, Side] = "user", "item"
+    reports: dict[str, FeatureReport] = {}
+    for side in sides:
+        file, choice = getattr(options, f"{side}_features"), getattr(options, f"{side}_feature_columns")
+        if file is None and choice is not None:
+            raise ArgumentError(f"--{side}-feature-columns: expected --{side}-features with it")
+        if file is not None:
+            ids = train.user_ids if side == "user" else train.item_ids
+            features, reports[side] = read_features(file, ids, side, choice)
+            train = replace(train, user_features=features) if side == "user" else replace(train, item_features=features)
+    return train, reports
 
 
 def _column(text: str) -> str | int:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, positive, reading, sizes
+from neuralcf.cli.options import (
+    DATA,
+    NCF_PREFIX,
+    Commands,
+    add_command,
+    add_data,
+    add_features,
+    positive,
+    reading,
+    sizes,
+    with_features,
+)
 from neuralcf.errors import ArgumentError
 from neuralcf.format.save import check_target
 
 if TYPE_CHECKING:
     from neuralcf.data.dataset import Dataset
+    from neuralcf.data.readers.features import FeatureReport
     from neuralcf.data.readers.interactions import ReadReport
     from neuralcf.experiment import Experiment
     from neuralcf.training.config import TrainConfig
@@ -34,6 +47,7 @@ def add_parser(commands: Commands) -> None:
         "--out", required=True, type=Path, metavar="DIR", help="model directory to write; an existing model is replaced"
     )
     add_data(parser)
+    add_features(parser)
     _add_model(parser)
     add_split(parser)
     _add_training(parser)
@@ -124,7 +138,11 @@ def _run(options: argparse.Namespace) -> None:
     split, data, reports = read_split(
         options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
-    print_data(split.train, reports)
+    train, feature_reports = with_features(options, split.train)
+    split = replace(split, train=train)
+    print_data(train, reports)
+    for side, report in feature_reports.items():
+        _print_features(side, report)
     trained = run_experiment(split, config, data=data, directory=options.run_directory, resume=options.resume)
     print_outcome(trained)
     trained.write(options.out)
@@ -165,6 +183,19 @@ def print_data(train: Dataset, reports: list[ReadReport]) -> None:
         bad = f", {report.bad:,} bad, such as {report.problems[0]}" if report.bad else ""
         print(f"  skipped: {report.below_threshold:,} below the minimum rating, {report.duplicates:,} duplicates{bad}")
     print(f"training on {len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items")
+
+
+def _print_features(side: str, report: FeatureReport) -> None:
+    print(f"{report.source}: features of {report.matched:,} {side}s, columns {', '.join(report.columns)}")
+    rows = {"with other ids": report.unknown, "duplicates": report.duplicates}
+    skipped = ", ".join(f"{count:,} {what}" for what, count in rows.items())
+    print(f"  skipped: of {report.rows:,} rows {skipped}; {report.without:,} {side}s have none")
+    for what, columns in (("missing", report.missing), ("too rare or too many", report.left_out)):
+        if columns:
+            listed = ", ".join(f"{count:,} of {name}" for name, count in columns.items())
+            print(f"  values {what}: {listed}")
+    if report.unused:
+        print(f"  not used: {', '.join(report.unused)}, whose values no two {side}s share, or all do")
 
 
 def print_outcome(trained: Experiment, k: int = 10) -> None:

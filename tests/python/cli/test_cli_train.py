@@ -137,3 +137,25 @@ def test_impossible_splits_are_rejected(tmp_path, monkeypatch, capsys, options, 
         Path(f"X.{part}").write_text(text)
     assert main(["train", *options, "--out", "m"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_features_are_read_reported_and_part_of_the_run(ratings, tmp_path, capsys):
+    (tmp_path / "items.csv").write_text("item,genre,note\n" + "".join(f"{n},{n % 3},x{n}\n" for n in range(2, 40)))
+    (tmp_path / "users.dat").write_text("".join(f"{n}::{'FM'[n % 2]}::{n % 5}\n" for n in range(40)))
+    files = ["--item-features", str(tmp_path / "items.csv"), "--user-features", str(tmp_path / "users.dat")]
+    run = ["--run", str(tmp_path / "run"), "--resume"]
+    chosen = ["--user-feature-columns", "1,2:number"]
+    assert main(["train", ratings, "--out", str(tmp_path / "m"), *SMALL, *files, *chosen, *run]) == 0
+    printed = capsys.readouterr().out
+    assert "users.dat: features of 40 users, columns 1:category, 2:number\n" in printed
+    assert "items.csv: features of 28 items, columns genre:category\n" in printed
+    assert "of 38 rows 10 with other ids, 0 duplicates; 2 items have none" in printed
+    assert "values too rare or too many: " not in printed
+    assert "not used: note, whose values no two items share, or all do" in printed
+    assert main(["train", ratings, "--out", str(tmp_path / "n"), *files[:2], *run]) == 2
+    assert "the run was started on other data" in capsys.readouterr().err
+    assert main(["train", ratings, "--out", str(tmp_path / "n"), *chosen]) == 2
+    assert "--user-feature-columns: expected --user-features with it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", ratings, "--out", str(tmp_path / "n"), *files, "--item-feature-columns", "a,,b"])
+    assert "expected columns such as genres:multi,year:number" in capsys.readouterr().err

@@ -7,6 +7,9 @@ Search      iALS is sharp in two settings, which are searched first (`neuralcf.t
 Sum         Of standardised scores, streamed in blocks of users (`neuralcf.training.teachers`).
 Cut         The best approximation of rank factors - 1 with item biases, which become the last factor
             (`neuralcf.training.cut`). The GMF costs no more to serve than any other.
+Features    Where the data set has features, the vectors are regressed on them (`neuralcf.training.feature_regression`):
+            users and items without interactions get their vectors from it, and items with few move towards it, as far
+            as the validation set likes it.
 Logits      a s + b for the scores s of the cut, fitted so that probabilities mean something
             (`neuralcf.training.probability`): on what was held out, or, without validation, on training interactions,
             which is too confident.
@@ -39,6 +42,7 @@ from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.feature_regression import FeatureRegression, choose_l2
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
@@ -52,6 +56,7 @@ from neuralcf.training.validation import Validation
 __all__ = ["TRAINER", "fit"]
 
 _CALIBRATION_PAIRS = 2000
+_MOVES = (0.0, 1.0, 3.0, 10.0)
 
 
 def fit(
@@ -63,12 +68,16 @@ def fit(
     device = resolve(config.device)
     with isolated_torch(config.threads, device), _Progress(config.trainer, config.refit, progress) as bar:
         distilling = _Distilling(config, device, run, bar)
-        factors = distilling.distill(validation.split.train if validation else dataset, validation, suffix="")
+        train = validation.split.train if validation else dataset
+        factors = distilling.distill(train, validation, suffix="")
+        factors, regressions = distilling.regress(train, factors, validation, suffix="")
         scale, bias = fit_logit(*_pairs(dataset, validation, factors, config.seed))
         if config.refit:
             factors = distilling.distill(dataset, None, suffix=" refit")
+            factors, regressions = distilling.regress(dataset, factors, None, suffix=" refit")
     chosen = {**distilling.chosen, "logit_scale": scale, "logit_bias": bias}
-    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen)
+    maps = {side: regression.to_map(scale) for side, regression in regressions.items()}
+    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen, maps)
 
 
 TRAINER: Final = Trainer(DistillConfig, fit, DISTILL)
@@ -119,6 +128,49 @@ class _Distilling:
         self._trained = {gmf: _tensors(factors)}  # the teachers have done their work
         self._save()
         return factors
+
+    def regress(
+        self, train: Dataset, factors: Factors, validation: Validation | None, *, suffix: str
+    ) -> tuple[Factors, dict[str, FeatureRegression]]:
+        """Regress the vectors on features, where there are any: those without interactions get theirs from it.
+
+        How far the vectors of items with few interactions move towards the regression is chosen on the validation set.
+        """
+        started, chosen = time.perf_counter(), self.chosen
+        users = np.concatenate([factors.user_vectors, np.ones((train.num_users, 1), np.float32)], axis=1)
+        items = np.concatenate([factors.item_vectors, factors.item_biases[:, None]], axis=1)
+        regressions = {}
+        sides = (
+            ("user", train.user_features, train.users, users, items),
+            ("item", train.item_features, train.items, items, users),
+        )
+        for side, features, entities, vectors, other in sides:
+            if features is None:
+                continue
+            counts = np.bincount(entities, minlength=len(vectors))
+            if f"{side}_features_l2" not in chosen:
+                seed = derive(self.seed, Stream.TEACHERS, 0, 2)
+                chosen[f"{side}_features_l2"] = choose_l2(features, vectors, counts, other, seed)
+            regressions[side] = FeatureRegression.fit(features, vectors, counts, chosen[f"{side}_features_l2"])
+        if not regressions:
+            return factors, {}
+        if "user" in regressions:
+            users = regressions["user"].shrink(users, 0)
+
+        def moved(k: float) -> Factors:
+            towards = regressions["item"].shrink(items, k) if "item" in regressions else items
+            return Factors(users[:, :-1], towards[:, :-1], towards[:, -1])
+
+        if "item" in regressions and "item_features_k" not in chosen:
+            best = 0.0
+            if validation:
+                best = max(_MOVES, key=lambda k: validation.measure_scores(moved(k).scores)[1])
+            chosen["item_features_k"] = best
+        result = moved(chosen.get("item_features_k", 0.0))
+        stage = f"features{suffix}"
+        if all(record.stage != stage for record in self.history):
+            self._record(stage, 1, None, started, validation, result)
+        return result, regressions
 
     def _search(self, train: Dataset) -> None:
         self.bar.stage("search")

@@ -1,0 +1,110 @@
+"""Vectors from features by ridge regression: what a matrix factorisation would give to an entity it has not seen.
+
+With vectors q_i [d] of the items, the rows a_i of their features and the number n_i of their interactions,
+
+    W = argmin  sum over i of w_i |q_i - a_i W|^2 + l2 |W|^2,   w_i = n_i / mean n
+      = (A' D A + l2 I')^-1 A' D Q,   D = diag(w)
+
+where I' leaves out the entry that all items share (Hoerl and Kennard, Technometrics 12, 1970; as a cold start of matrix
+factorisation: Gantner et al., "Learning attribute-to-feature mappings", ICDM 2010). Item biases are one more column of
+Q. The same for users. An item without interactions gets a_i W, and one with few a mean of both,
+
+    q_i' = (n_i q_i + k a_i W) / (n_i + k)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuralcf.data.features import FeatureMap, Features
+
+__all__ = ["FeatureRegression", "choose_l2"]
+
+_L2 = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_SHARED_L2 = 1e-6  # keeps the equations solvable
+_HELD_OUT = 5
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRegression:
+    """The regression of one side, users or items."""
+
+    features: Features
+    map: NDArray[np.float32]
+    """float32 [F, d]: W."""
+    counts: NDArray[np.int64]
+    """int64 [n]: how many interactions each entity has."""
+
+    @classmethod
+    def fit(
+        cls, features: Features, vectors: NDArray[np.float32], counts: NDArray[np.int64], l2: float
+    ) -> FeatureRegression:
+        """Regress vectors, [n, d], of which only those with interactions count."""
+        gram, moments = _moments(features, vectors, _weights(counts))
+        return cls(features, _solve(gram, moments, l2).astype(np.float32), counts)
+
+    def shrink(self, vectors: NDArray[np.float32], k: float) -> NDArray[np.float32]:
+        """Return the means of vectors and what features predict; without interactions, the prediction alone."""
+        share = np.where(self.counts > 0, k / np.maximum(self.counts + k, 1), 1.0)[:, None].astype(np.float32)
+        return np.asarray(vectors + share * (self.features.times(self.map) - vectors), np.float32)
+
+    def to_map(self, scale: float) -> FeatureMap:
+        """Make the map to the embeddings of a GMF whose logits are `scale` times the scores."""
+        return FeatureMap(self.features.columns, self.map * np.float32(np.sqrt(scale)), None)
+
+
+def choose_l2(
+    features: Features,
+    vectors: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    other: NDArray[np.float32],
+    seed: int,
+) -> float:
+    """Choose `l2` on a fifth of the entities, which are kept from the regression.
+
+    Measured is the error of scores, sum over i of w_i (q_i - a_i W) M (q_i - a_i W)' with M = P'P / U, P the vectors of
+    the `other` side, [m, d].
+    """
+    known = np.flatnonzero(counts)
+    held = np.random.default_rng(seed).permutation(known)[: known.size // _HELD_OUT]
+    if not held.size:
+        return _L2[len(_L2) // 2]
+    weights = _weights(counts)
+    weights_held = np.zeros_like(weights)
+    weights_held[held] = weights[held]
+    gram, moments = _moments(features, vectors, weights - weights_held)
+    metric = (other.T @ other).astype(np.float64) / len(other)
+
+    def error(l2: float) -> float:
+        wrong = vectors - features.times(_solve(gram, moments, l2))
+        return float((weights_held * np.einsum("nd,de,ne->n", wrong, metric, wrong, optimize=True)).sum())
+
+    return min(_L2, key=error)
+
+
+def _weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return counts / max(1.0, float(counts[counts > 0].mean())) if counts.any() else counts.astype(np.float64)
+
+
+def _moments(
+    features: Features, vectors: NDArray[np.float32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute A' D A, [F, F], and A' D Q, [F, d], in blocks of entities."""
+    gram, moments = np.zeros((features.width,) * 2), np.zeros((features.width, vectors.shape[1]))
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rows = features.dense(block).astype(np.float64)
+        weighted = rows * weights[block, None]
+        gram += rows.T @ weighted
+        moments += weighted.T @ vectors[block]
+    return gram, moments
+
+
+def _solve(gram: NDArray[np.float64], moments: NDArray[np.float64], l2: float) -> NDArray[np.float64]:
+    penalty = np.full(len(gram), l2)
+    penalty[0] = _SHARED_L2
+    return np.asarray(np.linalg.solve(gram + np.diag(penalty), moments), np.float64)

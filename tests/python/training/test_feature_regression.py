@@ -1,0 +1,81 @@
+"""Vectors from features: the regression against its formula, and planted genres in a distilled GMF."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from neuralcf import Scorer
+from neuralcf.data import Dataset
+from neuralcf.data.features import FeatureColumn, Features
+from neuralcf.training import DistillConfig, TrainConfig, train
+from neuralcf.training.feature_regression import FeatureRegression, choose_l2
+
+GENRES = 4
+COLUMN = FeatureColumn("genre", "category", tuple("abcd"))
+
+
+def planted(users=80, items=60, cold=12):
+    """Users who like one genre, of items whose genre is a feature; the last items have no interactions."""
+    rng = np.random.default_rng(0)
+    user, item = np.nonzero(np.arange(users)[:, None] % GENRES == np.arange(items - cold) % GENRES)
+    kept = rng.random(user.size) < 0.7
+    features = [Features.encode([COLUMN], [("abcd"[n % GENRES],) for n in range(count)]) for count in (users, items)]
+    return Dataset(user[kept], item[kept], None, np.arange(users), np.arange(items), *features)
+
+
+def test_the_regression_solves_its_equations():
+    rng, n, l2 = np.random.default_rng(0), 30, 0.7
+    columns = [COLUMN, FeatureColumn("x", "number")]
+    features = Features.encode(columns, [("abcd"[k % 3], f"{x}") for k, x in enumerate(rng.standard_normal(n))])
+    vectors, counts = rng.standard_normal((n, 5)).astype(np.float32), rng.integers(0, 9, n)
+    found = FeatureRegression.fit(features, vectors, counts, l2)
+    weights, rows = counts / counts[counts > 0].mean(), features.dense().astype(np.float64)
+    gradient = rows.T @ (weights[:, None] * (rows @ found.map - vectors))
+    gradient[1:] += l2 * found.map[1:]  # the shared entry is not regularised
+    np.testing.assert_allclose(gradient, 0, atol=1e-4)
+    for k in (0, 2.5):
+        moved = found.shrink(vectors, k)
+        predicted = features.times(found.map)
+        expected = (counts[:, None] * vectors + k * predicted) / np.maximum(counts + k, 1e-9)[:, None]
+        expected[counts == 0] = predicted[counts == 0]
+        np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
+def test_noise_is_regularised_and_signal_is_not():
+    rng, n = np.random.default_rng(0), 200
+    names = tuple(f"{k:03}" for k in range(60))
+    features = Features.encode([FeatureColumn("c", "category", names)], [(names[k],) for k in rng.integers(0, 60, n)])
+    counts, other = np.ones(n, np.int64), rng.standard_normal((50, 4)).astype(np.float32)
+    signal = features.times(rng.standard_normal((61, 4)).astype(np.float32))
+    noise = rng.standard_normal((n, 4)).astype(np.float32)
+    assert choose_l2(features, signal, counts, other, 0) < 1
+    assert choose_l2(features, noise, counts, other, 0) > 50
+    assert choose_l2(features, noise, counts * 0, other, 0) > 0  # nothing to learn from
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_new_users_and_items_rank_by_their_features(validation):
+    """The genre is all that the model can know of them: it must be enough."""
+    dataset = planted()
+    dataset = dataset.take(dataset.users < 72)  # the last users have no interactions
+    config = DistillConfig(factors=12, ials_factors=8, history_factors=8, history_epochs=3)
+    result = train(dataset, TrainConfig(config, validation=validation, refit=validation))
+    weights = {name: each.numpy() for name, each in result.model.state_dict().items()}
+    scorer, cold, new = Scorer.from_tensors(weights), np.arange(48, 60), np.arange(72, 80)
+    assert (scorer.top_k(np.arange(80), 3, allow=cold).ids % GENRES == np.arange(80)[:, None] % GENRES).mean() > 0.95
+    assert (scorer.top_k(new, 10).ids % GENRES == new[:, None] % GENRES).mean() > 0.95
+    for side, features, which in (("user", dataset.user_features, new), ("item", dataset.item_features, cold)):
+        predicted = features.times(result.features[side].gmf)[which]
+        np.testing.assert_allclose(predicted, weights[f"gmf.{side}_embedding.weight"][which], atol=1e-5)
+    if validation:
+        stages = [record.stage for record in result.history]
+        assert [stage for stage in stages if "features" in stage] == ["features", "features refit"]
+    assert result.chosen["item_features_k"] >= 0
+
+
+def test_features_of_one_side_alone():
+    config = TrainConfig(DistillConfig(teachers="ials", factors=6, ials_factors=4, search=False))
+    result = train(replace(planted(), item_features=None), config)
+    assert result.features.keys() == {"user"}
+    assert "item_features_k" not in result.chosen
