@@ -13,11 +13,11 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import CSR
+from neuralcf.data.csr import CSR, positions_of
 from neuralcf.data.dataset import Dataset
 from neuralcf.results import TopK
 
-__all__ = ["Baseline", "Candidates", "mask"]
+__all__ = ["Baseline", "Candidates", "Histories", "mask"]
 
 Candidates: TypeAlias = tuple[NDArray[np.int64], NDArray[np.integer[Any]]]
 """`(indptr, indices)`, CSR rows that need not be sorted or unique."""
@@ -39,8 +39,10 @@ class Baseline(ABC):
     def __init__(self, train: Dataset) -> None:
         self.user_items = train.user_items()
         self.num_items = train.num_items
-        self.popularity = np.bincount(self.user_items[1], minlength=train.num_items)
-        """int64 [I]: number of interactions of each item, n(i)."""
+        self.pair_weights = train.pair_weights()
+        """float32 [nnz], of mean 1: the weights of the interactions; None if all count alike."""
+        self.popularity = np.bincount(self.user_items[1], self.pair_weights, minlength=train.num_items)
+        """int64 [I]: number of interactions of each item, n(i); or float64 [I], the sum of their weights."""
 
     @abstractmethod
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -94,6 +96,38 @@ class Baseline(ABC):
     def _blocks(self, count: int) -> Iterator[slice]:
         step = max(1, _BLOCK_CELLS // self.num_items)
         return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+class Histories:
+    """The items of each user as dense rows: 1 for each, or with weights sqrt(w_ui / mean w of u).
+
+    The squares of a user's row always sum to the number of items, so only the ratios of a user's own weights count.
+
+    Args:
+        rows: U rows of items.
+        num_items: I.
+        weights: float32 [nnz], in the order of `rows`; None if all count alike.
+    """
+
+    def __init__(self, rows: CSR, num_items: int, weights: NDArray[np.float32] | None) -> None:
+        self.rows, self.num_items = rows, num_items
+        lengths = np.diff(rows[0])
+        user = np.repeat(np.arange(lengths.size), lengths)
+        self.sums = lengths if weights is None else np.bincount(user, weights, minlength=lengths.size)
+        """int64 or float64 [U]: the number of a user's items, or the sum of their weights."""
+        self.values: NDArray[np.float32] | None = None
+        """float32 [nnz]: the entries; None if all are 1."""
+        if weights is not None:
+            mean = self.sums / np.maximum(lengths, 1)
+            self.values = np.sqrt(weights / mean[user]).astype(np.float32)
+
+    def dense(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows of users, int64 [B], as float32 [B, I]."""
+        bounds, positions = positions_of(self.rows, users)
+        dense = np.zeros((users.size, self.num_items), np.float32)
+        row = np.repeat(np.arange(users.size), np.diff(bounds))
+        dense[row, self.rows[1][positions]] = 1 if self.values is None else self.values[positions]
+        return dense
 
 
 def mask(rows: Candidates, block: slice, num_items: int) -> NDArray[np.bool_]:

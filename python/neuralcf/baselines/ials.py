@@ -3,11 +3,13 @@
 X is the binary user-item matrix [U, I] of the training set, nnz its number of interactions, n(u) and n(i) its row and
 column sums.
 
-Loss            sum over (u, i) in X of (1 - s_ui)^2  +  a0 sum over all (u, i) of s_ui^2
+Loss            sum over (u, i) in X of w_ui (1 - s_ui)^2  +  a0 sum over all (u, i) of s_ui^2
                 + l2 [sum over u of (n(u) + a0 I) |p_u|^2 + sum over i of (n(i) + a0 U) |q_i|^2],   s_ui = p_u . q_i
                 (Hu, Koren, Volinsky, ICDM 2008; form of the loss and frequency-scaled regularisation as in Rendle,
                 Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks",
                 RecSys 2022, eq. 4 and 5 with nu = 1)
+Weights         w_ui = 1, or the weight of the interaction; then n(u), n(i) and nnz are sums of weights, so that weight
+                2 is the interaction twice.
 Unobserved      a0 = unobserved nnz / (U I): all cells together weigh `unobserved` times as much as the interactions, so
                 a value means the same on sparse and on dense data.
 Warm start      The truncated SVD of A = D_u^-.5 X D_i^-.4, with D_u and D_i the diagonal matrices of n(u) and n(i), by
@@ -27,12 +29,12 @@ from numpy.typing import NDArray
 
 from neuralcf.baselines.base import Baseline
 from neuralcf.baselines.least_squares import Rows, solve_rows
-from neuralcf.data.csr import transposed
+from neuralcf.data.csr import transposed, transposing_order
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 
-__all__ = ["IALS", "spectral_start", "sweep"]
+__all__ = ["IALS", "both_sides", "spectral_start", "sweep"]
 
 _EXTRA, _ROUNDS = 24, 2
 _STEPS = 2
@@ -79,8 +81,7 @@ class IALS(Baseline):
         shapes = (train.num_users, factors), (train.num_items, factors)
         if start is not None and (start[0].shape, start[1].shape) != shapes:
             raise ArgumentError(f"start: expected shapes {shapes}, got {start[0].shape} and {start[1].shape}")
-        users = Rows(self.user_items, train.num_items, factors)
-        items = Rows(transposed(self.user_items, train.num_items), train.num_users, factors)
+        users, items = both_sides(train, factors)
         p, q = spectral_start(users, items, factors, seed) if start is None else start
         for _ in range(sweeps):
             p, q = sweep(users, items, p, q, unobserved=unobserved, l2=l2)
@@ -92,6 +93,14 @@ class IALS(Baseline):
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
         return (self.user_vectors[users] @ self.item_vectors.T).astype(np.float64)
+
+
+def both_sides(train: Dataset, factors: int) -> tuple[Rows, Rows]:
+    """Give the items of each user and the users of each item, for vectors of width `factors`."""
+    rows, weights = train.user_items(), train.pair_weights()
+    turned = None if weights is None else weights[transposing_order(rows)]
+    users = Rows(rows, train.num_items, factors, weights=weights)
+    return users, Rows(transposed(rows, train.num_items), train.num_users, factors, weights=turned)
 
 
 def sweep(
@@ -117,9 +126,9 @@ def sweep(
         The new user vectors, float32 [U, d], and item vectors, float32 [I, d].
     """
     num_users, num_items = users.lengths.size, items.lengths.size
-    a0 = unobserved * int(users.lengths.sum()) / (num_users * num_items)
-    p, q = solve_rows(users, p, q, a0=a0, l2=l2 * (users.lengths + a0 * num_items), steps=_STEPS)
-    q, p = solve_rows(items, q, p, a0=a0, l2=l2 * (items.lengths + a0 * num_users), steps=_STEPS)
+    a0 = unobserved * float(users.sums.sum()) / (num_users * num_items)
+    p, q = solve_rows(users, p, q, a0=a0, l2=l2 * (users.sums + a0 * num_items), steps=_STEPS)
+    q, p = solve_rows(items, q, p, a0=a0, l2=l2 * (items.sums + a0 * num_users), steps=_STEPS)
     return p, q
 
 
@@ -137,8 +146,8 @@ def spectral_start(
     Returns:
         float32 [U, d] and float32 [I, d], of equal norms; interactions score .7 on average.
     """
-    user_scale = np.maximum(users.lengths, 1)[:, None].astype(np.float32) ** -0.5
-    item_scale = np.maximum(items.lengths, 1)[:, None].astype(np.float32) ** -0.4
+    user_scale = _positive(users.sums)[:, None].astype(np.float32) ** -0.5
+    item_scale = _positive(items.sums)[:, None].astype(np.float32) ** -0.4
     rng = np.random.default_rng(derive(seed, Stream.INITIALISATION))
     v = rng.standard_normal((items.lengths.size, factors + _EXTRA), dtype=np.float32)
     for _ in range(_ROUNDS):
@@ -149,12 +158,17 @@ def spectral_start(
     leading = axes[:, ::-1][:, :factors].astype(np.float32)
     p, q = image @ leading, (v @ leading) / item_scale
     # The scores of all interactions sum to the sum over u of p_u . (sum of q_i over the items of u).
-    total, interactions = float(np.vdot(p, users.sum(q))), int(users.lengths.sum())
+    total, interactions = float(np.vdot(p, users.sum(q))), float(users.sums.sum())
     if not total > 0:
         return np.zeros_like(p), np.zeros_like(q)  # no interactions
     size = np.sqrt(0.7 * interactions / total)
     balance = np.sqrt(np.linalg.norm(q) / np.linalg.norm(p))
     return (p * size * balance).astype(np.float32), (q * size / balance).astype(np.float32)
+
+
+def _positive(sums: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Put 1 for the sum of an empty row."""
+    return np.where(sums > 0, sums, 1)
 
 
 def _orthonormal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """ItemKNN and EASE: score(u, .) = X[u] W with item-to-item weights W.
 
-X is the binary user-item matrix [U, I] of the training set, n(i) = sum over u of X[u, i].
+X is the binary user-item matrix [U, I] of the training set, n(i) = sum over u of X[u, i]. If interactions have weights,
+X[u, i] = sqrt(w_ui / w_u) with w_u the mean weight of u, user u counts w_u times as much in X'X, and n(i) is a sum of
+weights, so that X'X[i, j] = sum over u of sqrt(w_ui w_uj). A user of weight 2 is the user twice.
 
 ItemKNN     s[i, j] = (X'X)[i, j] / (sqrt(n(i) n(j)) + shrinkage), s[i, i] = 0: shrunk cosine;
             score(u, i) = sum of s[i, j] over the items j of u among the `neighbours` items most similar to i
@@ -22,8 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.baselines.base import Baseline, mask
-from neuralcf.data.csr import take_rows
+from neuralcf.baselines.base import Baseline, Histories
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 
@@ -36,17 +37,26 @@ class _ItemToItem(Baseline):
     weights: NDArray[np.floating]
     """float64 or float32 [I, I]: from an item of the user (row) to an item to score (column)."""
 
+    def __init__(self, train: Dataset) -> None:
+        super().__init__(train)
+        self.histories = Histories(self.user_items, self.num_items, self.pair_weights)
+        """The rows of X."""
+
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score all items for each user."""
-        have = mask(take_rows(self.user_items, users), slice(0, users.size), self.num_items)
-        return np.asarray(have.astype(self.weights.dtype) @ self.weights, np.float64)
+        return np.asarray(self.histories.dense(users).astype(self.weights.dtype) @ self.weights, np.float64)
+
+    def _user_weights(self) -> NDArray[np.float64]:
+        """Give w_u, [U]: 1 without weights of interactions."""
+        lengths = np.diff(self.user_items[0])
+        return self.histories.sums / np.maximum(lengths, 1)
 
     def _co_occurrences(self, weights: NDArray[np.floating]) -> NDArray[np.floating]:
         """Compute X'WX, [I, I], W the diagonal matrix of user weights, [U], in the dtype of the weights."""
         counts = np.zeros((self.num_items, self.num_items), weights.dtype)
         root = np.sqrt(weights)[:, None]
         for block in self._blocks(weights.size):
-            have = mask(self.user_items, block, self.num_items) * root[block]
+            have = self.histories.dense(np.arange(block.start, block.stop)) * root[block]
             counts += have.T @ have
         return counts
 
@@ -71,7 +81,7 @@ class ItemKNN(_ItemToItem):
             raise ArgumentError(f"neighbours: expected an integer >= 1, got {neighbours!r}")
         if not shrinkage >= 0:
             raise ArgumentError(f"shrinkage: expected a number >= 0, got {shrinkage!r}")
-        similarity = self._co_occurrences(np.ones(train.num_users))
+        similarity = self._co_occurrences(self._user_weights())
         norms = np.sqrt(self.popularity)
         for block in self._blocks(self.num_items):
             scale = norms[block, None] * norms + shrinkage
@@ -115,7 +125,8 @@ class EASE(_ItemToItem):
             raise ArgumentError(f"dtype: expected float64 or float32, got {dtype!r}")
         lengths = np.diff(self.user_items[0])
         user_weights = np.maximum(lengths, 1) ** (-2 * row_exponent)
-        user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # keeps the trace at nnz, because X is binary
+        user_weights *= self._user_weights()
+        user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # keeps the trace at nnz: |x_u|^2 = n(u)
         weights = self._inverse(user_weights.astype(dtype), dtype(l2))
         weights /= -np.diag(weights).copy()
         np.fill_diagonal(weights, 0)
@@ -132,7 +143,7 @@ class EASE(_ItemToItem):
             gram = self._co_occurrences(user_weights)
             gram[np.diag_indices_from(gram)] += l2
             return np.asarray(np.linalg.inv(gram))
-        y = mask(self.user_items, slice(0, num_users), self.num_items) * np.sqrt(user_weights)[:, None]
+        y = self.histories.dense(np.arange(num_users)) * np.sqrt(user_weights)[:, None]
         gram = y @ y.T
         gram[np.diag_indices_from(gram)] += l2
         inverse = y.T @ (np.linalg.inv(gram) @ y)

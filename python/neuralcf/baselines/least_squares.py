@@ -3,10 +3,11 @@
 Given the vectors q_j of one side, for each row r of the other side, with columns j and targets t_rj, find the x_r that
 minimises
 
-    sum over j in r of (t_rj - x_r . q_j)^2  +  a0 sum over all j of (x_r . q_j)^2  +  l2_r |x_r|^2
+    sum over j in r of w_rj (t_rj - x_r . q_j)^2  +  a0 sum over all j of (x_r . q_j)^2  +  l2_r |x_r|^2
 
-The normal equations are (H'H + a0 Q'Q + l2_r I) x_r = H't_r, where H [n, d] holds the q_j of the row's n columns (Hu,
-Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008, eq. 4).
+with all weights w_rj = 1 unless given. The normal equations are (H'WH + a0 Q'Q + l2_r I) x_r = H'W t_r, where H [n, d]
+holds the q_j of the row's n columns and W their weights on its diagonal (Hu, Koren, Volinsky, "Collaborative filtering
+for implicit feedback datasets", ICDM 2008, eq. 4). A weighted cell costs no more: H and t_r are scaled by sqrt(w_rj).
 
 Basis       Q'Q = V diag(e) V'. In the basis V the dense part of every row's matrix is diagonal, D_r = a0 e + l2_r, so
             no product with a d x d matrix is left. Both sides are rotated, which leaves all scores unchanged.
@@ -33,7 +34,7 @@ from neuralcf.data.csr import CSR
 
 __all__ = ["Rows", "solve_rows"]
 
-Block: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+Block: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32] | None]
 
 _BLOCK_FLOATS = 1 << 18
 """Maximum number of floats gathered per block, 1 MB; a longer row forms a block of its own."""
@@ -47,16 +48,29 @@ class Rows:
         num_columns: C.
         width: d, the width of the vectors to gather.
         targets: float32 [nnz], t_rj in the order of the columns; all 1 if None.
+        weights: float32 [nnz], w_rj, likewise.
     """
 
-    def __init__(self, rows: CSR, num_columns: int, width: int, targets: NDArray[np.float32] | None = None) -> None:
+    def __init__(
+        self,
+        rows: CSR,
+        num_columns: int,
+        width: int,
+        targets: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         self.num_columns = num_columns
         self.lengths = np.diff(rows[0])
         """int64 [R]: number of columns of each row."""
-        self.blocks = list(self._cut(rows, _BLOCK_FLOATS // width, targets))
-        """Row numbers int64 [r], columns int32 [r, n] padded with C, and targets float32 [r, n] padded with 0."""
+        self.sums = self.lengths if weights is None else _row_sums(rows, weights)
+        """int64 [R], the number of columns of each row, or float64 [R], the sum of their weights."""
+        self.blocks = list(self._cut(rows, _BLOCK_FLOATS // width, targets, weights))
+        """Row numbers int64 [r], columns int32 [r, n] padded with C, targets float32 [r, n] padded with 0, and the
+        square roots of weights float32 [r, n], or None without weights."""
 
-    def _cut(self, rows: CSR, cells: int, targets: NDArray[np.float32] | None) -> Iterator[Block]:
+    def _cut(
+        self, rows: CSR, cells: int, targets: NDArray[np.float32] | None, weights: NDArray[np.float32] | None
+    ) -> Iterator[Block]:
         indptr, indices = rows
         order = np.argsort(self.lengths, kind="stable")
         order = order[self.lengths[order] > 0]
@@ -71,14 +85,15 @@ class Rows:
             position = np.where(padding, 0, indptr[block, None] + within)
             columns = np.where(padding, np.int32(self.num_columns), indices[position])
             wanted = ~padding if targets is None else np.where(padding, 0, targets[position])
-            yield block, columns, wanted.astype(np.float32)
+            roots = None if weights is None else np.sqrt(weights[position])
+            yield block, columns, wanted.astype(np.float32), roots
 
     def sum(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sum the vectors of each row's columns, weighted by its targets, float32 [C, d] -> float32 [R, d]."""
+        """Sum the vectors of each row's columns times targets and weights, float32 [C, d] -> float32 [R, d]."""
         sums = np.zeros((self.lengths.size, vectors.shape[1]), np.float32)
         padded = _with_zero_row(vectors)
-        for rows, columns, targets in self.blocks:
-            sums[rows] = _weighted(targets, padded[columns])
+        for rows, columns, targets, roots in self.blocks:
+            sums[rows] = _weighted(targets if roots is None else targets * roots**2, padded[columns])
         return sums
 
 
@@ -108,8 +123,10 @@ def solve_rows(
     rotation = basis.astype(np.float32)
     rotated = _with_zero_row(fixed @ rotation)
     current, solved = start @ rotation, np.zeros_like(start)
-    for block, columns, targets in rows.blocks:
+    for block, columns, targets, roots in rows.blocks:
         h = rotated[columns]  # [r, n, d]
+        if roots is not None:
+            h, targets = h * roots[:, :, None], targets * roots
         diagonal = (a0 * np.maximum(dense, 0) + l2[block, None]).astype(np.float32)  # [r, d]
         x = current[block]
         residual = _weighted(targets - _products(h, x), h) - diagonal * x
@@ -126,6 +143,11 @@ def solve_rows(
                 direction = z + _quotient(rz, before) * direction
         solved[block] = x
     return solved, rotated[:-1]
+
+
+def _row_sums(rows: CSR, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    row = np.repeat(np.arange(rows[0].size - 1), np.diff(rows[0]))
+    return np.asarray(np.bincount(row, values, minlength=rows[0].size - 1), np.float64)
 
 
 def _with_zero_row(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from neuralcf.data.features import Features
 from neuralcf.data.negatives import draw_candidates, draw_negatives
 from neuralcf.data.split import GivenSplit, Split, given, hold_out, leave_last_out, leave_one_out, split_by_time
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
+from neuralcf.data.time_decay import decayed
 
 if TYPE_CHECKING:
     from neuralcf.data.readers.interactions import ReadReport as ReadReport
@@ -25,6 +26,7 @@ __all__ = [
     "PlantedTaste",
     "ReadReport",
     "Split",
+    "decayed",
     "draw_candidates",
     "draw_negatives",
     "given",

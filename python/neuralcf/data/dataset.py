@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.data.csr import CSR, csr_from_pairs
+from neuralcf.data.csr import CSR, csr_from_pairs, largest_of_pairs
 from neuralcf.data.features import Features
 from neuralcf.errors import ArgumentError
 
@@ -29,7 +29,8 @@ class Dataset:
     The arrays are read-only copies.
 
     Raises:
-        ArgumentError: lengths that differ, an index without an id, a duplicate id, a timestamp that is not a number.
+        ArgumentError: lengths that differ, an index without an id, a duplicate id, a timestamp that is not a number, a
+            weight that is not a number above 0.
     """
 
     users: NDArray[np.int64]
@@ -53,6 +54,9 @@ class Dataset:
     item_features: Features | None = None
     """The encoded attributes of all I items; None without any."""
 
+    weights: NDArray[np.float32] | None = None
+    """float32 [n], finite and above 0: how much each interaction counts beside the others; None if all count alike."""
+
     def __post_init__(self) -> None:
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
             object.__setattr__(self, name, _checked_ids(name, ids))
@@ -60,11 +64,12 @@ class Dataset:
             object.__setattr__(self, name, _checked_indices(name, getattr(self, name), size))
         if self.timestamps is not None:
             object.__setattr__(self, "timestamps", _checked_timestamps(self.timestamps))
-        lengths = {name: len(getattr(self, name)) for name in ("users", "items")}
-        if self.timestamps is not None:
-            lengths["timestamps"] = len(self.timestamps)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _checked_weights(np.asarray(self.weights)))
+        columns = {name: getattr(self, name) for name in ("users", "items", "timestamps", "weights")}
+        lengths = {name: len(column) for name, column in columns.items() if column is not None}
         if len(set(lengths.values())) > 1:
-            raise ArgumentError(f"users, items, timestamps: expected equal lengths, got {lengths}")
+            raise ArgumentError(f"{', '.join(lengths)}: expected equal lengths, got {lengths}")
         for name, features, size in (
             ("user_features", self.user_features, self.num_users),
             ("item_features", self.item_features, self.num_items),
@@ -95,6 +100,7 @@ class Dataset:
         user_ids: Sequence[int] | Sequence[str] | NDArray[Any],
         item_ids: Sequence[int] | Sequence[str] | NDArray[Any],
         timestamps: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
     ) -> Dataset:
         """Build a data set from the ids of n interactions.
 
@@ -105,6 +111,7 @@ class Dataset:
             user_ids: n ids.
             item_ids: n ids.
             timestamps: n numbers, or None.
+            weights: n numbers above 0, or None.
 
         Raises:
             TypeError: ids that are neither all integers nor all strings.
@@ -112,16 +119,29 @@ class Dataset:
         """
         unique_users, users = _dense(user_ids, "user_ids")
         unique_items, items = _dense(item_ids, "item_ids")
-        return cls(users, items, None if timestamps is None else np.asarray(timestamps), unique_users, unique_items)
+        times, heavy = (None if column is None else np.asarray(column) for column in (timestamps, weights))
+        return cls(users, items, times, unique_users, unique_items, weights=heavy)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
         """Select interactions by a mask [n] or by position; dense indices, ids and features stay unchanged."""
         timestamps = None if self.timestamps is None else self.timestamps[which]
-        return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps)
+        weights = None if self.weights is None else self.weights[which]
+        return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps, weights=weights)
 
     def user_items(self) -> CSR:
         """Return each user's items as CSR rows, sorted and unique: `(indptr int64 [U + 1], indices int32)`."""
         return csr_from_pairs(self.users, self.items, self.num_users, self.num_items)
+
+    def pair_weights(self) -> NDArray[np.float32] | None:
+        """Return the weight of each distinct pair, in the order of `user_items`; None if all count alike.
+
+        A pair that occurs several times has the largest of its weights. Only ratios mean something, so the weights are
+        divided by their mean: float32 [nnz], of mean 1.
+        """
+        if self.weights is None or not len(self):
+            return None
+        weights = largest_of_pairs(self.users, self.items, self.weights, self.num_items)
+        return np.asarray(weights / weights.mean(dtype=np.float64), np.float32)
 
     def fingerprint(self) -> str:
         """Compute the SHA-256 of interactions and ids, without features, in hexadecimal; the same on every machine."""
@@ -137,6 +157,8 @@ class Dataset:
             _update(digest, b"index", part)
         if self.timestamps is not None:
             _update(digest, self.timestamps.dtype.name.encode(), self.timestamps)
+        if self.weights is not None:
+            _update(digest, b"weights", self.weights)
         return digest.hexdigest()
 
 
@@ -221,7 +243,18 @@ def _checked_timestamps(timestamps: NDArray[Any]) -> NDArray[Any]:
     return _frozen(timestamps, np.float64)
 
 
-def _frozen(array: NDArray[Any], dtype: type[np.int64] | type[np.float64]) -> NDArray[Any]:
+def _checked_weights(weights: NDArray[Any]) -> NDArray[np.float32]:
+    if weights.ndim != 1 or weights.dtype.kind not in "iuf":
+        raise ArgumentError(f"weights: expected numbers [n], got {weights.dtype} {list(weights.shape)}")
+    with np.errstate(over="ignore"):
+        narrow = weights.astype(np.float32)
+    wrong = ~(np.isfinite(narrow) & (narrow > 0))
+    if wrong.any():
+        raise ArgumentError(f"weights: expected finite numbers above 0, got {weights[wrong][0]}")
+    return _frozen(weights, np.float32)
+
+
+def _frozen(array: NDArray[Any], dtype: type[np.int64] | type[np.float64] | type[np.float32]) -> NDArray[Any]:
     if array.dtype == dtype and not array.flags.writeable and array.flags.owndata:
         return array  # a frozen copy already
     copy = array.astype(dtype)

@@ -210,7 +210,7 @@ def given(
     num_items = len(item_ids)
     train_users = _find(user_ids, train.user_ids)[train.users]
     train_items = _find(item_ids, train.item_ids)[train.items]
-    joined = Dataset(train_users, train_items, train.timestamps, user_ids, item_ids)
+    joined = Dataset(train_users, train_items, train.timestamps, user_ids, item_ids, weights=train.weights)
     keys = _find(user_ids, test.user_ids)[test.users] * num_items + _find(item_ids, test.item_ids)[test.items]
     pairs = np.unique(keys)
     leaked = np.intersect1d(pairs, train_users * num_items + train_items)

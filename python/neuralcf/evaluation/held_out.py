@@ -171,7 +171,7 @@ def _in_model_indices(
     items, all_items = _places("item", train.item_ids, item_ids, scorer.num_items)
     known = (users[train.users] >= 0) & (items[train.items] >= 0)
     kept = train.take(known)
-    mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items)
+    mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items, weights=kept.weights)
     held = (users[split.users] >= 0) & (items[split.items] >= 0)
     guarantee, notes = split.guarantee, []
     if not held.all():

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.baselines.base import mask
-from neuralcf.baselines.ials import spectral_start, sweep
-from neuralcf.baselines.least_squares import Rows
-from neuralcf.data.csr import CSR, csr_from_pairs, take_rows, transposed
+from neuralcf.baselines.ials import both_sides, spectral_start, sweep
+from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.dataset import Dataset
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.teachers import Factors, Teacher, blocks_of
@@ -54,8 +53,7 @@ def search_ials(dataset: Dataset, seed: int) -> list[Trial]:
     if not held_users.size:
         return []
     rows = train.user_items()
-    users = Rows(rows, train.num_items, _FACTORS)
-    items = Rows(transposed(rows, train.num_items), train.num_users, _FACTORS)
+    users, items = both_sides(train, _FACTORS)
     start = spectral_start(users, items, _FACTORS, derive(seed, Stream.SEARCH, 1))
     biases = np.zeros(train.num_items, np.float32)
     trials: dict[tuple[float, float], Trial] = {}

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuralcf.baselines.base import mask
-from neuralcf.data.csr import CSR, take_rows
+from neuralcf.baselines.base import Histories
 from neuralcf.models import GMF
 
 __all__ = ["Factors", "ItemWeights", "Teacher", "TeacherSum", "blocks_of"]
@@ -75,17 +74,16 @@ class Factors:
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
-    """A teacher that sums weights of the user's items: score(u, i) = sum over j in row u of weights[j, i]."""
+    """A teacher that sums weights of the user's items: score(u, .) = x_u W, x_u the history, W item-to-item weights."""
 
-    user_items: CSR
-    """U rows of items."""
+    histories: Histories
+    """The x_u of U users."""
     weights: NDArray[np.float32]
     """float32 [I, I]."""
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
-        have = mask(take_rows(self.user_items, users), slice(0, users.size), len(self.weights))
-        return np.asarray(have.astype(np.float32) @ self.weights)
+        return np.asarray(self.histories.dense(users) @ self.weights)
 
 
 class TeacherSum:

@@ -7,6 +7,7 @@ import torch
 import neuralcf
 from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import Popularity
+from neuralcf.baselines.base import Histories
 from neuralcf.data import Dataset, hold_out, planted_taste
 from neuralcf.evaluation import evaluate_full
 from neuralcf.training import DistillConfig, TrainConfig, configure, train
@@ -208,5 +209,5 @@ def test_what_is_told_chooses_the_trainer():
 
 def test_item_weights_sum_over_the_history():
     weights = np.arange(9, dtype=np.float32).reshape(3, 3)
-    teacher = ItemWeights((np.array([0, 2, 2]), np.array([0, 2], np.int32)), weights)
+    teacher = ItemWeights(Histories((np.array([0, 2, 2]), np.array([0, 2], np.int32)), 3, None), weights)
     assert teacher.scores(np.array([1, 0])).tolist() == [[0, 0, 0], [6, 8, 10]]

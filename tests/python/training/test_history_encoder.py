@@ -1,11 +1,14 @@
 """The history encoder: its loss and logits against their definitions, its training on data known by thought."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from neuralcf import DivergedError
 from neuralcf.data import Dataset
+from neuralcf.seeds import Stream, derive
 from neuralcf.training.losses import softmax_cross_entropy
 from neuralcf.training.trainers.history_encoder import (
     HistoryEncoderConfig,
@@ -40,6 +43,38 @@ def test_softmax_gradient_is_that_of_its_derivation():
     assert expected[0, 2] == p[0, 2] - 1
     torch.testing.assert_close(logits.grad, expected)
     assert torch.autograd.gradcheck(lambda at: softmax_cross_entropy(at, positives), logits)
+
+
+def test_weights_of_interactions_are_counts_in_the_loss_and_shares_in_the_history():
+    """The gradient of c at the start, by float64 from the definition; equal weights give the bits of none."""
+    matrix = two_tastes()
+    plain = dataset(matrix)
+    drawn = np.random.default_rng(3).uniform(0.2, 3, len(plain)).astype(np.float32)
+    config, losses = HistoryEncoderConfig(factors=4, epochs=1, batch_users=1000, steps=1), {}
+    for name, weights in (("none", None), ("equal", np.full(len(plain), 4)), ("drawn", drawn)):
+        train = replace(plain, weights=weights)
+        factors = train_history_encoder(
+            train, config, seed=1, after_epoch=lambda _, loss, to=name: losses.update({to: loss})
+        )
+        if name == "none":
+            expected = factors
+        elif name == "equal":
+            assert factors.user_vectors.tobytes() == expected.user_vectors.tobytes()
+            assert factors.item_vectors.tobytes() == expected.item_vectors.tobytes()
+    # The first loss is measured before the first step, on vectors that do not depend on weights.
+    rng = np.random.default_rng(derive(1, Stream.INITIALISATION))
+    q, y = (rng.standard_normal((16, 4), dtype=np.float32).astype(float) * 0.05 for _ in range(2))
+    own = np.zeros((40, 4))
+    own[:39] = rng.standard_normal((39, 4), dtype=np.float32) * 0.05
+    w = np.zeros(matrix.shape)
+    w[np.nonzero(matrix)] = drawn / drawn.mean()
+    total, bias = 0.0, np.log1p(w.sum(axis=0))
+    for user in range(39):
+        x = np.sqrt(w[user] / w[user].sum())
+        logits = (own[user] + x @ y) @ q.T + bias - x * (y * q).sum(axis=1)
+        total -= w[user] @ (logits - np.log(np.exp(logits).sum()))
+    assert losses["drawn"] == pytest.approx(total / w.sum(), rel=1e-5)
+    assert losses["drawn"] != pytest.approx(losses["none"], rel=1e-3)
 
 
 def test_no_item_vouches_for_itself():

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from neuralcf.baselines import EASE, IALS
+from neuralcf.baselines.base import Histories
 from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
@@ -196,7 +197,8 @@ class _Distilling:
             self._save()
             return teacher
         self.bar.advance(self.settings.history_epochs if term.kind == "history" else 1)
-        return ItemWeights(rows, **_arrays(stored)) if term.kind == "ease" else Factors(**_arrays(stored))
+        histories = Histories(rows, train.num_items, train.pair_weights())
+        return ItemWeights(histories, **_arrays(stored)) if term.kind == "ease" else Factors(**_arrays(stored))
 
     def _train(
         self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None
@@ -216,7 +218,7 @@ class _Distilling:
         elif term.kind == "ease":
             exponent = settings.ease_row_exponent
             ease = EASE(train, l2=settings.ease_l2, row_exponent=exponent, dtype=np.float32)
-            teacher = ItemWeights(ease.user_items, np.asarray(ease.weights, np.float32))
+            teacher = ItemWeights(ease.histories, np.asarray(ease.weights, np.float32))
         else:
             encoder = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
             epochs: list[tuple[int, float, float]] = []
@@ -266,7 +268,7 @@ class _Distilling:
 
 def _tensors(teacher: Factors | ItemWeights) -> dict[str, torch.Tensor]:
     """Give what a checkpoint holds of a teacher: all but the interactions."""
-    return {name: torch.from_numpy(array) for name, array in vars(teacher).items() if name != "user_items"}
+    return {name: torch.from_numpy(array) for name, array in vars(teacher).items() if name != "histories"}
 
 
 def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -8,6 +8,8 @@ Model       h_u = p_u + c + n_u^-.5 sum over j in x_u of y_j,   score(u, i) = h_
 Leave out   While training, an item of the history must not vouch for itself: at i in x_u the logit is
             (h_u - n_u^-.5 y_i) . q_i + b_i, exactly as if i were not in the history. As y_i . q_i does not depend on
             the user, this costs one product of a row and a column.
+Weights     of interactions: x_u has sqrt(w_ui / w_u) in place of 1, w_u the mean weight of u, and in the loss, n_u, n_i
+            and N each interaction counts as often as its weight says.
 Loss        softmax_cross_entropy over the batch's users and all items (`neuralcf.training.losses`), a sum, plus
             1/2 [l2_users sum over u of n_u |p_u|^2 + l2_items sum over i of (n_i + N / I) (|y_i|^2 + |q_i|^2)], the
             items' part in equal shares over the batches of an epoch.
@@ -27,11 +29,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from neuralcf.baselines.base import mask
-from neuralcf.data.csr import CSR, take_rows
+from neuralcf.baselines.base import Histories
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import DivergedError
 from neuralcf.seeds import Stream, derive
@@ -75,12 +75,12 @@ def leave_one_out_logits(own: Tensor, shared: Tensor, y: Tensor, q: Tensor, bias
         y: [I, d].
         q: [I, d].
         bias: [I].
-        history: [B, I], 0 or 1.
+        history: [B, I], 0 or 1; with weights rows of `Histories`.
 
     Returns:
         Logits, [B, I].
     """
-    scaled = history * history.sum(dim=1, keepdim=True).clamp(min=1).rsqrt()  # [B, I], n_u^-.5 at the history's items
+    scaled = history * history.square().sum(dim=1, keepdim=True).clamp(min=1).rsqrt()  # [B, I], n_u^-.5 x_u
     encoded = own + shared + scaled @ y  # [B, d], h_u
     return encoded @ q.T + bias - scaled * (y * q).sum(dim=1)
 
@@ -109,11 +109,11 @@ def train_history_encoder(
         DivergedError: the loss is NaN or infinite.
     """
     device = device or torch.device("cpu")
-    rows = train.user_items()
-    lengths = np.diff(rows[0])
-    popularity = np.bincount(rows[1], minlength=train.num_items)
-    users = np.flatnonzero(lengths)  # one without a history keeps the average user's vector, c
-    total, rng = int(lengths.sum()), np.random.default_rng(derive(seed, Stream.INITIALISATION))
+    rows, pair_weights = train.user_items(), train.pair_weights()
+    histories = Histories(rows, train.num_items, pair_weights)
+    popularity = np.bincount(rows[1], pair_weights, minlength=train.num_items)
+    users = np.flatnonzero(histories.sums)  # one without a history keeps the average user's vector, c
+    total, rng = float(histories.sums.sum()), np.random.default_rng(derive(seed, Stream.INITIALISATION))
 
     def drawn(*shape: int) -> Tensor:
         values = rng.standard_normal(shape, dtype=np.float32)
@@ -130,7 +130,11 @@ def train_history_encoder(
     averages = [w.detach().clone() for w in (*weights, own)]
 
     item_l2 = torch.from_numpy((config.l2_items * (popularity + total / train.num_items)).astype(np.float32)).to(device)
-    user_l2 = torch.from_numpy((config.l2_users * lengths).astype(np.float32)).to(device)
+    user_l2 = torch.from_numpy((config.l2_users * histories.sums).astype(np.float32)).to(device)
+    mean_weights = None
+    if pair_weights is not None:
+        means = histories.sums / np.maximum(np.diff(rows[0]), 1)
+        mean_weights = torch.from_numpy(means.astype(np.float32)[:, None]).to(device)
     batches = max(math.ceil(users.size / config.batch_users), min(config.steps, users.size))
     steps, step = config.epochs * batches, 0
     for epoch in range(1, config.epochs + 1):
@@ -140,8 +144,9 @@ def train_history_encoder(
             which = torch.from_numpy(batch).to(device)
             mine = own[which].requires_grad_()
             q, y, shared, bias = weights
-            history = _histories(rows, batch, train.num_items).to(device)
-            loss = softmax_cross_entropy(leave_one_out_logits(mine, shared, y, q, bias, history), history)
+            history = torch.from_numpy(histories.dense(batch)).to(device)
+            positives = history if mean_weights is None else history.square() * mean_weights[which]
+            loss = softmax_cross_entropy(leave_one_out_logits(mine, shared, y, q, bias, history), positives)
             summed += loss.item()
             penalty = (user_l2[which] @ mine.square().sum(dim=1)) / 2
             penalty = penalty + (item_l2 @ (y.square() + q.square()).sum(dim=1)) / (2 * batches)
@@ -157,7 +162,7 @@ def train_history_encoder(
             average.lerp_(weight.detach(), max(0.1, 1 / epoch))
         if after_epoch is not None:
             after_epoch(epoch, summed / total)
-    return _export(averages, rows, train)
+    return _export(averages, histories)
 
 
 class _RowsAdam:
@@ -177,19 +182,15 @@ class _RowsAdam:
         self._table[rows] -= learning_rate * mean / (1 - first**epoch) / scale
 
 
-def _histories(rows: CSR, users: NDArray[np.int64], num_items: int) -> Tensor:
-    """Give the histories of users as dense rows, float32 [B, I]."""
-    known = mask(take_rows(rows, users), slice(0, users.size), num_items)
-    return torch.from_numpy(known.astype(np.float32))
-
-
-def _export(averages: list[Tensor], rows: CSR, train: Dataset) -> Factors:
+def _export(averages: list[Tensor], histories: Histories) -> Factors:
     """Compute each user's vector from the whole history."""
     q, y, shared, bias, own = (average.cpu().numpy() for average in averages)
     vectors = own + shared
-    lengths = np.diff(rows[0])
-    for user in np.flatnonzero(lengths):
-        items = rows[1][rows[0][user] : rows[0][user + 1]]
-        vectors[user] += y[items].sum(axis=0) / np.float32(math.sqrt(lengths[user]))
-    assert vectors.shape[0] == train.num_users
+    indptr, indices = histories.rows
+    for user in np.flatnonzero(histories.sums):
+        own_part = slice(indptr[user], indptr[user + 1])
+        encoded = y[indices[own_part]]
+        if histories.values is not None:
+            encoded = encoded * histories.values[own_part, None]
+        vectors[user] += encoded.sum(axis=0) / np.float32(math.sqrt(len(encoded)))
     return Factors(vectors, q, bias)

@@ -1,0 +1,66 @@
+"""Weights of interactions in a data set, and time decay."""
+
+import numpy as np
+import pytest
+
+from neuralcf import ArgumentError
+from neuralcf.data import Dataset, decayed, given, leave_last_out, leave_one_out, split_by_time
+
+DAY = 86400
+
+
+def weighted():
+    return Dataset.from_ids([1, 1, 2, 2], [10, 20, 10, 30], [1, 2, 3, 4], weights=[1, 2, 3, 4])
+
+
+def pairs_of(dataset):
+    return list(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
+
+
+def test_weights_follow_their_interactions_through_every_split():
+    dataset = weighted()
+    by_pair = dict(zip(pairs_of(dataset), dataset.weights.tolist(), strict=True))
+    later = Dataset.from_ids([1, 2, 1, 2], [10, 20, 20, 10], timestamps=[1, 2, 3, 4], weights=[5, 6, 7, 8])
+    assert split_by_time(later, at=3).train.weights.tolist() == [5, 6]
+    assert given(dataset, Dataset.from_ids([0], [5])).train.weights.tolist() == [1, 2, 3, 4]
+    for split in (leave_last_out(dataset), leave_one_out(dataset, 1)):
+        left = split.train
+        assert len(left) == 2
+        assert [by_pair[pair] for pair in pairs_of(left)] == left.weights.tolist()
+
+
+def test_a_repeated_pair_has_the_largest_of_its_weights_and_the_mean_is_one():
+    dataset = Dataset.from_ids([2, 1, 1, 1], [10, 20, 10, 20], weights=[1, 1, 2, 3])
+    assert dataset.user_items()[1].tolist() == [0, 1, 0]
+    assert dataset.pair_weights().tolist() == [1, 1.5, 0.5]
+    assert Dataset.from_ids([1], [1]).pair_weights() is None
+
+
+def test_the_fingerprint_knows_weights_only_where_there_are_any():
+    plain = Dataset.from_ids([1, 1, 2, 2], [10, 20, 10, 30], [1, 2, 3, 4])
+    assert plain.fingerprint().startswith("c3e2c0d52f29")  # as before there were weights
+    assert weighted().fingerprint() != plain.fingerprint()
+    assert weighted().fingerprint() != weighted().take(np.arange(4)[::-1]).fingerprint()
+
+
+@pytest.mark.parametrize("wrong", [[1, 2, 3, 0], [1, 2, 3, -1], [1, 2, 3, np.nan], [1, 2, 3, 1e39], ["a"] * 4, [1, 2]])
+def test_a_weight_that_is_no_number_above_zero_is_rejected(wrong):
+    with pytest.raises(ArgumentError, match="weights"):
+        Dataset.from_ids([1, 1, 2, 2], [10, 20, 10, 30], weights=wrong)
+
+
+@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1e9])
+def test_an_interaction_counts_half_after_each_half_life(unit):
+    times = ((1_700_000_000 + np.array([0, 10, 20, -3000]) * DAY) * unit).astype(np.int64)
+    dataset = Dataset.from_ids([1, 1, 2, 2], [10, 20, 10, 30], times)
+    np.testing.assert_allclose(decayed(dataset, 10.0).weights, [0.25, 0.5, 1, 2**-20], rtol=1e-6)
+    doubled = Dataset.from_ids([1, 1, 2, 2], [10, 20, 10, 30], times, weights=[2, 2, 2, 2])
+    np.testing.assert_allclose(decayed(doubled, 10.0).weights, [0.5, 1, 2, 2**-19], rtol=1e-6)
+
+
+def test_decay_needs_timestamps_and_a_half_life():
+    with pytest.raises(ArgumentError, match="half-life: expected a data set with timestamps"):
+        decayed(Dataset.from_ids([1], [1]), 10.0)
+    for wrong in (0, -1, np.inf, np.nan):
+        with pytest.raises(ArgumentError, match="half-life: expected a number of days above 0"):
+            decayed(weighted(), wrong)
