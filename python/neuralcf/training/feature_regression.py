@@ -2,7 +2,7 @@
 
 With vectors q_i [d] of the items, the rows a_i of their features and the number n_i of their interactions,
 
-    W = argmin  sum over i of w_i |q_i - a_i W|^2 + l2 |W|^2,   w_i = n_i / mean n
+    W = argmin  sum over i of w_i |q_i - a_i W|^2 + l2 |W|^2,   w_i = n_i / (n_i + k), 0 for n_i = 0
       = (A' D A + l2 I')^-1 A' D Q,   D = diag(w)
 
 where I' leaves out the entry that all items share (Hoerl and Kennard, Technometrics 12, 1970; as a cold start of matrix
@@ -10,6 +10,10 @@ factorisation: Gantner et al., "Learning attribute-to-feature mappings", ICDM 20
 Q. The same for users. An item without interactions gets a_i W, and one with few a mean of both,
 
     q_i' = (n_i q_i + k a_i W) / (n_i + k)
+
+Both weights follow from one model: q_i differs from a_i W by the item's nature, of variance v, and by what is noise of
+its n_i interactions, of variance k v / n_i. Weights n_i without a limit
+would give a new item the vector of the most popular ones of its kind, and put it before the known items.
 """
 
 from __future__ import annotations
@@ -38,18 +42,20 @@ class FeatureRegression:
     """float32 [F, d]: W."""
     counts: NDArray[np.int64]
     """int64 [n]: how many interactions each entity has."""
+    k: float
+    """Of how many interactions the prediction is worth."""
 
     @classmethod
     def fit(
-        cls, features: Features, vectors: NDArray[np.float32], counts: NDArray[np.int64], l2: float
+        cls, features: Features, vectors: NDArray[np.float32], counts: NDArray[np.int64], *, l2: float, k: float
     ) -> FeatureRegression:
         """Regress vectors, [n, d], of which only those with interactions count."""
-        gram, moments = _moments(features, vectors, _weights(counts))
-        return cls(features, _solve(gram, moments, l2).astype(np.float32), counts)
+        gram, moments = _moments(features, vectors, _weights(counts, k))
+        return cls(features, _solve(gram, moments, l2).astype(np.float32), counts, k)
 
-    def shrink(self, vectors: NDArray[np.float32], k: float) -> NDArray[np.float32]:
+    def shrink(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the means of vectors and what features predict; without interactions, the prediction alone."""
-        share = np.where(self.counts > 0, k / np.maximum(self.counts + k, 1), 1.0)[:, None].astype(np.float32)
+        share = (1 - _weights(self.counts, self.k))[:, None].astype(np.float32)
         return np.asarray(vectors + share * (self.features.times(self.map) - vectors), np.float32)
 
     def to_map(self, scale: float) -> FeatureMap:
@@ -66,14 +72,14 @@ def choose_l2(
 ) -> float:
     """Choose `l2` on a fifth of the entities, which are kept from the regression.
 
-    Measured is the error of scores, sum over i of w_i (q_i - a_i W) M (q_i - a_i W)' with M = P'P / U, P the vectors of
+    Measured is the error of scores, sum over i of (q_i - a_i W) M (q_i - a_i W)' with M = P'P / U, P the vectors of
     the `other` side, [m, d].
     """
     known = np.flatnonzero(counts)
     held = np.random.default_rng(seed).permutation(known)[: known.size // _HELD_OUT]
     if not held.size:
         return _L2[len(_L2) // 2]
-    weights = _weights(counts)
+    weights = _weights(counts, 0)
     weights_held = np.zeros_like(weights)
     weights_held[held] = weights[held]
     gram, moments = _moments(features, vectors, weights - weights_held)
@@ -86,8 +92,8 @@ def choose_l2(
     return min(_L2, key=error)
 
 
-def _weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return counts / max(1.0, float(counts[counts > 0].mean())) if counts.any() else counts.astype(np.float64)
+def _weights(counts: NDArray[np.int64], k: float) -> NDArray[np.float64]:
+    return np.where(counts > 0, counts / np.maximum(counts + k, 1), 0.0)
 
 
 def _moments(

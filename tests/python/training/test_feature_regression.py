@@ -29,17 +29,18 @@ def test_the_regression_solves_its_equations():
     columns = [COLUMN, FeatureColumn("x", "number")]
     features = Features.encode(columns, [("abcd"[k % 3], f"{x}") for k, x in enumerate(rng.standard_normal(n))])
     vectors, counts = rng.standard_normal((n, 5)).astype(np.float32), rng.integers(0, 9, n)
-    found = FeatureRegression.fit(features, vectors, counts, l2)
-    weights, rows = counts / counts[counts > 0].mean(), features.dense().astype(np.float64)
-    gradient = rows.T @ (weights[:, None] * (rows @ found.map - vectors))
-    gradient[1:] += l2 * found.map[1:]  # the shared entry is not regularised
-    np.testing.assert_allclose(gradient, 0, atol=1e-4)
     for k in (0, 2.5):
-        moved = found.shrink(vectors, k)
+        found = FeatureRegression.fit(features, vectors, counts, l2=l2, k=k)
+        weights = np.divide(counts, counts + k, where=counts > 0, out=np.zeros(n))
+        rows = features.dense().astype(np.float64)
+        gradient = rows.T @ (weights[:, None] * (rows @ found.map - vectors))
+        gradient[1:] += l2 * found.map[1:]  # the shared entry is not regularised
+        np.testing.assert_allclose(gradient, 0, atol=1e-4)
+
         predicted = features.times(found.map)
-        expected = (counts[:, None] * vectors + k * predicted) / np.maximum(counts + k, 1e-9)[:, None]
-        expected[counts == 0] = predicted[counts == 0]
-        np.testing.assert_allclose(moved, expected, atol=1e-5)
+        expected = weights[:, None] * vectors + (1 - weights[:, None]) * predicted
+        np.testing.assert_allclose(found.shrink(vectors), expected, atol=1e-5)
+        assert (weights == 0).any()
 
 
 def test_noise_is_regularised_and_signal_is_not():
@@ -71,11 +72,11 @@ def test_new_users_and_items_rank_by_their_features(validation):
     if validation:
         stages = [record.stage for record in result.history]
         assert [stage for stage in stages if "features" in stage] == ["features", "features refit"]
-    assert result.chosen["item_features_k"] >= 0
+    assert result.chosen["features_k"] in (0, 1, 3, 10)
 
 
 def test_features_of_one_side_alone():
     config = TrainConfig(DistillConfig(teachers="ials", factors=6, ials_factors=4, search=False))
     result = train(replace(planted(), item_features=None), config)
     assert result.features.keys() == {"user"}
-    assert "item_features_k" not in result.chosen
+    assert "item_features_l2" not in result.chosen

@@ -8,7 +8,7 @@ Sum         Of standardised scores, streamed in blocks of users (`neuralcf.train
 Cut         The best approximation of rank factors - 1 with item biases, which become the last factor
             (`neuralcf.training.cut`). The GMF costs no more to serve than any other.
 Features    Where the data set has features, the vectors are regressed on them (`neuralcf.training.feature_regression`):
-            users and items without interactions get their vectors from it, and items with few move towards it, as far
+            users and items without interactions get their vectors from it, and those with few move towards it, as far
             as the validation set likes it.
 Logits      a s + b for the scores s of the cut, fitted so that probabilities mean something
             (`neuralcf.training.probability`): on what was held out, or, without validation, on training interactions,
@@ -135,39 +135,35 @@ class _Distilling:
     ) -> tuple[Factors, dict[str, FeatureRegression]]:
         """Regress the vectors on features, where there are any: those without interactions get theirs from it.
 
-        How far the vectors of items with few interactions move towards the regression is chosen on the validation set.
+        How far vectors with few interactions move towards the regression is chosen on the validation set.
         """
         started, chosen = time.perf_counter(), self.chosen
         users = np.concatenate([factors.user_vectors, np.ones((train.num_users, 1), np.float32)], axis=1)
         items = np.concatenate([factors.item_vectors, factors.item_biases[:, None]], axis=1)
-        regressions = {}
-        sides = (
-            ("user", train.user_features, train.users, users, items),
-            ("item", train.item_features, train.items, items, users),
-        )
-        for side, features, entities, vectors, other in sides:
-            if features is None:
-                continue
-            counts = np.bincount(entities, minlength=len(vectors))
-            if f"{side}_features_l2" not in chosen:
+        sides = {
+            "user": (train.user_features, np.bincount(train.users, minlength=train.num_users), users, items),
+            "item": (train.item_features, np.bincount(train.items, minlength=train.num_items), items, users),
+        }
+        if all(features is None for features, *_ in sides.values()):
+            return factors, {}
+
+        def regressed(k: float) -> tuple[Factors, dict[str, FeatureRegression]]:
+            regressions, moved = {}, {"user": users, "item": items}
+            for side, (features, counts, vectors, _) in sides.items():
+                if features is not None:
+                    l2 = chosen[f"{side}_features_l2"]
+                    regressions[side] = FeatureRegression.fit(features, vectors, counts, l2=l2, k=k)
+                    moved[side] = regressions[side].shrink(vectors)
+            return Factors(moved["user"][:, :-1], moved["item"][:, :-1], moved["item"][:, -1]), regressions
+
+        for side, (features, counts, vectors, other) in sides.items():
+            if features is not None and f"{side}_features_l2" not in chosen:
                 seed = derive(self.seed, Stream.TEACHERS, 0, 2)
                 chosen[f"{side}_features_l2"] = choose_l2(features, vectors, counts, other, seed)
-            regressions[side] = FeatureRegression.fit(features, vectors, counts, chosen[f"{side}_features_l2"])
-        if not regressions:
-            return factors, {}
-        if "user" in regressions:
-            users = regressions["user"].shrink(users, 0)
-
-        def moved(k: float) -> Factors:
-            towards = regressions["item"].shrink(items, k) if "item" in regressions else items
-            return Factors(users[:, :-1], towards[:, :-1], towards[:, -1])
-
-        if "item" in regressions and "item_features_k" not in chosen:
-            best = 0.0
-            if validation:
-                best = max(_MOVES, key=lambda k: validation.measure_scores(moved(k).scores)[1])
-            chosen["item_features_k"] = best
-        result = moved(chosen.get("item_features_k", 0.0))
+        if "features_k" not in chosen:
+            measured = {k: validation.measure_scores(regressed(k)[0].scores)[1] for k in _MOVES} if validation else {}
+            chosen["features_k"] = max(_MOVES, key=lambda k: measured.get(k, 0.0))  # the first of the best
+        result, regressions = regressed(chosen["features_k"])
         stage = f"features{suffix}"
         if all(record.stage != stage for record in self.history):
             self._record(stage, 1, None, started, validation, result)
