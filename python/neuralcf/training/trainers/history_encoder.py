@@ -36,12 +36,13 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.errors import DivergedError
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.losses import softmax_cross_entropy
+from neuralcf.training.rows_adam import RowsAdam
 from neuralcf.training.teachers import Factors
 
 __all__ = ["HistoryEncoderConfig", "leave_one_out_logits", "train_history_encoder"]
 
 _INITIAL_STD = 0.05
-_BETAS, _USER_BETAS, _EPSILON = (0.9, 0.99), (0.9, 0.95), 1e-8
+_BETAS, _USER_BETAS = (0.9, 0.99), (0.9, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +126,8 @@ def train_history_encoder(
     weights = [q, y, torch.zeros(config.factors, device=device), bias]
     own = torch.zeros(train.num_users, config.factors, device=device)
     own[users] = drawn(users.size, config.factors)
-    optimiser = torch.optim.Adam([w.requires_grad_() for w in weights], lr=1.0, betas=_BETAS, eps=_EPSILON)
-    rows_adam = _RowsAdam(own)
+    optimiser = torch.optim.Adam([w.requires_grad_() for w in weights], lr=1.0, betas=_BETAS)
+    rows_adam = RowsAdam(own, _USER_BETAS)
     averages = [w.detach().clone() for w in (*weights, own)]
 
     item_l2 = torch.from_numpy((config.l2_items * (popularity + total / train.num_items)).astype(np.float32)).to(device)
@@ -163,23 +164,6 @@ def train_history_encoder(
         if after_epoch is not None:
             after_epoch(epoch, summed / total)
     return _export(averages, histories)
-
-
-class _RowsAdam:
-    """Adam (Kingma and Ba, ICLR 2015) of the rows of a table, each of which is stepped once an epoch."""
-
-    def __init__(self, table: Tensor) -> None:
-        self._table = table
-        self._mean, self._square = torch.zeros_like(table), torch.zeros_like(table)
-
-    def step(self, rows: Tensor, gradient: Tensor, learning_rate: float, epoch: int) -> None:
-        """Step `rows`, [B], by their gradient, [B, d]."""
-        first, second = _USER_BETAS
-        mean = torch.lerp(self._mean[rows], gradient, 1 - first)
-        square = torch.lerp(self._square[rows], gradient.square(), 1 - second)
-        self._mean[rows], self._square[rows] = mean, square
-        scale = (square / (1 - second**epoch)).sqrt() + _EPSILON
-        self._table[rows] -= learning_rate * mean / (1 - first**epoch) / scale
 
 
 def _export(averages: list[Tensor], histories: Histories) -> Factors:
