@@ -11,6 +11,7 @@ mod kernel;
 mod order;
 mod pool;
 mod queries;
+pub mod sampler;
 mod scan;
 
 pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};

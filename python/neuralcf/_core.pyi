@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.results import TopK, UserVectors
 
-__all__ = ["Ids", "Scorer", "__version__", "check_tensors", "machine", "open_model", "publish", "reopen"]
+__all__ = ["Ids", "Sampler", "Scorer", "__version__", "check_tensors", "machine", "open_model", "publish", "reopen"]
 
 __version__: Final[str]
 
@@ -196,6 +196,61 @@ class Ids:
         """Return the dense indices of ids, int64 `[n]`; -1 if unknown. Other types are refused, never coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
         """Return the ids at dense indices."""
+
+@final
+class Sampler:
+    """Negative sampling: the shuffled batches of an epoch, every interaction once with its sampled negatives.
+
+    Negatives are uniform and independent, never items that the user has. An epoch is a function of its seed: any part
+    of it can be drawn at any time, by any number of threads. Users who have every item are left out. Immutable: any
+    number of threads may share one.
+    """
+
+    def __new__(cls, user_items: _Rows, num_items: SupportsIndex, *, negatives: SupportsIndex, labels: bool) -> Sampler:
+        """Make a sampler.
+
+        Args:
+            user_items: the interactions, one row for each user: scipy CSR or `(indptr, indices)`.
+            num_items: number of items.
+            negatives: negatives for each interaction, 1 to 2^20.
+            labels: True makes each negative a sample of its own, so that a sample is a user, an item and a label. False
+                keeps them together: a sample is a user, an item, and the negatives.
+
+        Raises:
+            OutOfRangeError: an item outside the catalogue.
+            ArgumentError: another argument is invalid, or no user has an item and lacks one.
+            TypeError: not rows of integers.
+            MemoryError: the interactions do not fit in memory.
+        """
+    def __len__(self) -> int:
+        """Number of samples in an epoch: of interactions, or with labels of interactions and negatives."""
+    def draw(
+        self,
+        seed: SupportsIndex,
+        start: SupportsIndex,
+        stop: SupportsIndex,
+        *,
+        batch_size: SupportsIndex,
+        threads: int | None = None,
+    ) -> NDArray[np.int32]:
+        """Draw samples `start` to `stop - 1` of an epoch, in batches of `batch_size`; the last may have fewer.
+
+        Args:
+            seed: determines the epoch, 0 to 2^64 - 1.
+            start: position of the first sample.
+            stop: position after the last sample.
+            batch_size: samples in a batch, B.
+            threads: maximum number of threads; they change nothing else.
+
+        Returns:
+            int32, one dimension: batch after batch, each `[3, B]`, users, items and the bits of float32 labels, or
+            `[2 + negatives, B]`.
+
+        Raises:
+            ArgumentError: positions outside the epoch, or another invalid argument.
+            TypeError: not an integer.
+            MemoryError: the samples do not fit in memory.
+        """
 
 def open_model(
     path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None, digest: str | None = None

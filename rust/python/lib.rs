@@ -6,6 +6,7 @@ mod errors;
 mod ids;
 mod integers;
 mod interrupts;
+mod sampler;
 mod scorer;
 mod tensors;
 
@@ -24,6 +25,8 @@ mod _core {
     use super::errors::{exception, no_panic};
     #[pymodule_export]
     use super::ids::PyIds;
+    #[pymodule_export]
+    use super::sampler::PySampler;
     use super::scorer;
     #[pymodule_export]
     use super::scorer::Scorer;

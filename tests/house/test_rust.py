@@ -38,6 +38,7 @@ MAY_USE = {
     "csr": {"error", "indices"},
     "filter": {"error", "indices", "csr"},
     "pool": {"error"},
+    "sampler": {"error", "csr", "pool"},
     "kernel": {"error", "pool"},
     "format": {"error", "csr", "ids"},
     "engine": {"error", "indices", "csr", "pool", "kernel", "format"},

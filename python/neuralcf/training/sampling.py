@@ -1,52 +1,72 @@
-"""Negative sampling: the shuffled pairs of an epoch, every interaction once with its sampled negatives."""
+"""Negative sampling: the shuffled batches of an epoch, every interaction once with its sampled negatives.
+
+Negatives are sampled uniformly and independently from the items that the user does not have, by the Rust core
+(`rust/sampler.rs`). A user who has every item has no negatives, and nothing to be ranked: their interactions are left
+out. Batches are made some hundred thousand samples at a time, in memory that torch takes without a copy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from neuralcf.data.dataset import Dataset
-from neuralcf.data.negatives import NegativeSampler
 from neuralcf.seeds import Stream, derive
 
 __all__ = ["Batch", "EpochSampler"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""`(users int64 [B], items int64 [B], labels float32 [B])`."""
+"""`(users int32 [B], items int32 [B], labels float32 [B])`: label 1 for an interaction, 0 for a negative; or `(users
+int32 [B], items int32 [B], negatives int32 [n, B])`, n for each interaction."""
+
+_BLOCK = 1 << 18
 
 
 class EpochSampler:
-    """Samples the pairs of an epoch; equal seed, stage and epoch give equal pairs.
+    """Samples the batches of an epoch; equal seed, stage and epoch give equal batches.
 
     Args:
         dataset: the interactions to train on.
-        negatives: how many negatives to sample for each interaction.
+        negatives: how many negatives to sample for each interaction, n.
         seed: random seed of the run.
+        batch_size: samples in a batch, B; the last batch may have fewer.
+        labels: whether negatives are samples of their own, with labels, or beside their interaction.
+        threads: the maximum number of threads that sample; it changes no batch.
+
+    Raises:
+        ArgumentError: no user lacks an item, so that no negative can be sampled.
     """
 
-    def __init__(self, dataset: Dataset, negatives: int, seed: int) -> None:
-        user_items = dataset.user_items()
-        self.pairs = user_items[1].size * (1 + negatives)
-        """Number of pairs in an epoch."""
-        self._sampler = NegativeSampler(user_items, dataset.num_items)
-        self._users = np.repeat(np.arange(dataset.num_users), np.diff(user_items[0]))  # [n], ascending
-        self._items = user_items[1].astype(np.int64)  # [n]
-        self._negatives = negatives
-        self._seed = seed
+    def __init__(
+        self, dataset: Dataset, negatives: int, seed: int, *, batch_size: int, labels: bool = True, threads: int = 1
+    ) -> None:
+        from neuralcf._core import Sampler
 
-    def draw(self, stage: int, epoch: int) -> Batch:
-        """Return all pairs of an epoch, shuffled: `stage` from 0, `epoch` from 1.
+        self._sampler = Sampler(dataset.user_items(), dataset.num_items, negatives=negatives, labels=labels)
+        self._rows = 3 if labels else 2 + negatives
+        self._labels, self._seed, self._batch_size, self._threads = labels, seed, batch_size, threads
 
-        Raises:
-            ArgumentError: a user has every item, so that no negative can be sampled.
-        """
-        rng = np.random.default_rng(derive(self._seed, Stream.NEGATIVES, stage, epoch))
-        negative_users = np.repeat(self._users, self._negatives)  # ascending: fast to sample for
-        users = np.concatenate([self._users, negative_users])
-        items = np.concatenate([self._items, self._sampler.draw(rng, negative_users)])
-        order = rng.permutation(self.pairs)
-        labels = (order < self._users.size).astype(np.float32)
-        return torch.from_numpy(users[order]), torch.from_numpy(items[order]), torch.from_numpy(labels)
+    @property
+    def samples(self) -> int:
+        """Number of samples in an epoch."""
+        return len(self._sampler)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-self.samples // self._batch_size)
+
+    def batches(self, stage: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch: `stage` from 0, `epoch` from 1."""
+        seed = derive(self._seed, Stream.NEGATIVES, stage, epoch)
+        size = self._batch_size
+        block = size * max(1, _BLOCK // size)
+        for start in range(0, self.samples, block):
+            stop = min(start + block, self.samples)
+            values = self._sampler.draw(seed, start, stop, batch_size=size, threads=self._threads)
+            for batch in torch.from_numpy(values).split(size * self._rows):
+                users, items, *others = batch.view(self._rows, -1)
+                yield users, items, others[0].view(torch.float32) if self._labels else batch.view(self._rows, -1)[2:]

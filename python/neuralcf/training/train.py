@@ -37,7 +37,7 @@ def train(
         progress: whether to show a progress bar; None shows one on a terminal only.
 
     Raises:
-        ArgumentError: no interactions; a user who has every item, so that no negative can be sampled; no user to hold
+        ArgumentError: no interactions; no user who lacks an item, so that no negative can be sampled; no user to hold
             out a validation interaction of; an unknown trainer or device; a run directory that cannot be used.
         DivergedError: the loss or the weights are no longer finite.
     """

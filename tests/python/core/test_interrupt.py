@@ -1,5 +1,6 @@
 """Ctrl-C stops a long call soon and does no harm; other signal handlers run during a call, which continues."""
 
+import functools
 import os
 import signal
 import threading
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import after
+from conftest import after, random_rows
 from neuralcf import Scorer, UserVectors
+from neuralcf._core import Sampler
 from reference import Shape, Tensors, metadata_of, random_tensors, safetensors_header, write_file
 
 PROMISE, SLACK = 0.1, 0.9
@@ -110,6 +112,13 @@ def test_ctrl_c_stops_projecting_user_vectors() -> None:
     scorer = Scorer.from_tensors(random_tensors(Shape(1, 1, mlp=(1024, 1), layers=(2048,))), isa="portable", threads=1)
     vectors = UserVectors(None, np.ones((4_000, 1024), np.float32))
     assert seconds_to_stop(lambda: scorer.score_batch(vectors, np.zeros(4_000, int))) < PROMISE + SLACK
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_stops_negative_sampling(threads: int) -> None:
+    sampler = Sampler(random_rows(100, 1000, 0.5), 1000, negatives=20_000, labels=True)
+    draw = functools.partial(sampler.draw, 0, 0, 200_000_000, batch_size=4096, threads=threads)
+    assert seconds_to_stop(draw) < PROMISE + SLACK
 
 
 @pytest.mark.parametrize("threads", [1, 2])

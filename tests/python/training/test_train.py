@@ -86,19 +86,21 @@ def test_equal_seeds_give_equal_weights_for_any_global_random_state(split, model
 
 
 def test_an_epoch_has_each_positive_once_and_newly_sampled_negatives():
-    dataset = Dataset.from_ids([0, 0, 1, 1, 1], [0, 1, 1, 2, 3])
-    sampler = EpochSampler(dataset, 3, seed=0)
+    dataset = Dataset.from_ids([0, 0, 1, 1, 1, *[2] * 20], [0, 1, 1, 2, 3, *range(4, 24)])
+    sampler = EpochSampler(dataset, 3, seed=0, batch_size=30)
     known = set(zip(dataset.users.tolist(), dataset.items.tolist(), strict=True))
     epochs = []
     for place in [(0, 1), (0, 2), (1, 1)]:
-        users, items, labels = sampler.draw(*place)
+        batches = list(sampler.batches(*place))
+        assert [len(labels) for _, _, labels in batches] == [30, 30, 30, 10]
+        users, items, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         pairs = list(zip(users.tolist(), items.tolist(), strict=True))
         positive = [pair for pair, label in zip(pairs, labels.tolist(), strict=True) if label == 1]
         negative = [pair for pair, label in zip(pairs, labels.tolist(), strict=True) if label == 0]
         assert sorted(positive) == sorted(known)
         assert len(negative) == 3 * len(known)
         assert not known & set(negative)
-        assert np.bincount([user for user, _ in negative]).tolist() == [6, 9]
+        assert np.bincount([user for user, _ in negative]).tolist() == [6, 9, 60]
         epochs.append(sorted(pairs))
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
@@ -162,9 +164,9 @@ def test_refit_retrains_on_all_interactions_for_the_best_number_of_epochs(split,
     sizes = []
     init = EpochSampler.__init__
 
-    def recorded(sampler, dataset, *arguments):
+    def recorded(sampler, dataset, *arguments, **options):
         sizes.append(len(dataset))
-        init(sampler, dataset, *arguments)
+        init(sampler, dataset, *arguments, **options)
 
     monkeypatch.setattr(EpochSampler, "__init__", recorded)
     ranking(monkeypatch, [0.1, 0.3, 0.2] if not pretrain else [0.3, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4])
@@ -207,10 +209,16 @@ def test_dropout_is_gone_from_the_exported_model(split, tmp_path):
     np.testing.assert_allclose(served, logits, rtol=1e-5, atol=1e-5)
 
 
+def test_a_user_who_has_every_item_is_trained_around():
+    full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
+    result = train(full, TrainConfig(NCFConfig(epochs=1), validation=False))
+    assert all(weight.isfinite().all() for weight in result.model.state_dict().values())
+
+
 def test_data_that_cannot_be_trained_on_is_rejected():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
-    with pytest.raises(ArgumentError, match="user 0 has interacted with every item"):
-        train(full, TrainConfig(NCFConfig(), validation=False))
+    with pytest.raises(ArgumentError, match="expected an interaction of a user who does not have every item, got none"):
+        train(full.take(np.array([0, 1])), TrainConfig(NCFConfig(), validation=False))
     with pytest.raises(ArgumentError, match="--no-validation"):
         train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig(NCFConfig()))
     with pytest.raises(ArgumentError, match="got none"):

@@ -6,6 +6,7 @@ Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: bin
             (`neuralcf.training.losses`).
 Sampling    For each known interaction (u, i), `negatives` items, sampled uniformly and independently from the items
             without an interaction of u, anew in each epoch (section 3.1.1 of the paper; 4 in its experiments).
+            Users who have every item are left out (`neuralcf.training.sampling`).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
 Averaging   After step n, the average moves 1 / min(n, averaging * steps per epoch) of the way to the weights: first a
             plain mean, then an exponential moving average. The average is what is evaluated and kept, because it
@@ -69,7 +70,13 @@ def fit(
     with isolated_torch(config.threads, device):
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
-            sampler = EpochSampler(held_out.split.train if held_out else dataset, ncf.negatives, seed)
+            sampler = EpochSampler(
+                held_out.split.train if held_out else dataset,
+                ncf.negatives,
+                seed,
+                batch_size=ncf.batch_size,
+                threads=config.threads,
+            )
             _StageTraining(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
         model = build(ncf, dataset.num_users, dataset.num_items)  # its random weights are replaced
     weights = state.finished[-1]
@@ -184,7 +191,7 @@ class _StageTraining:
         self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
         self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
-        self.steps = math.ceil(sampler.pairs / self.config.batch_size)  # per epoch
+        self.steps = sampler.steps  # per epoch
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(self.config, dataset.num_users, dataset.num_items)
         add_features(self.model, dataset)
@@ -259,11 +266,9 @@ class _StageTraining:
         """Take one optimiser step for each batch of the epoch; return the mean cross-entropy over its pairs."""
         self.model.train()
         torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch))
-        pairs = self.sampler.draw(self.stage.number, epoch)
         embeddings, layers = self.config.l2_embeddings, self.config.l2_layers
         total = 0.0
-        batches = zip(*(torch.split(part, self.config.batch_size) for part in pairs), strict=True)
-        for step, batch in enumerate(batches, start=1):
+        for step, batch in enumerate(self.sampler.batches(self.stage.number, epoch), start=1):
             users, items, labels = (part.to(self.device) for part in batch)
             self.optimiser.zero_grad()
             loss = bce_with_logits(self.model(users, items), labels)
@@ -281,7 +286,7 @@ class _StageTraining:
             self._log(stage=self.name, epoch=epoch, step=step, loss=value)
             total += value * len(labels)
             bar.update()
-        return total / self.sampler.pairs
+        return total / self.sampler.samples
 
     def _validate(self, weights: Weights, epoch: int) -> tuple[float | None, float | None]:
         for name, weight in weights.items():

@@ -1,0 +1,87 @@
+//! `neuralcf._core.Sampler`: the batches of an epoch, with sampled negatives.
+
+use neuralcf::sampler::{self, Batch};
+use neuralcf::{Call, choose_threads};
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use super::arguments::{count, csr, threads};
+use super::arrays::describe;
+use super::errors::{argument_error, exception, no_panic};
+use super::integers::scalar;
+use super::interrupts::interruptible;
+
+/// Samples negatives for the interactions of users.
+#[pyclass(frozen, name = "Sampler", module = "neuralcf._core")]
+pub(super) struct PySampler {
+    sampler: sampler::Sampler,
+    batch: Batch,
+}
+
+#[pymethods]
+impl PySampler {
+    #[new]
+    #[pyo3(signature = (user_items, num_items, *, negatives, labels))]
+    fn new(
+        py: Python<'_>,
+        user_items: &Bound<'_, PyAny>,
+        num_items: &Bound<'_, PyAny>,
+        negatives: &Bound<'_, PyAny>,
+        labels: bool,
+    ) -> PyResult<Self> {
+        no_panic(|| {
+            let negatives = count(negatives, "negatives")?;
+            if negatives > MOST_NEGATIVES {
+                return Err(argument_error(format!("negatives: expected at most {MOST_NEGATIVES}, got {negatives}")));
+            }
+            let Some(rows) = csr(user_items, "user_items", count(num_items, "num_items")?)? else {
+                let got = describe(user_items);
+                return Err(PyTypeError::new_err(format!(
+                    "user_items: expected scipy CSR or (indptr, indices), got {got}"
+                )));
+            };
+            let batch = if labels { Batch::Labelled { negatives } } else { Batch::Ranked { negatives } };
+            let sampler = py.detach(|| sampler::Sampler::new(rows)).map_err(exception)?;
+            Ok(PySampler { sampler, batch })
+        })
+    }
+
+    fn __len__(&self) -> usize {
+        self.sampler.len(self.batch)
+    }
+
+    #[pyo3(signature = (seed, start, stop, *, batch_size, threads=None))]
+    fn draw<'py>(
+        &self,
+        py: Python<'py>,
+        seed: &Bound<'py, PyAny>,
+        start: &Bound<'py, PyAny>,
+        stop: &Bound<'py, PyAny>,
+        batch_size: &Bound<'py, PyAny>,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        no_panic(|| {
+            let seed = natural(seed, "seed")?;
+            let (start, stop) = (natural(start, "start")? as usize, natural(stop, "stop")? as usize);
+            let batch_size = count(batch_size, "batch_size")?;
+            let threads = choose_threads(self::threads(threads)?).map_err(exception)?;
+            let drawn = interruptible(py, |interrupted| {
+                self.sampler.draw(self.batch, seed, start, stop, batch_size, Call { threads, interrupted })
+            })?;
+            Ok(drawn.into_pyarray(py))
+        })
+    }
+}
+
+/// Far more than any training uses; a batch of one sample still fits in memory.
+const MOST_NEGATIVES: usize = 1 << 20;
+
+/// An integer from 0 to 2^64 - 1.
+fn natural(object: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    match scalar(object, what)? {
+        Some(value) => u64::try_from(value)
+            .map_err(|_| argument_error(format!("{what}: expected an integer from 0 to 2^64 - 1, got {value}"))),
+        None => Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object)))),
+    }
+}

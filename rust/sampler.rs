@@ -1,0 +1,366 @@
+//! Negative sampling: the shuffled batches of an epoch, every interaction once with its sampled negatives.
+//!
+//! An epoch is a function, not a state: what stands at position `n` depends on the seed and on `n` alone. So any part
+//! of it can be filled at any time, by any number of threads, and nothing as long as the epoch is ever held.
+//!
+//! Random numbers: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
+//! started anew for each sample. Shuffling: position `n` takes element `p(n)`, with p a keyed permutation, as in
+//! Mitchell, Stokes, Frank, Holmes, "Bandwidth-optimal random shuffling for GPUs" (ACM TOPC 2022): a Feistel network
+//! over the next power of two, repeated until the result is below the length.
+//!
+//! Let a user's items be `k_0 < k_1 < ... < k_(d-1)`, of `I`. The negative of rank `r`, from 0, is `r + #{j : k_j - j
+//! <= r}`, because `k_j - j` negatives lie before `k_j`. So one random rank below `I - d` and one binary search sample
+//! a negative, uniformly and without rejection, however many items the user has.
+
+use crate::csr::Csr;
+use crate::error::{Error, Result, reserve};
+use crate::pool::Call;
+
+/// Samples negatives for the rows of a matrix of users x items.
+#[derive(Debug)]
+pub struct Sampler {
+    user_items: Csr,
+    /// (user, item), by user, without users who have every item.
+    interactions: Vec<(u32, u32)>,
+}
+
+/// What a batch holds of each sample, as `rows` of one length, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// A user, an item and a label: the bits of the float32 1 for an interaction, 0 for a sampled negative. Each
+    /// interaction has `negatives` negatives, which are shuffled as samples of their own.
+    Labelled {
+        /// Negatives for each interaction.
+        negatives: usize,
+    },
+    /// A user, an item they have, and `negatives` that they do not have.
+    Ranked {
+        /// Negatives for each interaction.
+        negatives: usize,
+    },
+}
+
+impl Batch {
+    /// The number of values of each sample.
+    pub fn rows(self) -> usize {
+        match self {
+            Batch::Labelled { .. } => 3,
+            Batch::Ranked { negatives } => 2 + negatives,
+        }
+    }
+}
+
+impl Sampler {
+    /// A user who has every item has no negatives, and nothing to be ranked: an epoch leaves their interactions out.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if no interaction is left; [`Error::Memory`].
+    pub fn new(user_items: Csr) -> Result<Self> {
+        let mut interactions = reserve("interactions", user_items.len())?;
+        for user in 0..user_items.rows() {
+            let items = user_items.row(user);
+            if items.len() < user_items.columns() {
+                interactions.extend(items.iter().map(|&item| (user as u32, item)));
+            }
+        }
+        if interactions.is_empty() {
+            return Err(Error::Argument(format!(
+                "user_items: expected an interaction of a user who does not have every item, got none in {} rows of {} \
+                 items",
+                user_items.rows(),
+                user_items.columns()
+            )));
+        }
+        Ok(Sampler { user_items, interactions })
+    }
+
+    /// The number of samples in an epoch.
+    pub fn len(&self, batch: Batch) -> usize {
+        match batch {
+            Batch::Labelled { negatives } => self.interactions.len().saturating_mul(1 + negatives),
+            Batch::Ranked { .. } => self.interactions.len(),
+        }
+    }
+
+    /// Samples `start..stop` of the epoch that `seed` determines, in batches of `batch_size`, the last of which may be
+    /// smaller: each has the users of its samples, then the items, then the labels or the negatives of one number after
+    /// the other.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for samples beyond [`Sampler::len`]; [`Error::Memory`], [`Error::Interrupted`].
+    pub fn draw(
+        &self,
+        batch: Batch,
+        seed: u64,
+        start: usize,
+        stop: usize,
+        batch_size: usize,
+        call: Call<'_>,
+    ) -> Result<Vec<i32>> {
+        let len = self.len(batch);
+        if start > stop || stop > len {
+            return Err(Error::Argument(format!(
+                "start, stop: expected a part of the epoch's {len} samples, got {start} to {stop}"
+            )));
+        }
+        let rows = batch.rows();
+        let values = (stop - start).saturating_mul(rows);
+        let batch_size = batch_size.clamp(1, (stop - start).max(1));
+        let order = Permutation::new(len, seed);
+        call.in_chunks("batches", values, batch_size * rows, 0i32, |n, out, watch| {
+            let size = out.len() / rows;
+            for at in (0..size).step_by(BLOCK) {
+                let block = Block { at, len: BLOCK.min(size - at), size };
+                self.fill(batch, seed, &order, start + n * batch_size + at, block, out);
+                if watch.stopped(block.len * rows * WORK) {
+                    return Err(Error::Interrupted);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Fills the samples of `block`, the first of which is `first` of the epoch. It works step by step for all of them,
+    /// so that the processor waits for many random reads at once.
+    fn fill(&self, batch: Batch, seed: u64, order: &Permutation, first: usize, block: Block, out: &mut [i32]) {
+        let mut samples = [0; BLOCK];
+        let samples = &mut samples[..block.len];
+        samples.iter_mut().zip(first..).for_each(|(sample, n)| *sample = order.at(n));
+        let parts = match batch {
+            Batch::Labelled { negatives } => 1 + negatives,
+            Batch::Ranked { .. } => 1,
+        };
+        let mut interactions = [(0, 0); BLOCK];
+        let interactions = &mut interactions[..block.len];
+        interactions.iter_mut().zip(&*samples).for_each(|(to, sample)| *to = self.interactions[sample / parts]);
+        let mut users: [&[u32]; BLOCK] = [&[]; BLOCK];
+        users.iter_mut().zip(&*interactions).for_each(|(to, &(user, _))| *to = self.user_items.row(user as usize));
+
+        let negative = |at: usize, interaction: usize, number: usize, negatives: usize| {
+            let mut random = Random::at(seed, (interaction * negatives + number) as u64);
+            negative(users[at], self.user_items.columns(), &mut random) as i32
+        };
+        block.put(out, 0, |at| interactions[at].0 as i32);
+        match batch {
+            Batch::Labelled { negatives } => {
+                block.put(out, 1, |at| match samples[at] % parts {
+                    0 => interactions[at].1 as i32,
+                    part => negative(at, samples[at] / parts, part - 1, negatives),
+                });
+                block.put(out, 2, |at| if samples[at] % parts == 0 { 1f32.to_bits() as i32 } else { 0 });
+            }
+            Batch::Ranked { negatives } => {
+                block.put(out, 1, |at| interactions[at].1 as i32);
+                (0..negatives).for_each(|n| block.put(out, 2 + n, |at| negative(at, samples[at], n, negatives)));
+            }
+        }
+    }
+}
+
+/// Samples `at..at + len` of a batch of `size`.
+#[derive(Clone, Copy)]
+struct Block {
+    at: usize,
+    len: usize,
+    size: usize,
+}
+
+impl Block {
+    /// Writes value `n` of each of its samples.
+    fn put(self, out: &mut [i32], n: usize, value: impl Fn(usize) -> i32) {
+        let to = &mut out[n * self.size + self.at..][..self.len];
+        to.iter_mut().enumerate().for_each(|(at, to)| *to = value(at));
+    }
+}
+
+/// A uniform sample of the items that are not in `row`, which lacks at least one of the `items`.
+fn negative(row: &[u32], items: usize, random: &mut Random) -> u32 {
+    let rank = random.below((items - row.len()) as u64) as usize;
+    let (mut low, mut size) = (0, row.len()); // #{j : k_j - j <= rank} is one of low..=low + size
+    while size > 0 {
+        let (half, middle) = (size / 2, low + size / 2);
+        let beyond = row[middle] as usize - middle <= rank;
+        low = if beyond { middle + 1 } else { low };
+        size = if beyond { size - half - 1 } else { half };
+    }
+    (rank + low) as u32
+}
+
+/// Samples that are filled at a time.
+const BLOCK: usize = 64;
+
+/// What a value costs, in multiply-adds: some 50 ns.
+const WORK: usize = 1 << 8;
+
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The finalizer of SplitMix64: a bijection that mixes all bits.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    /// The generator of a position: streams of different positions or seeds are unrelated.
+    fn at(seed: u64, position: u64) -> Self {
+        Random(mix(mix(seed ^ GAMMA).wrapping_add(position.wrapping_mul(GAMMA))))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GAMMA);
+        mix(self.0)
+    }
+
+    /// A uniform number below `bound`, at least 1, without bias: Lemire, "Fast random integer generation in an
+    /// interval", ACM TOMACS 2019. One try in 2^64 / `bound` is repeated.
+    fn below(&mut self, bound: u64) -> u64 {
+        loop {
+            let product = u128::from(self.next()) * u128::from(bound);
+            let low = product as u64;
+            if low >= bound || low >= bound.wrapping_neg() % bound {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+}
+
+/// A random permutation of `0..len`, computed one element at a time.
+struct Permutation {
+    len: u64,
+    /// Bits of both halves of a number: 2^(left + right) is the least power of two that is at least `len` and `FEWEST`.
+    left: u32,
+    right: u32,
+    keys: [u64; Permutation::ROUNDS],
+}
+
+impl Permutation {
+    /// Pairs of Feistel rounds. Four rounds of random functions give a pseudorandom permutation (Luby and Rackoff,
+    /// SIAM J. Comput. 17, 1988); more, since short halves have few values.
+    const ROUNDS: usize = 4;
+
+    /// The network's numbers, at least: with halves of a bit or two its permutations are far from uniform.
+    const FEWEST: usize = 1024;
+
+    fn new(len: usize, seed: u64) -> Self {
+        let bits = (len.max(Self::FEWEST) as u64 - 1).ilog2() + 1;
+        let mut random = Random::at(seed, u64::MAX);
+        let keys = std::array::from_fn(|_| random.next());
+        Permutation { len: len as u64, left: bits / 2, right: bits - bits / 2, keys }
+    }
+
+    fn at(&self, n: usize) -> usize {
+        let mut x = n as u64;
+        loop {
+            x = self.once(x);
+            if x < self.len {
+                return x as usize;
+            }
+        }
+    }
+
+    fn once(&self, x: u64) -> u64 {
+        let (left_mask, right_mask) = ((1 << self.left) - 1, (1 << self.right) - 1);
+        let (mut left, mut right) = (x >> self.right, x & right_mask);
+        for key in self.keys {
+            left ^= mix(key.wrapping_add(right)) & left_mask;
+            right ^= mix(key.rotate_left(32).wrapping_add(left)) & right_mask;
+        }
+        left << self.right | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler_of(rows: &[&[u32]], items: usize) -> Result<Sampler> {
+        let mut indptr = vec![0];
+        rows.iter().for_each(|row| indptr.push(indptr[indptr.len() - 1] + row.len()));
+        Sampler::new(Csr::new("rows", indptr, rows.concat(), items)?)
+    }
+
+    /// The sum of (observed - expected)^2 / expected, and its mean under chance.
+    fn chi_square(counts: &[usize]) -> (f64, f64) {
+        let expected = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
+        let sum = counts.iter().map(|&n| (n as f64 - expected).powi(2) / expected).sum();
+        (sum, (counts.len() - 1) as f64)
+    }
+
+    #[test]
+    fn a_permutation_of_any_length_has_every_element_once() {
+        for len in (1..70).chain([1000, 4096, 4097]) {
+            let order = Permutation::new(len, 5);
+            let mut all: Vec<_> = (0..len).map(|n| order.at(n)).collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..len), "{len}");
+        }
+    }
+
+    #[test]
+    fn permutations_are_uniform() {
+        // All 120 orders of five elements, and where two neighbours of twelve go.
+        let (mut orders, mut places) = (std::collections::HashMap::new(), vec![0; 144]);
+        for seed in 0..24_000 {
+            let five = Permutation::new(5, seed);
+            *orders.entry([0, 1, 2, 3, 4].map(|n| five.at(n))).or_insert(0) += 1;
+            let twelve = Permutation::new(12, seed);
+            places[twelve.at(3) * 12 + twelve.at(4)] += 1;
+        }
+        assert_eq!(orders.len(), 120);
+        let places: Vec<_> = places.into_iter().enumerate().filter(|(n, _)| n / 12 != n % 12).map(|(_, n)| n).collect();
+        for counts in [orders.into_values().collect(), places] {
+            let (sum, mean) = chi_square(&counts);
+            assert!((sum - mean).abs() < 5.0 * (2.0 * mean).sqrt(), "{sum} with mean {mean}");
+        }
+    }
+
+    #[test]
+    fn negatives_are_uniform_and_never_items_of_the_user() {
+        let rows: [&[u32]; 4] = [&[], &[0, 2, 3, 9], &[0, 1, 2, 4, 5, 6, 7, 8, 9], &[4]];
+        for own in rows {
+            let (mut sums, mut means) = (0.0, 0.0);
+            for seed in 0..10 {
+                let mut counts = vec![0; 10];
+                (0..20_000).for_each(|n| counts[negative(own, 10, &mut Random::at(seed, n)) as usize] += 1);
+                assert!(own.iter().all(|&item| counts[item as usize] == 0));
+                let (sum, mean) = chi_square(&counts.into_iter().filter(|&n| n > 0).collect::<Vec<_>>());
+                assert_eq!(mean as usize, 9 - own.len());
+                (sums, means) = (sums + sum, means + mean);
+            }
+            assert!(sums <= means + 5.0 * (2.0 * means).sqrt(), "{own:?}: {sums} with mean {means}");
+        }
+    }
+
+    #[test]
+    fn a_user_who_has_every_item_is_left_out() {
+        let batch = Batch::Labelled { negatives: 2 };
+        let sampler = sampler_of(&[&[0, 1, 2], &[1], &[]], 3).unwrap();
+        assert_eq!(sampler.len(batch), 3);
+        let drawn = sampler.draw(batch, 1, 0, 3, 3, Call::ALONE).unwrap();
+        assert_eq!(drawn[..3], [1, 1, 1]);
+        let error = sampler_of(&[&[0, 1, 2], &[]], 3).unwrap_err().to_string();
+        assert!(error.contains("expected an interaction of a user who does not have every item"), "{error}");
+    }
+
+    #[test]
+    fn any_part_is_the_same_with_any_number_of_threads() {
+        let rows: Vec<Vec<u32>> = (0..50).map(|u| (0..40).filter(|i| (u * 7 + i * 11) % 5 == 0).collect()).collect();
+        let sampler = sampler_of(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>(), 40).unwrap();
+        for batch in [Batch::Labelled { negatives: 3 }, Batch::Ranked { negatives: 2 }] {
+            let (rows, len) = (batch.rows(), sampler.len(batch));
+            let all = sampler.draw(batch, 9, 0, len, 16, Call::ALONE).unwrap();
+            for threads in [2, 7] {
+                let call = Call { threads, ..Call::ALONE };
+                assert_eq!(all, sampler.draw(batch, 9, 0, len, 16, call).unwrap());
+                assert_eq!(all[16 * rows..48 * rows], sampler.draw(batch, 9, 16, 48, 16, call).unwrap());
+            }
+            assert_ne!(all, sampler.draw(batch, 10, 0, len, 16, Call::ALONE).unwrap());
+            assert!(sampler.draw(batch, 9, 0, len + 1, 16, Call::ALONE).is_err());
+            assert!(sampler.draw(batch, 9, 4, 4, 16, Call::ALONE).unwrap().is_empty());
+        }
+    }
+}
