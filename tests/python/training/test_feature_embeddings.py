@@ -67,7 +67,7 @@ def test_cold_items_rank_by_their_features(settings, tmp_path, monkeypatch):
     """The genre is all that a model can know of them: it must be enough. Stopped and resumed, the bits are the same."""
     dataset = planted()
     config = TrainConfig(
-        NCFConfig(factors=4, layers=(8, 4), epochs=6, batch_size=256, learning_rate=0.02, patience=0, **settings)
+        NCFConfig(factors=4, layers=(8, 4), epochs=10, batch_size=256, learning_rate=0.02, patience=0, **settings)
     )
     result = train(dataset, config)
     scorer = neuralcf.Scorer.from_tensors({name: each.numpy() for name, each in result.model.state_dict().items()})
