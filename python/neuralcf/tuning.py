@@ -54,17 +54,18 @@ def _one_of(*values: object) -> Suggest:
 
 def _distill_space(config: TrainConfig[DistillConfig], train: Dataset) -> Space:
     """The weights of all teachers but the first, and the teachers' settings; those of iALS near what a search finds."""
-    first, *others = config.trainer.terms()
+    large = train.num_items > config.trainer.dense_items
+    first, *others = config.trainer.terms(large=large)
     found = next(iter(search_ials(train, config.seed)), None)
     unobserved, l2 = (found.unobserved, found.l2) if found else (config.trainer.ials_unobserved, config.trainer.ials_l2)
 
     def teachers(trial: Trial, _name: str) -> str:
         weights = [_log(term.weight / 4, 4 * term.weight)(trial, f"weight of {term.stage}") for term in others]
-        rest = [f"{weight} {term.kind}" for weight, term in zip(weights, others, strict=True)]
-        return " + ".join([f"{first.weight} {first.kind}", *rest])
+        rest = [f"{weight} {term.text}" for weight, term in zip(weights, others, strict=True)]
+        return " + ".join([f"{first.weight} {first.text}", *rest])
 
     return {
-        "teachers": teachers,
+        "large_teachers" if large else "teachers": teachers,
         "search": _one_of(False),
         "ials_unobserved": _log(unobserved / 3, unobserved * 3),
         "ials_l2": _log(l2 / 3, l2 * 3),

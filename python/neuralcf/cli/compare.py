@@ -37,7 +37,8 @@ def add_parser(commands: Commands) -> None:
     )
     for name in "AB":
         parser.add_argument(
-            name, help="a model, popularity, itemknn, ease or ials; or an .npz file written by evaluate --per-user"
+            name,
+            help="a model, popularity, itemknn, ease, ials or graph; or an .npz file written by evaluate --per-user",
         )
     parser.add_argument("data", nargs="?", metavar="DATA", help=f"{SPLIT_DATA}; not for .npz files")
     add_evaluation(parser)

@@ -114,7 +114,7 @@ def add_baselines(parser: argparse.ArgumentParser, default: list[str]) -> None:
         "--baselines",
         nargs="+",
         default=default,
-        choices=("popularity", "itemknn", "ease", "ials"),
+        choices=("popularity", "itemknn", "ease", "ials", "graph"),
         help=f"fit on the training set and evaluate beside the model (default {' '.join(default) or 'none'})",
     )
 

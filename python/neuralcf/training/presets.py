@@ -1,6 +1,7 @@
 """Settings by name, of all trainers.
 
-DISTILL     From several teachers to one GMF. `fast` is what `neuralcf train` does when it is told nothing.
+DISTILL     From several teachers to one GMF. `fast` is what `neuralcf train` does when it is told nothing. Of the
+            teachers, `large_teachers` are for more than `dense_items` items (10,000), `teachers` for fewer.
 PAPER       The models of He et al., WWW 2017, by gradient descent on sampled negatives.
 """
 
@@ -31,13 +32,17 @@ DISTILL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "fast": {
             "teachers": "ials + ease + history",
+            "large_teachers": "ials + 0.5 graph",
             "factors": 256,
             "history_epochs": 32,
             "threads": 2,
         },
         "best": {
             "teachers": "ials + ease + 0.75 history + 0.75 history",
+            "large_teachers": "ials + ials(1024) + graph",
             "factors": 256,
+            "large_factors": 384,
+            "listed": 60,
             "history_epochs": 50,
             "threads": 2,
             "refit": True,

@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from neuralcf.baselines.base import Histories
+from neuralcf.baselines.graph_filter import neighbour_scores
+from neuralcf.data.csr import CSR
 from neuralcf.models import GMF
 
-__all__ = ["Factors", "ItemWeights", "Teacher", "TeacherSum", "blocks_of"]
+__all__ = ["Factors", "ItemNeighbours", "ItemWeights", "Teacher", "TeacherSum", "blocks_of"]
 
 _BLOCK_CELLS = 4_000_000
 _SAMPLE = 1024
@@ -48,7 +50,9 @@ class Factors:
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
-        return np.asarray(self.user_vectors[users] @ self.item_vectors.T + self.item_biases)
+        scores = self.user_vectors[users] @ self.item_vectors.T
+        scores += self.item_biases
+        return np.asarray(scores)
 
     def to_gmf(self, *, scale: float = 1.0, bias: float = 0.0) -> GMF:
         """Make the GMF of d + 1 factors whose logits are `scale` (above 0) times the scores plus `bias`.
@@ -86,6 +90,22 @@ class ItemWeights:
         return np.asarray(self.histories.dense(users) @ self.weights)
 
 
+@dataclass(frozen=True, eq=False)
+class ItemNeighbours:
+    """A teacher that sums weights of the user's items to the neighbours of each: a pruned graph filter."""
+
+    user_items: CSR
+    """U rows of items."""
+    neighbours: NDArray[np.int32]
+    """int32 [I, k]."""
+    weights: NDArray[np.float32]
+    """float32 [I, k]."""
+
+    def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score all items for each user."""
+        return neighbour_scores(self.user_items, users, self.neighbours, self.weights)
+
+
 class TeacherSum:
     """The weighted sum of standardised teachers, itself a teacher.
 
@@ -107,9 +127,12 @@ class TeacherSum:
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
         (first, weight), *others = self._teachers
-        total = first.scores(users) * weight
+        total = first.scores(users)
+        total *= weight
         for teacher, weight in others:
-            total += teacher.scores(users) * weight
+            scores = teacher.scores(users)
+            scores *= weight
+            total += scores
         return total
 
 

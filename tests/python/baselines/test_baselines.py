@@ -155,7 +155,7 @@ def test_popularity_ranks_equal_those_of_its_scores(filters):
 
 def test_names_and_wrong_settings():
     train = dataset(random_matrix())
-    assert list(BASELINES) == ["popularity", "itemknn", "ease", "ials"]
+    assert list(BASELINES) == ["popularity", "itemknn", "ease", "ials", "graph"]
     with pytest.raises(ArgumentError, match="neighbours: expected"):
         ItemKNN(train, neighbours=0)
     for wrong in (-1.0, float("nan")):

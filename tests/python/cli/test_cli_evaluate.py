@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import neuralcf
-from neuralcf.baselines import BASELINES, EASE, IALS, ItemKNN, Popularity
+from neuralcf.baselines import BASELINES, EASE, IALS, GraphFilter, ItemKNN, Popularity
 from neuralcf.cli import main
 from neuralcf.data import hold_out, read_interactions
 from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
@@ -58,7 +58,7 @@ def run(capsys, *arguments):
 
 
 def test_evaluate_full(models, dataset, ratings, tmp_path, capsys):
-    baselines = [kind(hold_out(dataset).train) for kind in (Popularity, ItemKNN, EASE, IALS)]
+    baselines = [kind(hold_out(dataset).train) for kind in (Popularity, ItemKNN, EASE, IALS, GraphFilter)]
     out, per_user = tmp_path / "out.json", tmp_path / "values.npz"
     options = ["-k", 3, 8, "--baselines", *BASELINES, "--out", out, "--per-user", per_user]
     code, text, err = run(capsys, "evaluate", models[0], ratings, *options)

@@ -9,9 +9,12 @@ from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import Popularity
 from neuralcf.baselines.base import Histories
 from neuralcf.data import Dataset, hold_out, planted_taste
+from neuralcf.data.csr import csr_from_pairs
 from neuralcf.evaluation import evaluate_full
 from neuralcf.training import DistillConfig, TrainConfig, configure, train
+from neuralcf.training.best_items import best_items
 from neuralcf.training.cut import cut_by_svd
+from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.probability import NEGATIVES, fit_logit
 from neuralcf.training.search import keep_back, ndcg_at_20, search_ials
 from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum
@@ -137,15 +140,12 @@ def test_the_whole_is_better_than_popularity_and_served_by_the_engine(dataset):
     assert {"ials_unobserved", "ials_l2", "variance_kept"} <= result.chosen.keys()
 
 
-def test_a_run_that_stops_anywhere_ends_in_the_same_bits(dataset, tmp_path, monkeypatch):
-    config = TrainConfig(
-        DistillConfig(**{**vars(SMALL), "teachers": "ials + ease + 0.5 history + 0.5 history"}), refit=True
-    )
-    expected = train(dataset, config)
-    stages, teach = iter(range(100)), distill._Distilling._train
+class StoppedError(Exception):
+    pass
 
-    class StoppedError(Exception):
-        pass
+
+def stop_at_every_other_stage(monkeypatch):
+    stages, teach = iter(range(100)), distill._Distilling._train
 
     def stopping(*arguments):
         if next(stages) % 2:
@@ -153,6 +153,14 @@ def test_a_run_that_stops_anywhere_ends_in_the_same_bits(dataset, tmp_path, monk
         return teach(*arguments)
 
     monkeypatch.setattr(distill._Distilling, "_train", stopping)
+
+
+def test_a_run_that_stops_anywhere_ends_in_the_same_bits(dataset, tmp_path, monkeypatch):
+    config = TrainConfig(
+        DistillConfig(**{**vars(SMALL), "teachers": "ials + ease + 0.5 history + 0.5 history"}), refit=True
+    )
+    expected = train(dataset, config)
+    stop_at_every_other_stage(monkeypatch)
     for _ in range(7):
         with pytest.raises(StoppedError):
             train(dataset, config, run=tmp_path, resume=True)
@@ -165,33 +173,114 @@ def test_a_run_that_stops_anywhere_ends_in_the_same_bits(dataset, tmp_path, monk
     assert {"history 2", "history 2 refit", "gmf refit"} <= {record.stage for record in expected.history}
 
 
+@pytest.mark.parametrize("dense_items", [10_000, 0])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 3)])
-def test_tiny_data_with_strangers(shape, tmp_path):
+def test_tiny_data_with_strangers(shape, dense_items, tmp_path):
     """Each user has every item but the last; a user and an item have no interaction at all."""
     users, items = (index.ravel() for index in np.indices(shape))
     data = Dataset(users, items, None, np.arange(shape[0] + 1), np.arange(shape[1] + 1))
-    result = train(data, TrainConfig(SMALL, validation=shape[1] > 1, threads=1))
+    settings = DistillConfig(**{**vars(SMALL), "dense_items": dense_items})
+    result = train(data, TrainConfig(settings, validation=shape[1] > 1, threads=1))
     assert np.isfinite(logits_of(result.model)).all()
     neuralcf.export(result.model, tmp_path / "model")
     assert Scorer.load(tmp_path / "model").num_items == shape[1] + 1
 
 
-def test_a_large_catalogue_becomes_the_gmf_of_ials_alone(dataset):
-    result = train(dataset, TrainConfig(DistillConfig(**{**vars(SMALL), "dense_items": 59}), threads=1))
-    assert result.model.gmf.item_embedding.weight.shape == (60, 9)
-    with pytest.raises(ArgumentError, match="teachers: expected ials among them for more than 59 items"):
-        train(dataset, TrainConfig(DistillConfig(teachers="ease", dense_items=59)))
+@pytest.mark.parametrize("count", [1, 5, 9, 99])
+def test_best_items_are_those_of_a_stable_sort(count, monkeypatch):
+    """With ties and what is left out; by groups and, where they are too few, without."""
+    monkeypatch.setattr("neuralcf.training.best_items._GROUP", 4)
+    scores = np.random.default_rng(0).integers(0, 30, (20, 47)).astype(np.float32)
+    scores[3], scores[4, 5:] = 1, -np.inf
+    items, values = best_items(scores, count)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    assert np.array_equal(items, order)
+    assert np.array_equal(values, np.take_along_axis(scores, order, axis=1))
+
+
+def test_a_cut_by_least_squares_solves_its_loss():
+    """With as many steps as factors each half-sweep is exact: the loss of the docstring, solved densely, row by row."""
+    rng = np.random.default_rng(0)
+    scores, own = rng.standard_normal((12, 9)), rng.random((12, 9)) < 0.3
+    own[2] = False
+    own[3, :8] = True
+    pairs = np.nonzero(own)
+    rows = csr_from_pairs(*pairs, 12, 9)
+    start = tuple(rng.standard_normal((size, 3)).astype(np.float32) for size in (12, 9))
+    settings = {"listed": 4, "unobserved": 3.0, "l2": 0.01}
+    cut = cut_by_least_squares(Known(scores), rows, start, **settings, sweeps=2, steps=9)
+
+    wanted = np.where(own, 1.0, np.nan)
+    for user in np.flatnonzero(own.any(axis=1)):
+        best = [item for item in np.argsort(-scores[user]) if not own[user, item]][:5]
+        t = scores[user, best]
+        wanted[user, best[:4]] = (0.4 + 0.6 * (t - t[-1]) / max(t[0] - t[-1], 1e-9))[:4]
+    counts, a0 = ~np.isnan(wanted), 3.0 * own.sum() / own.size
+
+    def solved(counts, wanted, fixed):
+        vectors = np.zeros((len(counts), 3))
+        for row, have in enumerate(counts):
+            if have.any():
+                l2 = 0.01 * (have.sum() + a0 * len(fixed))
+                left = (fixed.T * have) @ fixed + a0 * fixed.T @ fixed + l2 * np.eye(3)
+                vectors[row] = np.linalg.solve(left, fixed[have].T @ wanted[row, have])
+        return vectors
+
+    q = start[1].astype(float)
+    for _ in range(2):
+        p = solved(counts, wanted, q)
+        q = solved(counts.T, wanted.T, p)
+    p = solved(counts, wanted, q)
+    np.testing.assert_allclose(cut.scores(np.arange(12)), p @ q.T, atol=1e-4)
+
+
+def test_leading_directions_keep_all_there_is():
+    rng = np.random.default_rng(0)
+    p, q = (rng.standard_normal((size, 2)) @ rng.standard_normal((2, 5)) for size in (8, 6))
+    left, right = leading(p.astype(np.float32), q.astype(np.float32), 4)  # both together have rank 4
+    assert left.shape == (8, 4)
+    np.testing.assert_allclose(left @ right.T, p @ q.T, atol=1e-4)
+
+
+def test_a_large_catalogue_is_cut_by_least_squares(dataset, tmp_path, monkeypatch):
+    """Stopped and resumed like a small one."""
+    split = hold_out(dataset)
+    settings = DistillConfig(
+        large_teachers="ials + 0.5 ials(12) + 0.5 graph", large_factors=10, ials_factors=8, dense_items=0, listed=10
+    )
+    expected = train(split.train, TrainConfig(settings, refit=True, threads=1))
+    assert [record.stage for record in expected.history[:5]] == ["ials", "ials(12)", "graph", "sum", "gmf"]
+    assert all(record.validation_hr is not None for record in expected.history[:5])
+    assert expected.model.gmf.item_embedding.weight.shape == (60, 10)
+    scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in expected.model.state_dict().items()})
+    ours, popular = (evaluate_full(ranker, split).means["NDCG@10"] for ranker in (scorer, Popularity(split.train)))
+    assert ours > 1.3 * popular
+
+    stop_at_every_other_stage(monkeypatch)
+    for _ in range(5):
+        with pytest.raises(StoppedError):
+            train(split.train, TrainConfig(settings, refit=True, threads=1), run=tmp_path, resume=True)
+    resumed = train(split.train, TrainConfig(settings, refit=True, threads=1), run=tmp_path, resume=True)
+    assert resumed.chosen == expected.chosen
+    for name, weight in expected.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
 def test_sums_are_read_and_wrong_ones_refused():
-    terms = DistillConfig(teachers="ials+.5 history + 2*history").terms()
-    assert [(term.stage, term.number, term.weight) for term in terms] == [
-        ("ials", 0, 1.0),
-        ("history", 0, 0.5),
-        ("history 2", 1, 2.0),
+    terms = DistillConfig(teachers="ials+.5 history + 2*history+ials(64)").terms(large=False)
+    assert [(term.stage, term.number, term.weight, term.width) for term in terms] == [
+        ("ials", 0, 1.0, None),
+        ("history", 0, 0.5, None),
+        ("history 2", 1, 2.0, None),
+        ("ials(64)", 1, 1.0, 64),
     ]
-    for wrong in ("", "ials +", "slim", "0 ials", "-1 ials"):
-        with pytest.raises(ArgumentError, match="teachers: expected a sum of ials, ease, history"):
+    assert [term.kind for term in DistillConfig().terms(large=True)] == ["ials", "graph"]
+    with pytest.raises(ArgumentError, match="large_teachers: expected a sum of ials, graph"):
+        DistillConfig(large_teachers="ials + ease")
+    with pytest.raises(ArgumentError, match="large_teachers: expected ials among them"):
+        DistillConfig(large_teachers="graph")
+    for wrong in ("", "ials +", "slim", "0 ials", "-1 ials", "ials(0)", "graph(3)"):
+        with pytest.raises(ArgumentError, match="teachers: expected a sum of ials, ease, history, graph"):
             DistillConfig(teachers=wrong)
     with pytest.raises(ArgumentError, match="factors: expected at least 2"):
         DistillConfig(factors=1)

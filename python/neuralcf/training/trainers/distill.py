@@ -1,7 +1,8 @@
 """Several teachers, one GMF: each teacher is trained by its own formula, their sum is cut to one dot product.
 
-Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_to_item`) and the history encoder
-            (`neuralcf.training.trainers.history_encoder`). They err differently, so that their sum ranks better than
+Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_to_item`), the history encoder
+            (`neuralcf.training.trainers.history_encoder`) and, for large catalogues, the graph filter
+            (`neuralcf.baselines.graph_filter`). They err differently, so that their sum ranks better than
             any of them, and better than more of one kind.
 Search      iALS is sharp in two settings, which are searched first (`neuralcf.training.search`).
 Sum         Of standardised scores, streamed in blocks of users (`neuralcf.training.teachers`).
@@ -17,7 +18,8 @@ Validation  One interaction of each of `validation_users` users is held out and 
             stage. Nothing is chosen by it: it tells what each teacher, the sum and the cut are worth. The search has a
             split of its own. With `refit` everything is then trained once more on all interactions, with the settings
             found and the logits fitted before.
-Large       Above `dense_items` items, where matrices of items x items do not fit, the GMF is that of iALS alone.
+Large       Above `dense_items` items, matrices of items x items do not fit. Then iALS and the pruned graph filter are
+            summed, and cut by least squares on the best items of the sum (`neuralcf.training.cut_by_least_squares`).
 Resuming    By the stage: a checkpoint holds the settings found, the teachers that are trained, or the cut. Chance is
             a function of (seed, purpose, teacher), so that a run that was stopped gives the same bits.
 """
@@ -25,6 +27,7 @@ Resuming    By the stage: a checkpoint holds the settings found, the teachers th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -33,22 +36,22 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from neuralcf.baselines import EASE, IALS
+from neuralcf.baselines import EASE, IALS, GraphFilter
 from neuralcf.baselines.base import Histories
 from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
-from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.cut import cut_by_svd
+from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.search import search_ials
-from neuralcf.training.teachers import Factors, ItemWeights, Teacher, TeacherSum
+from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers.distill_config import DistillConfig, Term
 from neuralcf.training.trainers.history_encoder import HistoryEncoderConfig, train_history_encoder
@@ -67,7 +70,9 @@ def fit(
     most = min(config.trainer.validation_users, max(1, dataset.num_users // 10))
     validation = Validation.of(dataset, config.seed, most=most) if config.validation else None
     device = resolve(config.device)
-    with isolated_torch(config.threads, device), _Progress(config.trainer, config.refit, progress) as bar:
+    large = dataset.num_items > config.trainer.dense_items
+    steps = _Progress(config.trainer, progress, refit=config.refit, large=large)
+    with isolated_torch(config.threads, device), steps as bar:
         distilling = _Distilling(config, device, run, bar)
         train = validation.split.train if validation else dataset
         factors = distilling.distill(train, validation, suffix="")
@@ -101,20 +106,11 @@ class _Distilling:
         settings, rows, gmf = self.settings, train.user_items(), f"gmf{suffix}"
         if gmf in self._trained:
             return Factors(**_arrays(self._trained[gmf]))
-        small = train.num_items <= settings.dense_items
-        terms = [term for term in settings.terms() if small or term.kind == "ials"]
-        if not terms:
-            raise ArgumentError(
-                f"teachers: expected ials among them for more than {settings.dense_items} items (dense_items), "
-                f"got {settings.teachers!r} and {train.num_items} items"
-            )
+        large = train.num_items > settings.dense_items
+        terms = settings.terms(large=large)
         if settings.search and not self.chosen and any(term.kind == "ials" for term in terms):
             self._search(train)
         teachers = [(self._teacher(term, train, rows, validation, suffix), term.weight) for term in terms]
-        if not small:
-            (alone, _), *_ = teachers
-            assert isinstance(alone, Factors)
-            return alone
         users = np.flatnonzero(np.diff(rows[0]))
         seed = derive(self.seed, Stream.TEACHERS)
         started = time.perf_counter()
@@ -122,10 +118,13 @@ class _Distilling:
         if len(terms) > 1:
             self._record(f"sum{suffix}", 1, None, started, validation, total)
         started = time.perf_counter()
-        sizes = {"num_users": train.num_users, "num_items": train.num_items}
-        factors, share = cut_by_svd(total, users, **sizes, rank=settings.factors - 1, seed=seed)
+        if large:
+            factors = self._cut_by_least_squares(total, [teacher for teacher, _ in teachers], train)
+        else:
+            sizes = {"num_users": train.num_users, "num_items": train.num_items}
+            factors, share = cut_by_svd(total, users, **sizes, rank=settings.factors - 1, seed=seed)
+            self.chosen["variance_kept"] = share
         self._record(gmf, 1, None, started, validation, factors)
-        self.chosen["variance_kept"] = share
         self._trained = {gmf: _tensors(factors)}  # the teachers have done their work
         self._save()
         return factors
@@ -169,6 +168,26 @@ class _Distilling:
             self._record(stage, 1, None, started, validation, result)
         return result, regressions
 
+    def _cut_by_least_squares(self, total: TeacherSum, teachers: Sequence[Teacher], train: Dataset) -> Factors:
+        """Cut the sum, from the vectors of its widest matrix factorisation."""
+        unobserved, l2 = self._ials_settings()
+        widest = max((each for each in teachers if isinstance(each, Factors)), key=lambda each: each.item_vectors.size)
+        return cut_by_least_squares(
+            total,
+            train.user_items(),
+            leading(widest.user_vectors, widest.item_vectors, self.settings.large_factors - 1),
+            listed=self.settings.listed,
+            sweeps=self.settings.cut_sweeps,
+            unobserved=unobserved,
+            l2=l2,
+            weights=train.pair_weights(),
+        )
+
+    def _ials_settings(self) -> tuple[float, float]:
+        """Give `unobserved` and `l2` as the search found them, or as they were set."""
+        settings, chosen = self.settings, self.chosen
+        return chosen.get("ials_unobserved", settings.ials_unobserved), chosen.get("ials_l2", settings.ials_l2)
+
     def _search(self, train: Dataset) -> None:
         self.bar.stage("search")
         trials = search_ials(train, self.seed)
@@ -181,7 +200,7 @@ class _Distilling:
 
     def _teacher(
         self, term: Term, train: Dataset, rows: CSR, validation: Validation | None, suffix: str
-    ) -> Factors | ItemWeights:
+    ) -> Factors | ItemWeights | ItemNeighbours:
         """Train a teacher, or take it from the checkpoint."""
         stage = term.stage + suffix
         stored = self._trained.get(stage)
@@ -193,28 +212,33 @@ class _Distilling:
             self._save()
             return teacher
         self.bar.advance(self.settings.history_epochs if term.kind == "history" else 1)
-        histories = Histories(rows, train.num_items, train.pair_weights())
-        return ItemWeights(histories, **_arrays(stored)) if term.kind == "ease" else Factors(**_arrays(stored))
+        if term.kind == "ease":
+            return ItemWeights(Histories(rows, train.num_items, train.pair_weights()), **_arrays(stored))
+        return ItemNeighbours(rows, **_arrays(stored)) if term.kind == "graph" else Factors(**_arrays(stored))
 
     def _train(
         self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None
-    ) -> Factors | ItemWeights:
+    ) -> Factors | ItemWeights | ItemNeighbours:
         settings, seed = self.settings, derive(self.seed, Stream.TEACHERS, term.number)
-        teacher: Factors | ItemWeights
+        teacher: Factors | ItemWeights | ItemNeighbours
         if term.kind == "ials":
+            unobserved, l2 = self._ials_settings()
             ials = IALS(
                 train,
-                factors=settings.ials_factors,
-                unobserved=self.chosen.get("ials_unobserved", settings.ials_unobserved),
-                l2=self.chosen.get("ials_l2", settings.ials_l2),
+                factors=term.width or settings.ials_factors,
                 sweeps=settings.ials_sweeps,
                 seed=seed,
+                unobserved=unobserved,
+                l2=l2,
             )
             teacher = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train.num_items, np.float32))
         elif term.kind == "ease":
             exponent = settings.ease_row_exponent
             ease = EASE(train, l2=settings.ease_l2, row_exponent=exponent, dtype=np.float32)
             teacher = ItemWeights(ease.histories, np.asarray(ease.weights, np.float32))
+        elif term.kind == "graph":
+            graph = GraphFilter(train, neighbours=settings.graph_neighbours, seed=seed)
+            teacher = ItemNeighbours(graph.user_items, graph.neighbours, graph.weights)
         else:
             encoder = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
             epochs: list[tuple[int, float, float]] = []
@@ -262,20 +286,21 @@ class _Distilling:
             self.run.save({"chosen": self.chosen, "history": history, "trained": self._trained})
 
 
-def _tensors(teacher: Factors | ItemWeights) -> dict[str, torch.Tensor]:
+def _tensors(teacher: Factors | ItemWeights | ItemNeighbours) -> dict[str, torch.Tensor]:
     """Give what a checkpoint holds of a teacher: all but the interactions."""
-    return {name: torch.from_numpy(array) for name, array in vars(teacher).items() if name != "histories"}
+    arrays = {name: array for name, array in vars(teacher).items() if isinstance(array, np.ndarray)}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 class _Progress:
     """A bar over all stages; the history encoder's epochs count one by one."""
 
-    def __init__(self, settings: DistillConfig, refit: bool, progress: bool | None) -> None:
-        terms = settings.terms()
+    def __init__(self, settings: DistillConfig, progress: bool | None, *, refit: bool, large: bool) -> None:
+        terms = settings.terms(large=large)
         steps = sum(settings.history_epochs if term.kind == "history" else 1 for term in terms) + (len(terms) > 1) + 1
         total = int(settings.search) + steps * (2 if refit else 1)
         self._bar = tqdm(total=total, unit="step", disable=None if progress is None else not progress)

@@ -11,20 +11,33 @@ from neuralcf.training.config import TrainerConfig, check_flag, check_int, check
 
 __all__ = ["DistillConfig", "Term"]
 
-_KINDS: Final = ("ials", "ease", "history")
-_TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+)")
+_KINDS: Final = ("ials", "ease", "history", "graph")
+_LARGE_KINDS: Final = ("ials", "graph")
+_TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+) *(?:\(([1-9][0-9]*)\))?")
+
+_COUNTS: Final = (
+    *("factors", "large_factors", "ials_factors", "ials_sweeps", "history_factors", "history_epochs"),
+    *("graph_neighbours", "listed", "cut_sweeps", "validation_users"),
+)
 
 
 class Term(NamedTuple):
     """A teacher of a sum."""
 
     stage: str
-    """What it is called: its kind, with a number where the sum has it before."""
+    """What it is called: its kind, with the width if one is given, and a number where the sum has it before."""
     kind: str
-    """`ials`, `ease` or `history`."""
+    """`ials`, `ease`, `history` or `graph`."""
     number: int
     """From 0, among those of its kind; part of what decides chance."""
     weight: float
+    width: int | None
+    """Of iALS's vectors, where it is not `ials_factors`."""
+
+    @property
+    def text(self) -> str:
+        """The term as it is written, without its weight."""
+        return self.kind if self.width is None else f"{self.kind}({self.width})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +51,18 @@ class DistillConfig(TrainerConfig):
     name: ClassVar[str] = "distill"
 
     teachers: str = "ials + ease + history"
-    """The sum of teachers: `ials`, `ease` (EASE_n) and `history` (the history encoder), each with a weight in front
-    where it is not 1. A kind that occurs twice is trained twice, from another seed."""
+    """The sum of teachers: `ials`, `ease` (EASE_n), `history` (the history encoder) and `graph` (the graph filter),
+    each with a weight in front where it is not 1. `ials(512)` has vectors of that width. A kind that occurs twice is
+    trained twice, from another seed."""
+
+    large_teachers: str = "ials + 0.5 graph"
+    """The sum of teachers for more than `dense_items` items: of `ials`, at least once, and `graph`."""
 
     factors: int = 256
     """Width of the GMF. The last factor holds the item biases."""
+
+    large_factors: int = 256
+    """Width of the GMF for more than `dense_items` items; at most the width of the widest iALS plus 1."""
 
     search: bool = True
     """Whether to search `ials_unobserved` and `ials_l2` on interactions kept back, and to take the given ones only
@@ -72,39 +92,61 @@ class DistillConfig(TrainerConfig):
     history_epochs: int = 32
     """Passes of the history encoder over all users."""
 
+    graph_neighbours: int = 500
+    """How many neighbours of each item the graph filter keeps."""
+
     dense_items: int = 10_000
-    """The largest catalogue for which matrices of items x items and dense histories are made. On larger ones iALS
-    alone becomes the GMF."""
+    """The largest catalogue for which matrices of items x items and dense histories are made. On larger ones
+    `large_teachers` are summed, and cut by least squares."""
+
+    listed: int = 40
+    """How many of a user's best items by the sum of teachers the cut by least squares is made from."""
+
+    cut_sweeps: int = 2
+    """How often the cut by least squares solves for users and items."""
 
     validation_users: int = 1000
     """How many users have an interaction held out to measure teachers, sum and GMF by, and to calibrate
     probabilities; no more than a tenth of all. What is held out is not trained on, unless with `refit`."""
 
     def __post_init__(self) -> None:
-        for name in ("factors", "ials_factors", "ials_sweeps", "history_factors", "history_epochs", "validation_users"):
+        for name in _COUNTS:
             check_int(name, getattr(self, name), minimum=1)
-        if self.factors < 2:
-            raise ArgumentError(f"factors: expected at least 2, one of which holds the item biases, got {self.factors}")
+        for name in ("factors", "large_factors"):
+            if (width := getattr(self, name)) < 2:
+                raise ArgumentError(f"{name}: expected at least 2, one of which holds the item biases, got {width}")
         check_int("dense_items", self.dense_items, minimum=0)
         check_flag("search", self.search)
         for name in ("ials_unobserved", "ials_l2", "ease_l2"):
             check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
         check_number("ease_row_exponent", self.ease_row_exponent, "a finite number >= 0", lambda x: x >= 0)
-        self.terms()
+        self.terms(large=False)
+        if all(term.kind != "ials" for term in self.terms(large=True)):
+            raise ArgumentError(f"large_teachers: expected ials among them, got {self.large_teachers!r}")
 
-    def terms(self) -> list[Term]:
-        """Read the sum of teachers."""
-        if not isinstance(self.teachers, str):
-            raise ArgumentError(f"teachers: expected a text such as 'ials + 0.5 ease', got {self.teachers!r}")
+    def terms(self, *, large: bool) -> list[Term]:
+        """Read the sum of teachers of small or of large catalogues."""
+        name, kinds = ("large_teachers", _LARGE_KINDS) if large else ("teachers", _KINDS)
+        total = getattr(self, name)
+        if not isinstance(total, str):
+            raise ArgumentError(f"{name}: expected a text such as 'ials + 0.5 {kinds[1]}', got {total!r}")
         terms: list[Term] = []
-        for text in self.teachers.split("+"):
+        for text in total.split("+"):
             found = _TERM.fullmatch(text.strip())
-            if found is None or found[2] not in _KINDS or float(found[1] or 1) == 0:
+            width = None if found is None or found[3] is None else int(found[3])
+            if (
+                found is None
+                or found[2] not in kinds
+                or float(found[1] or 1) == 0
+                or (width is not None and found[2] != "ials")
+            ):
                 raise ArgumentError(
-                    f"teachers: expected a sum of {', '.join(_KINDS)}, each with a weight above 0 in front or none, "
-                    f"got {self.teachers!r}"
+                    f"{name}: expected a sum of {', '.join(kinds)}, each with a weight above 0 in front or none, ials "
+                    f"with a width in brackets or none, got {total!r}"
                 )
-            number = sum(term.kind == found[2] for term in terms)
-            stage = found[2] if number == 0 else f"{found[2]} {number + 1}"
-            terms.append(Term(stage, found[2], number, float(found[1] or 1)))
+            kind = found[2]
+            number = sum(term.kind == kind for term in terms)
+            before = sum(term.kind == kind and term.width == width for term in terms)
+            term = Term("", kind, number, float(found[1] or 1), width)
+            terms.append(term._replace(stage=term.text if before == 0 else f"{term.text} {before + 1}"))
         return terms
