@@ -124,7 +124,7 @@ class EASE(_ItemToItem):
         if dtype not in (np.float64, np.float32):
             raise ArgumentError(f"dtype: expected float64 or float32, got {dtype!r}")
         lengths = np.diff(self.user_items[0])
-        user_weights = np.maximum(lengths, 1) ** (-2 * row_exponent)
+        user_weights = np.maximum(lengths, 1) ** (-2.0 * row_exponent)
         user_weights *= self._user_weights()
         user_weights *= lengths.sum() / max(1.0, lengths @ user_weights)  # keeps the trace at nnz: |x_u|^2 = n(u)
         weights = self._inverse(user_weights.astype(dtype), dtype(l2))

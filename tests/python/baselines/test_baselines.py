@@ -94,6 +94,8 @@ def test_ease_n_weighs_users_by_the_length_of_their_histories():
     np.fill_diagonal(expected, 0)
     got = EASE(dataset(matrix), l2=l2, row_exponent=0.25)
     assert got.weights == pytest.approx(expected, abs=1e-10)
+    integers = EASE(dataset(matrix), l2=7, row_exponent=0)
+    assert np.array_equal(integers.weights, EASE(dataset(matrix), l2=l2).weights)
     half = EASE(dataset(matrix), l2=l2, row_exponent=0.25, dtype=np.float32)
     assert half.weights.dtype == np.float32
     assert half.weights == pytest.approx(expected, abs=1e-5)
