@@ -60,10 +60,13 @@ def test_a_sum_is_that_of_standardised_scores():
 
 
 @pytest.mark.parametrize("rank", [3, 40])
-def test_a_cut_is_the_truncated_svd_of_centred_scores(rank):
-    """Also of more factors than items; a user who does not count gets the item biases."""
-    scores, users = np.random.default_rng(0).standard_normal((30, 9)) + np.arange(9), np.arange(1, 30)
-    factors, share = cut_by_svd(Known(scores), users, num_users=30, num_items=9, rank=rank, seed=0)
+@pytest.mark.parametrize(("num_users", "num_items"), [(30, 9), (9, 30)])
+def test_a_cut_is_the_truncated_svd_of_centred_scores(num_users, num_items, rank):
+    """Also of more factors than users or items; a user who does not count gets the item biases."""
+    scores = np.random.default_rng(0).standard_normal((num_users, num_items)) + np.arange(num_items)
+    users = np.arange(1, num_users)
+    sizes = {"num_users": num_users, "num_items": num_items}
+    factors, share = cut_by_svd(Known(scores), users, **sizes, rank=rank, seed=0)
     centred = (scores - scores.mean(axis=1, keepdims=True))[1:]
     biases = centred.mean(axis=0)
     left, values, right = np.linalg.svd(centred - biases, full_matrices=False)
