@@ -7,6 +7,7 @@ Models      iALS of 64 factors, two sweeps from the spectral start, which all tr
 Order       By coordinates, from unobserved = 7: first `l2` over its grid, then `unobserved`, then the two values
             between the best `l2` and its neighbours. The grids are wide, as what is best differs by ten times between
             data sets.
+Sampling    Of more than a million interactions, those of a sample of users: the settings mean the same on it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from neuralcf.baselines.ials import both_sides, spectral_start, sweep
 from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.dataset import Dataset
 from neuralcf.seeds import Stream, derive
+from neuralcf.training.best_items import best_items
 from neuralcf.training.teachers import Factors, Teacher, blocks_of
 
 __all__ = ["Trial", "keep_back", "ndcg_at_20", "search_ials"]
 
 _FACTORS, _SWEEPS = 64, 2
+_INTERACTIONS = 1_000_000
 _USERS, _SHARE, _CUTOFF = 2000, 0.1, 20
 _L2 = (0.001, 0.003, 0.007, 0.015, 0.03, 0.05)
 _UNOBSERVED = (1.0, 2.0, 4.0, 7.0, 15.0, 30.0)
@@ -49,7 +52,7 @@ def search_ials(dataset: Dataset, seed: int) -> list[Trial]:
         dataset: what may be learned from.
         seed: decides who has something kept back, what without timestamps, and the spectral start.
     """
-    train, held_users, held = keep_back(dataset, seed)
+    train, held_users, held = keep_back(_sampled(dataset, seed), seed)
     if not held_users.size:
         return []
     rows = train.user_items()
@@ -72,6 +75,15 @@ def search_ials(dataset: Dataset, seed: int) -> list[Trial]:
     best = best_of([(unobserved, best.l2) for unobserved in _UNOBSERVED])
     best_of([(best.unobserved, l2) for l2 in _between(best.l2)])
     return sorted(trials.values(), key=lambda trial: -trial.ndcg)
+
+
+def _sampled(dataset: Dataset, seed: int) -> Dataset:
+    """Keep all interactions of a random sample of users, about `_INTERACTIONS`, of a data set that has more."""
+    if len(dataset) <= _INTERACTIONS:
+        return dataset
+    rng = np.random.default_rng(derive(seed, Stream.SEARCH, 2))
+    kept = rng.random(dataset.num_users) < _INTERACTIONS / len(dataset)
+    return dataset.take(kept[dataset.users])
 
 
 def keep_back(dataset: Dataset, seed: int) -> tuple[Dataset, NDArray[np.int64], CSR]:
@@ -116,9 +128,7 @@ def ndcg_at_20(teacher: Teacher, num_items: int, known: CSR, users: NDArray[np.i
         part = slice(int(block[0]), int(block[-1]) + 1)
         scores = teacher.scores(users[block])
         scores[mask(take_rows(known, users[block]), slice(0, block.size), num_items)] = -np.inf
-        top = np.argpartition(-scores, min(_CUTOFF, num_items) - 1, axis=1)[:, :_CUTOFF]
-        best_first = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
-        top = np.take_along_axis(top, best_first, axis=1)
+        top, _ = best_items(scores, _CUTOFF)
         hits = np.take_along_axis(mask(held, part, num_items), top, axis=1)
         ideal = np.cumsum(discounts)[np.minimum(np.diff(held[0])[block], _CUTOFF) - 1]
         values.append((hits * discounts[: top.shape[1]]).sum(axis=1) / ideal)
