@@ -32,7 +32,7 @@ def train_lightgcn(
     batch_size: int = 2048,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Train; return user vectors, float32 [U, d], and item vectors, float32 [I, d]."""
-    users, items = (torch.from_numpy(index) for index in (train.users, train.items))
+    users, items = (torch.tensor(index) for index in (train.users, train.items))
     adjacency = _normalised(train)
     torch.manual_seed(derive(seed, Stream.INITIALISATION))
     weights = torch.nn.Parameter(0.1 * torch.randn(train.num_users + train.num_items, factors))

@@ -64,11 +64,21 @@ def _distill_space(config: TrainConfig[DistillConfig], train: Dataset) -> Space:
         rest = [f"{weight} {term.text}" for weight, term in zip(weights, others, strict=True)]
         return " + ".join([f"{first.weight} {first.text}", *rest])
 
-    return {
-        "large_teachers" if large else "teachers": teachers,
+    ials: Space = {
         "search": _one_of(False),
         "ials_unobserved": _log(unobserved / 3, unobserved * 3),
         "ials_l2": _log(l2 / 3, l2 * 3),
+    }
+    if large:
+        return {
+            "large_teachers": teachers,
+            **ials,
+            "graph_neighbours": _one_of(250, 500, 1000),
+            "listed": _one_of(40, 60),
+        }
+    return {
+        "teachers": teachers,
+        **ials,
         "ease_l2": _log(30, 3000),
         "ease_row_exponent": _one_of(0.0, 0.125, 0.25, 0.375, 0.5),
         "history_factors": _one_of(64, 128, 192, 256),
