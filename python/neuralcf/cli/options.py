@@ -74,6 +74,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
     data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
     data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument(
+        "--weight-column", type=_column, metavar="COL", help="how much each interaction counts; none by default"
+    )
     data.add_argument("--delimiter", metavar="CHAR", help="column separator; detected by default")
     data.add_argument(
         "--header",
@@ -214,6 +217,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
         "item": options.item_column,
         "rating": options.rating_column,
         "timestamp": options.timestamp_column,
+        "weight": options.weight_column,
         "min_rating": options.min_rating,
         "delimiter": options.delimiter,
         "header": options.header,

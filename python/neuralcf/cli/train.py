@@ -107,6 +107,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--negatives", type=positive, metavar="N", help="negatives sampled for each interaction (default 4)"
     )
+    training.add_argument(
+        "--half-life",
+        type=float,
+        metavar="DAYS",
+        help="time decay: an interaction counts half as much after so many days",
+    )
     training.add_argument("--seed", type=int, metavar="N", help="random seed (default 0)")
     training.add_argument(
         "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto for a GPU if there is one"
@@ -131,6 +137,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     check_out(options.out)
+    from neuralcf.data import decayed
     from neuralcf.data.readers.source import read_split
     from neuralcf.experiment import run_experiment
 
@@ -139,6 +146,8 @@ def _run(options: argparse.Namespace) -> None:
         options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
     train, feature_reports = with_features(options, split.train)
+    if options.half_life is not None:
+        train, data = decayed(train, options.half_life), {**data, "half_life": options.half_life}
     split = replace(split, train=train)
     print_data(train, reports)
     for side, report in feature_reports.items():

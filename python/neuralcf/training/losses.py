@@ -10,15 +10,16 @@ from torch.nn import functional
 __all__ = ["bce_with_logits", "bpr", "l2_penalty", "sampled_softmax_cross_entropy", "softmax_cross_entropy"]
 
 
-def bce_with_logits(logits: Tensor, labels: Tensor) -> Tensor:
+def bce_with_logits(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Compute the mean binary cross-entropy of logits, float32 [B], against labels 0 or 1, float32 [B]; a scalar.
 
         L = -(1 / B) sum y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))
 
     He et al., WWW 2017, eq. 7, with a mean in place of the sum. Computed from the logit as
-    max(z, 0) - z y + log(1 + exp(-|z|)), which neither overflows nor loses precision for small probabilities.
+    max(z, 0) - z y + log(1 + exp(-|z|)), which neither overflows nor loses precision for small probabilities. With
+    weights, float32 [B], each term counts as often as its weight says; the mean is over B all the same.
     """
-    return functional.binary_cross_entropy_with_logits(logits, labels)
+    return functional.binary_cross_entropy_with_logits(logits, labels, weight=weights)
 
 
 def bpr(positives: Tensor, negatives: Tensor) -> Tensor:

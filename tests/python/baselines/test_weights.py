@@ -8,8 +8,9 @@ import pytest
 from neuralcf.baselines import EASE, IALS, ItemKNN, Popularity
 from neuralcf.baselines.base import Histories
 from neuralcf.baselines.least_squares import Rows, solve_rows
-from neuralcf.data import Dataset
+from neuralcf.data import Dataset, decayed, leave_last_out
 from neuralcf.data.csr import csr_from_pairs
+from neuralcf.evaluation import evaluate_full
 
 
 def dataset(matrix, weights=None):
@@ -120,3 +121,21 @@ def test_histories_have_the_squares_of_unweighted_ones(matrix, weights):
     np.testing.assert_allclose((dense**2).sum(axis=1), matrix.sum(axis=1), rtol=1e-5)
     assert ((dense > 0) == (matrix > 0)).all()
     np.testing.assert_array_equal(Histories(rows, 12, None).dense(np.array([3, 0])), matrix[[3, 0]])
+
+
+@pytest.mark.parametrize("model", [EASE, IALS, ItemKNN])
+def test_decay_helps_where_recent_taste_counts(model):
+    """Each user takes twelve items of one genre, and then six of another; the last one is held out."""
+    rng = np.random.default_rng(0)
+    genres = np.arange(120) // 20  # of the items
+    users, items = [], []
+    for user in range(150):
+        before, after = rng.choice(6, 2, replace=False)
+        users += [user] * 18
+        items += [*rng.choice(np.flatnonzero(genres == before), 12, replace=False)]
+        items += [*rng.choice(np.flatnonzero(genres == after), 6, replace=False)]
+    days = np.tile(np.arange(18) * 86400 * 10, 150)
+    split = leave_last_out(Dataset(np.array(users), np.array(items), days, np.arange(150), np.arange(120)))
+    plain = evaluate_full(model(split.train), split, 10).means["NDCG@10"]
+    recent = evaluate_full(model(decayed(split.train, 20)), split, 10).means["NDCG@10"]
+    assert recent > 1.2 * plain

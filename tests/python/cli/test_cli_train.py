@@ -159,3 +159,24 @@ def test_features_are_read_reported_and_part_of_the_run(ratings, tmp_path, capsy
     with pytest.raises(SystemExit):
         main(["train", ratings, "--out", str(tmp_path / "n"), *files, "--item-feature-columns", "a,,b"])
     assert "expected columns such as genres:multi,year:number" in capsys.readouterr().err
+
+
+def test_weights_are_read_and_fade(tmp_path, capsys):
+    dataset = planted_taste(60, 40, interactions_per_user=12, seed=1).dataset
+    rows = zip(dataset.users, dataset.items, dataset.timestamps, strict=True)
+    text = "".join(f"{u},{i},{time},{1 + i % 3}\n" for u, i, time in rows)
+    (tmp_path / "rated.csv").write_text("user,item,timestamp,amount\n" + text)
+    command = ["train", str(tmp_path / "rated.csv"), "--epochs", "1", "--out", str(tmp_path / "model")]
+    fingerprints = []
+    for more in ([], ["--half-life", "2"], ["--weight-column", "amount", "--half-life", "2"]):
+        assert main([*command, *more]) == 0
+        data = json.loads((tmp_path / "model" / "config.json").read_text())["data"]
+        fingerprints.append(data["fingerprint"])
+        assert data.get("half_life") == (2 if more else None)
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    evaluate = ["evaluate", str(tmp_path / "model"), str(tmp_path / "rated.csv")]
+    assert main(evaluate) == 2  # without its weights the data are others
+    assert main([*evaluate, "--weight-column", "amount"]) == 0
+    (tmp_path / "wrong.csv").write_text("user,item,amount\n1,2,1\n1,3,0\n")
+    assert main(["train", str(tmp_path / "wrong.csv"), "--weight-column", "amount", "--out", str(tmp_path / "no")]) == 2
+    assert "wrong.csv:3: weight: expected a number above 0, got 0" in capsys.readouterr().err

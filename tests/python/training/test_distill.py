@@ -1,5 +1,7 @@
 """From teachers to one GMF: each step against its formula, then the whole, stopped and resumed, and at the edges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -303,3 +305,11 @@ def test_item_weights_sum_over_the_history():
     weights = np.arange(9, dtype=np.float32).reshape(3, 3)
     teacher = ItemWeights(Histories((np.array([0, 2, 2]), np.array([0, 2], np.int32)), 3, None), weights)
     assert teacher.scores(np.array([1, 0])).tolist() == [[0, 0, 0], [6, 8, 10]]
+
+
+def test_equal_weights_are_no_weights_and_others_are_used(dataset):
+    config, models = TrainConfig(SMALL), []
+    for weights in (None, np.full(len(dataset), 4.0), np.arange(1, len(dataset) + 1)):
+        models.append(logits_of(train(replace(dataset, weights=weights), config, progress=False).model))
+    assert models[0].tobytes() == models[1].tobytes()
+    assert np.corrcoef(models[0].ravel(), models[2].ravel())[0, 1] < 0.999

@@ -1,6 +1,7 @@
 """Training: reproducible, better than popularity, with clear errors for what cannot be trained."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from neuralcf.data import Dataset, leave_last_out, planted_taste
 from neuralcf.evaluation.protocols import evaluate_full
 from neuralcf.models import NeuMF
 from neuralcf.training import TRAINERS, NCFConfig, TrainConfig, TrainerConfig, from_dict, train
+from neuralcf.training.losses import bce_with_logits
+from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.sampling import EpochSampler
 from neuralcf.training.validation import Validation
 
@@ -242,3 +245,28 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_place(split):
     one_step = changed(SMALL, learning_rate=1e38, epochs=1, batch_size=1 << 20)
     with pytest.raises(DivergedError, match=r"stage neumf, after epoch 1: .*learning_rate"):
         train(split.train, one_step)
+
+
+def test_weights_multiply_the_loss_of_positives(split):
+    """Equal weights give the bits of none."""
+    plain, once = split.train, changed(SMALL, epochs=1, validation=False)
+    drawn = np.random.default_rng(0).uniform(0.2, 3, len(plain))
+    results = [
+        train(replace(plain, weights=weights), once, progress=False)
+        for weights in (None, np.full(len(plain), 4.0), drawn)
+    ]
+    assert_same_weights(results[0].model, results[1].model)
+    losses = [result.history[0].loss for result in results]
+    assert losses[0] == losses[1] != losses[2]
+    logits = torch.randn(3, dtype=torch.float64)
+    labels, double = torch.tensor([1.0, 0, 1]).double(), torch.tensor([2.0, 1, 1]).double()
+    p = torch.sigmoid(logits)
+    expected = -(2 * p[0].log() + (1 - p[1]).log() + p[2].log()) / 3
+    torch.testing.assert_close(bce_with_logits(logits, labels, double), expected)
+
+
+def test_a_sample_has_the_weight_of_its_interaction_and_a_negative_has_one():
+    dataset = Dataset.from_ids([2, 1, 1], [10, 20, 10], weights=[3, 2, 1])
+    found = PairWeights.of(dataset).find(*map(torch.tensor, ([1, 0, 0, 1], [0, 0, 1, 1], [1.0, 1, 1, 0])))
+    assert found.tolist() == [1.5, 0.5, 1, 1]
+    assert PairWeights.of(replace(dataset, weights=None)) is None

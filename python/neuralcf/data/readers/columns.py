@@ -11,14 +11,17 @@ from neuralcf.errors import ArgumentError
 
 __all__ = ["FIELDS", "HEADER_NAMES", "Columns", "Wanted", "chosen_column", "find_name"]
 
-FIELDS: Final = ("user", "item", "rating", "timestamp")
+FIELDS: Final = ("user", "item", "rating", "timestamp", "weight")
+_USUAL: Final = FIELDS[:4]
+"""The order of the columns of a file without a header."""
 HEADER_NAMES: Final = {
     "user": {"user", "userid", "uid", "user_idx"},
     "item": {"item", "itemid", "iid", "movieid", "movie", "productid", "trackid", "bookid", "asin"},
     "rating": {"rating", "ratings", "score", "stars"},
     "timestamp": {"timestamp", "time", "ts", "unixtime", "datetime"},
+    "weight": set[str](),
 }
-"""Column names that are detected, in lower case, without `_`, `-` and spaces."""
+"""Column names that are detected, in lower case, without `_`, `-` and spaces; weights must be chosen."""
 
 Wanted: TypeAlias = dict[str, str | int | None]
 """The caller's choice for each of FIELDS: a name, a position from 0, or None to detect the column."""
@@ -35,6 +38,7 @@ class Columns:
     item: int
     rating: int | None
     timestamp: int | None
+    weight: int | None
 
     @property
     def width(self) -> int:
@@ -70,8 +74,9 @@ class Columns:
             header = named or any(place is not None for place in detected.values())
         if not header:
             # Up to four columns are in the usual order; with more, the caller must choose.
-            usual = len(first) <= len(FIELDS) and all(column is None for column in wanted.values())
-            detected = {field: n if usual and n < len(first) else None for n, field in enumerate(FIELDS)}
+            usual = len(first) <= len(_USUAL) and all(column is None for column in wanted.values())
+            places_of = range(len(first)) if usual else range(0)
+            detected = {field: n if n in places_of else None for n, field in enumerate(FIELDS)}
         names = tuple(first) if header else tuple(str(n) for n in range(len(first)))
         places = {
             field: detected[field] if column is None else chosen_column(source, field, column, names, header)
@@ -89,7 +94,7 @@ class Columns:
         user, item = places["user"], places["item"]
         assert user is not None
         assert item is not None
-        return cls(header, names, user, item, places["rating"], places["timestamp"])
+        return cls(header, names, user, item, places["rating"], places["timestamp"], places["weight"])
 
 
 def find_name(row: Sequence[str], names: Collection[str]) -> int | None:

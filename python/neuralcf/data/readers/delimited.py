@@ -218,8 +218,8 @@ class _Reader:
             arrays = {field: table[name] for field, name in places.items()}
             for field in ("user", "item"):
                 arrays[field] = _trimmed(arrays[field])
-            if "rating" in arrays:
-                arrays["rating"] = _numbers(arrays["rating"])
+            for field in {"rating", "weight"} & arrays.keys():
+                arrays[field] = _numbers(arrays[field])
             if "timestamp" in arrays:
                 arrays["timestamp"] = (_microseconds if self._dates else _times)(arrays["timestamp"])
         except pa.ArrowInvalid:
@@ -248,8 +248,8 @@ class _Reader:
             field: pa.chunked_array([pa.array(texts[field], type=pa.string())]) for field in ("user", "item")
         }
         arrays = {field: column.dictionary_encode() for field, column in arrays.items()}
-        if "rating" in texts:
-            arrays["rating"] = pa.chunked_array([np.array([float(text) for text in texts["rating"]], dtype=np.float64)])
+        for field in {"rating", "weight"} & texts.keys():
+            arrays[field] = pa.chunked_array([np.array([float(text) for text in texts[field]], dtype=np.float64)])
         if "timestamp" in texts:
             times = [self._time(text) for text in texts["timestamp"]]
             integers = all(isinstance(time, int) for time in times)

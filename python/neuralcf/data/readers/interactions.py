@@ -70,6 +70,7 @@ def read_interactions(
     item: str | int | None = None,
     rating: str | int | None = None,
     timestamp: str | int | None = None,
+    weight: str | int | None = None,
     min_rating: float | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
@@ -89,6 +90,7 @@ def read_interactions(
         item: the column of items, likewise.
         rating: the column of ratings, likewise; optional.
         timestamp: the column of timestamps, likewise; optional.
+        weight: the column of weights, numbers above 0, by name or by position; none if None.
         min_rating: the lowest rating that counts as an interaction.
         delimiter: the delimiter of a text file; detected from the first line if None.
         header: whether the first line of a text file names the columns; detected if None.
@@ -100,7 +102,7 @@ def read_interactions(
         ArgumentError: a missing column, a bad row, or no interactions left; the message names the file and the line.
         OSError: the file cannot be read.
     """
-    wanted: Wanted = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+    wanted: Wanted = {"user": user, "item": item, "rating": rating, "timestamp": timestamp, "weight": weight}
     if isinstance(source, str | PathLike) and not is_parquet(Path(source)):
         raw = read_delimited(Path(source), wanted, delimiter=delimiter, header=header, on_bad_rows=on_bad_rows)
     elif delimiter is not None or header is not None:
@@ -131,11 +133,16 @@ def _index(raw: RawTable, min_rating: float | None) -> tuple[Dataset, ReadReport
     times = table["timestamp"].to_numpy() if "timestamp" in table.column_names else None
     if times is not None and liked is not None:
         times = times[liked]
+    weights = table["weight"].to_numpy() if "weight" in table.column_names else None
+    if weights is not None:
+        weights = weights if liked is None else weights[liked]
+        _check_weights(raw, weights, liked)
     repeated = _repeated(users, items, len(item_ids), times)
     if repeated.size:
         kept = np.ones(counted, dtype=np.bool_)
         kept[repeated] = False
         users, items, times = users[kept], items[kept], None if times is None else times[kept]
+        weights = None if weights is None else weights[kept]
     report = ReadReport(
         source=raw.source,
         rows=table.num_rows + len(bad.places),
@@ -150,7 +157,16 @@ def _index(raw: RawTable, min_rating: float | None) -> tuple[Dataset, ReadReport
         delimiter=raw.delimiter,
         columns=raw.columns,
     )
-    return Dataset(users, items, times, user_ids, item_ids), report
+    return Dataset(users, items, times, user_ids, item_ids, weights=weights), report
+
+
+def _check_weights(raw: RawTable, weights: NDArray[np.float64], which: NDArray[np.int64] | None) -> None:
+    """Raise for a weight that is not above 0, as float32; rows `which` of the table, or all of them."""
+    wrong = np.flatnonzero(~(weights.astype(np.float32) > 0))
+    if wrong.size:
+        row = wrong[:1] if which is None else which[wrong[:1]]
+        where = raw.bad.where(int(raw.places.at(row)[0]))
+        raise ArgumentError(f"{where}: weight: expected a number above 0, got {weights[wrong[0]]:g}")
 
 
 def _dense(column: pa.ChunkedArray, which: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], ExternalIds]:

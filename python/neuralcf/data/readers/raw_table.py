@@ -93,8 +93,8 @@ class RawTable:
     """Name of the source, for messages."""
 
     table: pa.Table
-    """Columns `user` and `item` (dictionary-encoded int64 or strings), `rating` (float64), `timestamp` (int64 or
-    float64); the last two are optional. No nulls, no NaN."""
+    """Columns `user` and `item` (dictionary-encoded int64 or strings), `rating` and `weight` (float64),
+    `timestamp` (int64 or float64); the last three are optional. No nulls, no NaN."""
 
     places: Places
     bad: BadRows

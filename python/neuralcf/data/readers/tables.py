@@ -39,7 +39,8 @@ def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable
 def read_table(data: Any, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
     """Read a table in memory: a pandas, polars or Arrow table, or any object with Arrow's C stream interface.
 
-    Ids are integers or strings (or categoricals of them); ratings are numbers; timestamps are numbers, dates or times.
+    Ids are integers or strings (or categoricals of them); ratings and weights are numbers; timestamps are numbers,
+    dates or times.
 
     Raises:
         TypeError: `data` is not a table.
@@ -59,7 +60,7 @@ def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows
     arrays: dict[str, pa.ChunkedArray] = {}
     problems: dict[str, pa.ChunkedArray] = {}  # for each field, a mask of rows with a missing or invalid value
     for field, place in columns.places.items():
-        convert = {"rating": _ratings, "timestamp": _times}.get(field, _ids)
+        convert = {"rating": _ratings, "weight": _ratings, "timestamp": _times}.get(field, _ids)
         try:
             arrays[field] = convert(table[columns.names[place]])
         except (_WrongTypeError, pa.ArrowInvalid) as error:

@@ -4,6 +4,7 @@ Model       yhat(u, i) = sigmoid(f(u, i)), f the logit of GMF, MLP or NeuMF (`ne
 Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: binary cross-entropy; y = 1 for the known
             interactions, y = 0 for sampled negatives (He et al., WWW 2017, eq. 7); R is L2 regularisation, 0 by default
             (`neuralcf.training.losses`).
+Weights     With weights of interactions, the term of a positive is multiplied by its weight; negatives keep weight 1.
 Sampling    For each known interaction (u, i), `negatives` items, sampled uniformly and independently from the items
             without an interaction of u, anew in each epoch (section 3.1.1 of the paper; 4 in its experiments).
             Users who have every item are left out (`neuralcf.training.sampling`).
@@ -48,6 +49,7 @@ from neuralcf.training.config import TrainConfig
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_embeddings import add_features, feature_maps, fold
 from neuralcf.training.losses import bce_with_logits, l2_penalty
+from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.presets import PAPER
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.sampling import EpochSampler
@@ -70,14 +72,10 @@ def fit(
     with isolated_torch(config.threads, device):
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
-            sampler = EpochSampler(
-                held_out.split.train if held_out else dataset,
-                ncf.negatives,
-                seed,
-                batch_size=ncf.batch_size,
-                threads=config.threads,
-            )
-            _StageTraining(dataset, stage, seed, sampler, held_out, device, run, state).train(progress)
+            train_set = held_out.split.train if held_out else dataset
+            sampler = EpochSampler(train_set, ncf.negatives, seed, batch_size=ncf.batch_size, threads=config.threads)
+            pair_weights = PairWeights.of(train_set)
+            _StageTraining(dataset, stage, seed, sampler, pair_weights, held_out, device, run, state).train(progress)
         model = build(ncf, dataset.num_users, dataset.num_items)  # its random weights are replaced
     weights = state.finished[-1]
     model.load_state_dict(fold(weights, dataset))
@@ -182,6 +180,7 @@ class _StageTraining:
         stage: _Stage,
         seed: int,
         sampler: EpochSampler,
+        pair_weights: PairWeights | None,
         validation: Validation | None,
         device: torch.device,
         run: RunDirectory | None,
@@ -190,6 +189,7 @@ class _StageTraining:
         self.dataset, self.stage, self.config, self.seed = dataset, stage, stage.config, seed
         self.name = self.config.model if stage.refit_of is None else f"{self.config.model} refit"
         self.epochs = self.config.epochs if stage.refit_of is None else state.best_epochs[stage.refit_of]
+        self.pair_weights = pair_weights
         self.sampler, self.validation, self.device, self.run, self.state = sampler, validation, device, run, state
         self.steps = sampler.steps  # per epoch
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
@@ -270,8 +270,9 @@ class _StageTraining:
         total = 0.0
         for step, batch in enumerate(self.sampler.batches(self.stage.number, epoch), start=1):
             users, items, labels = (part.to(self.device) for part in batch)
+            weights = None if self.pair_weights is None else self.pair_weights.find(*batch).to(self.device)
             self.optimiser.zero_grad()
-            loss = bce_with_logits(self.model(users, items), labels)
+            loss = bce_with_logits(self.model(users, items), labels, weights)
             value = loss.item()
             if not math.isfinite(value):
                 raise DivergedError(
