@@ -42,7 +42,6 @@ DISTILL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "large_teachers": "ials + ials(1024) + graph",
             "factors": 256,
             "large_factors": 384,
-            "listed": 60,
             "history_epochs": 50,
             "threads": 2,
             "refit": True,

@@ -99,7 +99,7 @@ class DistillConfig(TrainerConfig):
     """The largest catalogue for which matrices of items x items and dense histories are made. On larger ones
     `large_teachers` are summed, and cut by least squares."""
 
-    listed: int = 40
+    listed: int = 60
     """How many of a user's best items by the sum of teachers the cut by least squares is made from."""
 
     cut_sweeps: int = 2
