@@ -7,6 +7,8 @@ Models      iALS of 64 factors, two sweeps from the spectral start, which all tr
 Order       By coordinates, from unobserved = 7: first `l2` over its grid, then `unobserved`, then the two values
             between the best `l2` and its neighbours. The grids are wide, as what is best differs by ten times between
             data sets.
+Width       Wider vectors of a large catalogue need less regularisation: there the best `l2`, a half and a quarter of it
+            are tried at full width, and the best of these is taken.
 Sampling    Of more than a million interactions, those of a sample of users: the settings mean the same on it.
 """
 
@@ -33,6 +35,7 @@ _USERS, _SHARE, _CUTOFF = 2000, 0.1, 20
 _L2 = (0.001, 0.003, 0.007, 0.015, 0.03, 0.05)
 _UNOBSERVED = (1.0, 2.0, 4.0, 7.0, 15.0, 30.0)
 _START = 7.0
+_PARTS = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -45,36 +48,47 @@ class Trial:
     """NDCG@20 of the interactions kept back."""
 
 
-def search_ials(dataset: Dataset, seed: int) -> list[Trial]:
+def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> list[Trial]:
     """Try settings; give all trials, best first, or none where no user has two items.
 
     Args:
         dataset: what may be learned from.
         seed: decides who has something kept back, what without timestamps, and the spectral start.
+        width: of the vectors that lower values of `l2` are tried with in the end; None skips that.
     """
     train, held_users, held = keep_back(_sampled(dataset, seed), seed)
     if not held_users.size:
         return []
-    rows = train.user_items()
-    users, items = both_sides(train, _FACTORS)
-    start = spectral_start(users, items, _FACTORS, derive(seed, Stream.SEARCH, 1))
-    biases = np.zeros(train.num_items, np.float32)
-    trials: dict[tuple[float, float], Trial] = {}
+    trials = _Trials(train, held_users, held, _FACTORS, seed)
+    best = trials.best_of([(_START, l2) for l2 in _L2])
+    best = trials.best_of([(unobserved, best.l2) for unobserved in _UNOBSERVED])
+    best = trials.best_of([(best.unobserved, l2) for l2 in _between(best.l2)])
+    if width is not None:
+        trials = _Trials(train, held_users, held, width, seed)
+        trials.best_of([(best.unobserved, best.l2 * part) for part in _PARTS])
+    return sorted(trials.done.values(), key=lambda trial: -trial.ndcg)
 
-    def best_of(settings: list[tuple[float, float]]) -> Trial:
+
+class _Trials:
+    """iALS of one width with several settings, from one spectral start."""
+
+    def __init__(self, train: Dataset, held_users: NDArray[np.int64], held: CSR, factors: int, seed: int) -> None:
+        self.num_items, self.rows, self.held_users, self.held = train.num_items, train.user_items(), held_users, held
+        self.users, self.items = both_sides(train, factors)
+        self.start = spectral_start(self.users, self.items, factors, derive(seed, Stream.SEARCH, 1))
+        self.done: dict[tuple[float, float], Trial] = {}
+
+    def best_of(self, settings: list[tuple[float, float]]) -> Trial:
+        """Try what was not tried before; give the best so far."""
+        biases = np.zeros(self.num_items, np.float32)
         for unobserved, l2 in settings:
-            if (unobserved, l2) not in trials:
-                p, q = start
+            if (unobserved, l2) not in self.done:
+                p, q = self.start
                 for _ in range(_SWEEPS):
-                    p, q = sweep(users, items, p, q, unobserved=unobserved, l2=l2)
-                ndcg = ndcg_at_20(Factors(p, q, biases), train.num_items, rows, held_users, held)
-                trials[unobserved, l2] = Trial(unobserved, l2, ndcg)
-        return max(trials.values(), key=lambda trial: trial.ndcg)
-
-    best = best_of([(_START, l2) for l2 in _L2])
-    best = best_of([(unobserved, best.l2) for unobserved in _UNOBSERVED])
-    best_of([(best.unobserved, l2) for l2 in _between(best.l2)])
-    return sorted(trials.values(), key=lambda trial: -trial.ndcg)
+                    p, q = sweep(self.users, self.items, p, q, unobserved=unobserved, l2=l2)
+                ndcg = ndcg_at_20(Factors(p, q, biases), self.num_items, self.rows, self.held_users, self.held)
+                self.done[unobserved, l2] = Trial(unobserved, l2, ndcg)
+        return max(self.done.values(), key=lambda trial: trial.ndcg)
 
 
 def _sampled(dataset: Dataset, seed: int) -> Dataset:

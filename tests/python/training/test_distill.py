@@ -126,6 +126,9 @@ def test_search_gives_its_trials_best_first(dataset):
     trials = search_ials(dataset, seed=0)
     assert len(trials) == len({(trial.unobserved, trial.l2) for trial in trials}) >= 12
     assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
+    wide = search_ials(dataset, seed=0, width=16)
+    assert {trial.l2 for trial in wide} == {trials[0].l2 * part for part in (1, 0.5, 0.25)}
+    assert {trial.unobserved for trial in wide} == {trials[0].unobserved}
     alone = Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3))
     assert search_ials(alone, seed=0) == []
 

@@ -190,7 +190,8 @@ class _Distilling:
 
     def _search(self, train: Dataset) -> None:
         self.bar.stage("search")
-        trials = search_ials(train, self.seed)
+        large = train.num_items > self.settings.dense_items
+        trials = search_ials(train, self.seed, width=self.settings.ials_factors if large else None)
         for trial in trials:
             self._log(stage="search", **asdict(trial))
         if trials:
