@@ -54,6 +54,7 @@ impl Engine {
             user_gmf,
             user_mlp,
             seen,
+            fold_in: None,
             overflow_bound: parts.overflow_bound,
             metadata: parts.metadata,
             network,

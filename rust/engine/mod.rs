@@ -21,7 +21,7 @@ pub use users::{ProjectedUsers, UserVectors, Users};
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, reserve};
-use crate::format::{Kind, OverflowBound, Table};
+use crate::format::{FoldIn, Kind, OverflowBound, Table};
 use crate::indices::{IndexCheck, Indices};
 use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
@@ -50,6 +50,7 @@ pub struct Engine {
     user_gmf: Option<Table>,
     user_mlp: Option<Table>,
     seen: Option<Csr>,
+    pub(crate) fold_in: Option<FoldIn>,
     overflow_bound: OverflowBound,
     metadata: BTreeMap<String, String>,
 }
@@ -124,13 +125,26 @@ impl Engine {
         self.seen.as_ref()
     }
 
+    /// The same engine, which makes vectors of new users by `fold_in`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it is for another number of items or another width of user vectors.
+    pub fn with_fold_in(self, fold_in: FoldIn) -> Result<Self> {
+        let (gmf_width, mlp_width) = self.user_widths();
+        let (expected, got) = ((self.num_items, gmf_width + mlp_width), (fold_in.num_items(), fold_in.width()));
+        if got != expected {
+            return Err(Error::Argument(format!("history: expected (items, width) of {expected:?}, got {got:?}")));
+        }
+        Ok(Engine { fold_in: Some(fold_in), ..self })
+    }
+
     /// Multiply-adds per pair, the unit of work estimates.
     pub fn multiply_adds(&self) -> usize {
         self.network.multiply_adds()
     }
 
     /// Bytes of memory held, by part.
-    pub fn nbytes(&self) -> [(&'static str, usize); 6] {
+    pub fn nbytes(&self) -> [(&'static str, usize); 7] {
         let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
         let quantization = match &self.catalogue.tiles {
             Tiles::Float32(_) => 0,
@@ -147,6 +161,7 @@ impl Engine {
                 self.network.nbytes() + quantization + projection + size_of_val(&self.projection.output_gmf[..]),
             ),
             ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
+            ("history", self.fold_in.as_ref().map_or(0, FoldIn::nbytes)),
         ]
     }
 
@@ -286,7 +301,11 @@ impl Engine {
 
     /// Limits the threads of `call` to as many as scoring `pairs` pairs can keep busy.
     pub(crate) fn limit_threads<'a>(&self, call: Call<'a>, pairs: usize) -> Call<'a> {
-        let work = pairs.saturating_mul(self.network.multiply_adds() + 16);
+        self.limit_threads_for(call, pairs.saturating_mul(self.network.multiply_adds() + 16))
+    }
+
+    /// Limits the threads of `call` to as many as `work` multiply-adds can keep busy.
+    pub(crate) fn limit_threads_for<'a>(&self, call: Call<'a>, work: usize) -> Call<'a> {
         Call { threads: call.threads.min(work / MIN_WORK_PER_THREAD).max(1), ..call }
     }
 

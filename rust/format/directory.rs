@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     config::Config,
     container::Header,
+    history::{FoldIn, read_history},
     json::quote,
     model::Model,
     sidecar,
@@ -32,14 +33,16 @@ pub struct Opened {
     pub model: Model,
     /// The interactions known at training time, one row per user.
     pub seen: Option<Csr>,
+    /// How histories become user vectors.
+    pub history: Option<FoldIn>,
     /// The external ids of the users.
     pub users: Option<Ids>,
     /// The external ids of the items.
     pub items: Option<Ids>,
     /// The generation: the `model_id` of all the files. A single file may lack one.
     pub model_id: Option<String>,
-    /// SHA-256, in hexadecimal, over the bytes of `model.safetensors`, then those of `seen.safetensors`: all that
-    /// scoring uses.
+    /// SHA-256, in hexadecimal, over the bytes of `model.safetensors`, then those of `seen.safetensors`, then those of
+    /// `history.safetensors`: all that scoring uses.
     pub digest: String,
 }
 
@@ -125,7 +128,7 @@ fn read_single(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result
         read_weights(stream, header)
     })?;
     let model_id = model.metadata().get("model_id").cloned();
-    Ok(Opened { model, seen: None, users: None, items: None, model_id, digest: hexadecimal(digest) })
+    Ok(Opened { model, seen: None, history: None, users: None, items: None, model_id, digest: hexadecimal(digest) })
 }
 
 /// The files of one generation of a model directory; all are opened before any is read.
@@ -133,6 +136,7 @@ struct Files {
     config: ModelFile,
     model: ModelFile,
     seen: Option<ModelFile>,
+    history: Option<ModelFile>,
     ids: Option<ModelFile>,
 }
 
@@ -150,13 +154,18 @@ impl Files {
             };
             found.map_err(|error| error.within(path.display()))
         };
-        let files =
-            [find("config.json")?, find("model.safetensors")?, find("seen.safetensors")?, find("ids.safetensors")?];
+        let files = [
+            find("config.json")?,
+            find("model.safetensors")?,
+            find("seen.safetensors")?,
+            find("history.safetensors")?,
+            find("ids.safetensors")?,
+        ];
         if !is_at(directory, path) {
             return Ok(None);
         }
         match files {
-            [Some(config), Some(model), seen, ids] => Ok(Some(Files { config, model, seen, ids })),
+            [Some(config), Some(model), seen, history, ids] => Ok(Some(Files { config, model, seen, history, ids })),
             [_, None, ..] => Err(Error::Format(format!(
                 "{}: no model.safetensors in this directory; expected a model directory, which holds model.safetensors and \
                  config.json, or the path of a single .safetensors file",
@@ -171,7 +180,7 @@ impl Files {
     }
 
     fn read(self, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
-        let Files { config, model, seen, ids } = self;
+        let Files { config, model, seen, history, ids } = self;
         let mut digest = Sha256::new();
         let config_path = config.path.clone();
         let config = config.read(None, check, Config::read)?;
@@ -194,13 +203,21 @@ impl Files {
             sidecar::read_seen(stream, &header, num_users, num_items)
         };
         let seen = seen.map(|file| file.read(Some(&mut digest), check, read_seen)).transpose()?;
+        let history = history.map(|file| {
+            file.read(Some(&mut digest), check, |stream| {
+                let header = read_header(stream)?;
+                read_history(stream, header, &model)
+            })
+        });
+        let history = history.transpose()?;
         let read_ids = |stream: &mut Stream<'_>| {
             let header = read_header(stream)?;
             sidecar::read_ids(stream, &header, num_users, num_items)
         };
         let ids = ids.map(|file| file.read(None, check, read_ids)).transpose()?;
         let (users, items) = ids.unzip();
-        Ok(Opened { model, seen, users, items, model_id: Some(config.model_id), digest: hexadecimal(digest) })
+        let (model_id, digest) = (Some(config.model_id), hexadecimal(digest));
+        Ok(Opened { model, seen, history, users, items, model_id, digest })
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod container;
 mod directory;
 mod dtype;
+mod history;
 mod json;
 mod model;
 mod overflow;
@@ -20,6 +21,8 @@ mod weights;
 
 pub use blocks::{Gmf, Kind, Layer, Mlp, Table};
 pub use directory::{Opened, open};
+pub use history::FoldIn;
+pub(crate) use history::{Linear, Ridge};
 pub use model::{Fill, Model, Parts};
 pub use overflow::OverflowBound;
 pub use publish::publish;

@@ -91,6 +91,12 @@ impl Model {
         self.num_items
     }
 
+    /// `G + Mu`: elements of a user's vectors, those of the GMF block and of the MLP block together.
+    pub fn user_width(&self) -> usize {
+        let (gmf, mlp) = (self.gmf().map(|gmf| &gmf.users), self.mlp().map(|mlp| &mlp.users));
+        [gmf, mlp].into_iter().flatten().map(Table::width).sum()
+    }
+
     /// All metadata of the file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.parts.metadata
@@ -182,14 +188,14 @@ fn read<T>(
 const PIECE: usize = 32 << 10;
 
 /// One tensor being read.
-struct TensorReader<'a> {
-    info: &'a TensorInfo,
-    index: usize,
-    fill: &'a mut Fill<'a>,
+pub(super) struct TensorReader<'a> {
+    pub(super) info: &'a TensorInfo,
+    pub(super) index: usize,
+    pub(super) fill: &'a mut Fill<'a>,
 }
 
 impl TensorReader<'_> {
-    fn table(&mut self) -> Result<Table> {
+    pub(super) fn table(&mut self) -> Result<Table> {
         let (rows, width) = (self.info.shape[0], self.info.shape[1]);
         let per_chunk = Table::rows_per_chunk(width);
         let mut chunks = reserve(&self.info.name, rows.div_ceil(per_chunk))?;
@@ -215,7 +221,7 @@ impl TensorReader<'_> {
     }
 
     /// Reads `count` elements from `first` on; returns them and the largest absolute value.
-    fn elements(&mut self, first: usize, count: usize) -> Result<(Vec<f32>, f32)> {
+    pub(super) fn elements(&mut self, first: usize, count: usize) -> Result<(Vec<f32>, f32)> {
         let mut elements = reserve(&self.info.name, count)?;
         let mut max_abs = 0.0f32;
         while elements.len() < count {

@@ -11,6 +11,7 @@
 mod aligned;
 pub(crate) mod gather;
 pub(crate) mod layers;
+pub(crate) mod products;
 pub(crate) mod quantized;
 mod roofline;
 pub(crate) mod row_table;

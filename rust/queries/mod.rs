@@ -1,5 +1,6 @@
 //! The queries of an engine, one file per query.
 
+mod fold_in;
 mod plan;
 mod rank_of;
 mod score_batch;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use neuralcf::format::{Kind, Model, TensorInfo};
+use neuralcf::format::{FoldIn, Kind, Model, TensorInfo};
 use neuralcf::{Call, Engine, Isa, ScanPrecision};
 
 /// The SplitMix64 random number generator.
@@ -109,6 +109,37 @@ pub fn model(tensors: &[Tensor]) -> Model {
         Ok(())
     })
     .expect("a valid model")
+}
+
+/// Two linear encoders and a ridge regression of width 19, with random weights.
+pub fn fold_in(shape: &Shape, seed: u64) -> FoldIn {
+    let mut random = Random(seed);
+    let (width, d) = (shape.g + shape.mlp.0 * usize::from(!shape.layers.is_empty()), 19);
+    let shapes: [(&str, &[usize]); 10] = [
+        ("empty", &[width]),
+        ("bias", &[width]),
+        ("linear.0.items", &[shape.items, width]),
+        ("linear.0.exponent", &[1]),
+        ("linear.1.items", &[shape.items, width]),
+        ("linear.1.exponent", &[1]),
+        ("ridge.0.items", &[shape.items, d]),
+        ("ridge.0.diagonal", &[d]),
+        ("ridge.0.l2", &[2]),
+        ("ridge.0.output", &[d, width]),
+    ];
+    let infos = shapes.map(|(name, shape)| TensorInfo { name: name.to_string(), shape: shape.to_vec() });
+    FoldIn::assemble(shape.items, width, &infos, &mut |tensor, _, to| {
+        to.iter_mut().for_each(|x| {
+            *x = match infos[tensor].name.as_str() {
+                "linear.0.exponent" => 0.5,
+                "linear.1.exponent" => 0.75,
+                "ridge.0.diagonal" | "ridge.0.l2" => random.float().abs() + 0.1,
+                _ => random.float(),
+            }
+        });
+        Ok(())
+    })
+    .expect("a valid fold-in")
 }
 
 pub fn engine(tensors: &[Tensor], isa: Isa) -> Engine {

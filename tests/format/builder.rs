@@ -143,6 +143,7 @@ pub(crate) fn directory(model_id: &str) -> Directory {
         ("config.json", config.into_bytes()),
         ("model.safetensors", model.bytes()),
         ("seen.safetensors", seen(model_id).bytes()),
+        ("history.safetensors", history(model_id).bytes()),
         ("ids.safetensors", ids(model_id).bytes()),
     ];
     files.into_iter().collect()
@@ -153,6 +154,27 @@ pub(crate) fn seen(model_id: &str) -> Container {
     let mut file = Container::new(&[("format", "neuralcf"), ("format_version", "1"), ("model_id", model_id)]);
     file.put_i64("indptr", &[0, 2, 2, 3]);
     file.put_i32("indices", &[1, 3, 0]);
+    file
+}
+
+/// For [`neumf`], whose users' vectors have W = 2 + 2 elements: two linear encoders and a ridge regression of d = 3.
+pub(crate) fn history(model_id: &str) -> Container {
+    let mut file = Container::new(&[("format", "neuralcf"), ("format_version", "1"), ("model_id", model_id)]);
+    let shapes: [(&str, &[usize]); 6] = [
+        ("empty", &[4]),
+        ("bias", &[4]),
+        ("linear.0.items", &[4, 4]),
+        ("linear.1.items", &[4, 4]),
+        ("ridge.0.items", &[4, 3]),
+        ("ridge.0.output", &[3, 4]),
+    ];
+    for (name, shape) in shapes {
+        file.put_f32(name, shape, &values(shape.iter().product()));
+    }
+    file.put_f32("linear.0.exponent", &[1], &[0.0]);
+    file.put_f32("linear.1.exponent", &[1], &[0.5]);
+    file.put_f32("ridge.0.diagonal", &[3], &[0.0, 1.0, 2.5]);
+    file.put_f32("ridge.0.l2", &[2], &[0.0, 0.25]);
     file
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use neuralcf::{Error, ids::Id};
 use sha2::{Digest, Sha256};
 
-use super::builder::{Container, Directory, directory, ids, neumf, open, refusal, seen, write};
+use super::builder::{Container, Directory, directory, history, ids, neumf, open, refusal, seen, write};
 
 /// Writes `files` to a temporary directory and opens it.
 fn open_files(files: &Directory) -> neuralcf::Result<neuralcf::format::Opened> {
@@ -25,7 +25,11 @@ fn a_complete_directory_opens() {
     assert_eq!([users.get(0), users.get(1), users.get(2)], [Id::Int(30), Id::Int(-1), Id::Int(7)]);
     assert_eq!(["a", "", "ß", "7", "b"].map(|id| items.find_str(id)), [Some(0), Some(1), Some(2), Some(3), None]);
 
-    let used = [&files["model.safetensors"][..], &files["seen.safetensors"]].concat();
+    let history = opened.history.unwrap();
+    assert_eq!((history.num_items(), history.width()), (4, 4));
+    assert_eq!(history.nbytes(), 4 * (4 + 4 + 2 * 16 + 12 + 3 + 12));
+
+    let used = [&files["model.safetensors"][..], &files["seen.safetensors"], &files["history.safetensors"]].concat();
     let expected: String = Sha256::digest(used).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(opened.digest, expected);
 }
@@ -41,7 +45,9 @@ fn optional_files_may_be_absent_or_empty() {
     let opened = open_files(&files).unwrap();
     assert!(opened.seen.unwrap().is_empty() && opened.users.is_none());
     files.remove("seen.safetensors");
-    assert!(open_files(&files).unwrap().seen.is_none());
+    files.remove("history.safetensors");
+    let opened = open_files(&files).unwrap();
+    assert!(opened.seen.is_none() && opened.history.is_none());
 }
 
 #[test]
@@ -66,7 +72,7 @@ fn paths_that_are_not_models() {
 
 #[test]
 fn mixed_generations_are_rejected_naming_files_and_ids() {
-    for name in ["model.safetensors", "seen.safetensors", "ids.safetensors"] {
+    for name in ["model.safetensors", "seen.safetensors", "history.safetensors", "ids.safetensors"] {
         let mut files = directory("new");
         files.insert(name, directory("old").remove(name).unwrap());
         let message = refusal(open_files(&files));
@@ -148,6 +154,56 @@ fn malformed_seen_interactions() {
             ("item -1 in row 0, expected 0 to 3", with(&|file| file.put_i32("indices", &[-1, 3, 0]))),
             ("row 0 is not sorted or has duplicate items", with(&|file| file.put_i32("indices", &[3, 1, 0]))),
             ("row 0 is not sorted or has duplicate items", with(&|file| file.put_i32("indices", &[3, 3, 0]))),
+        ],
+    );
+}
+
+#[test]
+fn malformed_histories() {
+    let with = |change: &dyn Fn(&mut Container)| {
+        let mut file = history("m");
+        change(&mut file);
+        file
+    };
+    let reshaped = |name: &'static str, shape: &'static [usize]| with(&|file| file.reshape(name, shape, 1.0));
+    let set = |name: &'static str, values: &'static [f32]| with(&|file| file.put_f32(name, &[values.len()], values));
+    all_rejected(
+        "history.safetensors",
+        &[
+            ("metadata: \"format\" is missing", with(&|file| drop(file.metadata.remove("format")))),
+            ("tensor empty is missing", with(&|file| file.remove("empty"))),
+            ("tensor bias is missing", with(&|file| file.remove("bias"))),
+            ("tensor linear.1.exponent is missing", with(&|file| file.remove("linear.1.exponent"))),
+            ("tensor ridge.0.diagonal is missing", with(&|file| file.remove("ridge.0.diagonal"))),
+            ("tensor ridge.0.l2 is missing", with(&|file| file.remove("ridge.0.l2"))),
+            ("tensor ridge.0.output is missing", with(&|file| file.remove("ridge.0.output"))),
+            ("\"more\": unexpected tensor; this file holds", reshaped("more", &[4])),
+            ("\"linear.0.exponent\": unexpected tensor", with(&|file| file.remove("linear.0.items"))),
+            ("\"linear.3.items\": unexpected tensor", reshaped("linear.3.items", &[4, 4])),
+            ("\"linear.01.items\": unexpected tensor", reshaped("linear.01.items", &[4, 4])),
+            ("no encoder: expected linear.0.items or ridge.0.items", with(&|file| file.tensors.truncate(2))),
+            ("\"bias\": dtype I64, expected F32, F16 or BF16", with(&|file| file.put_i64("bias", &[0; 4]))),
+            ("empty: shape [3], expected [4]", reshaped("empty", &[3])),
+            ("bias: shape [4, 1], expected [4]", reshaped("bias", &[4, 1])),
+            ("linear.0.items: shape [3, 4], expected [4, 4]", reshaped("linear.0.items", &[3, 4])),
+            ("linear.1.items: shape [4, 2], expected [4, 4]", reshaped("linear.1.items", &[4, 2])),
+            ("linear.0.exponent: shape [1, 1], expected [1]", reshaped("linear.0.exponent", &[1, 1])),
+            ("ridge.0.items: shape [4, 0], expected [4, d] with d >= 1", reshaped("ridge.0.items", &[4, 0])),
+            ("ridge.0.items: shape [12], expected [4, d] with d >= 1", reshaped("ridge.0.items", &[12])),
+            ("ridge.0.items: shape [5, 3], expected [4, 3]", reshaped("ridge.0.items", &[5, 3])),
+            ("ridge.0.diagonal: shape [2], expected [3]", reshaped("ridge.0.diagonal", &[2])),
+            ("ridge.0.l2: shape [3], expected [2]", reshaped("ridge.0.l2", &[3])),
+            ("ridge.0.output: shape [4, 4], expected [3, 4]", reshaped("ridge.0.output", &[4, 4])),
+            ("linear.1.exponent: expected 0, 0.25, 0.5, 0.75 or 1, got 0.3", set("linear.1.exponent", &[0.3])),
+            ("linear.1.exponent: expected 0, 0.25, 0.5, 0.75 or 1, got 1.25", set("linear.1.exponent", &[1.25])),
+            ("ridge.0.diagonal: element [1] is -1, expected at least 0", set("ridge.0.diagonal", &[0.0, -1.0, 0.0])),
+            ("ridge.0.l2: expected values of at least 0, not both 0, got [0.0, 0.0]", set("ridge.0.l2", &[0.0; 2])),
+            ("ridge.0.l2: expected values of at least 0, not both 0, got [-1.0, 2.0]", set("ridge.0.l2", &[-1.0, 2.0])),
+            ("bias: element [2] is NaN", set("bias", &[0.0, 0.0, f32::NAN, 0.0])),
+            (
+                "ridge.0.output: element [0, 0] is inf",
+                with(&|file| file.reshape("ridge.0.output", &[3, 4], f32::INFINITY)),
+            ),
         ],
     );
 }

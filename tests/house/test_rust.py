@@ -43,7 +43,7 @@ MAY_USE = {
     "format": {"error", "csr", "ids"},
     "engine": {"error", "indices", "csr", "pool", "kernel", "format"},
     "scan": {"error", "csr", "filter", "order", "pool", "kernel", "engine"},
-    "queries": {"error", "indices", "csr", "filter", "order", "pool", "engine", "scan"},
+    "queries": {"error", "indices", "csr", "filter", "order", "pool", "kernel", "format", "engine", "scan"},
 }
 """What each module of the crate may use; `python`, the binding, may use all."""
 

@@ -1,0 +1,181 @@
+//! `fold_in`: vectors of new users from their histories, as `format/README.md` specifies them.
+//!
+//! All sums are float64, from 0, in ascending index (items of the history, then `d`), each product and each sum rounded
+//! by itself; the result is rounded to float32 once. So a history gives the same bits in any batch, on any number of
+//! threads and with any instruction set.
+//!
+//! Ridge regression. With `G = H R` `[n, d]`, `H` the history's rows, `R = diag(diagonal + l2)^-1/2`, the solution of
+//! `(H'H + R^-2) x = H'1` is `x = R (I + G'G)^-1 G'1 = R G' (I + G G')^-1 1`. Whichever matrix is smaller is decomposed,
+//! `[d, d]` or `[n, n]`. Both have no eigenvalue below 1, so the Cholesky decomposition cannot fail.
+
+use crate::csr::Csr;
+use crate::engine::{Engine, UserVectors};
+use crate::error::{Error, Result, filled, reserve};
+use crate::format::{FoldIn, Linear, Ridge};
+use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
+use crate::kernel::{Isa, StandardFloats};
+use crate::pool::{Call, Watch};
+
+impl Engine {
+    /// The vectors of users with these histories, which need not be users of the model.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a model without [`FoldIn`], for histories of another number of items, and if vectors
+    /// would overflow float32; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn fold_in(&self, histories: &Csr, call: Call<'_>) -> Result<UserVectors> {
+        let Some(fold_in) = &self.fold_in else {
+            return Err(Error::Argument(
+                "fold_in: this model was saved without history.safetensors, which tells how a history becomes a user's \
+                 vectors"
+                    .into(),
+            ));
+        };
+        if histories.columns() != self.num_items() {
+            let (got, expected) = (histories.columns(), self.num_items());
+            return Err(Error::Argument(format!("histories: expected rows of {expected} items, got rows of {got}")));
+        }
+        let (rows, width) = (histories.rows(), fold_in.width());
+        let call = self.limit_threads_for(call, self.fold_in_work(histories));
+        let vectors = call.in_chunks("user vectors", rows.saturating_mul(width), width, 0.0, |row, out, watch| {
+            let _settings = StandardFloats::enter();
+            fold_in_one(self.isa, fold_in, histories.row(row), out, watch)?;
+            match out.iter().all(|x| x.is_finite()) {
+                true => Ok(()),
+                false => Err(Error::Argument(format!("histories: row {row}: its vectors overflow float32"))),
+            }
+        })?;
+        let (gmf_width, mlp_width) = self.user_widths();
+        if mlp_width == 0 {
+            return Ok(UserVectors { rows, gmf: Some(vectors), mlp: None });
+        }
+        let part = |from: usize, width: usize| {
+            let mut values = reserve("user vectors", rows * width)?;
+            vectors.chunks_exact(gmf_width + mlp_width).for_each(|row| values.extend_from_slice(&row[from..][..width]));
+            Ok((width > 0).then_some(values))
+        };
+        Ok(UserVectors { rows, gmf: part(0, gmf_width)?, mlp: part(gmf_width, mlp_width)? })
+    }
+
+    /// Multiply-adds of [`Engine::fold_in`], roughly.
+    pub fn fold_in_work(&self, histories: &Csr) -> usize {
+        let Some(fold_in) = &self.fold_in else { return 0 };
+        let work = |n: usize| {
+            let of_ridge = |ridge: &Ridge| {
+                let d = ridge.items.width();
+                n.max(d) * n.min(d).pow(2) / 2 + d * fold_in.width()
+            };
+            fold_in.linear.len() * n * fold_in.width() + fold_in.ridge.iter().map(of_ridge).sum::<usize>()
+        };
+        (0..histories.rows()).map(|row| work(histories.row(row).len())).fold(0, usize::saturating_add)
+    }
+}
+
+fn fold_in_one(isa: Isa, fold_in: &FoldIn, history: &[u32], out: &mut [f32], watch: &Watch<'_>) -> Result<()> {
+    if history.is_empty() {
+        out.copy_from_slice(&fold_in.empty);
+        return Ok(());
+    }
+    let mut sums: Vec<f64> = fold_in.bias.iter().copied().map(f64::from).collect();
+    for Linear { items, exponent } in &fold_in.linear {
+        let mut term = filled("user vector", sums.len(), 0.0)?;
+        for &item in history {
+            add_row(&mut term, 1.0, items.row(item as usize));
+            stop_if_asked(watch, term.len())?;
+        }
+        let scale = inverse_power(history.len(), *exponent);
+        sums.iter_mut().zip(term).for_each(|(sum, term)| *sum += scale * term);
+    }
+    for ridge in &fold_in.ridge {
+        let x = regress(isa, ridge, history, watch)?;
+        let mut term = filled("user vector", sums.len(), 0.0)?;
+        x.iter().enumerate().for_each(|(c, &x)| add_row(&mut term, x, ridge.output.row(c)));
+        sums.iter_mut().zip(term).for_each(|(sum, term)| *sum += term);
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+    Ok(())
+}
+
+fn add_row(sums: &mut [f64], factor: f64, row: &[f32]) {
+    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += factor * f64::from(x));
+}
+
+/// `n^(-quarters / 4)`, from square roots, which are rounded alike everywhere.
+fn inverse_power(n: usize, quarters: u8) -> f64 {
+    let n = n as f64;
+    let (half, quarter) = (n.sqrt(), n.sqrt().sqrt());
+    1.0 / [1.0, quarter, half, half * quarter, n][usize::from(quarters)]
+}
+
+/// Solves `(H'H + diag(diagonal + l2)) x = H'1`: `[d]`.
+fn regress(isa: Isa, ridge: &Ridge, history: &[u32], watch: &Watch<'_>) -> Result<Vec<f64>> {
+    let (n, d) = (history.len(), ridge.items.width());
+    let l2 = f64::from(ridge.l2[0]) + f64::from(ridge.l2[1]) * n as f64;
+    let scale: Vec<f64> = ridge.diagonal.iter().map(|&x| 1.0 / (f64::from(x) + l2).sqrt()).collect();
+    // V is G if n > d, else G', so that V'V is the smaller matrix. It is padded with columns of zeros, which become
+    // equations y = 0, to an odd number of blocks, so that the rows do not compete for the same lines of the cache.
+    let by_item = n > d;
+    let m = (n.min(d).div_ceil(BLOCK_COLUMNS) | 1) * BLOCK_COLUMNS;
+    let mut vectors = filled("normal equations", n.max(d) * m, 0.0)?;
+    for (j, &item) in history.iter().enumerate() {
+        for (c, (&q, &scale)) in ridge.items.row(item as usize).iter().zip(&scale).enumerate() {
+            vectors[if by_item { j * m + c } else { c * m + j }] = f64::from(q) * scale;
+        }
+        stop_if_asked(watch, d)?;
+    }
+    let mut y = vec![0.0; m];
+    if by_item {
+        vectors.chunks_exact(m).for_each(|vector| y.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x));
+    } else {
+        y[..n].fill(1.0);
+    }
+    solve(isa, &vectors, &mut y, watch)?;
+    let mut x = if by_item { y } else { vectors.chunks_exact(m).map(|vector| dot(vector, &y)).collect() };
+    x.truncate(d);
+    x.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale);
+    Ok(x)
+}
+
+/// Solves `(I + V'V) y = right` in place of `right`, `[m]`, by the Cholesky decomposition `U'U`, for `V` `[len, m]`.
+fn solve(isa: Isa, vectors: &[f64], right: &mut [f64], watch: &Watch<'_>) -> Result<()> {
+    let m = right.len();
+    let y = right;
+    let mut upper = filled("normal equations", m * m, 0.0)?;
+    for first in (0..m).step_by(BLOCK_ROWS) {
+        let (above, rest) = upper.split_at_mut(first * m);
+        let block = &mut rest[..BLOCK_ROWS * m];
+        (0..BLOCK_ROWS).for_each(|r| block[r * m + first + r] = 1.0);
+        isa.run(AddProducts { block, first, vectors, subtract: false });
+        isa.run(AddProducts { block, first, vectors: above, subtract: true });
+        for r in 0..BLOCK_ROWS {
+            let i = first + r;
+            let (before, row) = block.split_at_mut(r * m);
+            let row = &mut row[i..m];
+            for other in before.chunks_exact(m) {
+                let factor = other[i];
+                row.iter_mut().zip(&other[i..]).for_each(|(x, u)| *x -= factor * u);
+            }
+            let pivot = row[0].max(1.0).sqrt(); // only rounding takes it below 1
+            row.iter_mut().for_each(|u| *u /= pivot);
+            row[0] = pivot;
+            // Forwards, U'z = right: z_i is known now; its share is taken out of what follows.
+            y[i] /= pivot;
+            let z = y[i];
+            y[i + 1..].iter_mut().zip(&row[1..]).for_each(|(y, u)| *y -= z * u);
+        }
+        stop_if_asked(watch, (vectors.len() / m + first) * BLOCK_ROWS * (m - first))?;
+    }
+    // Backwards, U y = z.
+    for i in (0..m).rev() {
+        let row = &upper[i * m..][i..m];
+        y[i] = (y[i] - dot(&row[1..], &y[i + 1..])) / row[0];
+    }
+    Ok(())
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + a * b)
+}
+
+fn stop_if_asked(watch: &Watch<'_>, multiply_adds: usize) -> Result<()> {
+    if watch.stopped(multiply_adds) { Err(Error::Interrupted) } else { Ok(()) }
+}
