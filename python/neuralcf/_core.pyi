@@ -50,6 +50,7 @@ class Scorer:
         *,
         kind: Literal["gmf", "mlp", "neumf"] | None = None,
         seen: _Rows | None = None,
+        history: Mapping[str, ArrayLike] | None = None,
         threads: int | None = None,
         isa: str | None = None,
     ) -> Scorer:
@@ -59,11 +60,13 @@ class Scorer:
             tensors: float32 (or float16) arrays under the names of the model format.
             kind: checked against the names; inferred from them if None.
             seen: known interactions, one row for each user: scipy CSR or `(indptr, indices)`.
+            history: how a history becomes a user's vectors, for `fold_in`: arrays under the names of
+                history.safetensors.
             threads: as for `load`.
             isa: as for `load`.
 
         Raises:
-            ModelFormatError: the tensors are not a valid model.
+            ModelFormatError: the tensors are not a valid model, or `history` does not fit it.
             ArgumentError: another argument is invalid, or an array was modified while being read.
             TypeError: a value is not an array of floats.
             MemoryError: the model does not fit in memory.
@@ -181,6 +184,25 @@ class Scorer:
 
         Queries accept such vectors in place of users, for new users (cold start) and experiments.
         """
+    def fold_in(self, histories: _Rows, *, threads: int | None = None) -> UserVectors:
+        """Compute the embeddings of users from their histories, as training would have, for users not in the model.
+
+        Needs a model saved with `history`, as `neuralcf train` does. An item counts once; a user without items gets
+        what a user without interactions gets in training. A history gives the same bits in any batch, on any number of
+        threads and with any instruction set. `rust/format/README.md` has the formula.
+
+        Args:
+            histories: the items of each user: scipy CSR `[B, num_items]`, or `(indptr, indices)`.
+            threads: maximum number of threads for this call.
+
+        Returns:
+            `UserVectors` of `B` users, which `score_batch`, `top_k` and `rank_of` take in place of users.
+
+        Raises:
+            ArgumentError: the model was saved without `history`, or rows that are malformed.
+            OutOfRangeError: an item outside the model.
+            TypeError: neither scipy CSR nor a pair of integer arrays.
+        """
     def __copy__(self) -> Scorer: ...
     def __deepcopy__(self, memo: Any, /) -> Scorer: ...
 
@@ -264,16 +286,21 @@ def reopen(path: str | PathLike[str], digest: str, threads: int | None, isa: str
     """Load the model that was pickled; raises ModelFormatError if the files have changed since."""
 
 def check_tensors(
-    tensors: Mapping[str, ArrayLike], *, kind: Literal["gmf", "mlp", "neumf"] | None = None
+    tensors: Mapping[str, ArrayLike],
+    *,
+    kind: Literal["gmf", "mlp", "neumf"] | None = None,
+    history: Mapping[str, ArrayLike] | None = None,
 ) -> tuple[Literal["gmf", "mlp", "neumf"], dict[str, Any]]:
     """Validate tensors as the reader of model files does; return the kind and the sizes as config.json stores them.
 
     Args:
         tensors: float32 (or float16) arrays under the names of the model format.
         kind: checked against the names; inferred from them if None.
+        history: arrays under the names of history.safetensors, checked too.
 
     Raises:
-        ModelFormatError: tensors are missing or unknown, their shapes disagree, or a score could overflow.
+        ModelFormatError: tensors are missing or unknown, their shapes disagree, or a score could overflow; `history`
+            does not fit them.
         ArgumentError: an unknown `kind`.
         TypeError: not an array of float32 or float16.
     """

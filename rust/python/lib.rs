@@ -63,13 +63,14 @@ mod _core {
 
     /// Validates tensors as the reader of model files does; returns the model's kind and sizes.
     #[pyfunction]
-    #[pyo3(signature = (tensors, *, kind=None))]
+    #[pyo3(signature = (tensors, *, kind=None, history=None))]
     fn check_tensors<'py>(
         py: Python<'py>,
         tensors: &Bound<'py, PyMapping>,
         kind: Option<&str>,
+        history: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
-        no_panic(|| tensors::check(py, tensors, kind))
+        no_panic(|| tensors::check(py, tensors, kind, history))
     }
 
     /// Moves a complete directory into place atomically.

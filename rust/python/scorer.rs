@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use neuralcf::format::{self, Kind, Model, Opened};
-use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, Users, choose_threads};
+use neuralcf::format::{self, FoldIn, Kind, Model, Opened};
+use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, UserVectors, Users, choose_threads};
 use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,12 +11,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
 use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
-use super::arrays::Out;
+use super::arrays::{Out, describe};
 use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
 use super::integers::indices;
 use super::interrupts::interruptible;
-use super::tensors::TensorArguments;
+use super::tensors::{TensorArguments, fold_in};
 
 /// Pairs times multiply-adds below which a call keeps the GIL: about 20 us of work.
 const WORTH_DETACHING: usize = 1_000_000;
@@ -65,7 +65,7 @@ pub(super) fn open(
     let path = std::path::absolute(path)?;
     let (engine, users, items, found) = interruptible(py, |interrupted| {
         let mut check = || if interrupted() { Err(Error::Interrupted) } else { Ok(()) };
-        let Opened { model, seen, users, items, digest: found, .. } = format::open(&path, &mut check)?;
+        let Opened { model, seen, history, users, items, digest: found, .. } = format::open(&path, &mut check)?;
         if let Some(expected) = digest
             && expected != found
         {
@@ -76,11 +76,18 @@ pub(super) fn open(
         }
         let engine =
             Engine::new(model, seen, choices.isa, ScanPrecision::Auto, Call { threads: choices.threads, interrupted })?;
-        Ok((engine, users, items, found))
+        Ok((with_fold_in(engine, history)?, users, items, found))
     })?;
     let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
     let scorer = Scorer { engine, threads: choices.threads, origin: Some(origin) };
     Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
+}
+
+fn with_fold_in(engine: Engine, fold_in: Option<FoldIn>) -> neuralcf::Result<Engine> {
+    match fold_in {
+        Some(fold_in) => engine.with_fold_in(fold_in),
+        None => Ok(engine),
+    }
 }
 
 fn scale(logits: bool) -> Scale {
@@ -111,6 +118,16 @@ impl Scorer {
     fn catalogue(&self, rows: usize) -> usize {
         rows.saturating_mul(self.engine.num_items())
     }
+
+    /// `neuralcf.results.UserVectors`.
+    fn to_python<'py>(&self, py: Python<'py>, vectors: UserVectors) -> PyResult<Bound<'py, PyAny>> {
+        let rows = vectors.rows;
+        let matrix = |values: Option<Vec<f32>>, width: usize| {
+            values.map(|values| values.into_pyarray(py).reshape([rows, width])).transpose()
+        };
+        let (g, mu) = self.engine.user_widths();
+        user_vectors_class(py)?.call1((matrix(vectors.gmf, g)?, matrix(vectors.mlp, mu)?))
+    }
 }
 
 #[pymethods]
@@ -122,12 +139,13 @@ impl Scorer {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (tensors, *, kind=None, seen=None, threads=None, isa=None))]
+    #[pyo3(signature = (tensors, *, kind=None, seen=None, history=None, threads=None, isa=None))]
     fn from_tensors(
         py: Python<'_>,
         tensors: &Bound<'_, PyMapping>,
         kind: Option<&str>,
         seen: Option<&Bound<'_, PyAny>>,
+        history: Option<&Bound<'_, PyMapping>>,
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
     ) -> PyResult<Self> {
@@ -142,9 +160,14 @@ impl Scorer {
                     PyTypeError::new_err("seen: expected scipy CSR or (indptr, indices), one row for each user")
                 })?),
             };
+            let fold_in = match history {
+                None => None,
+                Some(tensors) => Some(fold_in(py, tensors, model.num_items(), model.user_width())?),
+            };
             let (isa, threads) = (choices.isa, choices.threads);
             let engine = interruptible(py, |interrupted| {
-                Engine::new(model, seen, isa, ScanPrecision::Auto, Call { threads, interrupted })
+                let call = Call { threads, interrupted };
+                with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in)
             })?;
             Ok(Scorer { engine, threads, origin: None })
         })
@@ -297,14 +320,32 @@ impl Scorer {
             }
             let gather = |users: &Users<'_>| self.engine.user_vectors(users);
             let vectors = users.with(&self.engine, users.len(), Call::ALONE, gather).map_err(exception)?;
-            let rows = vectors.rows;
-            let matrix = |values: Option<(Vec<f32>, usize)>| {
-                values.map(|(values, width)| values.into_pyarray(py).reshape([rows, width])).transpose()
+            self.to_python(py, vectors)
+        })
+    }
+
+    #[pyo3(signature = (histories, *, threads=None))]
+    fn fold_in<'py>(
+        &self,
+        py: Python<'py>,
+        histories: &Bound<'py, PyAny>,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let threads = self.threads_of(threads)?;
+            let Some(histories) = csr(histories, "histories", self.engine.num_items())? else {
+                let got = describe(histories);
+                return Err(PyTypeError::new_err(format!(
+                    "histories: expected scipy CSR or (indptr, indices), one row for each user, got {got}"
+                )));
             };
-            let (g, mu) = self.engine.user_widths();
-            let gmf = matrix(vectors.gmf.map(|values| (values, g)))?;
-            let mlp = matrix(vectors.mlp.map(|values| (values, mu)))?;
-            user_vectors_class(py)?.call1((gmf, mlp))
+            let query = |call: Call<'_>| self.engine.fold_in(&histories, call);
+            let vectors = if self.engine.fold_in_work(&histories) < WORTH_DETACHING {
+                query(Call::ALONE).map_err(exception)?
+            } else {
+                interruptible(py, |interrupted| query(Call { threads, interrupted }))?
+            };
+            self.to_python(py, vectors)
         })
     }
 

@@ -1,6 +1,6 @@
 //! A mapping from tensor names to arrays, the source of a model in memory.
 
-use neuralcf::format::{Fill, Kind, Model, Sizes, TensorInfo};
+use neuralcf::format::{Fill, FoldIn, Kind, Model, Sizes, TensorInfo};
 use neuralcf::{Error, Result};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -57,14 +57,34 @@ impl<'py> TensorArguments<'py> {
     }
 }
 
+/// The argument `history`: the tensors of history.safetensors, for a model of these sizes.
+pub(super) fn fold_in(
+    py: Python<'_>,
+    history: &Bound<'_, PyMapping>,
+    num_items: usize,
+    user_width: usize,
+) -> PyResult<FoldIn> {
+    let read = |infos: &[TensorInfo], fill: &mut Fill<'_>| {
+        FoldIn::assemble(num_items, user_width, infos, fill).map_err(|error| match error {
+            Error::Format(text) => Error::Format(format!("history: {text}")),
+            other => other,
+        })
+    };
+    TensorArguments::new(history)?.read(py, read)
+}
+
 /// Validates tensors as the reader of model files does; returns the model's kind and sizes, named as in config.json.
 pub(super) fn check<'py>(
     py: Python<'py>,
     tensors: &Bound<'py, PyMapping>,
     kind: Option<&str>,
+    history: Option<&Bound<'py, PyMapping>>,
 ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
     let kind = kind.map(str::parse::<Kind>).transpose().map_err(exception)?;
     let sizes = TensorArguments::new(tensors)?.read(py, |infos, fill| Model::check(kind, infos, fill))?;
+    if let Some(history) = history {
+        fold_in(py, history, sizes.num_items, sizes.gmf_width + sizes.mlp_user_width)?;
+    }
     let Sizes { kind, num_users, num_items, gmf_width, mlp_user_width, mlp_item_width, mlp_layers } = sizes;
     let dict = PyDict::new(py);
     dict.set_item("num_users", num_users)?;

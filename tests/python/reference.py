@@ -57,6 +57,40 @@ def random_tensors(shape: Shape, seed: int = 0) -> Tensors:
     return tensors
 
 
+def random_history(items: int, width: int, d: int = 21, seed: int = 0) -> Tensors:
+    """Return random tensors of history.safetensors: two linear encoders and a ridge regression."""
+    random = np.random.default_rng(seed)
+    shapes = {
+        "empty": (width,),
+        "bias": (width,),
+        "linear.0.items": (items, width),
+        "linear.1.items": (items, width),
+        "ridge.0.items": (items, d),
+        "ridge.0.output": (d, width),
+    }
+    tensors = {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    tensors["linear.0.exponent"], tensors["linear.1.exponent"] = np.float32([0.5]), np.float32([0.75])
+    tensors["ridge.0.diagonal"] = random.uniform(0, 1, d).astype(np.float32)
+    tensors["ridge.0.l2"] = np.float32([0.3, 0.05])
+    return tensors
+
+
+def fold_in(tensors: Tensors, history: np.ndarray) -> np.ndarray:
+    """Return the vectors of a user with this history, float64 [W], by the formula of the specification."""
+    if not history.size:
+        return tensors["empty"]
+    t = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    n, vectors = history.size, t["bias"].copy()
+    for name in [name.removesuffix(".items") for name in t if name.endswith(".items")]:
+        h = t[f"{name}.items"][history]
+        if name.startswith("linear"):
+            vectors += n ** -t[f"{name}.exponent"][0] * h.sum(axis=0)
+        else:
+            ridge = np.diag(t[f"{name}.diagonal"] + t[f"{name}.l2"][0] + n * t[f"{name}.l2"][1])
+            vectors += np.linalg.solve(h.T @ h + ridge, h.sum(axis=0)) @ t[f"{name}.output"]
+    return vectors
+
+
 def ruler(logits: np.ndarray) -> Tensors:
     """Return a GMF whose logits are exactly `logits[U, I]`: user embeddings are one-hot."""
     logits = np.atleast_2d(np.asarray(logits, np.float32))

@@ -41,6 +41,7 @@ def _inspect(path: str) -> dict[str, Any]:
         "user_ids": user_ids.kind if user_ids is not None else None,
         "item_ids": item_ids.kind if item_ids is not None else None,
         "seen": scorer.nbytes["seen"] > 0,
+        "history": scorer.nbytes["history"] > 0,
         "metadata": scorer.metadata,
         "nbytes": scorer.nbytes,
         "config": read_config(path),
@@ -56,6 +57,7 @@ def _text(facts: dict[str, Any]) -> str:
         "user ids": facts["user_ids"] or "none stored",
         "item ids": facts["item_ids"] or "none stored",
         "interactions": "stored" if facts["seen"] else "none stored",
+        "new users": "by fold-in" if facts["history"] else "not without training",
         "memory": ", ".join(f"{part} {size:,} B" for part, size in facts["nbytes"].items() if size),
     }
     lines = [f"{facts['path']}: {facts['kind']}, {facts['num_users']:,} users, {facts['num_items']:,} items"]

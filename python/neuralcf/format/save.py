@@ -49,6 +49,7 @@ def save(
     kind: Kind,
     ids: tuple[IdList, IdList] | None = None,
     seen: Interactions | None = None,
+    history: Mapping[str, ArrayLike] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model directory, or a single file if `path` ends in `.safetensors`.
@@ -64,17 +65,19 @@ def save(
         ids: the external ids `(users [U], items [I])`, each int64 or str, unique, in the order of the dense indices.
         seen: all interactions known at training time, one row per user: scipy CSR `[U, I]`, or `(indptr, indices)`.
             Rows need not be sorted or unique.
+        history: how a history becomes a user's vectors, so that `Scorer.fold_in` serves new users: float32 or float16
+            arrays under the names of history.safetensors, such as `linear.0.items` `[I, G + Mu]`.
         config: plain JSON values that config.json stores besides identity, kind and sizes, such as the training
             configuration, metrics and the fingerprint of the data. `training` and `data` are objects, `history` and
             `metrics` are lists. The model card shows those `metrics` that have `name`, `value` and `protocol`.
 
     Raises:
-        ModelFormatError: the tensors are not a valid model.
+        ModelFormatError: the tensors are not a valid model, or `history` does not fit it.
         ArgumentError: an invalid `path`, `kind`, `ids`, `seen` or `config`.
         TypeError: tensors, ids or interactions of the wrong type.
         OSError: the files cannot be written.
     """
-    _save({name: np.asarray(tensor) for name, tensor in tensors.items()}, path, kind, ids, seen, config)
+    _save(_arrays(tensors), path, kind, ids, seen, history, config)
 
 
 def _save(
@@ -83,10 +86,12 @@ def _save(
     kind: Kind | None,
     ids: tuple[IdList, IdList] | None,
     seen: Interactions | None,
+    history: Mapping[str, ArrayLike] | None,
     config: Mapping[str, Any] | None,
 ) -> None:
     target = check_target(path)
-    kind, sizes = check_tensors(tensors, kind=kind)
+    history_tensors = None if history is None else _arrays(history)
+    kind, sizes = check_tensors(tensors, kind=kind, history=history_tensors)
     id_tensors = None if ids is None else check_ids(ids, sizes)
     seen_tensors = None if seen is None else check_seen(seen, sizes["num_users"], sizes["num_items"])
     extra = check_config(config or {})
@@ -96,7 +101,8 @@ def _save(
     staging = target.with_name(f".{target.name}.{model_id[:12]}.staging")
 
     if target.suffix == ".safetensors":
-        extras = [name for name, given in (("ids", ids), ("seen", seen), ("config", config)) if given is not None]
+        optional = (("ids", ids), ("seen", seen), ("history", history), ("config", config))
+        extras = [name for name, given in optional if given is not None]
         if extras:
             raise ArgumentError(
                 f"{target}: a single .safetensors file cannot hold {', '.join(extras)}; save to a directory"
@@ -112,10 +118,9 @@ def _save(
     with _removing_on_failure(lambda: shutil.rmtree(staging)):
         staging.mkdir()
         write_safetensors(staging / "model.safetensors", tensors, weights_metadata)
-        if id_tensors is not None:
-            write_safetensors(staging / "ids.safetensors", id_tensors, {**_FORMAT, "model_id": model_id})
-        if seen_tensors is not None:
-            write_safetensors(staging / "seen.safetensors", seen_tensors, {**_FORMAT, "model_id": model_id})
+        for name, given in (("ids", id_tensors), ("seen", seen_tensors), ("history", history_tensors)):
+            if given is not None:
+                write_safetensors(staging / f"{name}.safetensors", given, {**_FORMAT, "model_id": model_id})
         described = {"format_version": 1, "model_id": model_id, "kind": kind, "sizes": sizes, **extra}
         (staging / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         (staging / "README.md").write_text(model_card(described), encoding="utf-8")
@@ -130,6 +135,7 @@ def export(
     kind: Kind | None = None,
     ids: tuple[IdList, IdList] | None = None,
     seen: Interactions | None = None,
+    history: Mapping[str, ArrayLike] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the weights of a torch module, on any device, as a model.
@@ -141,13 +147,18 @@ def export(
         kind: inferred from the tensor names if None.
         ids: as for `save`.
         seen: as for `save`.
+        history: as for `save`.
         config: as for `save`.
 
     Raises:
         As `save`.
     """
     tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
-    _save(tensors, path, kind, ids, seen, config)
+    _save(tensors, path, kind, ids, seen, history, config)
+
+
+def _arrays(tensors: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    return {name: np.asarray(tensor) for name, tensor in tensors.items()}
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ import pytest
 
 import neuralcf
 from neuralcf import ModelFormatError, Scorer
-from reference import Shape, metadata_of, random_tensors, safetensors
+from reference import Shape, metadata_of, random_history, random_tensors, safetensors
 
 DAMAGED = int(os.environ.get("NEURALCF_FUZZ", "30000"))
 """Number of damaged files; `make fuzz` damages more."""
@@ -100,8 +100,10 @@ def models(folder: Path) -> Iterator[tuple[Path, Path]]:
         file.write_bytes(safetensors(tensors, metadata_of(tensors)))
         yield file, file
     ids, seen = ([f"user {user}" for user in range(U)], list(range(I))), (np.arange(U + 1), np.arange(U))
-    neuralcf.save(random_tensors(SHAPES[0]), folder / "model", kind="neumf", ids=ids, seen=seen)
-    for name in ("model.safetensors", "config.json", "seen.safetensors", "ids.safetensors"):
+    neuralcf.save(
+        random_tensors(SHAPES[0]), folder / "model", kind="neumf", ids=ids, seen=seen, history=random_history(I, 5)
+    )
+    for name in ("model.safetensors", "config.json", "seen.safetensors", "history.safetensors", "ids.safetensors"):
         yield folder / "model", folder / "model" / name
 
 

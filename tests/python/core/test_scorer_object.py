@@ -14,7 +14,7 @@ import pytest
 
 import neuralcf
 from neuralcf import ModelFormatError, Scorer
-from reference import Shape, random_tensors, write_file
+from reference import Shape, random_history, random_tensors, write_file
 
 SHAPE = Shape(6, 30, g=3, mlp=(4, 5), layers=(8, 7))
 SEEN = (np.arange(0, 14, 2), np.arange(12))
@@ -58,11 +58,13 @@ def test_the_kind_is_inferred_or_checked(shape: Shape) -> None:
 
 def test_nbytes_counts_every_part() -> None:
     tensors = random_tensors(Shape(100, 1000, g=16, mlp=(16, 16), layers=(32, 16)))
-    nbytes = Scorer.from_tensors(tensors, seen=(np.arange(101), np.arange(100))).nbytes
+    history = random_history(1000, 32)
+    nbytes = Scorer.from_tensors(tensors, seen=(np.arange(101), np.arange(100)), history=history).nbytes
     assert all(isinstance(size, int) and size > 0 for size in nbytes.values()), nbytes
     assert nbytes["item_tiles"] >= 1000 * (16 + 32) * 4
     assert nbytes["seen"] >= 100 * 4
-    assert Scorer.from_tensors(tensors).nbytes["seen"] == 0
+    assert nbytes["history"] == sum(tensor.nbytes for name, tensor in history.items() if "exponent" not in name) - 8
+    assert Scorer.from_tensors(tensors).nbytes["seen"] == Scorer.from_tensors(tensors).nbytes["history"] == 0
 
 
 def test_it_is_immutable(small: Scorer) -> None:
@@ -84,11 +86,12 @@ def test_signatures_match_the_contract() -> None:
     filters = "exclude=None, allow=None, deny=None"
     expected = {
         "load": "(path, *, threads=None, isa=None)",
-        "from_tensors": "(tensors, *, kind=None, seen=None, threads=None, isa=None)",
+        "from_tensors": "(tensors, *, kind=None, seen=None, history=None, threads=None, isa=None)",
         "score_batch": "(self, /, users, items, *, logits=False, out=None, threads=None)",
         "top_k": f"(self, /, users, k=10, *, {filters}, search='exact', logits=False, threads=None)",
         "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
         "user_vectors": "(self, /, users)",
+        "fold_in": "(self, /, histories, *, threads=None)",
     }
     assert {name: str(inspect.signature(getattr(Scorer, name))) for name in expected} == expected
 
