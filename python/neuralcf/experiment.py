@@ -65,8 +65,11 @@ class Experiment:
         path: str | PathLike[str],
         *,
         ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
+        fold_in: bool = True,
     ) -> None:
         """Write the model directory with the training interactions and `ids`, which default to those of the data set.
+
+        With `fold_in` also how a history becomes a user's vectors, if the trainer can tell.
 
         Raises:
             ArgumentError: ids that do not fit the model, or a target that may not be overwritten.
@@ -78,6 +81,7 @@ class Experiment:
             path,
             ids=ids or (train_set.user_ids, train_set.item_ids),
             seen=train_set.user_items(),
+            history=self.result.fold_in if fold_in else None,
             config=self.stored_config(),
         )
 

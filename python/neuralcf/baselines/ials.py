@@ -85,6 +85,8 @@ class IALS(Baseline):
         p, q = spectral_start(users, items, factors, seed) if start is None else start
         for _ in range(sweeps):
             p, q = sweep(users, items, p, q, unobserved=unobserved, l2=l2)
+        self.a0 = _cell_weight(users, unobserved, train.num_items)
+        """The weight of every cell."""
         self.user_vectors = p
         """float32 [U, d]."""
         self.item_vectors = q
@@ -126,10 +128,14 @@ def sweep(
         The new user vectors, float32 [U, d], and item vectors, float32 [I, d].
     """
     num_users, num_items = users.lengths.size, items.lengths.size
-    a0 = unobserved * float(users.sums.sum()) / (num_users * num_items)
+    a0 = _cell_weight(users, unobserved, num_items)
     p, q = solve_rows(users, p, q, a0=a0, l2=l2 * (users.sums + a0 * num_items), steps=_STEPS)
     q, p = solve_rows(items, q, p, a0=a0, l2=l2 * (items.sums + a0 * num_users), steps=_STEPS)
     return p, q
+
+
+def _cell_weight(users: Rows, unobserved: float, num_items: int) -> float:
+    return unobserved * float(users.sums.sum()) / (users.lengths.size * num_items)
 
 
 def spectral_start(

@@ -126,6 +126,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "too small to hold out a validation set",
     )
     training.add_argument(
+        "--no-fold-in",
+        dest="fold_in",
+        action="store_false",
+        help="leave out history.safetensors, which makes vectors of new users from their histories and takes about as "
+        "much memory as the model",
+    )
+    training.add_argument(
         "--run", dest="run_directory", type=Path, metavar="DIR", help="write metrics and checkpoints to this directory"
     )
     training.add_argument(
@@ -154,7 +161,7 @@ def _run(options: argparse.Namespace) -> None:
         _print_features(side, report)
     trained = run_experiment(split, config, data=data, directory=options.run_directory, resume=options.resume)
     print_outcome(trained)
-    trained.write(options.out)
+    trained.write(options.out, fold_in=options.fold_in)
     example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
     print(f"model written to {options.out}; next: {example}")
 

@@ -12,6 +12,9 @@ costs.
 Many users      Two passes over blocks of users: one for S0'S0 [I, I], one for P.
 Few users       Where there are fewer users than items, S0 itself is the smaller matrix: it is held, and the leading
                 eigenvectors U_r of S0 S0' [n, n] give P = U_r diag(s) and V_r = S0'U_r diag(1 / s).
+
+P is linear in S, so that the vector of a new user follows from a history as the teacher's scores do: taking out the row
+means is a product with I - 11'/I, and p_u = (S_u (I - 11'/I) - mu) V_r.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralcf.training.fold_in import FoldIn
 from neuralcf.training.teachers import Factors, Teacher, blocks_of
 
 __all__ = ["cut_by_svd"]
@@ -50,7 +54,8 @@ def cut_by_svd(
         p, v, mu, share = _cut_many_users(teacher, users, num_items, rank, seed)
     vectors = np.zeros((num_users, p.shape[1]), np.float32)
     vectors[users] = p
-    return Factors(vectors, v, mu), share
+    fold_in = teacher.fold_in_scores(v - v.mean(axis=0))
+    return Factors(vectors, v, mu, fold_in and fold_in + FoldIn(-mu @ v, ())), share
 
 
 _Cut: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float]

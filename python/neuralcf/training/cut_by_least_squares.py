@@ -15,6 +15,8 @@ with w_ui the weight of an interaction, else 1, and n(u) and n(i) the sums of w_
 top of a teacher's list is ranking distillation (Tang and Wang, KDD 2018); least squares solves it without gradients.
 
 Start       Vectors of the same scale: those of an iALS cut to the rank (`leading`), so that two or three sweeps do.
+New users   have no T_u. The half-step on their own items gives z_u, and a ridge regression over some users of training
+            p_u = z_u W + c, which makes up for what the teacher's lists add.
 Blocks      The teacher scores a block of users at a time; of a block only the lists are kept.
 Memory      16 bytes for each of the nnz + U x listed cells, and the vectors.
 """
@@ -27,11 +29,13 @@ from numpy.typing import NDArray
 from neuralcf.baselines.least_squares import Rows, solve_rows
 from neuralcf.data.csr import CSR, take_rows
 from neuralcf.training.best_items import best_items
+from neuralcf.training.fold_in import FoldIn, half_step, regress
 from neuralcf.training.teachers import Factors, Teacher, blocks_of
 
 __all__ = ["cut_by_least_squares", "leading"]
 
 _LOWEST = 0.4
+_REGRESSED, _EXACT_STEPS = 4096, 12
 
 
 def cut_by_least_squares(
@@ -75,7 +79,7 @@ def cut_by_least_squares(
         p, q = solve_rows(by_user, p, q, a0=a0, l2=user_l2, steps=steps)
         q, p = solve_rows(by_item, q, p, a0=a0, l2=item_l2, steps=steps)
     p, q = solve_rows(by_user, p, q, a0=a0, l2=user_l2, steps=steps)
-    return Factors(p, q, np.zeros(num_items, np.float32))
+    return Factors(p, q, np.zeros(num_items, np.float32), _fold_in(p, q, own, a0=a0, l2=l2))
 
 
 def leading(
@@ -86,6 +90,16 @@ def leading(
     _, axes = np.linalg.eigh(gram)
     kept = axes[:, ::-1][:, :rank].astype(np.float32)
     return p @ kept, q @ kept
+
+
+def _fold_in(p: NDArray[np.float32], q: NDArray[np.float32], own: CSR, *, a0: float, l2: float) -> FoldIn:
+    """Tell how a history becomes a user vector: the half-step on own items alone, z, then p = z W + c."""
+    lengths = np.diff(own[0])
+    some = np.flatnonzero(lengths)
+    some = some[:: max(1, some.size // _REGRESSED)]
+    rows = Rows(take_rows(own, some), len(q), q.shape[1])
+    z, basis = solve_rows(rows, p[some], q, a0=a0, l2=l2 * (lengths[some] + a0 * len(q)), steps=_EXACT_STEPS)
+    return half_step(basis, a0=a0, l2=l2).then(*regress(p[some], z))
 
 
 def _cells(

@@ -7,6 +7,9 @@ to one scale first, as their scales mean nothing beside one another:
 
 with the standard deviation sd over the scores of all items for a sample of users. Scores are made for a block of users
 at a time; no matrix of users x items is ever held.
+
+A teacher also tells how its scores follow from a history (`neuralcf.training.fold_in`), so that new users get what
+training would have given them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from neuralcf.baselines.base import Histories
 from neuralcf.baselines.graph_filter import neighbour_scores
 from neuralcf.data.csr import CSR
 from neuralcf.models import GMF
+from neuralcf.training.fold_in import FoldIn, LinearEncoder
 
 __all__ = ["Factors", "ItemNeighbours", "ItemWeights", "Teacher", "TeacherSum", "blocks_of"]
 
@@ -36,6 +40,9 @@ class Teacher(Protocol):
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user, int64 [B] -> float32 [B, I]."""
 
+    def fold_in_scores(self, weights: NDArray[np.float32]) -> FoldIn | None:
+        """Tell how scores @ weights, float32 [I, r], follow from a history; None if they do not."""
+
 
 @dataclass(frozen=True, eq=False)
 class Factors:
@@ -47,12 +54,18 @@ class Factors:
     """float32 [I, d]."""
     item_biases: NDArray[np.float32]
     """float32 [I]."""
+    fold_in: FoldIn | None = None
+    """How a history becomes a user vector."""
 
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
         scores = self.user_vectors[users] @ self.item_vectors.T
         scores += self.item_biases
         return np.asarray(scores)
+
+    def fold_in_scores(self, weights: NDArray[np.float32]) -> FoldIn | None:
+        """Tell how scores @ weights follow from a history."""
+        return self.fold_in and self.fold_in.then(self.item_vectors.T @ weights, self.item_biases @ weights)
 
     def to_gmf(self, *, scale: float = 1.0, bias: float = 0.0) -> GMF:
         """Make the GMF of d + 1 factors whose logits are `scale` (above 0) times the scores plus `bias`.
@@ -75,6 +88,18 @@ class Factors:
         model.load_state_dict(weights)
         return model.eval()
 
+    def history_tensors(self, *, scale: float = 1.0) -> dict[str, NDArray[np.float32]] | None:
+        """Give the tensors of history.safetensors for `to_gmf(scale=scale)`; None without `fold_in`.
+
+        A user without a history gets the item biases.
+        """
+        if self.fold_in is None:
+            return None
+        width, root = self.user_vectors.shape[1], np.float32(np.sqrt(scale))
+        last = np.zeros(width + 1, np.float32)
+        last[width] = root
+        return self.fold_in.then(np.eye(width, width + 1, dtype=np.float32) * root, last).tensors(empty=last)
+
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
@@ -88,6 +113,11 @@ class ItemWeights:
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
         return np.asarray(self.histories.dense(users) @ self.weights)
+
+    def fold_in_scores(self, weights: NDArray[np.float32]) -> FoldIn | None:
+        """Tell how scores @ weights follow from a history."""
+        encoder = LinearEncoder(self.weights @ weights, exponent=0)
+        return FoldIn(np.zeros(weights.shape[1], np.float32), (encoder,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +134,13 @@ class ItemNeighbours:
     def scores(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score all items for each user."""
         return neighbour_scores(self.user_items, users, self.neighbours, self.weights)
+
+    def fold_in_scores(self, weights: NDArray[np.float32]) -> FoldIn | None:
+        """Tell how scores @ weights follow from a history."""
+        items = np.zeros((len(self.neighbours), weights.shape[1]), np.float32)
+        for neighbours, share in zip(self.neighbours.T, self.weights.T, strict=True):
+            items += share[:, None] * weights[neighbours]
+        return FoldIn(np.zeros(weights.shape[1], np.float32), (LinearEncoder(items, exponent=0.5),))
 
 
 class TeacherSum:
@@ -133,6 +170,16 @@ class TeacherSum:
             scores = teacher.scores(users)
             scores *= weight
             total += scores
+        return total
+
+    def fold_in_scores(self, weights: NDArray[np.float32]) -> FoldIn | None:
+        """Tell how scores @ weights follow from a history, if all teachers can."""
+        total = FoldIn(np.zeros(weights.shape[1], np.float32), ())
+        for teacher, scale in self._teachers:
+            fold_in = teacher.fold_in_scores(weights * scale)
+            if fold_in is None:
+                return None
+            total = total + fold_in
         return total
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.features import FeatureMap
 from neuralcf.errors import ArgumentError
@@ -64,6 +67,10 @@ class TrainResult:
     features: Mapping[str, FeatureMap] = field(default_factory=dict)
     """What gives embeddings to users or items by their features alone: a map for `user`, for `item`, for both, or none,
     as the data set has features."""
+
+    fold_in: Mapping[str, NDArray[np.float32]] | None = None
+    """How a history becomes a user's vectors, for new users: the tensors of history.safetensors; None if the trainer
+    cannot tell."""
 
 
 class Fit(Protocol[FitConfig]):

@@ -47,6 +47,7 @@ from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
+from neuralcf.training.fold_in import FoldIn, half_step
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
@@ -83,7 +84,8 @@ def fit(
             factors, regressions = distilling.regress(dataset, factors, None, suffix=" refit")
     chosen = {**distilling.chosen, "logit_scale": scale, "logit_bias": bias}
     maps = {side: regression.to_map(scale) for side, regression in regressions.items()}
-    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen, maps)
+    fold_in = factors.history_tensors(scale=scale)
+    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen, maps, fold_in)
 
 
 TRAINER: Final = Trainer(DistillConfig, fit, DISTILL)
@@ -105,7 +107,7 @@ class _Distilling:
         """Train the teachers on `train`, sum and cut them; `suffix` tells the stages of a second pass apart."""
         settings, rows, gmf = self.settings, train.user_items(), f"gmf{suffix}"
         if gmf in self._trained:
-            return Factors(**_arrays(self._trained[gmf]))
+            return _factors(self._trained[gmf])
         large = train.num_items > settings.dense_items
         terms = settings.terms(large=large)
         if settings.search and not self.chosen and any(term.kind == "ials" for term in terms):
@@ -153,7 +155,8 @@ class _Distilling:
                     l2 = chosen[f"{side}_features_l2"]
                     regressions[side] = FeatureRegression.fit(features, vectors, counts, l2=l2, k=k)
                     moved[side] = regressions[side].shrink(vectors)
-            return Factors(moved["user"][:, :-1], moved["item"][:, :-1], moved["item"][:, -1]), regressions
+            p, q, biases = moved["user"][:, :-1], moved["item"][:, :-1], moved["item"][:, -1]
+            return Factors(p, q, biases, factors.fold_in), regressions
 
         for side, (features, counts, vectors, other) in sides.items():
             if features is not None and f"{side}_features_l2" not in chosen:
@@ -215,7 +218,7 @@ class _Distilling:
         self.bar.advance(self.settings.history_epochs if term.kind == "history" else 1)
         if term.kind == "ease":
             return ItemWeights(Histories(rows, train.num_items, train.pair_weights()), **_arrays(stored))
-        return ItemNeighbours(rows, **_arrays(stored)) if term.kind == "graph" else Factors(**_arrays(stored))
+        return ItemNeighbours(rows, **_arrays(stored)) if term.kind == "graph" else _factors(stored)
 
     def _train(
         self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None
@@ -232,7 +235,8 @@ class _Distilling:
                 unobserved=unobserved,
                 l2=l2,
             )
-            teacher = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train.num_items, np.float32))
+            fold_in = half_step(ials.item_vectors, a0=ials.a0, l2=l2)
+            teacher = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train.num_items, np.float32), fold_in)
         elif term.kind == "ease":
             exponent = settings.ease_row_exponent
             ease = EASE(train, l2=settings.ease_l2, row_exponent=exponent, dtype=np.float32)
@@ -287,10 +291,24 @@ class _Distilling:
             self.run.save({"chosen": self.chosen, "history": history, "trained": self._trained})
 
 
+_FOLD_IN = "fold_in."
+
+
 def _tensors(teacher: Factors | ItemWeights | ItemNeighbours) -> dict[str, torch.Tensor]:
     """Give what a checkpoint holds of a teacher: all but the interactions."""
     arrays = {name: array for name, array in vars(teacher).items() if isinstance(array, np.ndarray)}
+    if isinstance(teacher, Factors) and teacher.fold_in:
+        fold_in = teacher.fold_in.tensors(empty=np.zeros(0, np.float32))
+        arrays |= {_FOLD_IN + name: array for name, array in fold_in.items()}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _factors(tensors: dict[str, torch.Tensor]) -> Factors:
+    """Undo `_tensors`."""
+    arrays = _arrays(tensors)
+    names = [name for name in arrays if name.startswith(_FOLD_IN)]
+    fold_in = {name.removeprefix(_FOLD_IN): arrays.pop(name) for name in names}
+    return Factors(**arrays, fold_in=FoldIn.from_tensors(fold_in) if fold_in else None)
 
 
 def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:

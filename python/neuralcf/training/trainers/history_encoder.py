@@ -16,6 +16,9 @@ Loss        softmax_cross_entropy over the batch's users and all items (`neuralc
 Optimiser   Adam with beta_2 = .99, and for p_u, which is stepped once an epoch, Adam of its rows alone with
             beta_2 = .95. The learning rate falls linearly to 0.
 Averaging   What is kept is the moving average of the weights after each epoch, m = min(.9, 1 - 1 / epoch) old.
+New users   have no p_u. It is estimated from the history by a ridge regression over the users, p_u = N s_u + m with
+            s_u = n_u^-.5 sum of y_j, so that h = c + m + (I + N) s. On MovieLens-1M, where it explains .38 of the
+            variance of p_u, this halves what new users lose.
 Start       Vectors from N(0, .05^2), b_i = log(n_i + 1) without its mean.
 
 Histories are dense rows [B, I], and so are logits: for catalogues of some ten thousand items at most.
@@ -36,6 +39,7 @@ from neuralcf.baselines.base import Histories
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import DivergedError
 from neuralcf.seeds import Stream, derive
+from neuralcf.training.fold_in import FoldIn, LinearEncoder, regress
 from neuralcf.training.losses import softmax_cross_entropy
 from neuralcf.training.rows_adam import RowsAdam
 from neuralcf.training.teachers import Factors
@@ -174,14 +178,17 @@ def _column(values: NDArray[np.floating]) -> Tensor:
 
 
 def _export(averages: list[Tensor], histories: Histories) -> Factors:
-    """Compute each user's vector from the whole history."""
+    """Compute each user's vector from the whole history, and tell how a new user's follows from theirs."""
     q, y, shared, bias, own = (average.cpu().numpy() for average in averages)
-    vectors = own + shared
+    sums = np.zeros_like(own)
     indptr, indices = histories.rows
     for user in np.flatnonzero(histories.sums):
         own_part = slice(indptr[user], indptr[user + 1])
         encoded = y[indices[own_part]]
         if histories.values is not None:
             encoded = encoded * histories.values[own_part, None]
-        vectors[user] += encoded.sum(axis=0) / np.float32(math.sqrt(len(encoded)))
-    return Factors(vectors, q, bias)
+        sums[user] = encoded.sum(axis=0) / np.float32(math.sqrt(len(encoded)))
+    known = np.diff(indptr) > 0
+    weights, constant = regress(own[known], sums[known])
+    fold_in = FoldIn(shared + constant, (LinearEncoder(y + y @ weights, exponent=0.5),))
+    return Factors(own + shared + sums, q, bias, fold_in)
