@@ -51,10 +51,14 @@ def main() -> None:
     options = parser.parse_args()
     results = Results(options.out)
     for data in options.data:
-        split = DATA_SETS[data]()
+        try:
+            split = DATA_SETS[data]()
+        except FileNotFoundError as error:
+            print(f"{data}: skipped, its files are not beside the checkout: {error}")
+            continue
         for name in options.models:
             run(results, data, split, name, options.seeds)
-            results.write()
+    results.write()
     print((options.out / "quality.md").read_text(encoding="utf-8"))
 
 
