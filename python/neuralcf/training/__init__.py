@@ -6,12 +6,14 @@ from neuralcf.training.train import train
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers import TRAINERS
 from neuralcf.training.trainers.distill_config import DistillConfig
+from neuralcf.training.trainers.matrix_factorization_config import MatrixFactorizationConfig
 from neuralcf.training.trainers.ncf_config import NCFConfig
 
 __all__ = [
     "TRAINERS",
     "DistillConfig",
     "EpochRecord",
+    "MatrixFactorizationConfig",
     "NCFConfig",
     "TrainConfig",
     "TrainResult",

@@ -2,6 +2,8 @@
 
 DISTILL     From several teachers to one GMF. `fast` is what `neuralcf train` does when it is told nothing. Of the
             teachers, `large_teachers` are for more than `dense_items` items (10,000), `teachers` for fewer.
+MATRIX_FACTORIZATION
+            A plain matrix factorisation by gradient descent, for each loss.
 PAPER       The models of He et al., WWW 2017, by gradient descent on sampled negatives.
 """
 
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["DISTILL", "PAPER"]
+__all__ = ["DISTILL", "MATRIX_FACTORIZATION", "PAPER"]
 
 
 def _paper(factors: int, **more: Any) -> dict[str, Any]:
@@ -59,5 +61,14 @@ PAPER: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             8, pretrain=True, pretrain_epochs=20, fine_tune_optimizer="sgd", fine_tune_learning_rate=0.01
         ),
         "neumf": {"batch_size": 4096, "learning_rate": 0.008, "epochs": 10},
+    }
+)
+
+MATRIX_FACTORIZATION: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "mf-softmax": {"loss": "softmax"},
+        "mf-sampled-softmax": {"loss": "sampled_softmax"},
+        "mf-bce": {"loss": "bce", "epochs": 20, "l2": 0.005, "negatives": 8, "dropout": 0.0},
+        "mf-bpr": {"loss": "bpr", "learning_rate": 0.01, "l2": 0.001, "dropout": 0.0},
     }
 )

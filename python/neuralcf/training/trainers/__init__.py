@@ -4,11 +4,13 @@ from typing import Any, Final
 
 from neuralcf.errors import ArgumentError
 from neuralcf.training.trainer import Trainer
-from neuralcf.training.trainers import distill, ncf
+from neuralcf.training.trainers import distill, matrix_factorization, ncf
 
 __all__ = ["TRAINERS", "find_trainer"]
 
-TRAINERS: Final[dict[str, Trainer[Any]]] = {trainer.name: trainer for trainer in (distill.TRAINER, ncf.TRAINER)}
+TRAINERS: Final[dict[str, Trainer[Any]]] = {
+    trainer.name: trainer for trainer in (distill.TRAINER, ncf.TRAINER, matrix_factorization.TRAINER)
+}
 """The trainers by name; programs may add their own."""
 
 
