@@ -69,6 +69,6 @@ MATRIX_FACTORIZATION: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "mf-softmax": {"loss": "softmax"},
         "mf-sampled-softmax": {"loss": "sampled_softmax"},
         "mf-bce": {"loss": "bce", "epochs": 20, "l2": 0.005, "negatives": 8, "dropout": 0.0},
-        "mf-bpr": {"loss": "bpr", "learning_rate": 0.01, "l2": 0.001, "dropout": 0.0},
+        "mf-bpr": {"loss": "bpr", "epochs": 25, "learning_rate": 0.01, "l2": 0.001, "dropout": 0.0},
     }
 )
