@@ -67,6 +67,6 @@ class EpochSampler:
         for start in range(0, self.samples, block):
             stop = min(start + block, self.samples)
             values = self._sampler.draw(seed, start, stop, batch_size=size, threads=self._threads)
-            for batch in torch.from_numpy(values).split(size * self._rows):
+            for batch in torch.split(torch.from_numpy(values), size * self._rows):
                 users, items, *others = batch.view(self._rows, -1)
                 yield users, items, others[0].view(torch.float32) if self._labels else batch.view(self._rows, -1)[2:]
