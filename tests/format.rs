@@ -5,6 +5,8 @@
 mod builder;
 #[path = "format/directory.rs"]
 mod directory;
+#[path = "format/features.rs"]
+mod features;
 #[path = "format/hostile.rs"]
 mod hostile;
 #[path = "format/ids.rs"]

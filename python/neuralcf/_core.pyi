@@ -305,6 +305,31 @@ def check_tensors(
         TypeError: not an array of float32 or float16.
     """
 
+def read_features(
+    path: str | PathLike[str],
+) -> (
+    dict[
+        Literal["user", "item"],
+        tuple[
+            list[tuple[str, Literal["category", "multi", "number"], list[str], float, float]],
+            NDArray[np.float32] | None,
+            NDArray[np.float32] | None,
+        ],
+    ]
+    | None
+):
+    """Read what gives embeddings to users and items by their features alone, from a model directory.
+
+    Returns:
+        None without features.safetensors. Otherwise for each side that has features: its columns as tuples (name, kind,
+        known values, mean, deviation), and the maps to GMF and to MLP embeddings, float32 `[F, G]` and `[F, M]`, each
+        None if the model has no such embeddings.
+
+    Raises:
+        ModelFormatError: the file is not valid or belongs to another model.
+        OSError: the model cannot be read.
+    """
+
 def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:
     """Move the complete directory `staging` to `target` atomically, flush it to disk, and remove the old directory."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from neuralcf._core import Scorer
 from neuralcf.baselines import Popularity
 from neuralcf.data import Split
+from neuralcf.data.features import feature_tensors
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
@@ -82,6 +83,7 @@ class Experiment:
             ids=ids or (train_set.user_ids, train_set.item_ids),
             seen=train_set.user_items(),
             history=self.result.fold_in if fold_in else None,
+            features=feature_tensors(self.result.features) if self.result.features else None,
             config=self.stored_config(),
         )
 

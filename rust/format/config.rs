@@ -47,6 +47,14 @@ impl Config {
         Ok(Config { model_id, kind, sizes })
     }
 
+    /// The width `key` among the sizes, or `None` if it is absent.
+    pub(super) fn width(&self, key: &str) -> Option<usize> {
+        match self.sizes.get(key) {
+            Some(Json::Integer(width)) => usize::try_from(*width).ok(),
+            _ => None,
+        }
+    }
+
     /// Rejects weights whose kind or sizes differ from these.
     pub(super) fn check(&self, model: &Model) -> Result<()> {
         if self.kind != model.kind() {

@@ -74,12 +74,12 @@ pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened
 }
 
 /// An open file or directory.
-enum OpenEntry {
+pub(super) enum OpenEntry {
     File(ModelFile),
     Directory(File),
 }
 
-fn open_entry(path: &Path) -> Result<OpenEntry> {
+pub(super) fn open_entry(path: &Path) -> Result<OpenEntry> {
     // Do not block if this is a pipe without a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_open)?;
@@ -94,9 +94,9 @@ fn cannot_open(source: impl Into<io::Error>) -> Error {
 }
 
 /// An open regular file, with its path for error messages.
-struct ModelFile {
+pub(super) struct ModelFile {
     file: File,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     length: u64,
 }
 
@@ -110,7 +110,7 @@ impl ModelFile {
     }
 
     /// Runs `read` on the file's bytes; its errors name the path.
-    fn read<T>(
+    pub(super) fn read<T>(
         mut self,
         digest: Option<&mut Sha256>,
         check: &mut dyn FnMut() -> Result<()>,
@@ -144,16 +144,7 @@ impl Files {
     /// Opens the files relative to the open `directory`, which stays the same generation even if `path` is replaced.
     /// `None` if `path` has been replaced by the time all are open: the old generation's files may be partly removed.
     fn open(directory: &File, path: &Path) -> Result<Option<Self>> {
-        let find = |name: &str| {
-            let path = path.join(name);
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            let found = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-                Ok(file) => ModelFile::new(File::from(file), path.clone()).map(Some),
-                Err(rustix::io::Errno::NOENT) => Ok(None),
-                Err(error) => Err(cannot_open(error)),
-            };
-            found.map_err(|error| error.within(path.display()))
-        };
+        let find = |name: &str| open_in(directory, path, name);
         let files = [
             find("config.json")?,
             find("model.safetensors")?,
@@ -221,8 +212,20 @@ impl Files {
     }
 }
 
+/// Opens the file `name` of the open `directory` at `path`; `None` if there is none.
+pub(super) fn open_in(directory: &File, path: &Path, name: &str) -> Result<Option<ModelFile>> {
+    let path = path.join(name);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let found = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => ModelFile::new(File::from(file), path.clone()).map(Some),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(cannot_open(error)),
+    };
+    found.map_err(|error| error.within(path.display()))
+}
+
 /// Whether `path` still refers to the open `directory`, whose inode cannot be reused while it is open.
-fn is_at(directory: &File, path: &Path) -> bool {
+pub(super) fn is_at(directory: &File, path: &Path) -> bool {
     match (directory.metadata(), fs::metadata(path)) {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
         _ => false,
@@ -230,7 +233,7 @@ fn is_at(directory: &File, path: &Path) -> bool {
 }
 
 /// Rejects a file whose `model_id` differs from that of config.json.
-fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Result<()> {
+pub(super) fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Result<()> {
     let expected = quote(&config.model_id);
     let config_path = config_path.display();
     match header.metadata.get("model_id") {

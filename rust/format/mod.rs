@@ -9,6 +9,7 @@ mod config;
 mod container;
 mod directory;
 mod dtype;
+mod features;
 mod history;
 mod json;
 mod model;
@@ -21,6 +22,7 @@ mod weights;
 
 pub use blocks::{Gmf, Kind, Layer, Mlp, Table};
 pub use directory::{Opened, open};
+pub use features::{FeatureColumn, FeatureKind, FeatureMap, Features, Map, read_features};
 pub use history::FoldIn;
 pub(crate) use history::{Linear, Ridge};
 pub use model::{Fill, Model, Parts};

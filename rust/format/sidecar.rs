@@ -110,7 +110,7 @@ impl Side {
 }
 
 /// Checks that `positions` run from 0 to `end` and never decrease, and converts them.
-fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
+pub(super) fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
     let (first, last) = (positions.first(), positions.last());
     if first != Some(&0) || last.and_then(|&last| usize::try_from(last).ok()) != Some(end) {
         let ends = [first, last].map(|end| end.map_or("nothing".to_owned(), i64::to_string));
@@ -127,21 +127,21 @@ fn offsets(name: &str, positions: Vec<i64>, end: usize) -> Result<Vec<usize>> {
     Ok(positions.into_iter().map(|position| position as usize).collect())
 }
 
-fn vector_len(entry: &Entry) -> Result<usize> {
+pub(super) fn vector_len(entry: &Entry) -> Result<usize> {
     match entry.shape[..] {
         [len] => Ok(len),
         _ => Err(Error::Format(format!("{}: {} dimensions, expected one", quote(&entry.name), entry.shape.len()))),
     }
 }
 
-fn missing(name: &str) -> Error {
+pub(super) fn missing(name: &str) -> Error {
     Error::Format(format!("tensor {name} is missing"))
 }
 
-fn unknown(name: &str, expected: &str) -> Error {
+pub(super) fn unknown(name: &str, expected: &str) -> Error {
     Error::Format(format!("{}: unexpected tensor; this file holds {expected}", quote(name)))
 }
 
-fn wrong_dtype(name: &str, dtype: Dtype, expected: &str) -> Error {
+pub(super) fn wrong_dtype(name: &str, dtype: Dtype, expected: &str) -> Error {
     Error::Format(format!("{name}: dtype {dtype:?}, expected {expected}"))
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod arrays;
 mod errors;
+mod features;
 mod ids;
 mod integers;
 mod interrupts;
@@ -23,6 +24,7 @@ mod _core {
     use pyo3::types::{PyDict, PyMapping};
 
     use super::errors::{exception, no_panic};
+    use super::features;
     #[pymodule_export]
     use super::ids::PyIds;
     #[pymodule_export]
@@ -71,6 +73,12 @@ mod _core {
         history: Option<&Bound<'py, PyMapping>>,
     ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
         no_panic(|| tensors::check(py, tensors, kind, history))
+    }
+
+    /// Reads what gives vectors to users and items by their features: a dict for each side, or None if there is none.
+    #[pyfunction]
+    fn read_features(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyDict>>> {
+        no_panic(|| features::read(py, &path))
     }
 
     /// Moves a complete directory into place atomically.

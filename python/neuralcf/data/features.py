@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
@@ -26,7 +26,16 @@ from numpy.typing import NDArray
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["FEATURE_KINDS", "SEPARATOR", "FeatureColumn", "FeatureKind", "FeatureMap", "Features", "fit_column"]
+__all__ = [
+    "FEATURE_KINDS",
+    "SEPARATOR",
+    "FeatureColumn",
+    "FeatureKind",
+    "FeatureMap",
+    "Features",
+    "feature_tensors",
+    "fit_column",
+]
 
 FeatureKind: TypeAlias = Literal["category", "multi", "number"]
 FEATURE_KINDS: Final[tuple[FeatureKind, ...]] = ("category", "multi", "number")
@@ -170,6 +179,31 @@ class FeatureMap:
     """float32 [F, Mu] or [F, Mi], or None for a model without MLP embeddings."""
 
 
+def feature_tensors(maps: Mapping[str, FeatureMap]) -> dict[str, NDArray[Any]]:
+    """Return the tensors of features.safetensors for the maps of sides `user` and `item`."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for side, of_side in maps.items():
+        columns = of_side.columns
+        values = [value for column in columns for value in column.values]
+        parts = {
+            **_texts("columns", [column.name for column in columns]),
+            **_texts("values", values),
+            "kinds": np.array([FEATURE_KINDS.index(column.kind) for column in columns], np.uint8),
+            "starts": np.cumsum([0, *(len(column.values) for column in columns)], dtype=np.int64),
+            "scales": np.array([(column.mean, column.deviation) for column in columns], np.float32),
+            "gmf": of_side.gmf,
+            "mlp": of_side.mlp,
+        }
+        tensors |= {f"{side}s.{name}": array for name, array in parts.items() if array is not None}
+    return tensors
+
+
+def _texts(name: str, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    encoded = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return {f"{name}.bytes": np.frombuffer(b"".join(encoded), np.uint8), f"{name}.offsets": offsets}
+
+
 def fit_column(name: str, kind: FeatureKind | None, texts: Sequence[str]) -> tuple[FeatureColumn | None, int]:
     """Learn the values of a column.
 
@@ -192,10 +226,11 @@ def fit_column(name: str, kind: FeatureKind | None, texts: Sequence[str]) -> tup
     kind = kind or _detect(given)
     if kind == "number":
         numbers = np.array([parse_number(text) for text in given])
-        deviation = float(numbers.std()) if numbers.size else 0.0
-        if deviation == 0 or not np.isfinite(deviation):
+        # Rounded to float32, as it is stored.
+        mean, deviation = (float(np.float32(f(numbers))) if numbers.size else 0.0 for f in (np.mean, np.std))
+        if not (deviation > 0 and np.isfinite([mean, deviation]).all()):
             return None, len(set(given))
-        return FeatureColumn(name, kind, mean=float(numbers.mean()), deviation=deviation), 0
+        return FeatureColumn(name, kind, mean=mean, deviation=deviation), 0
     counts = Counter(value for text in given for value in values_of(text, kind))
     frequent = sorted(counts, key=lambda value: (-counts[value], value))[:_MOST_VALUES]
     kept = tuple(sorted(value for value in frequent if counts[value] >= _LEAST_COUNT))

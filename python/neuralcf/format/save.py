@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neuralcf._core import Scorer, check_tensors, open_model, publish
+from neuralcf._core import Scorer, check_tensors, open_model, publish, read_features
 from neuralcf.errors import ArgumentError
 from neuralcf.files import sync_directory
 from neuralcf.format.checks import (
@@ -50,6 +50,7 @@ def save(
     ids: tuple[IdList, IdList] | None = None,
     seen: Interactions | None = None,
     history: Mapping[str, ArrayLike] | None = None,
+    features: Mapping[str, ArrayLike] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model directory, or a single file if `path` ends in `.safetensors`.
@@ -67,17 +68,19 @@ def save(
             Rows need not be sorted or unique.
         history: how a history becomes a user's vectors, so that `Scorer.fold_in` serves new users: float32 or float16
             arrays under the names of history.safetensors, such as `linear.0.items` `[I, G + Mu]`.
+        features: what gives embeddings to users and items by their features alone: arrays under the names of
+            features.safetensors.
         config: plain JSON values that config.json stores besides identity, kind and sizes, such as the training
             configuration, metrics and the fingerprint of the data. `training` and `data` are objects, `history` and
             `metrics` are lists. The model card shows those `metrics` that have `name`, `value` and `protocol`.
 
     Raises:
-        ModelFormatError: the tensors are not a valid model, or `history` does not fit it.
+        ModelFormatError: the tensors are not a valid model, or `history` or `features` do not fit it.
         ArgumentError: an invalid `path`, `kind`, `ids`, `seen` or `config`.
         TypeError: tensors, ids or interactions of the wrong type.
         OSError: the files cannot be written.
     """
-    _save(_arrays(tensors), path, kind, ids, seen, history, config)
+    _save(_arrays(tensors), path, kind, ids, seen, history, features, config)
 
 
 def _save(
@@ -87,10 +90,12 @@ def _save(
     ids: tuple[IdList, IdList] | None,
     seen: Interactions | None,
     history: Mapping[str, ArrayLike] | None,
+    features: Mapping[str, ArrayLike] | None,
     config: Mapping[str, Any] | None,
 ) -> None:
     target = check_target(path)
     history_tensors = None if history is None else _arrays(history)
+    feature_tensors = None if features is None else _arrays(features)
     kind, sizes = check_tensors(tensors, kind=kind, history=history_tensors)
     id_tensors = None if ids is None else check_ids(ids, sizes)
     seen_tensors = None if seen is None else check_seen(seen, sizes["num_users"], sizes["num_items"])
@@ -101,7 +106,7 @@ def _save(
     staging = target.with_name(f".{target.name}.{model_id[:12]}.staging")
 
     if target.suffix == ".safetensors":
-        optional = (("ids", ids), ("seen", seen), ("history", history), ("config", config))
+        optional = (("ids", ids), ("seen", seen), ("history", history), ("features", features), ("config", config))
         extras = [name for name, given in optional if given is not None]
         if extras:
             raise ArgumentError(
@@ -118,13 +123,20 @@ def _save(
     with _removing_on_failure(lambda: shutil.rmtree(staging)):
         staging.mkdir()
         write_safetensors(staging / "model.safetensors", tensors, weights_metadata)
-        for name, given in (("ids", id_tensors), ("seen", seen_tensors), ("history", history_tensors)):
+        optional_files = {
+            "ids": id_tensors,
+            "seen": seen_tensors,
+            "history": history_tensors,
+            "features": feature_tensors,
+        }
+        for name, given in optional_files.items():
             if given is not None:
                 write_safetensors(staging / f"{name}.safetensors", given, {**_FORMAT, "model_id": model_id})
         described = {"format_version": 1, "model_id": model_id, "kind": kind, "sizes": sizes, **extra}
         (staging / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         (staging / "README.md").write_text(model_card(described), encoding="utf-8")
         open_model(staging)
+        read_features(staging)
         publish(staging, target)
 
 
@@ -136,6 +148,7 @@ def export(
     ids: tuple[IdList, IdList] | None = None,
     seen: Interactions | None = None,
     history: Mapping[str, ArrayLike] | None = None,
+    features: Mapping[str, ArrayLike] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the weights of a torch module, on any device, as a model.
@@ -148,13 +161,14 @@ def export(
         ids: as for `save`.
         seen: as for `save`.
         history: as for `save`.
+        features: as for `save`.
         config: as for `save`.
 
     Raises:
         As `save`.
     """
     tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
-    _save(tensors, path, kind, ids, seen, history, config)
+    _save(tensors, path, kind, ids, seen, history, features, config)
 
 
 def _arrays(tensors: Mapping[str, ArrayLike]) -> dict[str, Array]:
