@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 
 from neuralcf._core import __version__
-from neuralcf.cli import compare, demo, describe, doctor, evaluate, inspect, recommend, report, train, tune
+from neuralcf.cli import compare, demo, describe, doctor, embed, evaluate, inspect, recommend, report, train, tune
 from neuralcf.errors import InternalError, NeuralCFError
 
 __all__ = ["main", "make_parser"]
 
-_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, inspect, doctor, demo)
+_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, inspect, doctor, demo)
 _EXTRA = ("torch", "tqdm", "pyarrow")
 """Packages that `pip install 'neuralcf[train]'` installs."""
 
