@@ -202,7 +202,8 @@ class _Pairwise(_Factorisation):
         total = 0.0
         for step, batch in enumerate(self.sampler.batches(self.number, epoch), start=1):
             weights = None if self.pair_weights is None else self.pair_weights.find(*batch).to(self.device)
-            loss, penalty = self._loss(*(part.to(self.device) for part in batch), weights)
+            users, items, others = (part.to(self.device) for part in batch)
+            loss, penalty = self._loss(users, items, others, weights)
             value = loss.item()
             self.check_loss(value, epoch, step)
             self.adam.zero_grad()
@@ -210,7 +211,7 @@ class _Pairwise(_Factorisation):
             self.adam.param_groups[0]["lr"] = self.config.learning_rate * self.remaining(epoch, step)
             self.adam.step()
             after_step(step, value)
-            total += value * len(batch[0])
+            total += value * len(users)
         return total / self.sampler.samples
 
     def _loss(self, users: Tensor, items: Tensor, others: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
