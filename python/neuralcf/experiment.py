@@ -13,6 +13,7 @@ from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candid
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
 from neuralcf.training.config import TrainConfig
+from neuralcf.training.start import Start
 from neuralcf.training.train import train
 from neuralcf.training.trainer import TrainResult
 
@@ -48,6 +49,8 @@ class Experiment:
     """Empty if nothing was held out."""
     data: dict[str, Any]
     """`fingerprint` of the data set before the split, and `split`, its rule."""
+    start: str | None = None
+    """Id of the model that training started from; None if it started from nothing."""
 
     def stored_config(self) -> dict[str, Any]:
         """Return what config.json stores about this experiment."""
@@ -56,6 +59,7 @@ class Experiment:
             "history": [asdict(record) for record in self.result.history],
             "metrics": [asdict(metric) for metric in self.metrics],
             "data": {**self.data, "held_out": self.split.guarantee},
+            **({} if self.start is None else {"start": {"model_id": self.start}}),
         }
 
     def _chosen(self) -> dict[str, Any]:
@@ -96,6 +100,7 @@ def run_experiment(
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    start: Start | None = None,
 ) -> Experiment:
     """Train on the training set of a split and evaluate on the held-out pairs.
 
@@ -106,15 +111,16 @@ def run_experiment(
         directory: `run` of `neuralcf.training.train`.
         resume: as for `neuralcf.training.train`.
         progress: as for `neuralcf.training.train`.
+        start: as for `neuralcf.training.train`.
 
     Raises:
         ArgumentError: data that cannot be trained on; a run directory that cannot be used.
         DivergedError: the loss or the weights are no longer finite.
     """
-    result = train(split.train, config, run=directory, resume=resume, progress=progress)
+    result = train(split.train, config, run=directory, resume=resume, progress=progress, start=start)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
     metrics = measure(scorer, split, config.seed) if split.users.size else []
-    return Experiment(config, split, result, metrics, data)
+    return Experiment(config, split, result, metrics, data, None if start is None else start.model_id)
 
 
 def measure(scorer: Scorer, split: Split, seed: int, cutoffs: Sequence[int] = CUTOFFS) -> list[Metric]:

@@ -108,6 +108,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--negatives", type=positive, metavar="N", help="negatives sampled for each interaction (default 4)"
     )
     training.add_argument(
+        "--init",
+        type=Path,
+        metavar="MODEL",
+        help="a model directory to start from: keeps its ids and settings, adds new users and items (trainer distill)",
+    )
+    training.add_argument(
         "--half-life",
         type=float,
         metavar="DAYS",
@@ -144,14 +150,19 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     check_out(options.out)
-    from neuralcf.data import decayed
+    from neuralcf.data import decayed, renumbered
     from neuralcf.data.readers.source import read_split
     from neuralcf.experiment import run_experiment
+    from neuralcf.training.start import Start
 
     config = _config(options)
     split, data, reports = read_split(
         options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
+    start = None
+    if options.init is not None:
+        start = Start.load(options.init)
+        split = renumbered(split, start.user_ids, start.item_ids)
     train, feature_reports = with_features(options, split.train)
     if options.half_life is not None:
         train, data = decayed(train, options.half_life), {**data, "half_life": options.half_life}
@@ -159,7 +170,9 @@ def _run(options: argparse.Namespace) -> None:
     print_data(train, reports)
     for side, report in feature_reports.items():
         _print_features(side, report)
-    trained = run_experiment(split, config, data=data, directory=options.run_directory, resume=options.resume)
+    trained = run_experiment(
+        split, config, data=data, directory=options.run_directory, resume=options.resume, start=start
+    )
     print_outcome(trained)
     trained.write(options.out, fold_in=options.fold_in)
     example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
@@ -178,6 +191,20 @@ def check_out(out: Path) -> None:
     check_target(out)
 
 
+def _continued(model: Path) -> dict[str, Any]:
+    """Return settings to train on from a model; those that it was trained with, made quicker, where it tells them."""
+    from neuralcf.format.config import read_config
+    from neuralcf.training.trainers import find_trainer
+
+    settings = dict(read_config(model).get("training", {}))
+    settings.pop("best_epoch", None)
+    chosen = settings.pop("chosen", {})
+    trainer = find_trainer(settings.setdefault("trainer", "distill"))
+    if trainer.continued is None:
+        raise ArgumentError(f"--init: expected a model of the trainer distill, got one of {trainer.name}: {model}")
+    return trainer.continued(settings, chosen)
+
+
 def _config(options: argparse.Namespace) -> TrainConfig[Any]:
     """Build the configuration; a resumed run starts from the settings stored with it."""
     from neuralcf.training.configure import configure
@@ -186,6 +213,8 @@ def _config(options: argparse.Namespace) -> TrainConfig[Any]:
     if options.resume and options.run_directory is None:
         raise ArgumentError("--resume: expected a run directory to resume from; pass --run")
     start = RunDirectory.stored_config(options.run_directory) if options.resume else None
+    if start is None and options.init is not None:
+        start = _continued(options.init)
     names = ("model", "factors", "layers", "epochs", "batch_size", "learning_rate", "negatives", "seed", "device")
     given = {name: getattr(options, name) for name in (*names, "validation") if getattr(options, name) is not None}
     return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.features import Features
 from neuralcf.data.negatives import draw_candidates, draw_negatives
-from neuralcf.data.split import GivenSplit, Split, given, hold_out, leave_last_out, leave_one_out, split_by_time
+from neuralcf.data.split import (
+    GivenSplit,
+    Split,
+    given,
+    hold_out,
+    leave_last_out,
+    leave_one_out,
+    renumbered,
+    split_by_time,
+)
 from neuralcf.data.synthetic import PlantedTaste, planted_taste
 from neuralcf.data.time_decay import decayed
 
@@ -37,6 +46,7 @@ __all__ = [
     "read_interactions",
     "read_ncf",
     "read_source",
+    "renumbered",
     "split_by_time",
 ]
 

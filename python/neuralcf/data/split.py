@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import CSR, csr_from_pairs
+from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
@@ -26,6 +26,7 @@ __all__ = [
     "hold_out_fewer",
     "leave_last_out",
     "leave_one_out",
+    "renumbered",
     "split_by_time",
 ]
 
@@ -226,6 +227,51 @@ def given(
         rows = _candidate_rows(pairs, user_ids, item_ids, candidates)
         guarantee += "; the candidates were given, each counts once, and the held-out item is never its own candidate"
     return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows)
+
+
+def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Split:
+    """Renumber users and items: the given ids come first, in their order, then those that they lack, ascending.
+
+    Args:
+        split: training set, without features, and held-out pairs.
+        user_ids: int64 [U], or U strings.
+        item_ids: int64 [I], or I strings.
+
+    Returns:
+        The same split of users and items that are at least the given ones.
+
+    Raises:
+        ArgumentError: integer ids on one side and strings on the other.
+    """
+    train = split.train
+    all_users, users = _appended("users", user_ids, train.user_ids)
+    all_items, items = _appended("items", item_ids, train.item_ids)
+    joined = Dataset(
+        users[train.users], items[train.items], train.timestamps, all_users, all_items, weights=train.weights
+    )
+    held_users, held_items = users[split.users], items[split.items]
+    order = np.argsort(held_users, kind="stable")
+    if not isinstance(split, GivenSplit) or split.candidates is None:
+        return replace(split, train=joined, users=held_users[order], items=held_items[order])
+    indptr, others = take_rows(split.candidates, order)
+    row = np.repeat(np.arange(order.size), np.diff(indptr))
+    rows = csr_from_pairs(row, items[others], order.size, len(all_items))
+    return replace(split, train=joined, users=held_users[order], items=held_items[order], candidates=rows)
+
+
+def _appended(what: str, first: ExternalIds, ids: ExternalIds) -> tuple[ExternalIds, NDArray[np.int64]]:
+    """Return `first` and then the other ids, ascending, and for each of `ids` its position among them."""
+    if isinstance(first, list) != isinstance(ids, list):
+        kinds = ["strings" if isinstance(each, list) else "integers" for each in (first, ids)]
+        raise ArgumentError(f"{what}: expected {kinds[0]} as ids, as in the model to start from, got {kinds[1]}")
+    if isinstance(first, list):
+        known = set(first)
+        together: ExternalIds = first + sorted(text for text in ids if text not in known)
+    else:
+        together = np.concatenate([first, np.setdiff1d(ids, first)])
+    place = {each: n for n, each in enumerate(together if isinstance(together, list) else together.tolist())}
+    wanted = ids if isinstance(ids, list) else ids.tolist()
+    return together, np.array([place[each] for each in wanted], dtype=np.int64)
 
 
 def _candidate_rows(

@@ -46,6 +46,7 @@ class RunDirectory:
         path: the directory, created if absent.
         config: configuration of the run.
         fingerprint: fingerprint of the training data.
+        start: id of the model that training starts from; None if it starts from nothing.
         resume: whether to resume an existing run; if there is none, a new run starts.
 
     Raises:
@@ -55,7 +56,13 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], config: TrainConfig[Any], fingerprint: str, *, resume: bool
+        self,
+        path: str | os.PathLike[str],
+        config: TrainConfig[Any],
+        fingerprint: str,
+        *,
+        resume: bool,
+        start: str | None = None,
     ) -> None:
         self.path = Path(path)
         stored = _read_config(self.path)
@@ -66,12 +73,12 @@ class RunDirectory:
         if stored is not None and not resume:
             raise ArgumentError(f"{self.path}: a run already exists here; pass --resume or another directory")
         if stored is not None:
-            _check_same(self.path, stored, config, fingerprint)
+            _check_same(self.path, stored, config, fingerprint, start)
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             opened.enter_context(_locked(self.path))
             if stored is None:
-                write_atomically(self.path / "config.json", _describe(config, fingerprint))
+                write_atomically(self.path / "config.json", _describe(config, fingerprint, start))
             self._checkpoint = _read_checkpoint(self.path / "checkpoint.pt")
             length = 0 if self._checkpoint is None else self._checkpoint["metrics_bytes"]
             self._metrics = opened.enter_context((self.path / "metrics.jsonl").open("a+b"))
@@ -135,7 +142,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _describe(config: TrainConfig[Any], fingerprint: str) -> bytes:
+def _describe(config: TrainConfig[Any], fingerprint: str, start: str | None) -> bytes:
     versions = {
         "neuralcf": __version__,
         "numpy": np.__version__,
@@ -149,6 +156,8 @@ def _describe(config: TrainConfig[Any], fingerprint: str) -> bytes:
         "data": {"fingerprint": fingerprint},
         "versions": versions,
     }
+    if start is not None:
+        described["start"] = {"model_id": start}
     return json.dumps(described, indent=2).encode() + b"\n"
 
 
@@ -165,7 +174,9 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     return stored
 
 
-def _check_same(path: Path, stored: Mapping[str, Any], config: TrainConfig[Any], fingerprint: str) -> None:
+def _check_same(
+    path: Path, stored: Mapping[str, Any], config: TrainConfig[Any], fingerprint: str, start: str | None
+) -> None:
     before, now = stored["config"], config.to_dict()
     names = ["trainer"] if before.get("trainer") != now["trainer"] else [*now, *(before.keys() - now)]
     different = [name for name in names if (name in before, before.get(name)) != (name in now, now.get(name))]
@@ -174,6 +185,9 @@ def _check_same(path: Path, stored: Mapping[str, Any], config: TrainConfig[Any],
         got = [f"{now[name]!r}" if name in now else "none" for name in different]
         listed = ", ".join(f"{ours}, got {theirs}" for ours, theirs in zip(expected, got, strict=True))
         raise ArgumentError(f"{path}: the run was started with {listed}")
+    before_start = stored.get("start", {}).get("model_id")
+    if before_start != start:
+        raise ArgumentError(f"{path}: the run started from {before_start or 'no model'}, got {start or 'none'}")
     if stored["data"]["fingerprint"] != fingerprint:
         raise ArgumentError(
             f"{path}: the run was started on other data: expected fingerprint {stored['data']['fingerprint']}, "

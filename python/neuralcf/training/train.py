@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -9,6 +10,7 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.run_directory import RunDirectory
+from neuralcf.training.start import Start
 from neuralcf.training.trainer import TrainResult
 from neuralcf.training.trainers import find_trainer
 
@@ -22,6 +24,7 @@ def train(
     run: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    start: Start | None = None,
 ) -> TrainResult:
     """Train a model on the interactions of `dataset`.
 
@@ -35,20 +38,29 @@ def train(
         run: directory for configuration, metrics and checkpoints (`RunDirectory`); None writes nothing.
         resume: whether to resume the run in `run`; if there is none, a new run starts.
         progress: whether to show a progress bar; None shows one on a terminal only.
+        start: a model to start from; the data set's ids begin with its (`neuralcf.data.renumbered`).
 
     Raises:
-        ArgumentError: no interactions; no user who lacks an item, so that no negative can be sampled; no user to hold
-            out a validation interaction of; an unknown trainer or device; a run directory that cannot be used.
+        ArgumentError: no interactions; a start that the trainer or the data do not fit; no user who lacks an item, so
+            that no negative can be sampled; no user to hold out a validation interaction of; an unknown trainer or
+            device; a run directory that cannot be used.
         DivergedError: the loss or the weights are no longer finite.
     """
     if len(dataset) == 0:
         raise ArgumentError("dataset: expected interactions, got none")
-    fit = find_trainer(config.trainer.name).fit
+    trainer = find_trainer(config.trainer.name)
+    if start is None:
+        fit = trainer.fit
+    elif trainer.fit_from is None:
+        raise ArgumentError(f"start: the trainer {trainer.name} cannot start from a model; distill can")
+    else:
+        fit = partial(trainer.fit_from, start)
     if run is None:
         if resume:
             raise ArgumentError("resume: expected a run directory to resume from, got none")
         return fit(dataset, config, None, progress=progress)
-    with RunDirectory(run, config, _fingerprint(dataset), resume=resume) as directory:
+    start_id = None if start is None else start.model_id
+    with RunDirectory(run, config, _fingerprint(dataset), resume=resume, start=start_id) as directory:
         return fit(dataset, config, directory, progress=progress)
 
 

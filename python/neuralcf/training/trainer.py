@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -109,6 +109,12 @@ class Trainer(Generic[AnyConfig]):
 
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Named sets of settings."""
+
+    fit_from: Callable[..., TrainResult] | None = None
+    """As `fit`, with the `Start` to start from before its arguments; None if the trainer cannot."""
+
+    continued: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
+    """From the settings that a model was trained with, and what its training chose, to those of training on from it."""
 
     def __post_init__(self) -> None:
         shared = {each.name for each in fields(TrainConfig)} & {each.name for each in fields(self.config)}

@@ -20,6 +20,8 @@ Validation  One interaction of each of `validation_users` users is held out and 
             found and the logits fitted before.
 Large       Above `dense_items` items, matrices of items x items do not fit. Then iALS and the pruned graph filter are
             summed, and cut by least squares on the best items of the sum (`neuralcf.training.cut_by_least_squares`).
+Training on From a model (`Start`): iALS starts from its vectors, and the teacher `start` is the model itself, which
+            knows nothing of what is new, in place of teachers that take long.
 Resuming    By the stage: a checkpoint holds the settings found, the teachers that are trained, or the cut. Chance is
             a function of (seed, purpose, teacher), so that a run that was stopped gives the same bits.
 """
@@ -27,7 +29,7 @@ Resuming    By the stage: a checkpoint holds the settings found, the teachers th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -41,6 +43,7 @@ from neuralcf.baselines.base import Histories
 from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
+from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.cut import cut_by_svd
@@ -52,6 +55,7 @@ from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.search import search_ials
+from neuralcf.training.start import Start
 from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers.distill_config import DistillConfig, Term
@@ -61,20 +65,27 @@ from neuralcf.training.validation import Validation
 __all__ = ["TRAINER", "fit"]
 
 _CALIBRATION_PAIRS = 2000
+_CONTINUED_SWEEPS = 2
 _MOVES = (0.0, 1.0, 3.0, 10.0)
 
 
 def fit(
-    dataset: Dataset, config: TrainConfig[DistillConfig], run: RunDirectory | None, *, progress: bool | None
+    dataset: Dataset,
+    config: TrainConfig[DistillConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+    start: Start | None = None,
 ) -> TrainResult:
     """Train as this module says; see `Trainer` for the arguments."""
+    _check_start(config.trainer, start)
     most = min(config.trainer.validation_users, max(1, dataset.num_users // 10))
     validation = Validation.of(dataset, config.seed, most=most) if config.validation else None
     device = resolve(config.device)
     large = dataset.num_items > config.trainer.dense_items
     steps = _Progress(config.trainer, progress, refit=config.refit, large=large)
     with isolated_torch(config.threads, device), steps as bar:
-        distilling = _Distilling(config, device, run, bar)
+        distilling = _Distilling(config, device, run, bar, start)
         train = validation.split.train if validation else dataset
         factors = distilling.distill(train, validation, suffix="")
         factors, regressions = distilling.regress(train, factors, validation, suffix="")
@@ -88,15 +99,46 @@ def fit(
     return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen, maps, fold_in)
 
 
-TRAINER: Final = Trainer(DistillConfig, fit, DISTILL)
+def fit_from(
+    start: Start,
+    dataset: Dataset,
+    config: TrainConfig[DistillConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+) -> TrainResult:
+    """Train from the vectors of a model."""
+    return fit(dataset, config, run, progress=progress, start=start)
+
+
+def continued(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings to train on with: the model itself in place of what takes long, and nothing is searched again."""
+    found = {name: chosen[name] for name in ("ials_unobserved", "ials_l2") if name in chosen}
+    quick = {"search": False, "ials_sweeps": _CONTINUED_SWEEPS, **found}
+    return {**settings, **quick, "teachers": "ials + ease + start", "large_teachers": "ials + start"}
+
+
+def _check_start(settings: DistillConfig, start: Start | None) -> None:
+    kinds = {term.kind for large in (False, True) for term in settings.terms(large=large)}
+    if start is None and "start" in kinds:
+        raise ArgumentError("teachers: expected a model to start from (--init) for the teacher 'start', got none")
+
+
+TRAINER: Final = Trainer(DistillConfig, fit, DISTILL, fit_from, continued)
 
 
 class _Distilling:
     """The stages of a run; what a checkpoint holds."""
 
     def __init__(
-        self, config: TrainConfig[DistillConfig], device: torch.device, run: RunDirectory | None, bar: _Progress
+        self,
+        config: TrainConfig[DistillConfig],
+        device: torch.device,
+        run: RunDirectory | None,
+        bar: _Progress,
+        start: Start | None,
     ) -> None:
+        self.start = start
         self.settings, self.seed, self.device, self.run, self.bar = config.trainer, config.seed, device, run, bar
         stored = (run.checkpoint() if run else None) or {}
         self.chosen: dict[str, float] = stored.get("chosen", {})
@@ -225,11 +267,16 @@ class _Distilling:
     ) -> Factors | ItemWeights | ItemNeighbours:
         settings, seed = self.settings, derive(self.seed, Stream.TEACHERS, term.number)
         teacher: Factors | ItemWeights | ItemNeighbours
-        if term.kind == "ials":
+        if term.kind == "start":
+            assert self.start is not None
+            teacher = Factors(*self.start.vectors(train), np.zeros(train.num_items, np.float32))
+        elif term.kind == "ials":
             unobserved, l2 = self._ials_settings()
+            width = term.width or settings.ials_factors
             ials = IALS(
                 train,
-                factors=term.width or settings.ials_factors,
+                factors=width,
+                start=None if self.start is None else self.start.for_ials(train, width),
                 sweeps=settings.ials_sweeps,
                 seed=seed,
                 unobserved=unobserved,

@@ -11,8 +11,8 @@ from neuralcf.training.config import TrainerConfig, check_flag, check_int, check
 
 __all__ = ["DistillConfig", "Term"]
 
-_KINDS: Final = ("ials", "ease", "history", "graph")
-_LARGE_KINDS: Final = ("ials", "graph")
+_KINDS: Final = ("ials", "ease", "history", "graph", "start")
+_LARGE_KINDS: Final = ("ials", "graph", "start")
 _TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+) *(?:\(([1-9][0-9]*)\))?")
 
 _COUNTS: Final = (
@@ -53,10 +53,10 @@ class DistillConfig(TrainerConfig):
     teachers: str = "ials + ease + history"
     """The sum of teachers: `ials`, `ease` (EASE_n), `history` (the history encoder) and `graph` (the graph filter),
     each with a weight in front where it is not 1. `ials(512)` has vectors of that width. A kind that occurs twice is
-    trained twice, from another seed."""
+    trained twice, from another seed. `start` is the model that training starts from."""
 
     large_teachers: str = "ials + 0.5 graph"
-    """The sum of teachers for more than `dense_items` items: of `ials`, at least once, and `graph`."""
+    """The sum of teachers for more than `dense_items` items: of `ials`, at least once, `graph` and `start`."""
 
     factors: int = 256
     """Width of the GMF. The last factor holds the item biases."""

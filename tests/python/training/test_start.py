@@ -1,0 +1,126 @@
+"""Training that starts from a model: its ids stay, new ones are added, and its vectors teach."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neuralcf
+from neuralcf import ArgumentError, Scorer
+from neuralcf.cli import main
+from neuralcf.data import Dataset, Split, given, leave_last_out, planted_taste, renumbered
+from neuralcf.evaluation import evaluate_full
+from neuralcf.models import GMF, MLP
+from neuralcf.training import DistillConfig, TrainConfig, train
+from neuralcf.training.start import Start
+
+SMALL = {"factors": 12, "ials_factors": 12, "history_factors": 8, "history_epochs": 3, "validation_users": 20}
+
+
+def scorer_of(model):
+    return Scorer.from_tensors({name: weight.detach().numpy() for name, weight in model.state_dict().items()})
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return planted_taste(150, 60, seed=3).dataset
+
+
+@pytest.fixture
+def files(dataset, tmp_path):
+    """The first interactions, of the first 140 users and the first 55 items, and all of them."""
+    times = np.argsort(dataset.timestamps, kind="stable")
+    early = times[: int(0.9 * len(dataset))]
+    early = early[(dataset.users[early] >= 10) & (dataset.items[early] < 55)]
+    for name, part in (("early.csv", dataset.take(early)), ("all.csv", dataset)):
+        rows = zip(part.users, part.items, part.timestamps, strict=True)
+        (tmp_path / name).write_text("user,item,timestamp\n" + "".join(f"{u},{i},{time}\n" for u, i, time in rows))
+    return tmp_path
+
+
+def test_a_start_has_the_vectors_of_a_gmf(tmp_path):
+    model = GMF(5, 7, 3)
+    model.state_dict()["output.bias"].fill_(-2)
+    neuralcf.export(model, tmp_path / "model", ids=(np.arange(5), np.arange(7)))
+    start = Start.load(tmp_path / "model")
+    expected = scorer_of(model).score_batch(np.repeat(np.arange(5), 7), np.tile(np.arange(7), 5), logits=True)
+    np.testing.assert_allclose(start.user_vectors @ start.item_vectors.T - 2, expected.reshape(5, 7), atol=1e-5)
+    full = Dataset.from_ids(np.repeat(np.arange(5), 7), np.tile(np.arange(7), 5))
+    p, q = Start("id", np.ones((5, 2)), np.full((7, 2), 3.0), np.arange(5), np.arange(7)).for_ials(full, 3)
+    np.testing.assert_allclose(p @ q.T, 0.7, rtol=1e-5)
+    assert (p.shape, q.shape) == ((5, 3), (7, 3))
+    assert start.model_id == json.loads((tmp_path / "model" / "config.json").read_text())["model_id"]
+
+
+def test_a_model_that_cannot_be_started_from_is_rejected(tmp_path, dataset):
+    neuralcf.export(MLP(5, 7, (4, 2)), tmp_path / "mlp", ids=(np.arange(5), np.arange(7)))
+    with pytest.raises(ArgumentError, match="expected a GMF to start from, got a model of kind mlp"):
+        Start.load(tmp_path / "mlp")
+    neuralcf.export(GMF(5, 7, 3), tmp_path / "bare")
+    with pytest.raises(ArgumentError, match="expected a model with ids"):
+        Start.load(tmp_path / "bare")
+    neuralcf.export(GMF(5, 7, 3), tmp_path / "model", ids=(np.arange(5)[::-1], np.arange(7)))
+    with pytest.raises(ArgumentError, match="user_ids: expected those of the model to start from"):
+        Start.load(tmp_path / "model").vectors(dataset)
+    config = TrainConfig(DistillConfig(**SMALL, teachers="ials + start"))
+    with pytest.raises(ArgumentError, match="expected a model to start from"):
+        train(dataset, config, progress=False)
+
+
+def test_known_ids_keep_their_numbers_and_new_ones_follow():
+    train_set = Dataset.from_ids(["d", "a", "b", "a"], [4, 2, 9, 7], [1, 2, 3, 4], weights=[1, 2, 3, 4])
+    held = Dataset.from_ids(["b", "a"], [4, 9])
+    split = renumbered(
+        given(train_set, held, (["a", "b"], np.array([9, 4]), np.array([4, 7]))), ["c", "b"], np.array([9, 1])
+    )
+    assert split.train.user_ids == ["c", "b", "a", "d"]
+    assert split.train.item_ids.tolist() == [9, 1, 2, 4, 7]
+    pairs = zip(split.train.users, split.train.items, strict=True)
+    named = [(split.train.user_ids[u], split.train.item_ids[i]) for u, i in pairs]
+    assert named == [("d", 4), ("a", 2), ("b", 9), ("a", 7)]
+    assert split.train.weights.tolist() == [1, 2, 3, 4]
+    assert [split.users.tolist(), split.items.tolist()] == [[1, 2], [3, 0]]  # b with 4, a with 9
+    assert [part.tolist() for part in split.candidates] == [[0, 1, 2], [4, 3]]
+    with pytest.raises(ArgumentError, match="users: expected integers as ids"):
+        renumbered(Split(train_set, split.users, split.items, ""), np.arange(3), np.arange(3))
+
+
+def test_the_command_trains_on_from_a_model(files, capsys):
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    old, new = str(files / "old"), str(files / "new")
+    assert main(["train", str(files / "early.csv"), "--out", old, *settings]) == 0
+    command = ["train", str(files / "all.csv"), "--out", new, "--init", old, "--run", str(files / "run")]
+    assert main(command) == 0
+    before, after = (neuralcf.Recommender.load(path) for path in (old, new))
+    for name in ("user_ids", "item_ids"):
+        ours, theirs = getattr(before, name), getattr(after, name)
+        assert theirs.take(np.arange(len(ours))).tolist() == ours.take(np.arange(len(ours))).tolist()
+        assert len(theirs) > len(ours)
+    stored = json.loads(Path(new, "config.json").read_text())
+    started = json.loads(Path(old, "config.json").read_text())
+    assert stored["start"] == {"model_id": started["model_id"]}
+    assert stored["training"]["teachers"] == "ials + ease + start"
+    assert stored["training"]["ials_l2"] == started["training"]["chosen"]["ials_l2"]
+    assert json.loads((files / "run" / "config.json").read_text())["start"] == stored["start"]
+    assert main(["evaluate", new, str(files / "all.csv")]) == 0
+    assert main([*command, "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*command[:-4], "--run", str(files / "run"), "--resume"]) == 2
+    assert f"the run started from {started['model_id']}" in capsys.readouterr().err
+    assert main(["train", str(files / "all.csv"), "--out", new, "--init", old, "--preset", "neumf"]) == 2
+
+
+def test_what_was_learned_before_teaches(dataset):
+    """A model of all interactions, as the only help of an iALS on a few of them, ranks better than that iALS."""
+    split = leave_last_out(dataset)
+    learned = train(split.train, TrainConfig(DistillConfig(**SMALL)), progress=False).model
+    vectors = [learned.state_dict()[f"gmf.{side}_embedding.weight"].numpy() for side in ("user", "item")]
+    start = Start("id", *vectors, dataset.user_ids, dataset.item_ids)
+    few = split.train.take(np.arange(0, len(split.train), 3))
+    ndcg = []
+    for teachers, given_start in (("ials", None), ("ials + start", start)):
+        config = TrainConfig(DistillConfig(**SMALL, teachers=teachers, search=False, large_teachers="ials"))
+        model = train(few, config, progress=False, start=given_start).model
+        ndcg.append(evaluate_full(scorer_of(model), split, 10).means["NDCG@10"])
+    assert ndcg[1] > 1.1 * ndcg[0]
