@@ -17,6 +17,7 @@ from neuralcf.training import DistillConfig, TrainConfig, configure, train
 from neuralcf.training.best_items import best_items
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
+from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.probability import NEGATIVES, fit_logit
 from neuralcf.training.search import keep_back, ndcg_at_20, search_ials
 from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum
@@ -79,6 +80,39 @@ def test_a_cut_is_the_truncated_svd_of_centred_scores(num_users, num_items, rank
     np.testing.assert_allclose(factors.scores(users), expected, atol=1e-4)
     np.testing.assert_allclose(factors.scores(np.array([0]))[0], biases, atol=1e-4)
     assert share == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
+
+
+def test_lists_kept_is_the_share_of_the_best_unknown_items():
+    rng = np.random.default_rng(0)
+    ours, theirs = (rng.standard_normal((50, 45)).astype(np.float32) for _ in range(2))
+    owned = rng.random((50, 45)) < 0.3
+    owned[0, 0], owned[0, 1:] = False, True  # a list of one
+    owned[1, :-3] = True  # lists of three
+    users, items = np.nonzero(owned)
+    own = csr_from_pairs(users, items, 50, 45)
+
+    def best(scores, user):
+        return set(np.argsort(-np.where(owned[user], -np.inf, scores[user]))[: min(20, (~owned[user]).sum())])
+
+    lists = [(best(ours, user), best(theirs, user)) for user in range(50)]
+    expected = np.mean([len(one & other) / len(one) for one, other in lists])
+    assert lists_kept(Known(ours), Known(theirs), own, np.arange(50), seed=0) == pytest.approx(expected)
+    assert lists_kept(Known(ours), Known(2 * ours), own, np.arange(50), seed=0) == 1
+
+
+@pytest.mark.parametrize("factors", [4, 60])
+def test_the_cut_that_keeps_more_of_the_lists_is_taken(dataset, monkeypatch, factors):
+    kept, settings = [], DistillConfig(teachers="ials + ease", factors=factors, ials_factors=60, search=False)
+
+    def recorded(*args):
+        kept.append(lists_kept(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(distill, "lists_kept", recorded)
+    result = train(dataset, TrainConfig(settings, validation=False))
+    assert result.chosen["lists_kept"] == max(kept)
+    assert len(kept) == (1 if kept[0] >= 0.9 else 2)
+    assert (kept[0] >= 0.9) == (factors == 60)  # few factors lose lists
 
 
 def test_factors_become_a_gmf_whose_logits_are_scaled_scores():

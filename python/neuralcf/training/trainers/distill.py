@@ -7,7 +7,9 @@ Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_t
 Search      iALS is sharp in two settings, which are searched first (`neuralcf.training.search`).
 Sum         Of standardised scores, streamed in blocks of users (`neuralcf.training.teachers`).
 Cut         The best approximation of rank factors - 1 with item biases, which become the last factor
-            (`neuralcf.training.cut`). The GMF costs no more to serve than any other.
+            (`neuralcf.training.cut`). Where it loses more than a tenth of the sum's lists, as on sparse data, a cut by
+            least squares on the best items of the sum (`neuralcf.training.cut_by_least_squares`) is made too, and the
+            one that keeps more of the lists is taken. The GMF costs no more to serve than any other.
 Features    Where the data set has features, the vectors are regressed on them (`neuralcf.training.feature_regression`):
             users and items without interactions get their vectors from it, and those with few move towards it, as far
             as the validation set likes it.
@@ -19,7 +21,7 @@ Validation  One interaction of each of `validation_users` users is held out and 
             split of its own. With `refit` everything is then trained once more on all interactions, with the settings
             found and the logits fitted before.
 Large       Above `dense_items` items, matrices of items x items do not fit. Then iALS and the pruned graph filter are
-            summed, and cut by least squares on the best items of the sum (`neuralcf.training.cut_by_least_squares`).
+            summed, and cut by least squares.
 Training on From a model (`Start`): iALS starts from its vectors, and the teacher `start` is the model itself, which
             knows nothing of what is new, in place of teachers that take long.
 Resuming    By the stage: a checkpoint holds the settings found, the teachers that are trained, or the cut. Chance is
@@ -51,6 +53,7 @@ from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
 from neuralcf.training.fold_in import FoldIn, half_step
+from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
@@ -67,6 +70,8 @@ __all__ = ["TRAINER", "fit"]
 _CALIBRATION_PAIRS = 2000
 _CONTINUED_SWEEPS = 2
 _MOVES = (0.0, 1.0, 3.0, 10.0)
+_ENOUGH_KEPT = 0.9
+"""Of the sum's lists: a truncated SVD that keeps so much of them is not compared with least squares."""
 
 
 def fit(
@@ -162,12 +167,8 @@ class _Distilling:
         if len(terms) > 1:
             self._record(f"sum{suffix}", 1, None, started, validation, total)
         started = time.perf_counter()
-        if large:
-            factors = self._cut_by_least_squares(total, [teacher for teacher, _ in teachers], train)
-        else:
-            sizes = {"num_users": train.num_users, "num_items": train.num_items}
-            factors, share = cut_by_svd(total, users, **sizes, rank=settings.factors - 1, seed=seed)
-            self.chosen["variance_kept"] = share
+        factorisations = [teacher for term, (teacher, _) in zip(terms, teachers, strict=True) if term.kind == "ials"]
+        factors = self._cut(total, factorisations, train)
         self._record(gmf, 1, None, started, validation, factors)
         self._trained = {gmf: _tensors(factors)}  # the teachers have done their work
         self._save()
@@ -213,14 +214,35 @@ class _Distilling:
             self._record(stage, 1, None, started, validation, result)
         return result, regressions
 
-    def _cut_by_least_squares(self, total: TeacherSum, teachers: Sequence[Teacher], train: Dataset) -> Factors:
+    def _cut(self, total: TeacherSum, factorisations: Sequence[Teacher], train: Dataset) -> Factors:
+        """Cut the sum: by SVD where matrices of items x items fit, and by least squares where that keeps more lists."""
+        settings, rows = self.settings, train.user_items()
+        users, seed = np.flatnonzero(np.diff(rows[0])), derive(self.seed, Stream.TEACHERS)
+        cuts: list[tuple[float, Factors]] = []
+        if train.num_items <= settings.dense_items:
+            sizes = {"num_users": train.num_users, "num_items": train.num_items}
+            factors, share = cut_by_svd(total, users, **sizes, rank=settings.factors - 1, seed=seed)
+            self.chosen["variance_kept"] = share
+            cuts.append((lists_kept(total, factors, rows, users, seed), factors))
+        if not cuts or (cuts[0][0] < _ENOUGH_KEPT and factorisations):
+            width = settings.factors if cuts else settings.large_factors
+            factors = self._cut_by_least_squares(total, factorisations, train, width - 1)
+            cuts.append((lists_kept(total, factors, rows, users, seed), factors))
+        kept, factors = max(cuts, key=lambda cut: cut[0])
+        self.chosen["lists_kept"] = kept
+        return factors
+
+    def _cut_by_least_squares(
+        self, total: TeacherSum, factorisations: Sequence[Teacher], train: Dataset, rank: int
+    ) -> Factors:
         """Cut the sum, from the vectors of its widest matrix factorisation."""
         unobserved, l2 = self._ials_settings()
-        widest = max((each for each in teachers if isinstance(each, Factors)), key=lambda each: each.item_vectors.size)
+        each = (teacher for teacher in factorisations if isinstance(teacher, Factors))
+        widest = max(each, key=lambda factors: factors.item_vectors.size)
         return cut_by_least_squares(
             total,
             train.user_items(),
-            leading(widest.user_vectors, widest.item_vectors, self.settings.large_factors - 1),
+            leading(widest.user_vectors, widest.item_vectors, rank),
             listed=self.settings.listed,
             sweeps=self.settings.cut_sweeps,
             unobserved=unobserved,
