@@ -11,8 +11,8 @@ pub(crate) const BLOCK_COLUMNS: usize = 8;
 /// `block[r, j] += sum over l of V[l, first + r] V[l, j]` for `j >= first`. A few elements left of the diagonal, which
 /// nobody reads, change too.
 ///
-/// Terms are added in ascending `l`, each product and each sum rounded by itself, so that every instruction set computes
-/// the same bits.
+/// Terms are added in ascending `l`, each product and each sum rounded by itself, so that every instruction set
+/// computes the same bits.
 pub(crate) struct AddProducts<'a> {
     /// `[BLOCK_ROWS, m]`.
     pub(crate) block: &'a mut [f64],

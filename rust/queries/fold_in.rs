@@ -5,8 +5,8 @@
 //! threads and with any instruction set.
 //!
 //! Ridge regression. With `G = H R` `[n, d]`, `H` the history's rows, `R = diag(diagonal + l2)^-1/2`, the solution of
-//! `(H'H + R^-2) x = H'1` is `x = R (I + G'G)^-1 G'1 = R G' (I + G G')^-1 1`. Whichever matrix is smaller is decomposed,
-//! `[d, d]` or `[n, n]`. Both have no eigenvalue below 1, so the Cholesky decomposition cannot fail.
+//! `(H'H + R^-2) x = H'1` is `x = R (I + G'G)^-1 G'1 = R G' (I + G G')^-1 1`. The smaller matrix is decomposed,
+//! `[d, d]` or `[n, n]`. Neither has an eigenvalue below 1, so the Cholesky decomposition cannot fail.
 
 use crate::csr::Csr;
 use crate::engine::{Engine, UserVectors};

@@ -7,7 +7,7 @@ import pytest
 
 from neuralcf import ArgumentError
 from neuralcf.training import NCFConfig, TrainConfig, configure, from_dict
-from neuralcf.training.presets import DISTILL, PAPER
+from neuralcf.training.presets import DISTILL, MATRIX_FACTORIZATION, PAPER
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_setting_has_the_type_of_its_field(setting, expected):
         ("learning_rate=fast", "--set learning_rate=fast: learning_rate: expected a finite number > 0, got 'fast'"),
         ("pretrain=yes", "--set pretrain=yes: pretrain: expected True or False, got 'yes'"),
         ("layers=64,x", "--set layers=64,x: layers: expected a sequence of sizes, got '64,x'"),
-        ("trainer=svd", "trainer: expected one of distill, ncf, got 'svd'"),
+        ("trainer=svd", "trainer: expected one of distill, ncf, mf, got 'svd'"),
         ("model=svd", "--set model=svd: model: expected 'gmf', 'mlp' or 'neumf', got 'svd'"),
     ],
 )
@@ -146,8 +146,8 @@ def test_later_sources_override_earlier_ones(tmp_path):
 
 
 def test_presets_are_configurations_and_an_unknown_one_lists_them():
-    made = {name: configure(preset=name) for name in (*DISTILL, *PAPER)}
+    made = {name: configure(preset=name) for name in (*DISTILL, *PAPER, *MATRIX_FACTORIZATION)}
     assert (made["paper-8"].trainer.layers, made["paper-64"].trainer.layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
     assert made["paper-8-pretrained"].trainer.pretrain
-    with pytest.raises(ArgumentError, match=r"preset: expected one of fast, best, paper-8, .*neumf, got 'paper'"):
+    with pytest.raises(ArgumentError, match=r"preset: expected one of fast, best, paper-8, .*neumf, .*mf-bpr, got 'paper'"):
         configure(preset="paper")

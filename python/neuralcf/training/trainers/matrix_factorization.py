@@ -323,8 +323,10 @@ def _popularity(train: Dataset) -> NDArray[np.int64]:
 
 def _factors(weights: Weights) -> tuple[Factors, float]:
     """Give the vectors and item biases of weights, and the bias of all."""
-    arrays = (weights[name].numpy() for name in ("user_vectors", "item_vectors", "item_biases"))
-    return Factors(*arrays), float(weights["bias"])
+    user_vectors, item_vectors, item_biases = (
+        weights[name].numpy() for name in ("user_vectors", "item_vectors", "item_biases")
+    )
+    return Factors(user_vectors, item_vectors, item_biases), float(weights["bias"])
 
 
 def _fit_logit(factors: Factors, train: Dataset, validation: Validation | None, seed: int) -> tuple[float, float]:
