@@ -149,5 +149,7 @@ def test_presets_are_configurations_and_an_unknown_one_lists_them():
     made = {name: configure(preset=name) for name in (*DISTILL, *PAPER, *MATRIX_FACTORIZATION)}
     assert (made["paper-8"].trainer.layers, made["paper-64"].trainer.layers) == ((64, 32, 16, 8), (512, 256, 128, 64))
     assert made["paper-8-pretrained"].trainer.pretrain
-    with pytest.raises(ArgumentError, match=r"preset: expected one of fast, best, paper-8, .*neumf, .*mf-bpr, got 'paper'"):
+    with pytest.raises(
+        ArgumentError, match=r"preset: expected one of fast, best, paper-8, .*neumf, .*mf-bpr, got 'paper'"
+    ):
         configure(preset="paper")
