@@ -56,7 +56,7 @@ lint: $(VENV)/built ## check format, types, docs and the stub
 
 .PHONY: bench
 bench: $(VENV)/built ## run all benchmarks except the peers (see benches/README.md)
-	cargo bench
+	cargo bench --profile wheel
 	$(BIN)/python -m pytest benches
 	$(BIN)/python -m benches.core.fork_memory
 	$(BIN)/python -m benches.core.scaling
