@@ -1,11 +1,14 @@
-"""The best items of many users, from their scores of all items: a selection without a sort of all."""
+"""The best items of many users, from their scores of all items, or a teacher's: a selection without a sort of all."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best_items"]
+from neuralcf.data.csr import CSR, take_rows
+from neuralcf.training.teachers import Teacher
+
+__all__ = ["best_items", "best_new_items"]
 
 _GROUP = 32
 
@@ -32,3 +35,23 @@ def best_items(scores: NDArray[np.float32], count: int) -> tuple[NDArray[np.int6
     starts = np.searchsorted(row, np.arange(num_rows))
     best = order[starts[:, None] + np.arange(count)]
     return item[best], found[best]
+
+
+def best_new_items(
+    teacher: Teacher, own: CSR, users: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Find the `count` items that a teacher scores highest for each user among those that are not the user's own.
+
+    Args:
+        teacher: scores I items.
+        own: U rows of the users' own items.
+        users: int64 [B].
+        count: as for `best_items`.
+
+    Returns:
+        As `best_items`; a user with fewer new items has own items at the end, of score -inf.
+    """
+    scores = teacher.scores(users)
+    known = take_rows(own, users)
+    scores[np.repeat(np.arange(users.size), np.diff(known[0])), known[1]] = -np.inf
+    return best_items(scores, count)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from neuralcf.baselines.least_squares import Rows, solve_rows
 from neuralcf.data.csr import CSR, take_rows
-from neuralcf.training.best_items import best_items
+from neuralcf.training.best_items import best_new_items
 from neuralcf.training.fold_in import FoldIn, half_step, regress
 from neuralcf.training.teachers import Factors, Teacher, blocks_of
 
@@ -110,10 +110,7 @@ def _cells(
     users, items = [np.repeat(np.arange(lengths.size), lengths)], [own[1].astype(np.int64)]
     targets = [np.ones(own[1].size, np.float32)]
     for block in blocks_of(np.flatnonzero(lengths), num_items):
-        scores = teacher.scores(block)
-        known = take_rows(own, block)
-        scores[np.repeat(np.arange(block.size), np.diff(known[0])), known[1]] = -np.inf
-        best, values = best_items(scores, listed + 1)
+        best, values = best_new_items(teacher, own, block, listed + 1)
         real = values > -np.inf
         last = np.where(real, values, np.inf).min(axis=1, keepdims=True)
         spread = values[:, :1] - last

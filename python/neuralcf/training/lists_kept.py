@@ -7,19 +7,16 @@ does. The order of the two was that of their NDCG on held-out interactions where
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.csr import CSR, take_rows
-from neuralcf.training.best_items import best_items
+from neuralcf.data.csr import CSR
+from neuralcf.training.best_items import best_new_items
 from neuralcf.training.teachers import Teacher, blocks_of
 
-__all__ = ["LIST_LENGTH", "lists_kept"]
+__all__ = ["lists_kept"]
 
-LIST_LENGTH: Final = 20
-_SAMPLE = 1000
+_LENGTH, _SAMPLE = 20, 1000
 
 
 def lists_kept(teacher: Teacher, student: Teacher, own: CSR, users: NDArray[np.int64], seed: int) -> float:
@@ -37,17 +34,9 @@ def lists_kept(teacher: Teacher, student: Teacher, own: CSR, users: NDArray[np.i
     num_items = teacher.scores(sample[:1]).shape[1]
     kept = []
     for block in blocks_of(sample, num_items):
-        wanted, got = (_best(scorer, own, block) for scorer in (teacher, student))
+        wanted, scores = best_new_items(teacher, own, block, _LENGTH)
+        got, _ = best_new_items(student, own, block, _LENGTH)
         found = (wanted[:, :, None] == got[:, None, :]).any(axis=2)
-        # Users with nearly all items have shorter lists.
-        real = np.arange(LIST_LENGTH)[: found.shape[1]] < (num_items - np.diff(take_rows(own, block)[0]))[:, None]
+        real = scores > -np.inf  # users with nearly all items have shorter lists
         kept.append((found & real).sum(axis=1) / np.maximum(real.sum(axis=1), 1))
     return float(np.concatenate(kept).mean())
-
-
-def _best(scorer: Teacher, own: CSR, users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give each user's best items but their own, best first, int64 [B, LIST_LENGTH]; own items fill the end."""
-    scores = scorer.scores(users)
-    known = take_rows(own, users)
-    scores[np.repeat(np.arange(users.size), np.diff(known[0])), known[1]] = -np.inf
-    return best_items(scores, LIST_LENGTH)[0]
