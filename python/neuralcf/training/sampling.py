@@ -13,6 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from neuralcf._core import Sampler
 from neuralcf.data.dataset import Dataset
 from neuralcf.seeds import Stream, derive
 
@@ -43,8 +44,6 @@ class EpochSampler:
     def __init__(
         self, dataset: Dataset, negatives: int, seed: int, *, batch_size: int, labels: bool = True, threads: int = 1
     ) -> None:
-        from neuralcf._core import Sampler
-
         self._sampler = Sampler(dataset.user_items(), dataset.num_items, negatives=negatives, labels=labels)
         self._rows = 3 if labels else 2 + negatives
         self._labels, self._seed, self._batch_size, self._threads = labels, seed, batch_size, threads
