@@ -3,23 +3,14 @@
 import numpy as np
 import pytest
 
+from matrices import dataset_of, matrix_with_edges
 from neuralcf import ArgumentError
 from neuralcf.baselines import GraphFilter
-from neuralcf.data import Dataset
-
-
-def dataset(matrix):
-    users, items = np.nonzero(matrix)
-    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
 
 
 @pytest.fixture
 def matrix():
-    """Binary interactions; the last user and the last item have none, one user has every other item."""
-    matrix = (np.random.default_rng(0).random((30, 17)) < 0.3).astype(float)
-    matrix[5] = 1
-    matrix[-1] = matrix[:, -1] = 0
-    return matrix
+    return matrix_with_edges()
 
 
 def graph_of(matrix):
@@ -33,7 +24,7 @@ def test_scores_are_those_of_the_pruned_dense_graph(matrix, neighbours):
     graph, scale = graph_of(matrix)
     for row in graph:
         row[np.argsort(-row, kind="stable")[neighbours:]] = 0
-    model = GraphFilter(dataset(matrix), neighbours=neighbours)
+    model = GraphFilter(dataset_of(matrix), neighbours=neighbours)
     assert model.scores(np.arange(30)) == pytest.approx(scale * (matrix @ graph), abs=1e-6)
 
 
@@ -42,7 +33,7 @@ def test_a_sample_of_long_histories_stands_for_them(matrix):
     expected, _ = graph_of(matrix)
     graphs = np.zeros((17, 17))
     for seed in range(300):
-        model = GraphFilter(dataset(matrix), neighbours=17, longest=4, seed=seed)
+        model = GraphFilter(dataset_of(matrix), neighbours=17, longest=4, seed=seed)
         np.add.at(graphs, (np.arange(17)[:, None], model.neighbours), model.weights / 300)
     np.fill_diagonal(graphs, 0)
     np.fill_diagonal(expected, 0)
@@ -53,4 +44,4 @@ def test_a_sample_of_long_histories_stands_for_them(matrix):
 def test_wrong_settings_are_refused(matrix):
     for setting, value in (("neighbours", 0), ("longest", 1)):
         with pytest.raises(ArgumentError, match=f"{setting}: expected an integer >= "):
-            GraphFilter(dataset(matrix), **{setting: value})
+            GraphFilter(dataset_of(matrix), **{setting: value})

@@ -3,26 +3,17 @@
 import numpy as np
 import pytest
 
+from matrices import dataset_of, matrix_with_edges
 from neuralcf import ArgumentError
 from neuralcf.baselines import IALS
 from neuralcf.baselines.ials import spectral_start
 from neuralcf.baselines.least_squares import Rows, solve_rows
-from neuralcf.data import Dataset
 from neuralcf.data.csr import csr_from_pairs
-
-
-def dataset(matrix):
-    users, items = np.nonzero(matrix)
-    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
 
 
 @pytest.fixture
 def matrix():
-    """Binary interactions; the last user and the last item have none, one user has every other item."""
-    matrix = (np.random.default_rng(0).random((30, 17)) < 0.3).astype(float)
-    matrix[5] = 1
-    matrix[-1] = matrix[:, -1] = 0
-    return matrix
+    return matrix_with_edges()
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +53,7 @@ def test_sweeps_decrease_the_loss_and_converge_to_a_stationary_point(matrix):
     a0 = 3 * matrix.sum() / matrix.size
     losses = []
     for sweeps in (1, 2, 3, 300):
-        model = IALS(dataset(matrix), factors=4, unobserved=3, l2=0.05, sweeps=sweeps)
+        model = IALS(dataset_of(matrix), factors=4, unobserved=3, l2=0.05, sweeps=sweeps)
         losses.append(objective(matrix, model.user_vectors, model.item_vectors, a0, 0.05))
     assert losses == sorted(losses, reverse=True)
     p, q = model.user_vectors.astype(float), model.item_vectors.astype(float)
@@ -89,7 +80,7 @@ def test_the_warm_start_is_the_truncated_svd(matrix):
 @pytest.mark.parametrize("full", [True, False])
 def test_tiny_and_empty_data(shape, full):
     """One user or one item, all interactions or none, more factors than users or items."""
-    model = IALS(dataset(np.full(shape, float(full))), factors=8)
+    model = IALS(dataset_of(np.full(shape, float(full))), factors=8)
     scores = model.scores(np.arange(shape[0]))
     assert scores.shape == shape
     assert np.isfinite(scores).all()
@@ -97,7 +88,7 @@ def test_tiny_and_empty_data(shape, full):
 
 
 def test_equal_seeds_give_equal_bits_and_wrong_settings_are_rejected(matrix):
-    train = dataset(matrix)
+    train = dataset_of(matrix)
     first, second = IALS(train, factors=4, seed=3), IALS(train, factors=4, seed=3)
     assert first.item_vectors.tobytes() == second.item_vectors.tobytes()
     half = IALS(train, factors=4, seed=3, sweeps=2)
