@@ -11,9 +11,9 @@ Q. The same for users. An item without interactions gets a_i W, and one with few
 
     q_i' = (n_i q_i + k a_i W) / (n_i + k)
 
-Both weights follow from one model: q_i differs from a_i W by the item's nature, of variance v, and by what is noise of
-its n_i interactions, of variance k v / n_i. Weights n_i without a limit
-would give a new item the vector of the most popular ones of its kind, and put it before the known items.
+Both weights follow from one model: q_i differs from a_i W by the item's nature, of variance v, and by the noise of its
+n_i interactions, of variance k v / n_i. Weights n_i without a limit would give a new item the vector of the most
+popular ones of its kind, and put it before the known items.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ Logits      a s + b for the scores s of the cut, fitted so that probabilities me
             (`neuralcf.training.probability`): on what was held out, or, without validation, on training interactions,
             which is too confident.
 Validation  One interaction of each of `validation_users` users is held out and ranked among 99 drawn items after each
-            stage. Nothing is chosen by it: it tells what each teacher, the sum and the cut are worth. The search has a
-            split of its own. With `refit` everything is then trained once more on all interactions, with the settings
-            found and the logits fitted before.
+            stage, which tells what each teacher, the sum and the cut are worth. It calibrates the logits, and
+            chooses how far vectors move towards features; nothing else is chosen by it: the search has a split of its
+            own. With `refit` everything is then trained once more on all interactions, with the settings found and the
+            logits fitted before.
 Large       Above `dense_items` items, matrices of items x items do not fit. Then iALS and the pruned graph filter are
             summed, and cut by least squares.
 Training on From a model (`Start`): iALS starts from its vectors, and the teacher `start` is the model itself, which
