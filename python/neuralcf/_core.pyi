@@ -9,7 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.results import TopK, UserVectors
 
-__all__ = ["Ids", "Sampler", "Scorer", "__version__", "check_tensors", "machine", "open_model", "publish", "reopen"]
+__all__ = [
+    "Ids",
+    "Sampler",
+    "Scorer",
+    "__version__",
+    "check_tensors",
+    "machine",
+    "open_model",
+    "publish",
+    "read_features",
+    "reopen",
+]
 
 __version__: Final[str]
 
