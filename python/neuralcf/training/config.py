@@ -46,8 +46,8 @@ class TrainConfig(Generic[OwnConfig]):
     sampling, dropout. Equal seeds give equal models on one machine."""
 
     threads: int = 1
-    """Number of torch threads during training. Layers as narrow as the usual ones gain nothing from more, and on a
-    busy machine threads wait for each other. Another number may round differently."""
+    """Number of torch threads during training. Layers as narrow as the usual ones gain nothing from more. Another
+    number may round differently."""
 
     device: str = "cpu"
     """Where to train: "cpu", "cuda", "cuda:N", "mps", or "auto" for a GPU if there is one. Only the CPU promises

@@ -268,3 +268,22 @@ def test_ctrl_c(ratings, tmp_path):
     assert training.returncode == 130
     assert err == "neuralcf: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait_unless_told_otherwise(ratings, tmp_path, set_before, expected):
+    program = """if True:
+        import os, sys
+        class Watch:
+            def find_spec(self, name, *where):
+                if name == "torch":
+                    sys.exit(os.environ.get("OMP_WAIT_POLICY"))  # what OpenMP reads when torch loads it
+        sys.meta_path.insert(0, Watch())
+        from neuralcf.cli import main
+        main(sys.argv[1:])
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
+    command = [sys.executable, "-c", program, "train", ratings, "--out", tmp_path / "model"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stderr) == (1, f"{expected}\n")
