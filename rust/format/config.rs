@@ -2,7 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{blocks::Kind, json::Json, model::Model, stream::Stream, weights::FORMAT_VERSION};
+use sha2::{Digest, Sha256};
+
+use super::{
+    blocks::Kind,
+    digest::{self, Listed},
+    json::{Json, quote},
+    model::Model,
+    stream::Stream,
+    weights::FORMAT_VERSION,
+};
 use crate::error::{Error, Result};
 
 /// The maximum size of config.json, in bytes.
@@ -14,6 +23,8 @@ pub(super) struct Config {
     pub(super) model_id: String,
     kind: Kind,
     sizes: BTreeMap<String, Json>,
+    /// The size and digest of every other file; `None` if the writer stored none.
+    files: Option<BTreeMap<String, Listed>>,
 }
 
 impl Config {
@@ -22,7 +33,9 @@ impl Config {
         if length > CONFIG_LIMIT {
             return Err(Error::Format(format!("{length} bytes long, the limit is {CONFIG_LIMIT}")));
         }
-        let mut object = Json::object(stream.bytes(length as usize)?)?;
+        let text = stream.bytes(length as usize)?;
+        let mut object = Json::object(text)?;
+        let files = read_files(text, &mut object)?;
         let mut take = |key: &str| object.remove(key).ok_or_else(|| Error::Format(format!("key {key:?} is missing")));
 
         let version = take("format_version")?;
@@ -44,7 +57,24 @@ impl Config {
             Json::Object(sizes) => sizes,
             other => return Err(Error::Format(format!("sizes must be an object, got {}", other.describe()))),
         };
-        Ok(Config { model_id, kind, sizes })
+        Ok(Config { model_id, kind, sizes, files })
+    }
+
+    /// The size and digest of the file `name`; `None` if the model has no digests.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the model has digests but none of this file.
+    pub(super) fn listed(&self, name: &str) -> Result<Option<&Listed>> {
+        let Some(files) = &self.files else { return Ok(None) };
+        match files.get(name) {
+            Some(listed) => Ok(Some(listed)),
+            None => Err(Error::Format("not listed in config.json: a file of another model".to_owned())),
+        }
+    }
+
+    /// Whether the model was published with a file `name`.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.files.as_ref().is_some_and(|files| files.contains_key(name))
     }
 
     /// The width `key` among the sizes, or `None` if it is absent.
@@ -70,6 +100,24 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Takes the digests out of config.json: `sha256` is that of its own `text`, which is checked, `files` has those of all
+/// other files. Each without the other is damage, so that no single change of a key switches the check off.
+fn read_files(text: &[u8], object: &mut BTreeMap<String, Json>) -> Result<Option<BTreeMap<String, Listed>>> {
+    let (files, own) = match (object.remove("files"), object.remove("sha256")) {
+        (None, None) => return Ok(None),
+        (Some(Json::Object(files)), Some(Json::String(own))) => (files, own),
+        _ => return Err(Error::Format("expected files, an object, and sha256, a string, or neither".to_owned())),
+    };
+    let mut found = Sha256::new();
+    digest::update_with_blank(&mut found, text, digest::parse(&own)?)?;
+    digest::compare(&own, &digest::hexadecimal(found.finalize()), "its own key sha256")?;
+    let entry = |(name, value): (String, Json)| match Listed::from_json(&value) {
+        Ok(listed) => Ok((name, listed)),
+        Err(error) => Err(error.within(format_args!("files: {}", quote(&name)))),
+    };
+    files.into_iter().map(entry).collect::<Result<_>>().map(Some)
 }
 
 /// The model's sizes under the keys of config.json; `None` for a block that the model lacks.

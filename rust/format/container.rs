@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    digest,
     dtype::Dtype,
     json::{Json, quote},
     stream::Stream,
@@ -32,9 +33,28 @@ pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
     /// In the order of their data, which fill the rest of the file exactly.
     pub(super) entries: Vec<Entry>,
+    /// The length of its JSON in bytes.
+    length: u64,
 }
 
 impl Header {
+    /// Checks what the header, just read, says of the file's own digest, and blanks it in that of the stream. Returns
+    /// it, or `None` if the file has none.
+    pub(super) fn blank_own_digest(&self, stream: &mut Stream<'_>) -> Result<Option<String>> {
+        let [marked, own] = ["digest", "sha256"].map(|key| self.metadata.get(key).map(String::as_str));
+        match (marked == Some("sha256"), own) {
+            (false, None) => Ok(None),
+            (true, Some(own)) => {
+                stream.blank_in_digest(&self.length.to_le_bytes(), self.length as usize, digest::parse(own)?)?;
+                Ok(Some(own.to_owned()))
+            }
+            // Each without the other is damage, so that no single change of a key switches the check off.
+            _ => Err(Error::Format(
+                "metadata: expected \"digest\", \"sha256\", and the key \"sha256\", or neither".to_owned(),
+            )),
+        }
+    }
+
     /// Reads the header; the next bytes of the stream are the first tensor's.
     pub(super) fn read(stream: &mut Stream<'_>) -> Result<Self> {
         let length = stream.length();
@@ -57,11 +77,11 @@ impl Header {
             return Err(Error::Format("header does not start with '{'; is this a safetensors file?".to_owned()));
         }
         let object = Json::object(text).map_err(|error| error.within("header"))?;
-        Self::from_json(object, length - 8 - header)
+        Self::from_json(object, header, length - 8 - header)
     }
 
-    /// Checks a parsed header against the `available` bytes that follow it.
-    fn from_json(object: BTreeMap<String, Json>, available: u64) -> Result<Self> {
+    /// Checks a parsed header of `length` bytes against the `available` bytes that follow it.
+    fn from_json(object: BTreeMap<String, Json>, length: u64, available: u64) -> Result<Self> {
         let mut metadata = BTreeMap::new();
         let mut spans = Vec::new();
         for (name, value) in object {
@@ -93,7 +113,7 @@ impl Header {
         if end < available {
             return Err(Error::Format(format!("{} bytes after the last tensor", available - end)));
         }
-        Ok(Header { metadata, entries: spans.into_iter().map(|(_, entry)| entry).collect() })
+        Ok(Header { metadata, entries: spans.into_iter().map(|(_, entry)| entry).collect(), length })
     }
 }
 

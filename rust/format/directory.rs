@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     config::Config,
     container::Header,
+    digest,
     history::{FoldIn, read_history},
     json::quote,
     model::Model,
@@ -41,8 +42,7 @@ pub struct Opened {
     pub items: Option<Ids>,
     /// The generation: the `model_id` of all the files. A single file may lack one.
     pub model_id: Option<String>,
-    /// SHA-256, in hexadecimal, over the bytes of `model.safetensors`, then those of `seen.safetensors`, then those of
-    /// `history.safetensors`: all that scoring uses.
+    /// SHA-256, in hexadecimal, over all files that were read, as `README.md` in this folder defines it.
     pub digest: String,
 }
 
@@ -109,26 +109,59 @@ impl ModelFile {
         Ok(ModelFile { file, path, length: metadata.len() })
     }
 
-    /// Runs `read` on the file's bytes; its errors name the path.
+    /// Runs `read` on the file's bytes, and returns its result with the digest; its errors name the path.
     pub(super) fn read<T>(
         mut self,
-        digest: Option<&mut Sha256>,
         check: &mut dyn FnMut() -> Result<()>,
         read: impl FnOnce(&mut Stream<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let mut stream = Stream::new(&mut self.file, self.length, digest, check);
-        read(&mut stream).map_err(|error| error.within(self.path.display()))
+    ) -> Result<(T, String)> {
+        let mut stream = Stream::new(&mut self.file, self.length, check);
+        let result = read(&mut stream).map(|content| (content, stream.digest()));
+        result.map_err(|error| error.within(self.path.display()))
+    }
+
+    /// Reads the file `name` of the model that `config` describes: checks size and digest, format and generation.
+    pub(super) fn read_part<T>(
+        self,
+        name: &str,
+        config: &OpenConfig,
+        check: &mut dyn FnMut() -> Result<()>,
+        read: impl FnOnce(&mut Stream<'_>, Header) -> Result<T>,
+    ) -> Result<(T, String)> {
+        let (path, length) = (self.path.clone(), self.length);
+        let within = |error: Error| error.within(path.display());
+        let listed = config.config.listed(name).map_err(within)?;
+        if let Some(listed) = listed
+            && listed.size != length
+        {
+            let (size, place) = (listed.size, config.path.display());
+            return Err(within(Error::Format(format!("{length} bytes long, expected {size} by {place}"))));
+        }
+        let (content, digest) = self.read(check, |stream| {
+            let header = Header::read(stream)?;
+            check_version(&header.metadata)?;
+            config.check_same_set(&header)?;
+            read(stream, header)
+        })?;
+        if let Some(listed) = listed {
+            digest::compare(&listed.sha256, &digest, config.path.display()).map_err(within)?;
+        }
+        Ok((content, digest))
     }
 }
 
 fn read_single(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
-    let mut digest = Sha256::new();
-    let model = file.read(Some(&mut digest), check, |stream| {
+    let path = file.path.clone();
+    let ((model, own), digest) = file.read(check, |stream| {
         let header = Header::read(stream)?;
-        read_weights(stream, header)
+        let own = header.blank_own_digest(stream)?;
+        Ok((read_weights(stream, header)?, own))
     })?;
+    if let Some(own) = own {
+        digest::compare(&own, &digest, "its own metadata").map_err(|error| error.within(path.display()))?;
+    }
     let model_id = model.metadata().get("model_id").cloned();
-    Ok(Opened { model, seen: None, history: None, users: None, items: None, model_id, digest: hexadecimal(digest) })
+    Ok(Opened { model, seen: None, history: None, users: None, items: None, model_id, digest })
 }
 
 /// The files of one generation of a model directory; all are opened before any is read.
@@ -172,43 +205,92 @@ impl Files {
 
     fn read(self, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
         let Files { config, model, seen, history, ids } = self;
+        let config = OpenConfig::read(config, check)?;
+        let lost = [("history.safetensors", history.is_none()), ("ids.safetensors", ids.is_none())];
+        if let Some((name, _)) = lost.into_iter().find(|&(name, absent)| absent && config.config.lists(name)) {
+            return Err(config.lost(name));
+        }
+
         let mut digest = Sha256::new();
-        let config_path = config.path.clone();
-        let config = config.read(None, check, Config::read)?;
-        let read_header = |stream: &mut Stream<'_>| {
-            let header = Header::read(stream)?;
-            check_version(&header.metadata)?;
-            check_same_set(&header, &config, &config_path)?;
-            Ok(header)
-        };
-
-        let model = model.read(Some(&mut digest), check, |stream| {
-            let header = read_header(stream)?;
-            read_weights(stream, header)
-        })?;
-        config.check(&model).map_err(|error| error.within(config_path.display()))?;
-
+        digest.update(digest::line(&config.digest, "config.json"));
+        let mut read = Parts { config: &config, digest: &mut digest, check };
+        let model = read.part("model.safetensors", model, read_weights)?;
+        config.config.check(&model).map_err(|error| error.within(config.path.display()))?;
         let (num_users, num_items) = (model.num_users(), model.num_items());
-        let read_seen = |stream: &mut Stream<'_>| {
-            let header = read_header(stream)?;
-            sidecar::read_seen(stream, &header, num_users, num_items)
-        };
-        let seen = seen.map(|file| file.read(Some(&mut digest), check, read_seen)).transpose()?;
-        let history = history.map(|file| {
-            file.read(Some(&mut digest), check, |stream| {
-                let header = read_header(stream)?;
-                read_history(stream, header, &model)
+        let seen = seen.map(|file| {
+            read.part("seen.safetensors", file, |stream, header| {
+                sidecar::read_seen(stream, &header, num_users, num_items)
             })
         });
+        let seen = seen.transpose()?;
+        let history = history
+            .map(|file| read.part("history.safetensors", file, |stream, header| read_history(stream, header, &model)));
         let history = history.transpose()?;
-        let read_ids = |stream: &mut Stream<'_>| {
-            let header = read_header(stream)?;
-            sidecar::read_ids(stream, &header, num_users, num_items)
-        };
-        let ids = ids.map(|file| file.read(None, check, read_ids)).transpose()?;
-        let (users, items) = ids.unzip();
-        let (model_id, digest) = (Some(config.model_id), hexadecimal(digest));
+        let ids = ids.map(|file| {
+            read.part("ids.safetensors", file, |stream, header| {
+                sidecar::read_ids(stream, &header, num_users, num_items)
+            })
+        });
+        let (users, items) = ids.transpose()?.unzip();
+        let (model_id, digest) = (Some(config.config.model_id), digest::hexadecimal(digest.finalize()));
         Ok(Opened { model, seen, history, users, items, model_id, digest })
+    }
+}
+
+/// Reads the parts of one model, and adds the digest of each to that of the model.
+struct Parts<'a> {
+    config: &'a OpenConfig,
+    digest: &'a mut Sha256,
+    check: &'a mut dyn FnMut() -> Result<()>,
+}
+
+impl Parts<'_> {
+    fn part<T>(
+        &mut self,
+        name: &str,
+        file: ModelFile,
+        read: impl FnOnce(&mut Stream<'_>, Header) -> Result<T>,
+    ) -> Result<T> {
+        let (content, digest) = file.read_part(name, self.config, self.check, read)?;
+        self.digest.update(digest::line(&digest, name));
+        Ok(content)
+    }
+}
+
+/// The config.json of an open model directory.
+pub(super) struct OpenConfig {
+    pub(super) config: Config,
+    pub(super) path: PathBuf,
+    digest: String,
+}
+
+impl OpenConfig {
+    pub(super) fn read(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
+        let path = file.path.clone();
+        let (config, digest) = file.read(check, Config::read)?;
+        Ok(OpenConfig { config, path, digest })
+    }
+
+    /// The error that the file `name`, which is listed, is not there.
+    pub(super) fn lost(&self, name: &str) -> Error {
+        let place = self.path.display();
+        Error::Format(format!("{}: missing, but listed in {place}", self.path.with_file_name(name).display()))
+    }
+
+    /// Rejects a file whose `model_id` differs from that of config.json.
+    fn check_same_set(&self, header: &Header) -> Result<()> {
+        let expected = quote(&self.config.model_id);
+        let config_path = self.path.display();
+        match header.metadata.get("model_id") {
+            Some(model_id) if *model_id == self.config.model_id => Ok(()),
+            Some(model_id) => Err(Error::Format(format!(
+                "files of different models: model_id {} here, {expected} in {config_path}",
+                quote(model_id)
+            ))),
+            None => {
+                Err(Error::Format(format!("files of different models: no model_id here, {expected} in {config_path}")))
+            }
+        }
     }
 }
 
@@ -230,22 +312,4 @@ pub(super) fn is_at(directory: &File, path: &Path) -> bool {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
         _ => false,
     }
-}
-
-/// Rejects a file whose `model_id` differs from that of config.json.
-pub(super) fn check_same_set(header: &Header, config: &Config, config_path: &Path) -> Result<()> {
-    let expected = quote(&config.model_id);
-    let config_path = config_path.display();
-    match header.metadata.get("model_id") {
-        Some(model_id) if *model_id == config.model_id => Ok(()),
-        Some(model_id) => Err(Error::Format(format!(
-            "files of different models: model_id {} here, {expected} in {config_path}",
-            quote(model_id)
-        ))),
-        None => Err(Error::Format(format!("files of different models: no model_id here, {expected} in {config_path}"))),
-    }
-}
-
-fn hexadecimal(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,12 +5,11 @@ use std::{collections::BTreeSet, path::Path};
 use super::{
     config::Config,
     container::{Entry, Header},
-    directory::{OpenEntry, check_same_set, is_at, open_entry, open_in},
+    directory::{OpenConfig, OpenEntry, is_at, open_entry, open_in},
     dtype::Dtype,
     json::quote,
     sidecar::{missing, offsets, unknown, vector_len, wrong_dtype},
     stream::Stream,
-    weights::check_version,
 };
 use crate::error::{Error, Result};
 
@@ -89,16 +88,17 @@ pub fn read_features(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Resu
         if !is_at(&directory, path) {
             continue; // a new generation was published meanwhile
         }
-        let (Some(config), Some(features)) = (config, features) else { return Ok(None) };
-        let config_path = config.path.clone();
-        let config = config.read(None, check, Config::read)?;
-        let read = |stream: &mut Stream<'_>| {
-            let header = Header::read(stream)?;
-            check_version(&header.metadata)?;
-            check_same_set(&header, &config, &config_path)?;
-            Features::read(stream, &header, &config)
+        let Some(config) = config else { return Ok(None) };
+        let config = OpenConfig::read(config, check)?;
+        return match features {
+            Some(file) => {
+                let read = |stream: &mut Stream<'_>, header| Features::read(stream, &header, &config.config);
+                let (features, _) = file.read_part("features.safetensors", &config, check, read)?;
+                Ok(Some(features))
+            }
+            None if config.config.lists("features.safetensors") => Err(config.lost("features.safetensors")),
+            None => Ok(None),
         };
-        return features.read(None, check, read).map(Some);
     }
 }
 

@@ -7,6 +7,7 @@
 mod blocks;
 mod config;
 mod container;
+mod digest;
 mod directory;
 mod dtype;
 mod features;

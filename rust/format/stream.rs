@@ -8,7 +8,7 @@ use std::{
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use sha2::{Digest, Sha256};
 
-use super::dtype::Dtype;
+use super::{digest, dtype::Dtype};
 use crate::error::{Error, Result, filled, reserve};
 
 /// The interrupt check, called while a file is read; its error aborts the read and is returned.
@@ -25,7 +25,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(25);
 pub(super) struct Stream<'a> {
     reader: &'a mut dyn Read,
     length: u64,
-    digest: Option<&'a mut Sha256>,
+    digest: Sha256,
     check: &'a mut Check<'a>,
     buffer: Vec<u8>,
     checked: Instant,
@@ -33,13 +33,9 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// Reads `reader`, which holds `length` bytes, and adds every byte to `digest`.
-    pub(super) fn new(
-        reader: &'a mut dyn Read,
-        length: u64,
-        digest: Option<&'a mut Sha256>,
-        check: &'a mut Check<'a>,
-    ) -> Self {
+    /// Reads `reader`, which holds `length` bytes.
+    pub(super) fn new(reader: &'a mut dyn Read, length: u64, check: &'a mut Check<'a>) -> Self {
+        let digest = Sha256::new();
         Stream { reader, length, digest, check, buffer: Vec::new(), checked: Instant::now(), unchecked_bytes: 0 }
     }
 
@@ -72,10 +68,20 @@ impl<'a> Stream<'a> {
             }
         }
         let bytes = &self.buffer[..count];
-        if let Some(digest) = &mut self.digest {
-            digest.update(bytes);
-        }
+        self.digest.update(bytes);
         Ok(bytes)
+    }
+
+    /// Starts the digest again: with `prefix`, then the last `count` bytes read, in which `own`, the file's own digest,
+    /// is blank.
+    pub(super) fn blank_in_digest(&mut self, prefix: &[u8], count: usize, own: &str) -> Result<()> {
+        self.digest = Sha256::new_with_prefix(prefix);
+        digest::update_with_blank(&mut self.digest, &self.buffer[..count], own)
+    }
+
+    /// SHA-256, in hexadecimal, of all bytes read.
+    pub(super) fn digest(&mut self) -> String {
+        digest::hexadecimal(self.digest.finalize_reset())
     }
 
     /// Reads the next `out.len()` elements of a floating-point tensor, widened (exactly) to float32.

@@ -14,14 +14,14 @@ pub(super) const FORMAT_VERSION: u64 = 1;
 /// # Errors
 /// [`Error::Format`] if it is not a valid model file, [`Error::Memory`], [`Error::Io`], or the error of `check`.
 pub fn read_model(reader: &mut dyn Read, length: u64, check: &mut dyn FnMut() -> Result<()>) -> Result<Model> {
-    let mut stream = Stream::new(reader, length, None, check);
+    let mut stream = Stream::new(reader, length, check);
     let header = Header::read(&mut stream)?;
     read_weights(&mut stream, header)
 }
 
 /// Reads the model whose `header` has just been read from `stream`.
 pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Model> {
-    let Header { metadata, entries } = header;
+    let Header { metadata, entries, .. } = header;
     check_version(&metadata)?;
     let kind = require(&metadata, "kind")?;
     let kind = kind.parse::<Kind>().map_err(|error| Error::Format(format!("metadata: {error}")))?;

@@ -29,9 +29,10 @@ fn a_complete_directory_opens() {
     assert_eq!((history.num_items(), history.width()), (4, 4));
     assert_eq!(history.nbytes(), 4 * (4 + 4 + 2 * 16 + 12 + 3 + 12));
 
-    let used = [&files["model.safetensors"][..], &files["seen.safetensors"], &files["history.safetensors"]].concat();
-    let expected: String = Sha256::digest(used).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(opened.digest, expected);
+    let sha256 = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let names = ["config.json", "model.safetensors", "seen.safetensors", "history.safetensors", "ids.safetensors"];
+    let lines = names.map(|name| format!("{}  {name}\n", sha256(&files[name])));
+    assert_eq!(opened.digest, sha256(lines.concat().as_bytes()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,38 @@ def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = add_command(commands, "inspect", _run, summary="show what is in a model", example="neuralcf inspect model")
     parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare every file of a directory with the size and SHA-256 in config.json; status 2 if one differs",
+    )
     add_json(parser)
 
 
 def _run(options: argparse.Namespace) -> None:
-    facts = _inspect(options.model)
+    facts = _inspect(options.model, options.verify)
     print(json.dumps(facts) if options.json else _text(facts))
+    if options.verify:
+        _check_verified(facts)
 
 
-def _inspect(path: str) -> dict[str, Any]:
+def _check_verified(facts: Mapping[str, Any]) -> None:
+    """Raise ModelFormatError for a model without digests, or with files that differ from them."""
+    from neuralcf.errors import ModelFormatError
+
+    if not facts["digests"]:
+        raise ModelFormatError(f"{facts['path']}: no digests to verify; save the model again to store them")
+    wrong = [f"{name} is {state}" for name, state in facts["files"].items() if state != "same"]
+    if wrong:
+        raise ModelFormatError(f"{facts['path']}: differs from its config.json: {', '.join(wrong)}")
+
+
+def _inspect(path: str, verify_files: bool) -> dict[str, Any]:
     """Open and validate a model and collect facts about it.
+
+    Args:
+        path: the model.
+        verify_files: whether to compare also those files of a directory that the core does not read.
 
     Raises:
         ModelFormatError: not a valid model.
@@ -31,8 +54,10 @@ def _inspect(path: str) -> dict[str, Any]:
     """
     from neuralcf._core import open_model
     from neuralcf.format.config import read_config
+    from neuralcf.format.digests import has_digests, verify
 
     scorer, user_ids, item_ids = open_model(path)
+    config = read_config(path)
     return {
         "path": str(Path(path)),
         "kind": scorer.kind,
@@ -44,7 +69,9 @@ def _inspect(path: str) -> dict[str, Any]:
         "history": scorer.nbytes["history"] > 0,
         "metadata": scorer.metadata,
         "nbytes": scorer.nbytes,
-        "config": read_config(path),
+        "digests": has_digests(config, scorer.metadata),
+        "files": verify(path) if verify_files and config else {},
+        "config": config,
     }
 
 
@@ -58,10 +85,12 @@ def _text(facts: dict[str, Any]) -> str:
         "item ids": facts["item_ids"] or "none stored",
         "interactions": "stored" if facts["seen"] else "none stored",
         "new users": "by fold-in" if facts["history"] else "not without training",
+        "digests": "compared" if facts["digests"] else "none stored, so damage to the files may go unnoticed",
         "memory": ", ".join(f"{part} {size:,} B" for part, size in facts["nbytes"].items() if size),
     }
     lines = [f"{facts['path']}: {facts['kind']}, {facts['num_users']:,} users, {facts['num_items']:,} items"]
     lines += [f"  {name:<14}{value}" for name, value in rows.items() if value]
+    lines += [f"  {name:<22}{state}" for name, state in facts["files"].items()]
     for metric in config.get("metrics", []):
         if isinstance(metric, dict) and {"name", "value", "protocol"} <= metric.keys():
             value = metric["value"]

@@ -28,7 +28,7 @@ Interactions: TypeAlias = Any
 """scipy.sparse CSR, or (indptr, indices)."""
 IdList: TypeAlias = Sequence[int] | Sequence[str] | Array
 
-_OWN_KEYS = ("format_version", "model_id", "kind", "sizes")
+_OWN_KEYS = ("format_version", "model_id", "kind", "sizes", "files", "sha256")
 
 
 def check_ids(ids: tuple[IdList, IdList], sizes: Sizes) -> dict[str, Array]:

@@ -1,13 +1,16 @@
 """Writing safetensors files."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neuralcf.format.digests import BLANK_DIGEST, Listed
 
 __all__ = ["Array", "blocks", "write_safetensors"]
 
@@ -18,15 +21,20 @@ _BLOCK = 8 << 20
 """Bytes converted at a time, so that a large table is never held in memory twice."""
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, widest dtypes first, so that every tensor is aligned.
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], *, own_digest: bool = False
+) -> Listed:
+    """Write a safetensors file, widest dtypes first, so that every tensor is aligned; return its size and SHA-256.
+
+    With `own_digest`, the metadata say the file's own digest: SHA-256 of the file with zeros in its place.
 
     Raises:
         FileExistsError: the file exists already.
         OSError: the file cannot be written.
     """
     ordered = dict(sorted(tensors.items(), key=lambda entry: -entry[1].dtype.itemsize))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    own = {"digest": "sha256", "sha256": BLANK_DIGEST} if own_digest else {}
+    header: dict[str, Any] = {"__metadata__": {**metadata, **own}}
     end = 0
     for name, array in ordered.items():
         start, end = end, end + array.nbytes
@@ -34,13 +42,33 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: Mappin
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    text = len(text).to_bytes(8, "little") + text
+    if own_digest:
+        text = text.replace(BLANK_DIGEST.encode(), _digest(text, ordered).encode(), 1)
     with path.open("xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in ordered.values():
-            for block in blocks(array):
-                file.write(np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")).data)
+        digest = hashlib.sha256(text)
+        file.write(text)
+        for block in _little_endian(ordered):
+            digest.update(block)
+            file.write(block)
         file.flush()
         os.fsync(file.fileno())
+    return Listed(size=len(text) + end, sha256=digest.hexdigest())
+
+
+def _digest(start: bytes, tensors: Mapping[str, Array]) -> str:
+    """SHA-256 of a file that starts with `start`, followed by the tensors."""
+    digest = hashlib.sha256(start)
+    for block in _little_endian(tensors):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _little_endian(tensors: Mapping[str, Array]) -> Iterator[memoryview]:
+    """Yield the data of the tensors, a few megabytes at a time."""
+    for array in tensors.values():
+        for block in blocks(array):
+            yield np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")).data.cast("B")
 
 
 def blocks(array: Array) -> list[Array]:

@@ -4,7 +4,6 @@ All arguments are checked before anything is written. The files are staged besid
 reader that will serve them, and then published in one atomic step.
 """
 
-import json
 import os
 import shutil
 import uuid
@@ -27,6 +26,7 @@ from neuralcf.format.checks import (
     check_ids,
     check_seen,
 )
+from neuralcf.format.digests import config_text, list_file
 from neuralcf.format.model_card import model_card
 from neuralcf.format.safetensors import Array, write_safetensors
 
@@ -114,7 +114,7 @@ def _save(
             )
         staged_file = staging.with_suffix(".safetensors")
         with _removing_on_failure(staged_file.unlink):
-            write_safetensors(staged_file, tensors, weights_metadata)
+            write_safetensors(staged_file, tensors, weights_metadata, own_digest=True)
             Scorer.load(staged_file)
             staged_file.replace(target)
             sync_directory(target.parent)
@@ -122,19 +122,24 @@ def _save(
 
     with _removing_on_failure(lambda: shutil.rmtree(staging)):
         staging.mkdir()
-        write_safetensors(staging / "model.safetensors", tensors, weights_metadata)
+        files = {
+            "model.safetensors": write_safetensors(
+                staging / "model.safetensors", tensors, weights_metadata, own_digest=True
+            )
+        }
         optional_files = {
-            "ids": id_tensors,
-            "seen": seen_tensors,
-            "history": history_tensors,
-            "features": feature_tensors,
+            "ids.safetensors": id_tensors,
+            "seen.safetensors": seen_tensors,
+            "history.safetensors": history_tensors,
+            "features.safetensors": feature_tensors,
         }
         for name, given in optional_files.items():
             if given is not None:
-                write_safetensors(staging / f"{name}.safetensors", given, {**_FORMAT, "model_id": model_id})
+                files[name] = write_safetensors(staging / name, given, {**_FORMAT, "model_id": model_id})
         described = {"format_version": 1, "model_id": model_id, "kind": kind, "sizes": sizes, **extra}
-        (staging / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         (staging / "README.md").write_text(model_card(described), encoding="utf-8")
+        files["README.md"] = list_file(staging / "README.md")
+        (staging / "config.json").write_bytes(config_text(described, files))
         open_model(staging)
         read_features(staging)
         publish(staging, target)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Ids, Scorer, open_model
-from neuralcf.errors import ArgumentError, UnknownItemError, UnknownUserError
+from neuralcf.errors import ArgumentError, ModelFormatError, UnknownItemError, UnknownUserError
 
 __all__ = ["Recommendations", "Recommender"]
 
@@ -67,9 +67,8 @@ class Recommender:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as path and digest, like `Scorer`."""
-        reduced = self._scorer.__reduce__()
-        assert isinstance(reduced, tuple)
-        return _reopen, reduced[1]
+        _, arguments = self._scorer.__reduce__()
+        return _reopen, arguments
 
     def __copy__(self) -> "Recommender":
         """Return itself, because it is immutable."""
@@ -248,6 +247,6 @@ def _unknown(what: str, ids: Any, known: NDArray[np.bool_]) -> tuple[str, list[A
 
 def _reopen(path: str, digest: str, threads: int | None, isa: str | None) -> Recommender:
     scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, digest=digest)
-    assert user_ids is not None  # the digest is that of a model with ids
-    assert item_ids is not None
+    if user_ids is None or item_ids is None:
+        raise ModelFormatError(f"{path}: expected the ids of a pickled Recommender, got a model without ids")
     return Recommender(scorer, user_ids, item_ids)

@@ -1,5 +1,6 @@
 """Saving: an independent reader and the scorer read back what was saved, and a failure changes nothing."""
 
+import hashlib
 import itertools
 import json
 import signal
@@ -61,7 +62,11 @@ def test_an_independent_reader_reads_what_was_saved(tmp_path, kind):
         "kind": kind,
         "activation": "relu",
         "model_id": config["model_id"],
+        "digest": "sha256",
+        "sha256": metadata["sha256"],
     }
+    text = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(text.replace(metadata["sha256"].encode(), b"0" * 64)).hexdigest() == metadata["sha256"]
     assert config["kind"] == kind
     assert (config["sizes"]["num_users"], config["sizes"]["num_items"]) == (USERS, ITEMS)
 
