@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from neuralcf._core import __version__
 from neuralcf.cli import compare, demo, describe, doctor, embed, evaluate, inspect, recommend, report, train, tune
-from neuralcf.errors import InternalError, NeuralCFError
+from neuralcf.cli.options import option_name
+from neuralcf.errors import InternalError, NeuralCFError, in_words_of
 
 __all__ = ["main", "make_parser"]
 
@@ -82,6 +83,8 @@ def _fail(error: BaseException, code: int) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
         return f"this command needs {error.name}: pip install 'neuralcf[train]'"
+    if isinstance(error, NeuralCFError):
+        return in_words_of(error.marked(), option_name)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

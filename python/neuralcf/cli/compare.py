@@ -40,7 +40,7 @@ def add_parser(commands: Commands) -> None:
             name,
             help="a model, popularity, itemknn, ease, ials or graph; or an .npz file written by evaluate --per-user",
         )
-    parser.add_argument("data", nargs="?", metavar="DATA", help=f"{SPLIT_DATA}; not for .npz files")
+    parser.add_argument("data", nargs="*", metavar="DATA", help=f"{SPLIT_DATA}; not for .npz files")
     add_evaluation(parser)
     add_protocol(parser)
     add_json(parser)

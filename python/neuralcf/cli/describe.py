@@ -4,7 +4,18 @@ import argparse
 import json
 from typing import Any
 
-from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, add_json, reading
+from neuralcf.cli.options import (
+    DATA,
+    NCF_PREFIX,
+    Commands,
+    add_command,
+    add_data,
+    add_json,
+    in_options,
+    one_or_all,
+    reading,
+    separated_by,
+)
 
 __all__ = ["add_parser"]
 
@@ -18,7 +29,7 @@ def add_parser(commands: Commands) -> None:
         summary="summarise a file of interactions",
         example="neuralcf describe ratings.csv",
     )
-    parser.add_argument("data", metavar="DATA", help=f"{DATA}; or {NCF_PREFIX}")
+    parser.add_argument("data", nargs="+", metavar="DATA", help=f"{DATA}; or {NCF_PREFIX}")
     add_data(parser)
     parser.set_defaults(on_bad_rows="report")  # bad rows belong in a summary
     add_json(parser)
@@ -27,20 +38,37 @@ def add_parser(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> None:
     from neuralcf.data.summary import summarize
 
-    facts = summarize(options.data, **reading(options))
+    facts = _in_options(summarize(one_or_all(options.data), **reading(options)))
     print(json.dumps(facts) if options.json else _text(facts))
+
+
+def _in_options(facts: dict[str, Any]) -> dict[str, Any]:
+    """Name arguments in problems as the command line does."""
+    for file in facts["files"]:
+        file["problems"] = list(map(in_options, file["problems"]))
+    return facts
 
 
 def _text(facts: dict[str, Any]) -> str:
     """Format the facts for the terminal."""
     lines: list[str] = []
     for file in facts["files"]:
-        separated = f", separated by {file['delimiter']!r}" if file["delimiter"] else ""
-        lines.append(f"{file['source']}: {file['rows']:,} rows, columns {', '.join(file['columns'])}{separated}")
-        if file["ratings"]:
-            lines.append(_row("ratings", "from {:g} to {:g}".format(*file["ratings"])))
-        if file["below_threshold"]:
-            lines.append(_row("skipped", f"{file['below_threshold']:,} below the minimum rating"))
+        columns = f"columns {', '.join(file['columns'])}{separated_by(file['delimiter'])}"
+        lines.append(f"{file['source']}: {file['rows']:,} rows, {columns}")
+        if file["passed_over"]:
+            lines.append(_row("not read", f"columns {', '.join(file['passed_over'])}"))
+        lines.extend(_row("guessed", note) for note in file["notes"])
+        if file["ratings"] or file["unrated"]:
+            ratings = "from {:g} to {:g}".format(*file["ratings"]) if file["ratings"] else "none"
+            missing = f", {file['unrated']:,} rows without a number" if file["unrated"] else ""
+            lines.append(_row("ratings", ratings + missing))
+        for name, what in (
+            ("below_threshold", "below the minimum rating"),
+            ("weightless", "of events that do not count"),
+            ("below_core", "of users or items with too few"),
+        ):
+            if file[name]:
+                lines.append(_row("skipped", f"{file[name]:,} {what}"))
         if file["duplicates"]:
             what = f"{file['duplicates']:,} with the same user and item as another row"
             listed = ", ".join(map(str, file["duplicate_lines"]))

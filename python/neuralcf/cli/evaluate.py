@@ -37,7 +37,7 @@ def add_parser(commands: Commands) -> None:
         example="neuralcf evaluate model ratings.csv",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
+    parser.add_argument("data", nargs="+", metavar="DATA", help=SPLIT_DATA)
     add_evaluation(parser)
     add_protocol(parser)
     add_json(parser)

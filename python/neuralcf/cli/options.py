@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, in_words_of
 
 if TYPE_CHECKING:
     from neuralcf.data.dataset import Dataset
@@ -30,23 +30,64 @@ __all__ = [
     "add_json",
     "add_protocol",
     "evaluation_setup",
+    "in_options",
     "items",
+    "one_or_all",
+    "option_name",
     "positive",
     "print_notes",
     "reading",
+    "separated_by",
     "sizes",
     "with_features",
 ]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-DATA = "a text file with one interaction per line (or .gz), or a Parquet file"
+DATA = (
+    "files of interactions: delimited text, JSON lines, adjacency lists or Parquet, plain or compressed; a folder of "
+    "them; or - for standard input"
+)
 MODEL = "a model directory or a .safetensors file"
 NCF_PREFIX = "the prefix X of X.train.rating and its two companion files"
 SPLIT_DATA = (
     "the file that the model was trained on, which is split again in the same way; with --held-out, the training set; "
     f"or {NCF_PREFIX}"
 )
+
+
+_OPTIONS = {
+    "user": "--user-column",
+    "item": "--item-column",
+    "rating": "--rating-column",
+    "timestamp": "--timestamp-column",
+    "weight": "--weight-column",
+    "event": "--event-column",
+    "event_weights": "--event-weight",
+    "id_column": "--items-id-column",
+    "title_column": "--items-title-column",
+    "users": "--user",
+    "learning_rate": "--lr",
+    "validation=False": "--no-validation",
+    "header=True": "--header",
+    "header=False": "--no-header",
+    "text_ids=True": "--text-ids",
+}
+"""Arguments in Python whose options are named otherwise; the option of `min_rating` is `--min-rating`."""
+
+
+def option_name(name: str, value: str | None) -> str:
+    """Name an argument, and its value if there is one, as the command line does."""
+    name = name.rstrip("=")
+    if value is not None and f"{name}={value}" in _OPTIONS:
+        return _OPTIONS[f"{name}={value}"]
+    option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    return option if value is None else f"{option} {value.strip(chr(39))}"
+
+
+def in_options(text: str) -> str:
+    """Return a message with its arguments named as the command line does."""
+    return in_words_of(getattr(text, "marked", text), option_name)
 
 
 def add_command(
@@ -72,18 +113,47 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--user-column", type=_column, metavar="COL", help="name or number from 0; detected by default")
     data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise")
+    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise; - for none")
+    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise; - for none")
     data.add_argument(
-        "--weight-column", type=_column, metavar="COL", help="how much each interaction counts; none by default"
+        "--weight-column", "--weight", type=_column, metavar="COL", help="how much each row counts; none by default"
     )
-    data.add_argument("--delimiter", metavar="CHAR", help="column separator; detected by default")
+    data.add_argument(
+        "--event-column", type=_column, metavar="COL", help="kinds of events, such as view; for --event-weight"
+    )
+    data.add_argument(
+        "--event-weight",
+        action="append",
+        type=_event_weight,
+        metavar="EVENT=X",
+        help="how much rows of this event count, such as purchase=3; 0 leaves them out; other events count 1; may be "
+        "repeated",
+    )
+    data.add_argument(
+        "--repeats",
+        choices=("first", "sum"),
+        help="the weight of a user's repeated item: that of the first row, or the sum of all (default sum with weights "
+        "or events)",
+    )
+    data.add_argument("--delimiter", metavar="CHAR", help="column separator, ' ' for any blanks; detected by default")
+    data.add_argument("--encoding", metavar="NAME", help="encoding of text, such as latin-1 or utf-16 (default UTF-8)")
+    data.add_argument("--text-ids", action="store_true", help="keep all ids as text, also 007 and 7")
     data.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
         help="whether the first line names the columns; detected by default",
     )
     data.add_argument("--min-rating", type=float, metavar="X", help="keep only ratings of at least X as interactions")
+    data.add_argument(
+        "--min-user", type=positive, default=1, metavar="N", help="leave out users with fewer than N items, and"
+    )
+    data.add_argument(
+        "--min-item",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="items with fewer than N users, in turns until all that are left have enough",
+    )
     data.add_argument(
         "--on-bad-rows",
         choices=("raise", "report"),
@@ -162,7 +232,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def positive(text: str) -> int:
     """Parse an integer of at least 1."""
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
 
@@ -207,7 +277,25 @@ def with_features(options: argparse.Namespace, train: Dataset) -> tuple[Dataset,
 
 
 def _column(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
+
+
+def _event_weight(text: str) -> tuple[str, float]:
+    name, separator, weight = text.rpartition("=")
+    try:
+        return name, float(weight if separator and name else "")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected EVENT=X, such as purchase=3, got {text!r}") from None
+
+
+def one_or_all(paths: list[str]) -> str | list[str]:
+    """Return the path, if there is one alone."""
+    return paths[0] if len(paths) == 1 else paths
+
+
+def separated_by(delimiter: str | None) -> str:
+    """Say what separates columns, as an ending of a sentence; nothing for tables."""
+    return "" if delimiter is None else ", in JSON" if delimiter == "JSON" else f", separated by {delimiter!r}"
 
 
 def reading(options: argparse.Namespace) -> dict[str, Any]:
@@ -218,9 +306,16 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
         "rating": options.rating_column,
         "timestamp": options.timestamp_column,
         "weight": options.weight_column,
+        "event": options.event_column,
+        "event_weights": None if options.event_weight is None else dict(options.event_weight),
+        "repeats": options.repeats,
         "min_rating": options.min_rating,
+        "min_user": options.min_user,
+        "min_item": options.min_item,
         "delimiter": options.delimiter,
         "header": options.header,
+        "encoding": options.encoding,
+        "text_ids": options.text_ids,
         "on_bad_rows": options.on_bad_rows or "raise",
     }
 
@@ -230,7 +325,7 @@ def evaluation_setup(options: argparse.Namespace) -> EvaluationSetup:
     from neuralcf.evaluation.held_out import EvaluationSetup
 
     return EvaluationSetup(
-        data=options.data,
+        data=one_or_all(options.data),
         reading=reading(options),
         held_out=options.held_out,
         protocol=options.protocol,

@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
         example="neuralcf report model ratings.csv --items movies.csv --out report.html",
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("data", metavar="DATA", help=SPLIT_DATA)
+    parser.add_argument("data", nargs="+", metavar="DATA", help=SPLIT_DATA)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="HTML file to write or overwrite")
     add_baselines(parser, ["popularity"])
     parser.add_argument(

@@ -15,8 +15,11 @@ from neuralcf.cli.options import (
     add_command,
     add_data,
     add_features,
+    in_options,
+    one_or_all,
     positive,
     reading,
+    separated_by,
     sizes,
     with_features,
 )
@@ -42,7 +45,9 @@ def add_parser(commands: Commands) -> None:
         summary="train a model, evaluate it on a held-out set, and write a model directory",
         example="neuralcf train ratings.csv --user-column userId --item-column movieId --out model",
     )
-    parser.add_argument("ratings", metavar="RATINGS", help=f"{DATA}; or {NCF_PREFIX}, which are already split")
+    parser.add_argument(
+        "ratings", nargs="+", metavar="RATINGS", help=f"{DATA}; or {NCF_PREFIX}, which are already split"
+    )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="model directory to write; an existing model is replaced"
     )
@@ -157,7 +162,7 @@ def _run(options: argparse.Namespace) -> None:
 
     config = _config(options)
     split, data, reports = read_split(
-        options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
+        one_or_all(options.ratings), reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
     start = None
     if options.init is not None:
@@ -223,10 +228,18 @@ def _config(options: argparse.Namespace) -> TrainConfig[Any]:
 def print_data(train: Dataset, reports: list[ReadReport]) -> None:
     """Print what was read."""
     for report in reports:
-        separated = f", separated by {report.delimiter!r}" if report.delimiter else ""
-        print(f"{report.source}: {report.rows:,} rows, columns {', '.join(report.columns)}{separated}")
-        bad = f", {report.bad:,} bad, such as {report.problems[0]}" if report.bad else ""
-        print(f"  skipped: {report.below_threshold:,} below the minimum rating, {report.duplicates:,} duplicates{bad}")
+        columns = f"columns {', '.join(report.columns)}{separated_by(report.delimiter)}"
+        passed_over = f"; not read: {', '.join(report.passed_over)}" if report.passed_over else ""
+        print(f"{report.source}: {report.rows:,} rows, {columns}{passed_over}")
+        for note in report.notes:
+            print(f"  guessed: {note}")
+        bad = f", {report.bad:,} bad, such as {in_options(report.problems[0])}" if report.bad else ""
+        more = {"of events that do not count": report.weightless, "of users or items with too few": report.below_core}
+        others = "".join(f", {count:,} {what}" for what, count in more.items() if count)
+        print(
+            f"  skipped: {report.below_threshold:,} below the minimum rating, {report.duplicates:,} duplicates"
+            f"{others}{bad}"
+        )
     print(f"training on {len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items")
 
 

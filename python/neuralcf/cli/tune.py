@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, positive, reading
+from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, one_or_all, positive, reading
 from neuralcf.cli.train import add_split, check_out, print_data, print_outcome
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def add_parser(commands: Commands) -> None:
         summary="search the settings of a trainer inside a budget, and train with the best",
         example="neuralcf tune ratings.csv --trials 30 --minutes 20 --run study --out model",
     )
-    parser.add_argument("ratings", metavar="RATINGS", help=f"{DATA}; or {NCF_PREFIX}, which are already split")
+    parser.add_argument(
+        "ratings", nargs="+", metavar="RATINGS", help=f"{DATA}; or {NCF_PREFIX}, which are already split"
+    )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="model directory to write; an existing model is replaced"
     )
@@ -68,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
     config = configure(preset=options.preset, toml=options.config, settings=options.settings, options=given)
     run = options.run_directory or options.out.with_name(f"{options.out.name}.study")
     split, data, reports = read_split(
-        options.ratings, reading(options), held_out=options.held_out, how=options.split, seed=config.seed
+        one_or_all(options.ratings), reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
     print_data(split.train, reports)
     best = tune(

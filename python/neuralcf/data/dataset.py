@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -13,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuralcf.data.csr import CSR, csr_from_pairs, largest_of_pairs
 from neuralcf.data.features import Features
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, argument
 
-__all__ = ["Dataset", "ExternalIds", "parse_id"]
+__all__ = ["Dataset", "ExternalIds", "compacted", "is_integer", "parse_id", "with_text_ids"]
 
 ExternalIds: TypeAlias = NDArray[np.int64] | list[str]
 """The ids of all users or all items, unique; the position of an id is its dense index."""
@@ -162,6 +161,51 @@ class Dataset:
         return digest.hexdigest()
 
 
+def compacted(dataset: Dataset) -> Dataset:
+    """Leave out the ids, and with them the features, of users and items without interactions."""
+    sides: dict[str, Any] = {}
+    for side in ("user", "item"):
+        indices, ids = getattr(dataset, f"{side}s"), getattr(dataset, f"{side}_ids")
+        present = np.flatnonzero(np.bincount(indices, minlength=len(ids)))
+        dense = np.zeros(len(ids), dtype=np.int64)
+        dense[present] = np.arange(present.size)
+        features = getattr(dataset, f"{side}_features")
+        sides |= {
+            f"{side}s": dense[indices],
+            f"{side}_ids": ids[present] if isinstance(ids, np.ndarray) else [ids[place] for place in present],
+            f"{side}_features": None if features is None else features.take(present),
+        }
+    return replace(dataset, **sides)
+
+
+def with_text_ids(dataset: Dataset, side: str) -> Dataset:
+    """Turn the integer ids of one side, `user` or `item`, into text; dense indices follow their order as text."""
+    ids = getattr(dataset, f"{side}_ids")
+    if isinstance(ids, list):
+        return dataset
+    texts = [str(id_) for id_ in ids.tolist()]
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    dense = np.empty(len(texts), dtype=np.int64)
+    dense[order] = np.arange(len(texts))
+    features = getattr(dataset, f"{side}_features")
+    return replace(
+        dataset,
+        **{
+            f"{side}s": dense[getattr(dataset, f"{side}s")],
+            f"{side}_ids": [texts[place] for place in order],
+            f"{side}_features": None if features is None else features.take(np.array(order, dtype=np.int64)),
+        },
+    )
+
+
+def is_integer(text: str) -> bool:
+    """Tell whether the text is an int64 in canonical form (`7`, not `007`), so that parsing it loses nothing."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 19:
+        return False
+    return str(int(text)) == text and -(2**63) <= int(text) < 2**63
+
+
 def parse_id(text: str, kind: str) -> int | str:
     """Parse a user id given as text into the type of the model's ids, `str` or `int64`.
 
@@ -170,8 +214,8 @@ def parse_id(text: str, kind: str) -> int | str:
     """
     if kind == "str":
         return text
-    if not re.fullmatch("-?[0-9]+", text):
-        raise ArgumentError(f"--user: this model's ids are integers, got {text!r}")
+    if not is_integer(text):
+        raise ArgumentError(f"{argument('users')}: this model's ids are integers, got {text!r}")
     return int(text)
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralcf.data.csr import positions_of
 from neuralcf.errors import ArgumentError
 
 __all__ = [
@@ -140,6 +141,11 @@ class Features:
     def width(self) -> int:
         """F, the entries of a row."""
         return 1 + sum(column.width for column in self.columns)
+
+    def take(self, which: NDArray[np.int64]) -> Features:
+        """Select the rows `which`, int64 [m], in that order."""
+        indptr, places = positions_of((self.indptr, self.indices), which)
+        return Features(self.columns, indptr, self.indices[places], self.weights[places])
 
     def dense(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """Return a block of rows as a dense matrix, float32 [m, F]."""

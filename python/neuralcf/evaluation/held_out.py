@@ -33,8 +33,8 @@ __all__ = [
 class EvaluationSetup:
     """The data to evaluate on, and how."""
 
-    data: str
-    """A file of interactions, or the prefix X of X.train.rating and its two companion files."""
+    data: str | Sequence[str]
+    """A file of interactions, several, or the prefix X of X.train.rating and its two companion files."""
     reading: dict[str, Any]
     """Keyword arguments of `read_interactions`."""
     held_out: str | None = None

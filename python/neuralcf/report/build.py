@@ -85,7 +85,7 @@ def report(
         name=Path(path).resolve().name,
         sizes=(scorer.num_users, scorer.num_items),
         version=__version__,
-        data=Path(setup.data).name,
+        data=Path(setup.data if isinstance(setup.data, str) else setup.data[0]).name,
         guarantee=split.guarantee,
         notes=notes,
         seed=setup.seed,

@@ -181,7 +181,7 @@ def test_cgroup_quotas(tmp_path):
 
 
 def test_expected_errors_are_one_sentence(model, ratings, tmp_path, capsys):
-    (tmp_path / "bad.csv").write_text("1,2,x\n")
+    (tmp_path / "bad.csv").write_text("user,item,timestamp\n1,2,x\n")
     (tmp_path / "things").mkdir()
     (tmp_path / "things" / "letter").write_text("keep")
     neuralcf.save(dict(EMPTY), tmp_path / "bare", kind="gmf")
@@ -191,7 +191,7 @@ def test_expected_errors_are_one_sentence(model, ratings, tmp_path, capsys):
         (["recommend", tmp_path / "bare", "--user", "1"], "saved without ids"),
         (["inspect", ratings], "ratings.csv"),
         (["train", tmp_path / "absent.csv", "--out", tmp_path / "m"], "absent.csv"),
-        (["train", tmp_path / "bad.csv", "--out", tmp_path / "m"], "bad.csv:1: rating: expected a number, got 'x'"),
+        (["train", tmp_path / "bad.csv", "--out", tmp_path / "m"], "bad.csv:2: timestamp: expected a date, got 'x'"),
         (["train", ratings, "--out", tmp_path / "things", *COLUMNS], "holds other files but no model.safetensors"),
         (["train", ratings, "--out", tmp_path / "m.safetensors"], "--out: expected a directory"),
         (["train", ratings, "--out", tmp_path / "m", "--user-column", "nobody"], "nobody"),

@@ -26,15 +26,18 @@ def ratings(tmp_path):
 
 
 def test_json_of_a_file(ratings, capsys):
-    code, out, _ = run(capsys, "describe", ratings, "--json")
+    code, out, _ = run(capsys, "describe", ratings, "--json", "--min-rating", 0)
     facts = json.loads(out)
     assert code == 0
     assert facts["files"][0] == {
         "source": str(ratings),
         "rows": 6,
         "columns": ["user=user", "item=item", "rating=rating", "timestamp=timestamp"],
+        "passed_over": [],
         "delimiter": ",",
+        "notes": [],
         "ratings": [1.0, 5.0],
+        "unrated": 0,
         "bad": 2,
         "missing": 1,
         "problems": [
@@ -42,6 +45,8 @@ def test_json_of_a_file(ratings, capsys):
             f"{ratings}:7: rating: expected a number, got 'x'",
         ],
         "below_threshold": 0,
+        "weightless": 0,
+        "below_core": 0,
         "duplicates": 1,
         "duplicate_lines": [4],
     }
@@ -91,7 +96,7 @@ def test_parquet_and_the_papers_files(tmp_path, capsys):
     assert "3 items have no training interaction" in out
     code, _, err = run(capsys, "describe", prefix, "--min-rating", 3)
     assert code == 2
-    assert "the NCF paper's files take no reading options, got ['min_rating']" in err
+    assert "the NCF paper's files take no reading options but text_ids, got --min-rating" in err
     code, _, err = run(capsys, "describe", tmp_path / "nothing")
     assert code == 2
     assert "nothing.train.rating etc., found neither" in err

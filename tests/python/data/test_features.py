@@ -116,7 +116,7 @@ def test_parquet_and_new_entities(tmp_path):
     [
         (b"", None, "expected ids and attributes, got an empty file"),
         (b"just text\n", None, "expected ids and attributes, separated by a tab"),
-        (b"PK\x03\x04\0\0", None, "got a binary file"),
+        (b"PK\x03\x04\0\0", None, "damaged zip file"),
         (b"PAR1torn", None, "damaged Parquet file"),
         (b"movieId,genre\n3,War\n7\n", None, ":3: expected 2 columns, got 1: ['7']"),
         (b"movieId,genre\n,War\n", None, ":2: movieId: expected an id, got nothing"),

@@ -52,7 +52,7 @@ def test_byte_order_mark_and_gzip_are_detected(tmp_path, read, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.encode("utf-16"), ":1: expected UTF-8 text, got UTF-16"),
+        (lambda text: text.encode("utf-16-le"), ":1: expected UTF-8 text, got UTF-16 without a byte order mark"),
         (lambda text: gzip.compress(text.encode())[:-9], ": damaged gzip file: "),
     ],
     ids=["UTF-16", "truncated"],

@@ -53,7 +53,7 @@ def test_parquet(tmp_path):
     [
         (b"", "expected ids and titles, got an empty file"),
         (b"just text\n", "separated by a tab, ',', ';', '|' or '::', got 'just text'"),
-        (b"PK\x03\x04\0\0", "expected a text or Parquet file of ids and titles, got a binary file"),
+        (b"PK\x03\x04\0\0", "damaged zip file"),
         (b"\x1f\x8b\x08torn", "damaged gzip file"),
         (b"PAR1torn", "damaged Parquet file"),
         (b"movieId,genres\n3,War\n", ":1: expected a column of titles, detected none among ['movieId', 'genres']"),

@@ -7,7 +7,7 @@ user or item: an id, and any number of columns of attributes. Parquet files need
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -19,7 +19,6 @@ import numpy as np
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.features import (
     FEATURE_KINDS,
-    SEPARATOR,
     FeatureColumn,
     FeatureKind,
     Features,
@@ -29,7 +28,8 @@ from neuralcf.data.features import (
 )
 from neuralcf.data.readers.columns import HEADER_NAMES, find_name
 from neuralcf.data.readers.rows import read_rows
-from neuralcf.data.readers.text import is_parquet, shown
+from neuralcf.data.readers.text import shown
+from neuralcf.data.readers.values import float_hint
 from neuralcf.errors import ArgumentError
 
 __all__ = ["FeatureReport", "Side", "encode_features", "parse_choice", "read_features"]
@@ -96,7 +96,8 @@ def read_features(
     if not found:
         got = f"only others, such as {table.ids[0]!r}" if table.ids else "no rows"
         known = f", such as {_listed(ids)[0]!r}" if len(ids) else ""
-        raise ArgumentError(f"{path}: expected the ids of {side}s{known}, got {got}")
+        hint = float_hint(table.ids[0] if table.ids else None)
+        raise ArgumentError(f"{path}: expected the ids of {side}s{known}, got {got}{hint}")
     matched = sorted(found.values())
     fitted, left_out, unused, missing = [], {}, [], {}
     for name, cells in table.columns.items():
@@ -206,8 +207,7 @@ class _Table:
         Raises:
             ArgumentError: as `read_features`.
         """
-        parquet = is_parquet(path)
-        rows = _parquet_rows(path) if parquet else read_rows(path, "ids and attributes")
+        parquet, rows = read_rows(path, "ids and attributes")
         start, first = next(rows, (1, []))
         if not first:
             raise ArgumentError(f"{path}: expected ids and attributes, got an empty file")
@@ -259,34 +259,12 @@ def _header(first: Sequence[str], side: Side, choice: Choice | None, *, named: b
     """
     titles = [cell.strip() for cell in first]
     chosen_id = next((name for name, kind in (choice or {}).items() if kind == "id"), None)
-    detected = find_name(titles, HEADER_NAMES[side] | {"id"})
+    detected = find_name(titles, (*HEADER_NAMES[side], "id"))
     header = named or detected is not None or any(name in titles and not name.isdecimal() for name in choice or ())
     names = titles if header else [str(place) for place in range(len(first))]
     if chosen_id in names:
         return header, names, names.index(str(chosen_id))
     return header, names, detected or 0
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the names of the columns, then the rows as text; lists become multi-valued cells."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ImportError(f"{path}: a Parquet file needs pyarrow: pip install 'neuralcf[data]'") from error
-    try:
-        table = pa.parquet.read_table(path)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ArgumentError(f"{path}: damaged Parquet file: {error}") from error
-    yield 0, list(table.column_names)
-    columns = [table[name].to_pylist() for name in table.column_names]
-    yield from ((place, [_cell(value) for value in row]) for place, row in enumerate(zip(*columns, strict=True)))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return SEPARATOR.join(str(part) for part in value if part is not None)
-    return "" if value is None or value != value else str(value)
 
 
 def _listed(ids: ExternalIds) -> list[Any]:

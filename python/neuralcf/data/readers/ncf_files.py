@@ -1,4 +1,4 @@
-"""The files of He et al., WWW 2017: `X.train.rating`, `X.test.rating`, `X.test.negative`, plain or `.gz`.
+"""The files of He et al., WWW 2017: `X.train.rating`, `X.test.rating`, `X.test.negative`, plain or compressed.
 
     X.train.rating     user <tab> item <tab> rating [<tab> timestamp]       one training interaction per line
     X.test.rating      the same                                             one held-out pair per line
@@ -12,12 +12,14 @@ from __future__ import annotations
 import re
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from neuralcf.data.dataset import Dataset, ExternalIds
-from neuralcf.data.readers.interactions import ReadReport, read_interactions
+from neuralcf.data.readers.interactions import ReadReport, of_one_type, read_interactions
 from neuralcf.data.readers.text import read_text
+from neuralcf.data.readers.values import is_integer
 from neuralcf.data.split import GivenSplit, given
 from neuralcf.errors import ArgumentError
 
@@ -36,25 +38,27 @@ def read_ncf(prefix: str | PathLike[str]) -> GivenSplit:
     return read_ncf_parts(prefix)[0]
 
 
-def read_ncf_parts(prefix: str | PathLike[str]) -> tuple[GivenSplit, ReadReport, ReadReport]:
-    """Read the split, with a report on the training file and one on the test file."""
-    train, train_report = read_interactions(find_ncf(prefix, "train.rating"), delimiter="\t", header=False)
-    test, test_report = read_interactions(find_ncf(prefix, "test.rating"), delimiter="\t", header=False)
+def read_ncf_parts(prefix: str | PathLike[str], **reading: Any) -> tuple[GivenSplit, ReadReport, ReadReport]:
+    """Read the split, with a report on the training file and one on the test file; `reading` may name `text_ids`."""
+    reading = {"delimiter": "\t", "header": False, **reading}
+    train, train_report = read_interactions(find_ncf(prefix, "train.rating"), **reading)
+    test, test_report = read_interactions(find_ncf(prefix, "test.rating"), **reading)
+    train, test = of_one_type((train, train_report), (test, test_report))
     return given(train, test, _read_negatives(find_ncf(prefix, "test.negative"), test)), train_report, test_report
 
 
 def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
-    """Return the path of one of the files, plain or `.gz`.
+    """Return the path of one of the files, plain or compressed.
 
     Raises:
-        FileNotFoundError: neither exists.
+        FileNotFoundError: none exists.
     """
     plain = Path(f"{prefix}.{part}")
-    paths = (plain, Path(f"{plain}.gz"))
+    paths = (plain, *(Path(f"{plain}.{ending}") for ending in ("gz", "bz2", "xz", "zst", "zip")))
     for path in paths:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{paths[0]}: expected this file, or the same with .gz, got neither")
+    raise FileNotFoundError(f"{paths[0]}: expected this file, or the same with .gz or another compression, got none")
 
 
 def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds, ExternalIds]:
@@ -71,7 +75,7 @@ def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds
             raise ArgumentError(f"{path}:{line}: {field}: expected an id, got nothing")
         if not integers[field]:
             return text
-        if not re.fullmatch("-?[0-9]{1,18}", text):
+        if not is_integer(text):
             raise ArgumentError(f"{path}:{line}: {field}: expected an integer, as in the test file, got {text!r}")
         return int(text)
 

@@ -10,11 +10,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from neuralcf.errors import ArgumentError
+from neuralcf.data.readers.columns import Columns
+from neuralcf.errors import ArgumentError, argument
 
-__all__ = ["BadRows", "OnBadRows", "Places", "RawTable"]
+__all__ = ["BadRows", "OnBadRows", "Places", "RawTable", "Reading"]
 
 OnBadRows: TypeAlias = Literal["raise", "report"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a source, beside the choice of its columns."""
+
+    delimiter: str | None = None
+    """The delimiter of a text file; detected if None."""
+    header: bool | None = None
+    """Whether the first line of a text file names the columns; detected if None."""
+    encoding: str | None = None
+    """The encoding of a text file without a byte order mark; UTF-8 if None."""
+    text_ids: bool = False
+    """Whether all ids are text."""
+    ratings_count: bool = True
+    """Whether ratings matter; if not, a rating that is not a number is no error."""
+    on_bad_rows: OnBadRows = "raise"
 
 
 class BadRows:
@@ -29,7 +47,8 @@ class BadRows:
 
     def __init__(self, on_bad_rows: OnBadRows, where: Callable[[int], str]) -> None:
         if on_bad_rows not in ("raise", "report"):
-            raise ArgumentError(f"on_bad_rows: expected 'raise' or 'report', got {on_bad_rows!r}")
+            raise ArgumentError(f"{argument('on_bad_rows')}: expected 'raise' or 'report', got {on_bad_rows!r}")
+        self.on_bad_rows: OnBadRows = on_bad_rows
         self.raises = on_bad_rows == "raise"
         self.where = where
         self.places: list[int] = []
@@ -94,12 +113,16 @@ class RawTable:
 
     table: pa.Table
     """Columns `user` and `item` (dictionary-encoded int64 or strings), `rating` and `weight` (float64),
-    `timestamp` (int64 or float64); the last three are optional. No nulls, no NaN."""
+    `timestamp` (int64 or float64) and `event` (dictionary-encoded strings); all but the first two are optional. No
+    nulls; NaN only among ratings that do not count."""
 
     places: Places
     bad: BadRows
-    columns: tuple[str, ...]
-    """The columns that were read, such as `user=userId`."""
+    columns: Columns
+    """The columns of the source, and which of them were read."""
 
     delimiter: str | None
-    """The delimiter of a text file; None for tables."""
+    """The delimiter of a text file, `JSON`, or None for tables."""
+
+    notes: tuple[str, ...] = ()
+    """What was guessed or passed over, for the user to know."""

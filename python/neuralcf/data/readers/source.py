@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from neuralcf.data.dataset import Dataset
-from neuralcf.data.readers.interactions import ReadReport, read_interactions
+from neuralcf.data.readers.interactions import ReadReport, of_one_type, read_interactions
 from neuralcf.data.readers.ncf_files import find_ncf, read_ncf_parts
+from neuralcf.data.readers.opening import STANDARD_INPUT
 from neuralcf.data.split import GivenSplit, Split, given, hold_out
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, argument
 
-__all__ = ["read_source", "read_split"]
+__all__ = ["given_files", "read_source", "read_split"]
 
 
 def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Dataset | GivenSplit, list[ReadReport]]:
@@ -26,7 +27,9 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
         ArgumentError: a source that cannot be read; reading options with the NCF paper's files.
         OSError: a file cannot be read.
     """
-    if not isinstance(data, str | PathLike) or Path(data).exists():
+    if isinstance(data, list | tuple) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, str | PathLike) or data == STANDARD_INPUT or not data or _exists(data):
         dataset, report = read_interactions(data, **reading)
         return dataset, [report]
     try:
@@ -35,11 +38,37 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
         raise FileNotFoundError(
             f"{data}: expected a file, or the prefix of the three files {data}.train.rating etc., found neither"
         ) from None
-    set_options = {name for name, value in reading.items() if value is not None and name != "on_bad_rows"}
+    usual = {
+        "on_bad_rows": reading.get("on_bad_rows"),
+        "text_ids": reading.get("text_ids"),
+        "min_user": 1,
+        "min_item": 1,
+    }
+    set_options = [name for name, value in reading.items() if value is not None and usual.get(name) != value]
     if set_options:
-        raise ArgumentError(f"{data}: the NCF paper's files take no reading options, got {sorted(set_options)}")
-    split, *reports = read_ncf_parts(data)
+        listed = ", ".join(map(argument, sorted(set_options)))
+        raise ArgumentError(f"{data}: the NCF paper's files take no reading options but text_ids, got {listed}")
+    split, *reports = read_ncf_parts(data, text_ids=bool(reading.get("text_ids")))
     return split, reports
+
+
+def _exists(data: str | PathLike[str]) -> bool:
+    return "\0" in str(data) or Path(data).exists()
+
+
+def given_files(
+    train: Dataset, train_report: ReadReport, held_out: str | PathLike[str], reading: dict[str, Any]
+) -> tuple[GivenSplit, ReadReport]:
+    """Read a file of held-out interactions, and make a split of it and the training set; its report beside it.
+
+    Thresholds of the k-core apply to the training set alone.
+
+    Raises:
+        As `read_interactions` and `given`.
+    """
+    test, report = read_interactions(held_out, **{**reading, "min_user": 1, "min_item": 1})
+    train, test = of_one_type((train, train_report), (test, report))
+    return given(train, test), report
 
 
 def read_split(
@@ -69,11 +98,13 @@ def read_split(
     source, reports = read_source(data, **reading)
     if isinstance(source, GivenSplit):
         if held_out is not None or how is not None:
-            raise ArgumentError(f"{data}: expected neither --split nor --held-out, because these files are a split")
+            raise ArgumentError(
+                f"{data}: expected neither {argument('split')} nor {argument('held_out')}, because these files are a "
+                "split"
+            )
         return source, {"fingerprint": source.train.fingerprint(), "split": "given"}, reports
     if held_out is not None:
-        test, report = read_interactions(held_out, **reading)
-        split = given(source, test)
+        split, report = given_files(source, reports[0], held_out, reading)
         return split, {"fingerprint": split.train.fingerprint(), "split": "given"}, [*reports, report]
     rule = how or "auto"
     return hold_out(source, seed, rule), {"fingerprint": source.fingerprint(), "split": rule}, reports

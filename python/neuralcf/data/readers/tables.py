@@ -1,81 +1,131 @@
-"""Interactions from tables with named columns: Parquet files, and pandas, polars or Arrow tables in memory."""
+"""Interactions from tables with named columns: Parquet and Arrow files; pandas, polars or Arrow tables in memory."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.ipc
 import pyarrow.parquet
 
 from neuralcf.data.readers.columns import Columns, Wanted
-from neuralcf.data.readers.raw_table import BadRows, OnBadRows, Places, RawTable
+from neuralcf.data.readers.opening import Input
+from neuralcf.data.readers.raw_table import BadRows, Places, RawTable, Reading
+from neuralcf.data.readers.values import MISSING, date_problem, is_number, parse_date
 from neuralcf.errors import ArgumentError
 
-__all__ = ["read_parquet", "read_table"]
+__all__ = ["as_table", "read_stored_table", "read_table", "stored_columns", "text_column"]
 
 
-def read_parquet(path: Path, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
-    """Read a Parquet file, with the same column types as `read_table`.
+def read_stored_table(source: Input, wanted: Wanted, reading: Reading) -> RawTable:
+    """Read a Parquet or Arrow file, with the same column types as `read_table`.
 
     Raises:
         ArgumentError: as `read_table`, and for a damaged file.
         OSError: the file cannot be read.
     """
+    columns: Columns | None = None
+
+    def chosen(names: list[str]) -> list[int]:
+        nonlocal columns
+        columns = Columns.detect(source.name, names, wanted, header=True)
+        return list(columns.places.values())
+
+    table = stored_columns(source, chosen)
+    assert columns is not None
+    return _take(source.name, table, columns, reading)
+
+
+def stored_columns(source: Input, chosen: Any) -> pa.Table:
+    """Read the columns that `chosen(names)` returns positions of from a Parquet or Arrow file.
+
+    Raises:
+        ArgumentError: a damaged file.
+        OSError: the file cannot be read.
+    """
     try:
-        with pa.parquet.ParquetFile(path) as file:
-            columns = Columns.detect(str(path), file.schema_arrow.names, wanted, header=True)
-            return _take(
-                str(path), file.read(columns=[columns.names[n] for n in columns.places.values()]), columns, on_bad_rows
-            )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        if source.kind == "arrow":
+            table = pa.ipc.open_file(source.whole()).read_all()
+            return table.select(chosen(table.column_names))
+        with pa.parquet.ParquetFile(source.whole()) as file:
+            names = list(file.schema_arrow.names)
+            places = chosen(names)
+            return file.read(columns=[names[place] for place in places])
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ArgumentError(f"{path}: damaged Parquet file: {error}") from error
+        raise ArgumentError(f"{source.name}: damaged {source.kind.capitalize()} file: {error}") from error
 
 
-def read_table(data: Any, wanted: Wanted, on_bad_rows: OnBadRows) -> RawTable:
-    """Read a table in memory: a pandas, polars or Arrow table, or any object with Arrow's C stream interface.
+def as_table(data: Any) -> pa.Table:
+    """Return a pandas, polars or Arrow table, or any object with Arrow's C stream interface, as an Arrow table.
+
+    Raises:
+        TypeError: `data` is not a table.
+        ArgumentError: a column of several types.
+    """
+    if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__") or isinstance(data, dict)):
+        raise TypeError(
+            f"expected a path, several paths, or a pandas, polars or Arrow table, got {type(data).__name__}"
+        )
+    names = list(map(str, data if isinstance(data, dict) else getattr(data, "columns", [])))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None and not hasattr(data, "column_names"):  # pandas
+        raise ArgumentError(f"table: expected one column {twice!r}, got {names.count(twice)}; rename all but one")
+    try:
+        table = pa.table(data)
+    except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArgumentError(f"table: expected columns of one type each: {error}") from error
+    return table
+
+
+def read_table(data: Any, wanted: Wanted, reading: Reading) -> RawTable:
+    """Read a table in memory; see `as_table`.
 
     Ids are integers or strings (or categoricals of them); ratings and weights are numbers; timestamps are numbers,
-    dates or times.
+    dates or times, or texts of them.
 
     Raises:
         TypeError: `data` is not a table.
         ArgumentError: a missing column, a column of the wrong type, or a bad row under `raise`.
     """
-    if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__") or isinstance(data, dict)):
-        raise TypeError(f"expected a path or a pandas, polars or Arrow table, got {type(data).__name__}")
-    try:
-        table = pa.table(data)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ArgumentError(f"table: expected columns of one type each: {error}") from error
-    return _take("table", table, Columns.detect("table", table.column_names, wanted, header=True), on_bad_rows)
+    table = as_table(data)
+    names = [str(name) for name in table.column_names]
+    return _take("table", table, Columns.detect("table", names, wanted, header=True), reading, whole=True)
 
 
-def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows) -> RawTable:
-    """Convert the columns and skip bad rows."""
+def _take(source: str, table: pa.Table, columns: Columns, reading: Reading, *, whole: bool = False) -> RawTable:
+    """Convert the columns and skip bad rows; `table` has all columns, or just those that are read."""
+    given = {field: table.column(place if whole else n) for n, (field, place) in enumerate(columns.places.items())}
     arrays: dict[str, pa.ChunkedArray] = {}
     problems: dict[str, pa.ChunkedArray] = {}  # for each field, a mask of rows with a missing or invalid value
-    for field, place in columns.places.items():
-        convert = {"rating": _ratings, "weight": _ratings, "timestamp": _times}.get(field, _ids)
+    for field, column in given.items():
         try:
-            arrays[field] = convert(table[columns.names[place]])
-        except (_WrongTypeError, pa.ArrowInvalid) as error:
+            if field == "rating" and not reading.ratings_count:
+                arrays[field] = _ratings_or_nan(column)
+                continue
+            arrays[field] = _CONVERT[field](column)
+            if field in ("user", "item") and reading.text_ids:
+                arrays[field] = arrays[field].cast(pa.large_string())
+        except (_WrongTypeError, pa.ArrowException) as error:
             raise ArgumentError(f"{source}: {field}: {error}") from error
-        problems[field] = _unusable(arrays[field])
-    bad = BadRows(on_bad_rows, lambda row: f"{source}[{row}]")
+        if field != "event":
+            problems[field] = _unusable(arrays[field])
+    bad = BadRows(reading.on_bad_rows, lambda row: f"{source}[{row}]")
     good = np.ones(table.num_rows, dtype=np.bool_)
     for mask in problems.values():
         good &= ~mask.to_numpy()
     for row in np.flatnonzero(~good).tolist():
         field = next(field for field, mask in problems.items() if mask[row].as_py())
-        value = table[columns.names[columns.places[field]]][row].as_py()
+        value = given[field][row].as_py()
+        missing = value is None or value != value or str(value) in MISSING
         expected = "an id" if field in ("user", "item") else "a number"
-        missing = value is None or value == "" or value != value
-        bad.add(row, f"{field}: expected {expected}, got {'nothing' if missing else repr(value)}", missing=missing)
+        problem = f"expected {expected}, got {'nothing' if missing else repr(value)}"
+        if field == "timestamp" and isinstance(value, str) and not missing:
+            problem = date_problem(value)
+        bad.add(row, f"{field}: {problem}", missing=missing)
     places = Places()
     if good.all():
         places.append(0, table.num_rows)
@@ -83,27 +133,51 @@ def _take(source: str, table: pa.Table, columns: Columns, on_bad_rows: OnBadRows
         keep = np.flatnonzero(good)
         places.append(keep, keep.size)
         arrays = {field: column.take(pa.array(keep)) for field, column in arrays.items()}
-    for field in ("user", "item"):
+    for field in {"user", "item", "event"} & arrays.keys():
         arrays[field] = arrays[field].dictionary_encode()
     if "timestamp" in arrays:
         arrays["timestamp"] = _integers_if_exact(arrays["timestamp"])
-    return RawTable(source, pa.table(arrays), places, bad, columns.described(), None)
+    return RawTable(source, pa.table(arrays), places, bad, columns, None)
 
 
 class _WrongTypeError(Exception):
     def __init__(self, expected: str, got: pa.DataType) -> None:
-        hint = " (pandas turns integers with missing values into float64; use Int64)" if got == pa.float64() else ""
-        super().__init__(f"expected {expected}, got a column of {got}{hint if 'integers' in expected else ''}")
+        hint = ""
+        if "integers" in expected and pa.types.is_floating(got):
+            hint = " (pandas turns integers with missing values into float64; use Int64)"
+        elif pa.types.is_list(got) or pa.types.is_large_list(got):
+            hint = " (one row for each interaction: pandas and polars have explode)"
+        elif pa.types.is_null(got):
+            hint = ", which is empty"
+        super().__init__(f"expected {expected}, got a column of {got}{hint}")
+
+
+def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column of text, in whatever form Arrow holds it, as large_string; None for another type."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):  # text of a writer that does not say so
+        return column.cast(pa.large_string())
+    return None
 
 
 def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.int64())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return column.cast(pa.large_string())
-    raise _WrongTypeError("integers or strings", column.type)
+    kind = column.type
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(f"{error}; pass such ids as strings") from error
+    texts = text_column(column)
+    if texts is None:
+        raise _WrongTypeError("integers or strings", kind)
+    return texts
 
 
 def _ratings(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -112,12 +186,47 @@ def _ratings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     raise _WrongTypeError("numbers", column.type)
 
 
+def _ratings_or_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        numbers = _ratings(column).combine_chunks()
+        return pa.chunked_array([pc.if_else(pc.fill_null(pc.is_finite(numbers), False), numbers, np.nan)])
+    except (_WrongTypeError, pa.ArrowException):
+        return pa.chunked_array([np.full(len(column), np.nan)])
+
+
 def _times(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_date32(column.type):
         return column.cast(pa.int32()).cast(pa.int64())
     if _is_number(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date64(column.type):
         return column.cast(pa.float64() if pa.types.is_floating(column.type) else pa.int64())
-    raise _WrongTypeError("numbers, dates or times", column.type)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    texts = text_column(column)
+    if texts is None:
+        raise _WrongTypeError("numbers, dates or times", column.type)
+    values = [None if text is None else text.strip() for text in texts.to_pylist()]
+    if all(text is None or text in MISSING or is_number(text) for text in values):
+        numbers = [float(text) if text is not None and text not in MISSING else None for text in values]
+        return pa.chunked_array([pa.array(numbers, pa.float64())])
+    dates = [None if text is None else parse_date(text) for text in values]
+    return pa.chunked_array([pa.array(dates, pa.int64())])
+
+
+def _events(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    texts = text_column(column)
+    if texts is None:
+        texts = column.cast(pa.large_string())
+    return pc.fill_null(texts, "")
+
+
+_CONVERT = {
+    "user": _ids,
+    "item": _ids,
+    "rating": _ratings,
+    "weight": _ratings,
+    "timestamp": _times,
+    "event": _events,
+}
 
 
 def _is_number(type_: pa.DataType) -> bool:
