@@ -21,6 +21,13 @@ pub enum Error {
         /// The operating system's own error.
         source: io::Error,
     },
+    /// A model was published and stands, but a later step failed.
+    Published {
+        /// What is published, and the step that failed.
+        doing: String,
+        /// The operating system's own error.
+        source: io::Error,
+    },
     /// The caller's interrupt check asked to stop.
     Interrupted,
     /// A bug of this crate.
@@ -38,7 +45,7 @@ impl fmt::Display for Error {
             | Error::OutOfRange(text)
             | Error::Memory(text)
             | Error::Internal(text) => f.write_str(text),
-            Error::Io { doing, source } => write!(f, "{doing}: {source}"),
+            Error::Io { doing, source } | Error::Published { doing, source } => write!(f, "{doing}: {source}"),
             Error::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -62,6 +69,7 @@ impl Error {
             Error::Memory(text) => Error::Memory(format!("{place}: {text}")),
             Error::Internal(text) => Error::Internal(format!("{place}: {text}")),
             Error::Io { doing, source } => Error::Io { doing: format!("{place}: {doing}"), source },
+            Error::Published { doing, source } => Error::Published { doing: format!("{place}: {doing}"), source },
             Error::Interrupted => Error::Interrupted,
         }
     }
@@ -70,7 +78,7 @@ impl Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Io { source, .. } => Some(source),
+            Error::Io { source, .. } | Error::Published { source, .. } => Some(source),
             _ => None,
         }
     }

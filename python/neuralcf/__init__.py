@@ -15,6 +15,7 @@ from neuralcf.errors import (
     ModelFormatError,
     NeuralCFError,
     OutOfRangeError,
+    PublishedError,
     UnknownItemError,
     UnknownUserError,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "NeuMF",
     "NeuralCFError",
     "OutOfRangeError",
+    "PublishedError",
     "Recommendations",
     "Recommender",
     "Scorer",

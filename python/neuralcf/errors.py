@@ -11,6 +11,7 @@ __all__ = [
     "ModelFormatError",
     "NeuralCFError",
     "OutOfRangeError",
+    "PublishedError",
     "UnknownItemError",
     "UnknownUserError",
     "argument",
@@ -73,6 +74,14 @@ class ArgumentError(NeuralCFError, ValueError):
 
 class OutOfRangeError(NeuralCFError, IndexError):
     """A user or item index outside the model. Negative indices never count from the end."""
+
+
+class PublishedError(NeuralCFError, OSError):
+    """A file or model was published and stands, but a later step failed, and the message says which.
+
+    Either the disk may not have it yet, so that a power failure can bring the old one back, or the replaced model could
+    not be removed.
+    """
 
 
 class InternalError(NeuralCFError, RuntimeError):

@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Argument`] if `staging` holds no `model.safetensors`, or if `target` is a file or a non-empty directory
 /// that is not a model; [`Error::Io`] from the operating system, also if the file system cannot exchange directories.
-/// Unless the message begins with `published`, nothing has changed.
+/// Then nothing has changed. After [`Error::Published`] the new model stands, but a power failure may bring the old one
+/// back, or the old one, now at `staging`, could not be removed.
 pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     if !staging.join("model.safetensors").is_file() {
         return Err(Error::Argument(format!("{}: no model.safetensors to publish", staging.display())));
@@ -34,11 +35,16 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     sync(staging)?;
     let replaced = replace(staging, target)?;
     for parent in [target, staging].into_iter().filter_map(|path| path.parent()) {
-        sync_one(parent).map_err(|source| failed("published, but cannot sync", parent, source))?;
+        sync_one(parent).map_err(|source| published(target, "not yet durable: cannot sync", parent, source))?;
     }
     if replaced {
-        fs::remove_dir_all(staging)
-            .map_err(|source| failed("published, but cannot remove the replaced model, now at", staging, source))?;
+        match fs::remove_dir_all(staging) {
+            // Another writer may have taken it for left by a kill.
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(published(target, "cannot remove the replaced model, now at", staging, source));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -132,6 +138,10 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         (resolved, _) => resolved,
     };
     resolved.map_err(|source| failed("cannot resolve", path, source))
+}
+
+fn published(target: &Path, step: &str, path: &Path, source: io::Error) -> Error {
+    Error::Published { doing: format!("{}: published; {step} {}", target.display(), path.display()), source }
 }
 
 fn failed(doing: &str, path: &Path, source: io::Error) -> Error {

@@ -27,6 +27,14 @@ classes! {
     internal_error "InternalError"
 }
 
+fn published_error(number: Option<i32>, text: String) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Python::attach(|py| match CLASS.import(py, "neuralcf.errors", "PublishedError") {
+        Ok(class) => PyErr::from_type(class.clone(), (number, text)),
+        Err(error) => error,
+    })
+}
+
 /// The Python exception for an error.
 pub(super) fn exception(error: Error) -> PyErr {
     match error {
@@ -40,6 +48,7 @@ pub(super) fn exception(error: Error) -> PyErr {
             Some(number) => PyOSError::new_err((number, format!("{doing}: {source}"))),
             None => PyOSError::new_err(format!("{doing}: {source}")),
         },
+        Error::Published { doing, source } => published_error(source.raw_os_error(), format!("{doing}: {source}")),
         // `interruptible` replaces this with the exception of the signal handler.
         Error::Interrupted => internal_error("interrupted without a signal".into()),
     }

@@ -19,7 +19,7 @@ IMPORTS = {
     "errors": "",
     "results": "",
     "seeds": "",
-    "files": "",
+    "files": "errors",
     # from data to rankings: no torch
     "data": "errors seeds",
     "format": "errors files _core",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from neuralcf._core import __version__
 from neuralcf.cli import compare, demo, describe, doctor, embed, evaluate, inspect, recommend, report, train, tune
 from neuralcf.cli.options import option_name
-from neuralcf.errors import InternalError, NeuralCFError, in_words_of
+from neuralcf.errors import DivergedError, InternalError, NeuralCFError, PublishedError, in_words_of
 
 __all__ = ["main", "make_parser"]
 
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InternalError:
         raise  # a bug in NeuralCF: show the traceback
     except (NeuralCFError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        return _fail(error, 1 if isinstance(error, ArithmeticError) else 2)  # DivergedError: not bad input
+        bad_input = not isinstance(error, (DivergedError, PublishedError))
+        return _fail(error, 2 if bad_input else 1)
     except (OSError, ImportError, MemoryError) as error:
         return _fail(error, 1)
     return 0

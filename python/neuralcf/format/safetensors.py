@@ -29,7 +29,6 @@ def write_safetensors(
     With `own_digest`, the metadata say the file's own digest: SHA-256 of the file with zeros in its place.
 
     Raises:
-        FileExistsError: the file exists already.
         OSError: the file cannot be written.
     """
     ordered = dict(sorted(tensors.items(), key=lambda entry: -entry[1].dtype.itemsize))
@@ -45,7 +44,7 @@ def write_safetensors(
     text = len(text).to_bytes(8, "little") + text
     if own_digest:
         text = text.replace(BLANK_DIGEST.encode(), _digest(text, ordered).encode(), 1)
-    with path.open("xb") as file:
+    with path.open("wb") as file:
         digest = hashlib.sha256(text)
         file.write(text)
         for block in _little_endian(ordered):

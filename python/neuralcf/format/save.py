@@ -5,10 +5,8 @@ reader that will serve them, and then published in one atomic step.
 """
 
 import os
-import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from neuralcf._core import Scorer, check_tensors, open_model, publish, read_features
 from neuralcf.errors import ArgumentError
-from neuralcf.files import sync_directory
+from neuralcf.files import staged, sync_published
 from neuralcf.format.checks import (
     IdList,
     Interactions,
@@ -56,8 +54,8 @@ def save(
     """Write a model directory, or a single file if `path` ends in `.safetensors`.
 
     An existing model at `path` is replaced in one atomic step: at any time, even after a kill, a reader finds either
-    the old model or the new one; after an error, the old one. A kill may leave a directory `.NAME.*.staging` behind,
-    which is safe to delete.
+    the old model or the new one; after an error other than PublishedError, the old one. A kill may leave
+    `.NAME.*.part` behind, which the next save to `path` removes.
 
     Args:
         tensors: float32 or float16 arrays under the names of the model format, such as `output.weight` `[1, G + H]`.
@@ -78,6 +76,7 @@ def save(
         ModelFormatError: the tensors are not a valid model, or `history` or `features` do not fit it.
         ArgumentError: an invalid `path`, `kind`, `ids`, `seen` or `config`.
         TypeError: tensors, ids or interactions of the wrong type.
+        PublishedError: the new model stands, but may not survive a power failure, or the old one could not be removed.
         OSError: the files cannot be written.
     """
     _save(_arrays(tensors), path, kind, ids, seen, history, features, config)
@@ -103,7 +102,6 @@ def _save(
 
     model_id = uuid.uuid4().hex
     weights_metadata = {**_FORMAT, "kind": kind, "activation": "relu", "model_id": model_id}
-    staging = target.with_name(f".{target.name}.{model_id[:12]}.staging")
 
     if target.suffix == ".safetensors":
         optional = (("ids", ids), ("seen", seen), ("history", history), ("features", features), ("config", config))
@@ -112,16 +110,14 @@ def _save(
             raise ArgumentError(
                 f"{target}: a single .safetensors file cannot hold {', '.join(extras)}; save to a directory"
             )
-        staged_file = staging.with_suffix(".safetensors")
-        with _removing_on_failure(staged_file.unlink):
-            write_safetensors(staged_file, tensors, weights_metadata, own_digest=True)
-            Scorer.load(staged_file)
-            staged_file.replace(target)
-            sync_directory(target.parent)
+        with staged(target) as file:
+            write_safetensors(file, tensors, weights_metadata, own_digest=True)
+            Scorer.load(file)
+            file.replace(target)
+        sync_published(target)
         return
 
-    with _removing_on_failure(lambda: shutil.rmtree(staging)):
-        staging.mkdir()
+    with staged(target, directory=True) as staging:
         files = {
             "model.safetensors": write_safetensors(
                 staging / "model.safetensors", tensors, weights_metadata, own_digest=True
@@ -200,13 +196,3 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     elif target.is_dir() and not (target / "model.safetensors").is_file() and any(target.iterdir()):
         raise ArgumentError(f"{target}: holds other files but no model.safetensors; not overwritten")
     return target
-
-
-@contextmanager
-def _removing_on_failure(remove: Callable[[], None]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to report
-            remove()
-        raise

@@ -3,7 +3,8 @@
     run/
       config.json      the configuration, the fingerprint of the data, and versions; written once
       metrics.jsonl    one line for each step and one for each epoch
-      checkpoint.pt    tensors and plain values only; loaded with `weights_only=True`, which runs no code
+      checkpoint.pt    tensors and plain values only; loaded with `weights_only=True`, which runs no code; its last
+                       line is the SHA-256 of what stands before
 
 A checkpoint is written to a temporary file, synced and renamed: a kill at any moment leaves the old one or the new one.
 It stores the length of metrics.jsonl, and resuming truncates the file to that length, so that its lines are those of a
@@ -13,7 +14,7 @@ however it ends.
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import io
 import json
 import os
@@ -30,7 +31,7 @@ import torch
 
 from neuralcf._core import __version__
 from neuralcf.errors import ArgumentError
-from neuralcf.files import write_atomically
+from neuralcf.files import is_staged, try_lock, write_atomically
 from neuralcf.training.config import TrainConfig
 
 __all__ = ["RunDirectory"]
@@ -67,7 +68,7 @@ class RunDirectory:
         self.path = Path(path)
         stored = _read_config(self.path)
         if stored is None and self.path.is_dir() and any(self.path.iterdir()):
-            foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _LEFT_BY_A_KILL)
+            foreign = sorted(entry.name for entry in self.path.iterdir() if not _may_be_left(entry.name))
             if foreign:
                 raise ArgumentError(f"{self.path}: expected a run or an empty directory, got one with {foreign[0]}")
         if stored is not None and not resume:
@@ -79,7 +80,7 @@ class RunDirectory:
             opened.enter_context(_locked(self.path))
             if stored is None:
                 write_atomically(self.path / "config.json", _describe(config, fingerprint, start))
-            self._checkpoint = _read_checkpoint(self.path / "checkpoint.pt")
+            self._checkpoint = self.read_checkpoint(self.path)
             length = 0 if self._checkpoint is None else self._checkpoint["metrics_bytes"]
             self._metrics = opened.enter_context((self.path / "metrics.jsonl").open("a+b"))
             if self._metrics.seek(0, os.SEEK_END) < length:
@@ -99,6 +100,15 @@ class RunDirectory:
         stored = _read_config(Path(path))
         return None if stored is None else stored["config"]
 
+    @staticmethod
+    def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """Return the checkpoint of the run at `path`, with tensors on the CPU; None if there is none.
+
+        Raises:
+            ArgumentError: checkpoint.pt is damaged or of another program.
+        """
+        return _read_checkpoint(Path(path) / "checkpoint.pt")
+
     def checkpoint(self) -> dict[str, Any] | None:
         """Return the checkpoint found on opening, with tensors on the CPU; None if there was none."""
         return self._checkpoint
@@ -113,7 +123,7 @@ class RunDirectory:
         os.fsync(self._metrics.fileno())
         content = io.BytesIO()
         torch.save({**state, "metrics_bytes": self._metrics.tell()}, content)
-        write_atomically(self.path / "checkpoint.pt", content.getvalue())
+        write_atomically(self.path / "checkpoint.pt", content.getvalue() + _digest_line(content.getbuffer()))
 
     def close(self) -> None:
         """Close the files and release the lock."""
@@ -129,17 +139,19 @@ class RunDirectory:
 
 
 _LOCK: Final = ".lock"
-_LEFT_BY_A_KILL: Final = (_LOCK, ".config.json.part")
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with (path / _LOCK).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArgumentError(f"{path}: another process is already training in this run directory") from None
+        if not try_lock(lock.fileno()):
+            raise ArgumentError(f"{path}: another process is already training in this run directory")
         yield
+
+
+def _may_be_left(name: str) -> bool:
+    """Whether a kill may leave the file `name` in a run directory before config.json is written."""
+    return name == _LOCK or is_staged(name, "config.json")
 
 
 def _describe(config: TrainConfig[Any], fingerprint: str, start: str | None) -> bytes:
@@ -195,11 +207,34 @@ def _check_same(
         )
 
 
+_DIGEST: Final = b"\nsha256 "
+_DIGEST_BYTES: Final = len(_DIGEST) + 64 + 1
+_END_OF_ZIP: Final = b"PK\x05\x06"
+"""Starts the last 22 bytes of a ZIP file without a comment, as torch writes it."""
+
+
+def _digest_line(content: bytes | memoryview) -> bytes:
+    return _DIGEST + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def _checked(file: Path, content: bytes) -> bytes:
+    """Check the digest at the end of a checkpoint, and return what stands before; older checkpoints have no digest."""
+    if content[-22:].startswith(_END_OF_ZIP):
+        return content
+    state, line = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if _digest_line(state) != line:
+        raise ArgumentError(
+            f"{file}: expected a checkpoint, got a damaged file: its SHA-256 differs from its last line"
+        )
+    return state
+
+
 def _read_checkpoint(file: Path) -> dict[str, Any] | None:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
+    content = _checked(file, content)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

@@ -205,6 +205,17 @@ def test_a_damaged_run_is_rejected(copy, name, spoil, sentence):
         train(dataset(), SHORT, run=copy, resume=True)
 
 
+def test_no_damaged_byte_of_a_checkpoint_is_accepted(copy):
+    file, chance = copy / "checkpoint.pt", random.Random(0)
+    good = file.read_bytes()
+    for at in [chance.randrange(len(good)) for _ in range(300)] + list(range(len(good) - 80, len(good))):
+        file.write_bytes(good[:at] + bytes([good[at] ^ 1 << chance.randrange(8)]) + good[at + 1 :])
+        with pytest.raises(ArgumentError, match=r"checkpoint\.pt: expected a checkpoint, got a damaged file"):
+            RunDirectory.read_checkpoint(copy)
+    file.write_bytes(good[: good.rindex(b"\nsha256 ")])  # as earlier versions wrote it
+    assert RunDirectory.read_checkpoint(copy).keys() == torch.load(file, weights_only=True).keys()
+
+
 def test_a_checkpoint_runs_no_code(copy):
     class Attack:
         def __reduce__(self):
