@@ -9,9 +9,15 @@ number of items before it: 0 is the best. At a cut-off k:
     NDCG@k    DCG / ideal DCG,  DCG   = sum over i in R with r(i) < k of 1 / log2(r(i) + 2)
                                 ideal = sum over j < min(|R|, k)     of 1 / log2(j + 2)
 
+    Precision@k  |{i in R : r(i) < k}| / k               the share of held-out items of the first k
+    MAP@k     1 / |R| sum over i in R with r(i) < k of |{j in R : r(j) <= r(i)}| / (r(i) + 1)
+                                                         the mean over held-out items of the precision down to them
+    AUC       mean over i in R of the share of the other ranked items, those not in R, that come after i
+
 With a single held-out item the ideal is 1, and HR and NDCG are those of He et al., WWW 2017, section 4.1. NDCG is from
 Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with binary gains; MRR from
-Voorhees, "The TREC-8 question answering track report", 1999, cut off at k.
+Voorhees, "The TREC-8 question answering track report", 1999, cut off at k. MAP from Manning, Raghavan and Schütze,
+"Introduction to information retrieval", 2008, section 8.4, cut off at k; AUC from Rendle et al., "BPR", UAI 2009.
 
 Two metrics of the first k recommended items that do not depend on the held-out items:
 
@@ -30,7 +36,17 @@ from numpy.typing import NDArray
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["coverage", "hit_ratio", "ndcg", "novelty", "recall", "reciprocal_rank"]
+__all__ = [
+    "auc",
+    "average_precision",
+    "coverage",
+    "hit_ratio",
+    "ndcg",
+    "novelty",
+    "precision",
+    "recall",
+    "reciprocal_rank",
+]
 
 Ranks = NDArray[np.integer[Any]]
 Values = NDArray[np.float64]
@@ -72,6 +88,53 @@ def ndcg(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
     held_out = np.minimum(np.bincount(lists), k)
     ideal = np.cumsum(1 / np.log2(np.arange(held_out.max()) + 2.0))
     return np.asarray(gains / ideal[held_out - 1], dtype=np.float64)
+
+
+def precision(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute Precision@k of each list; arguments, result and errors as for `hit_ratio`."""
+    ranks, lists = _checked(ranks, k, lists)
+    return np.bincount(lists, weights=ranks < k) / k
+
+
+def average_precision(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
+    """Compute the average precision of each list, whose mean is MAP@k; arguments and so on as for `hit_ratio`."""
+    ranks, lists = _checked(ranks, k, lists)
+    gains = np.where(ranks < k, _not_after(ranks, lists) / (ranks + 1.0), 0.0)
+    return np.bincount(lists, weights=gains) / np.bincount(lists)
+
+
+def auc(ranks: Ranks, sizes: Ranks, lists: Ranks | None = None) -> Values:
+    """Compute the AUC of each list; 0.5 for one of held-out items alone.
+
+    Args:
+        ranks: int [n], 0-based ranks of held-out items.
+        sizes: int [L], the number of ranked items of each list, held-out ones included.
+        lists: int [n], as for `hit_ratio`.
+
+    Returns:
+        float64 [L].
+
+    Raises:
+        ArgumentError: as `hit_ratio`.
+    """
+    ranks, lists = _checked(ranks, 1, lists)
+    held_out = np.bincount(lists)
+    others = np.asarray(sizes) - held_out
+    before = ranks - (_not_after(ranks, lists) - 1)  # other items before each one, without the held-out ones
+    shares = np.where(others[lists] > 0, 1 - before / np.maximum(others[lists], 1), 0.5)
+    return np.bincount(lists, weights=shares) / held_out
+
+
+def _not_after(ranks: Ranks, lists: Ranks) -> NDArray[np.int64]:
+    """Count for each held-out item those of its list that do not come after it, itself included."""
+    order = np.lexsort((ranks, lists))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(lists))])
+    same = np.flatnonzero(np.diff(lists[order]) | np.diff(ranks[order]))  # the last of each run of equal ranks
+    ends = np.append(same, order.size - 1)
+    last = ends[np.searchsorted(ends, np.arange(order.size))]
+    counts = np.empty(order.size, np.int64)
+    counts[order] = last - starts[lists[order]] + 1
+    return counts
 
 
 def coverage(recommended: NDArray[np.integer[Any]], num_items: int) -> float:

@@ -24,7 +24,17 @@ from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import GivenSplit, Split
 from neuralcf.errors import ArgumentError
-from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.evaluation.metrics import (
+    auc,
+    average_precision,
+    coverage,
+    hit_ratio,
+    ndcg,
+    novelty,
+    precision,
+    recall,
+    reciprocal_rank,
+)
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.results import TopK
 from neuralcf.seeds import Stream, derive
@@ -79,7 +89,7 @@ def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, 
     users, list_of = _distinct(split.users)
     user_items = split.train.user_items()
     ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(user_items, split.users))
-    per_user = _rank_metrics(ranks, cutoffs, list_of)
+    per_user = _rank_metrics(ranks, cutoffs, list_of, ranker.num_items - np.diff(user_items[0])[users])
     overall: dict[str, float] = {}
     if lists:
         best = ranker.top_k(users, max(cutoffs), exclude=take_rows(user_items, users)).ids
@@ -111,6 +121,7 @@ def evaluate_candidates(
         candidates_indptr: int64 [m + 1].
         candidates_indices: int [nnz], items in any order. Duplicates within a row count once; the held-out item itself
             does not count.
+            A held-out item without candidates is left out, unless none has any.
         k: one or several cut-offs.
         origin: where the candidates come from, in a word or two for the protocol.
 
@@ -127,14 +138,21 @@ def evaluate_candidates(
             f"{candidates_indptr.size}, {users.size} and {items.size}"
         )
     ranks = ranker.rank_of(users, items, allow=(candidates_indptr, candidates_indices))
-    each = _rank_metrics(ranks, cutoffs, np.arange(users.size))
-    of_user = np.bincount(list_of)
-    per_user = {name: np.bincount(list_of, weights=values) / of_user for name, values in each.items()}
     row = np.repeat(np.arange(users.size), np.diff(candidates_indptr))
     indices = np.asarray(candidates_indices, dtype=np.int64)
     others = indices != items[row]
     counted = csr_from_pairs(row[others], indices[others], users.size, ranker.num_items)
+    some = np.flatnonzero(np.diff(counted[0]))
+    alone = users.size - some.size
+    if alone and some.size:  # alone, an item is always first
+        users, items, ranks, counted = users[some], items[some], ranks[some], take_rows(counted, some)
+        distinct, list_of = _distinct(users)
+    each = _rank_metrics(ranks, cutoffs, np.arange(users.size), np.diff(counted[0]) + 1)
+    of_user = np.bincount(list_of)
+    per_user = {name: np.bincount(list_of, weights=values) / of_user for name, values in each.items()}
     protocol = _candidates_protocol(counted[0], origin)
+    if alone and some.size:
+        protocol += f"; {alone} without any candidate left out"
     fingerprint = _fingerprint(protocol, users, items, *counted)
     return Evaluation(distinct, per_user, {}, users.size, protocol, fingerprint)
 
@@ -174,10 +192,18 @@ def _distinct(users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _rank_metrics(
-    ranks: NDArray[np.int64], cutoffs: Sequence[int], lists: NDArray[np.int64]
+    ranks: NDArray[np.int64], cutoffs: Sequence[int], lists: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    metrics = {"HR": hit_ratio, "NDCG": ndcg, "Recall": recall, "MRR": reciprocal_rank}
-    return {f"{name}@{k}": metric(ranks, k, lists) for name, metric in metrics.items() for k in cutoffs}
+    metrics = {
+        "HR": hit_ratio,
+        "NDCG": ndcg,
+        "Recall": recall,
+        "MRR": reciprocal_rank,
+        "Precision": precision,
+        "MAP": average_precision,
+    }
+    values = {f"{name}@{k}": metric(ranks, k, lists) for name, metric in metrics.items() for k in cutoffs}
+    return {**values, "AUC": auc(ranks, sizes, lists)}
 
 
 def _candidates_protocol(indptr: NDArray[np.int64], origin: str) -> str:

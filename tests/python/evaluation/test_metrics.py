@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralcf import ArgumentError
-from neuralcf.evaluation.metrics import coverage, hit_ratio, ndcg, novelty, recall, reciprocal_rank
+from neuralcf.evaluation.metrics import (
+    auc,
+    average_precision,
+    coverage,
+    hit_ratio,
+    ndcg,
+    novelty,
+    precision,
+    recall,
+    reciprocal_rank,
+)
 
 RANK_METRICS = (hit_ratio, recall, reciprocal_rank, ndcg)
 
@@ -66,3 +76,53 @@ def test_coverage_and_novelty():
     recommended = np.array([[0, 1], [1, 3], [3, -1], [-1, -1]])
     assert coverage(recommended, 4) == 3 / 4
     assert novelty(recommended, np.array([8, 2, 1, 0]), 8).tolist() == [1, 2.5, 3, 0]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_precision_map_and_auc_equal_those_of_plain_definitions(k, others, seed):
+    """Lists of scores without ties, ranked by sorting; averages by loops over the lists."""
+    rng = np.random.default_rng(seed)
+    ranks, lists, sizes, expected = [], [], [], []
+    for number in range(5):
+        relevant = set(rng.choice(others + 6, size=rng.integers(1, 7), replace=False).tolist())
+        order = rng.permutation(others + 6).tolist()  # best first
+        hits = [item in relevant for item in order]
+        precisions = [sum(hits[: n + 1]) / (n + 1) for n in range(min(k, len(order))) if hits[n]]
+        pairs = [(i, j) for i in relevant for j in order if j not in relevant]
+        before = sum(order.index(i) < order.index(j) for i, j in pairs)
+        expected.append((sum(hits[:k]) / k, sum(precisions) / len(relevant), before / len(pairs) if pairs else 0.5))
+        ranks += [order.index(item) for item in relevant]
+        lists += [number] * len(relevant)
+        sizes.append(len(order))
+    found = precision(np.array(ranks), k, np.array(lists)), average_precision(np.array(ranks), k, np.array(lists))
+    measured = np.transpose([*found, auc(np.array(ranks), np.array(sizes), np.array(lists))])
+    assert np.abs(measured - np.array(expected)).max() < 1e-12
+
+
+def test_a_model_of_ties_gains_nothing():
+    ranks = np.full(3, 9)  # three held-out items of ten with equal scores
+    lists = np.zeros(3, np.int64)
+    assert auc(ranks, np.array([10]), lists).tolist() == [0]
+    assert average_precision(ranks, 10, lists) == pytest.approx([0.3])
+    assert precision(ranks, 9, lists).tolist() == [0]
+
+
+def test_metrics_equal_those_of_ranx():
+    ranx = pytest.importorskip("ranx", reason="an independent implementation, which is not installed")
+    rng = np.random.default_rng(3)
+    qrels, run, ranks, lists = {}, {}, [], []
+    for number in range(40):
+        order = rng.permutation(60).tolist()
+        relevant = rng.choice(60, size=rng.integers(1, 9), replace=False).tolist()
+        run[f"q{number}"] = {f"d{item}": 60.0 - n for n, item in enumerate(order)}
+        qrels[f"q{number}"] = {f"d{item}": 1 for item in relevant}
+        ranks += [order.index(item) for item in relevant]
+        lists += [number] * len(relevant)
+    ours = {"precision": precision, "map": average_precision, "recall": recall, "mrr": reciprocal_rank, "ndcg": ndcg}
+    for k in (1, 5, 20):
+        names = [f"{name}@{k}" for name in ours] + [f"hit_rate@{k}"]
+        theirs = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), names)
+        for name, metric in {**ours, "hit_rate": hit_ratio}.items():
+            mean = metric(np.array(ranks), k, np.array(lists)).mean()
+            assert mean == pytest.approx(theirs[f"{name}@{k}"], abs=1e-9), name
