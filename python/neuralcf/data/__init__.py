@@ -6,6 +6,7 @@ The readers need pyarrow (the extra `data`) and are imported on first use; every
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from neuralcf.data.core import core
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.features import Features
 from neuralcf.data.negatives import draw_candidates, draw_negatives
@@ -16,6 +17,7 @@ from neuralcf.data.split import (
     hold_out,
     leave_last_out,
     leave_one_out,
+    leave_share_out,
     renumbered,
     split_by_time,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "PlantedTaste",
     "ReadReport",
     "Split",
+    "core",
     "decayed",
     "draw_candidates",
     "draw_negatives",
@@ -42,6 +45,7 @@ __all__ = [
     "hold_out",
     "leave_last_out",
     "leave_one_out",
+    "leave_share_out",
     "planted_taste",
     "read_interactions",
     "read_ncf",

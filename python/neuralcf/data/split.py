@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
-from neuralcf.data.dataset import Dataset, ExternalIds
-from neuralcf.errors import ArgumentError
+from neuralcf.data.dataset import Dataset, ExternalIds, compacted
+from neuralcf.data.time_decay import seconds_per_unit
+from neuralcf.data.values import is_number, parse_date
+from neuralcf.errors import ArgumentError, argument
 from neuralcf.seeds import Stream, derive
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "given",
     "hold_out",
     "hold_out_fewer",
+    "is_by_time",
     "leave_last_out",
     "leave_one_out",
+    "leave_share_out",
     "renumbered",
     "split_by_time",
+    "without_untrained",
 ]
 
 
@@ -56,18 +61,26 @@ class GivenSplit(Split):
     """`(indptr int64 [m + 1], indices int32)`: the candidates that each held-out item is ranked among, sorted, unique,
     without the held-out item itself; None if no candidates were given."""
 
+    left_out: int = 0
+    """Number of pairs that are left out, because the training set has no interaction of their user or item."""
+
 
 _ALWAYS = (
-    "each user with at least two distinct items has one of them held out, other users none; no held-out pair is in the "
+    "each user with at least two distinct items has {} of them held out, other users none; no held-out pair is in the "
     "training set, and every user keeps at least one item there; users and items keep their indices"
 )
 
 
-def leave_last_out(dataset: Dataset) -> Split:
+def leave_last_out(dataset: Dataset, seed: int = 0, *, stream: Stream = Stream.SPLIT) -> Split:
     """Hold out the latest interaction of each user with at least two distinct items.
 
-    Equal timestamps are ordered by position in the data set. Earlier interactions with the held-out item are removed
-    from the training set too, so that item is new to the user.
+    Of several latest ones, at the same time, one is drawn at random, whatever the order of the interactions. Earlier
+    interactions with the held-out item are removed from the training set too, so that item is new to the user.
+
+    Args:
+        dataset: interactions with timestamps.
+        seed: random seed of the draw among several latest ones.
+        stream: what the split is for; each purpose draws independently.
 
     Raises:
         ArgumentError: the data set has no timestamps.
@@ -76,22 +89,34 @@ def leave_last_out(dataset: Dataset) -> Split:
         raise ArgumentError(
             "leave_last_out: expected timestamps, got a data set without any; leave_one_out splits at random"
         )
-    order = np.lexsort((np.arange(len(dataset)), dataset.timestamps, dataset.users))
-    return _hold_out(dataset, order, f"the held-out item is the user's latest; {_ALWAYS}")
+    return _hold_out(dataset, None, "the held-out item is the user's latest", seed, stream)
 
 
-def leave_one_out(dataset: Dataset, seed: int = 0) -> Split:
+def leave_one_out(dataset: Dataset, seed: int = 0, *, stream: Stream = Stream.SPLIT) -> Split:
     """Hold out one item of each user with at least two distinct items, chosen uniformly at random.
 
-    The split depends only on each user's set of items and the random seed.
+    The split depends only on each user's set of items, the random seed and the purpose `stream`.
     """
-    indptr, indices = dataset.user_items()
-    users = np.repeat(np.arange(dataset.num_users), np.diff(indptr))
-    distinct = Dataset(users, indices.astype(np.int64), None, dataset.user_ids, dataset.item_ids)
-    order = np.lexsort((np.random.default_rng(seed).random(users.size), users))
-    drawn = _hold_out(distinct, order, f"the held-out item is chosen at random with seed {seed}; {_ALWAYS}")
-    held = drawn.users * dataset.num_items + drawn.items
-    return Split(_without(dataset, held), drawn.users, drawn.items, drawn.guarantee)
+    untimed = replace(dataset, timestamps=None)
+    split = _hold_out(untimed, None, "the held-out item is chosen at random", seed, stream)
+    return replace(split, train=_without(dataset, split.users * dataset.num_items + split.items))
+
+
+def leave_share_out(dataset: Dataset, share: float, seed: int = 0) -> Split:
+    """Hold out a share of the items of each user with at least two distinct items: the latest, or random ones.
+
+    Args:
+        dataset: the interactions; without timestamps the items are chosen at random.
+        share: of a user's items, rounded down, but at least one is held out and one is kept.
+        seed: random seed of the choice, and of the draw among items at the same time.
+
+    Raises:
+        ArgumentError: a share that is not above 0 and below 1.
+    """
+    if not 0 < share < 1:
+        raise ArgumentError(f"{argument('share')}: expected a number above 0 and below 1, got {share}")
+    how = "chosen at random" if dataset.timestamps is None else "the latest"
+    return _hold_out(dataset, share, f"the held-out items are {share:g} of each user's, {how}", seed, Stream.SPLIT)
 
 
 def hold_out_fewer(dataset: Dataset, split: Split, most: int, seed: int = 0) -> Split:
@@ -117,9 +142,10 @@ def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
     Args:
         dataset: the interactions to split.
         seed: random seed of a random split.
-        how: `last` for `leave_last_out`, `random` for `leave_one_out`, `time:X` (such as `time:0.1`) for
-            `split_by_time` with fraction X, `none` to hold nothing out, `auto` for `last` with timestamps and `random`
-            without.
+        how: `last` for `leave_last_out`, `random` for `leave_one_out`, `share:X` for `leave_share_out`, `time:X` (such
+            as `time:0.1`) for `split_by_time` with fraction X, `at:T` for `split_by_time` from the moment T on, a date
+            such as `2024-01-01`, a date and time, or a number in the data set's unit; `none` to hold nothing out,
+            `auto` for `last` with timestamps and `random` without.
 
     Raises:
         ArgumentError: an unknown rule, or data that it cannot split.
@@ -127,18 +153,52 @@ def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
     if how == "auto":
         how = "random" if dataset.timestamps is None else "last"
     if how == "last":
-        return leave_last_out(dataset)
+        return leave_last_out(dataset, seed)
     if how == "random":
-        return leave_one_out(dataset, derive(seed, Stream.SPLIT))
+        return leave_one_out(dataset, seed)
     if how == "none":
         nothing = np.empty(0, np.int64)
         return Split(dataset, nothing, nothing, "nothing is held out")
-    share = re.fullmatch(r"time:(0?\.[0-9]+)", how)
-    if share is None:
-        raise ArgumentError(
-            f"split: expected auto, last, random, none or time:X with a fraction X such as 0.1, got {how!r}"
-        )
-    return split_by_time(dataset, fraction=float(share[1]))
+    rule, _, value = how.partition(":")
+    if rule in ("share", "time") and re.fullmatch(r"0?\.[0-9]+", value, re.ASCII):
+        share = float(value)
+        return leave_share_out(dataset, share, seed) if rule == "share" else split_by_time(dataset, fraction=share)
+    if rule == "at" and (moment := _moment(dataset, value)) is not None:
+        return split_by_time(dataset, at=moment)
+    raise ArgumentError(
+        f"{argument('split')}: expected auto, last, random, none, share:X or time:X with a fraction X such as 0.1, or "
+        f"at:T with a moment T such as 2024-01-01, got {how!r}"
+    )
+
+
+def is_by_time(how: str) -> bool:
+    """Tell whether a rule of `hold_out` holds out everything from a given time on."""
+    return how.startswith(("time:", "at:"))
+
+
+def _moment(dataset: Dataset, text: str) -> float | None:
+    """Parse a moment, in the data set's unit of time; None for anything else."""
+    if is_number(text):
+        return float(text) if "." in text or "e" in text.lower() else int(text)
+    microseconds = parse_date(text)
+    if microseconds is None or dataset.timestamps is None or not len(dataset):
+        return microseconds
+    return microseconds / 1e6 / seconds_per_unit(dataset.timestamps)
+
+
+def without_untrained(split: Split) -> Split:
+    """Leave out the users and items without a training interaction, and held-out pairs of them.
+
+    What was never trained must not pass for trained: a model would score and recommend it like all others.
+    """
+    train = split.train
+    places = {}
+    for side, indices, size in (("user", train.users, train.num_users), ("item", train.items, train.num_items)):
+        present = np.bincount(indices, minlength=size) > 0
+        places[side] = np.where(present, np.cumsum(present) - 1, -1)
+    users, items = places["user"][split.users], places["item"][split.items]
+    known = (users >= 0) & (items >= 0)
+    return replace(split, train=compacted(train), users=users[known], items=items[known])
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:
@@ -194,7 +254,10 @@ def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float 
 def given(
     train: Dataset, test: Dataset, candidates: tuple[ExternalIds, ExternalIds, ExternalIds] | None = None
 ) -> GivenSplit:
-    """Use a split that was made elsewhere; its users and items are the union over training set, test and candidates.
+    """Use a split that was made elsewhere.
+
+    Its users and items are those of the training set; held-out pairs of others are left out and counted, because
+    nothing was learned of them. With candidates, as in the NCF paper's files, they are the union over all parts.
 
     Args:
         train: the training set.
@@ -206,6 +269,14 @@ def given(
         ArgumentError: integer ids in one part and strings in another, a held-out pair that is in the training set, or
             a candidate whose pair is not held out.
     """
+    left_out = 0
+    if candidates is None:
+        _union("users", train.user_ids, test.user_ids)  # checks the types
+        _union("items", train.item_ids, test.item_ids)
+        known = np.isin(np.asarray(test.user_ids), np.asarray(train.user_ids))[test.users]
+        known &= np.isin(np.asarray(test.item_ids), np.asarray(train.item_ids))[test.items]
+        left_out = len(test) - int(known.sum())
+        test = compacted(test.take(known))
     user_ids = _union("users", train.user_ids, test.user_ids)
     item_ids = _union("items", train.item_ids, test.item_ids, *([] if candidates is None else candidates[2:]))
     num_items = len(item_ids)
@@ -223,10 +294,12 @@ def given(
         )
     rows = None
     guarantee = "the split was made elsewhere; no held-out pair is in the training set"
+    if left_out:
+        guarantee += f"; {left_out} pairs of users or items without training interactions are left out"
     if candidates is not None:
         rows = _candidate_rows(pairs, user_ids, item_ids, candidates)
         guarantee += "; the candidates were given, each counts once, and the held-out item is never its own candidate"
-    return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows)
+    return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows, left_out)
 
 
 def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Split:
@@ -312,13 +385,37 @@ def _find(ids: ExternalIds, wanted: ExternalIds) -> NDArray[np.int64]:
     return np.searchsorted(ids, wanted)
 
 
-def _hold_out(dataset: Dataset, order: NDArray[np.int64], guarantee: str) -> Split:
-    """Hold out each user's last interaction in `order`, which sorts by user first."""
-    last = order[np.flatnonzero(np.diff(dataset.users[order], append=-1))]  # the last position of each user
-    distinct_items = np.diff(dataset.user_items()[0])
-    last = last[distinct_items[dataset.users[last]] >= 2]
-    users, items = dataset.users[last], dataset.items[last]
-    return Split(_without(dataset, users * dataset.num_items + items), users, items, guarantee)
+def _hold_out(dataset: Dataset, share: float | None, what: str, seed: int, stream: Stream) -> Split:
+    """Hold out each user's latest item, or a share of their items, the latest; among those of one time random ones."""
+    indptr, items = dataset.user_items()
+    users = np.repeat(np.arange(dataset.num_users), np.diff(indptr))
+    drawn = np.random.default_rng(derive(seed, stream)).random(users.size)
+    if dataset.timestamps is None:
+        order = np.lexsort((drawn, users))
+        what += f" with seed {seed}"
+    else:
+        times = np.full(users.size, dataset.timestamps.min(), dataset.timestamps.dtype)
+        pairs = dataset.users * dataset.num_items + dataset.items
+        np.maximum.at(times, np.searchsorted(users * dataset.num_items + items, pairs), dataset.timestamps)
+        order = np.lexsort((drawn, times, users))
+    distinct = np.diff(indptr)
+    counts = np.ones(dataset.num_users, np.int64)
+    if share is not None:
+        counts = np.maximum(np.floor(share * distinct + 1e-9).astype(np.int64), 1)
+    counts = np.where(distinct >= 2, np.minimum(counts, distinct - 1), 0)
+    from_the_end = indptr[1:][users] - 1 - np.arange(users.size)  # `order` sorts by user first, so users[order] = users
+    last = order[from_the_end < counts[users]]
+    if dataset.timestamps is not None:
+        first, before = indptr[1:] - counts, indptr[1:] - counts - 1
+        split_up = np.flatnonzero(counts > 0)
+        ties = int((times[order[first[split_up]]] == times[order[before[split_up]]]).sum())
+        if ties:
+            of = f"{ties} of {split_up.size} users have several at that time, of which it is drawn with seed {seed}"
+            what += f" ({of})"
+    keys = np.sort(users[last] * dataset.num_items + items[last])
+    always = _ALWAYS.format("one" if share is None else "some")
+    held_users, held_items = keys // dataset.num_items, keys % dataset.num_items
+    return Split(_without(dataset, keys), held_users, held_items, f"{what}; {always}")
 
 
 def _without(dataset: Dataset, held: NDArray[np.int64]) -> Dataset:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from neuralcf._core import Ids, Scorer, open_model
 from neuralcf.baselines import BASELINES
-from neuralcf.data import Dataset, GivenSplit, Split, given, hold_out
+from neuralcf.data import Dataset, GivenSplit, Split, hold_out
 from neuralcf.data.csr import CSR, csr_from_pairs
 from neuralcf.data.dataset import ExternalIds
-from neuralcf.errors import ArgumentError, ModelFormatError
+from neuralcf.errors import ArgumentError, ModelFormatError, argument
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.config import read_config
@@ -128,14 +128,13 @@ def evaluate_or_load(
 
 def _split(path: str, setup: EvaluationSetup) -> Split:
     """Read the data and split them: as the files are split, or else as for the model's training."""
-    from neuralcf.data.readers.interactions import read_interactions  # needs pyarrow; .npz files do not
-    from neuralcf.data.readers.source import read_source
+    from neuralcf.data.readers.source import given_files, read_source  # needs pyarrow; .npz files do not
 
-    dataset, _ = read_source(setup.data, **setup.reading)
+    dataset, reports = read_source(setup.data, **setup.reading)
     if isinstance(dataset, GivenSplit):
         return dataset
     if setup.held_out is not None:
-        return given(dataset, read_interactions(setup.held_out, **setup.reading)[0])
+        return given_files(dataset, reports[0], setup.held_out, setup.reading)[0]
     config = read_config(path)
     data, seed = config.get("data", {}), config.get("training", {}).get("seed")
     fingerprint, rule = data.get("fingerprint"), data.get("split", "auto")
@@ -147,14 +146,18 @@ def _split(path: str, setup: EvaluationSetup) -> Split:
             raise ModelFormatError(f"{Path(path) / 'config.json'}: {key}: expected {expected}, got {value!r}")
     if fingerprint is None or seed is None:
         raise ArgumentError(
-            f"{path}: the model does not record the data it was trained on; pass the held-out file as --held-out"
+            f"{path}: the model does not record the data it was trained on; pass the held-out file as "
+            f"{argument('held_out')}"
         )
     if rule == "given":
-        raise ArgumentError(f"{path}: the model was trained with a held-out file; pass the same file as --held-out")
+        raise ArgumentError(
+            f"{path}: the model was trained with a held-out file; pass the same file as {argument('held_out')}"
+        )
     if dataset.fingerprint() != fingerprint:
         raise ArgumentError(
             f"{setup.data}: expected the interactions that {path} was trained on, read with the same options, "
-            f"got other data ({len(dataset):,} interactions); to evaluate on it, pass the held-out file as --held-out"
+            f"got other data ({len(dataset):,} interactions); to evaluate on it, pass the held-out file "
+            f"as {argument('held_out')}"
         )
     return hold_out(dataset, seed, rule)
 
@@ -174,8 +177,8 @@ def _in_model_indices(
     mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items, weights=kept.weights)
     held = (users[split.users] >= 0) & (items[split.items] >= 0)
     guarantee, notes = split.guarantee, []
-    if not held.all():
-        left_out = held.size - int(held.sum())
+    left_out = held.size - int(held.sum()) + (split.left_out if isinstance(split, GivenSplit) else 0)
+    if left_out:
         note = f"skipped {left_out:,} held-out pairs whose user or item is not in the model"
         notes.append(note)
         guarantee += f"; {note}"

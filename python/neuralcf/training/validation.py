@@ -14,7 +14,7 @@ from neuralcf.data.csr import CSR
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import Split, hold_out_fewer, leave_last_out, leave_one_out
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, argument
 from neuralcf.evaluation.metrics import hit_ratio, ndcg
 from neuralcf.seeds import Stream, derive
 
@@ -42,13 +42,13 @@ class Validation:
             ArgumentError: no user has two items.
         """
         if dataset.timestamps is None:
-            split = leave_one_out(dataset, derive(seed, Stream.VALIDATION_SPLIT))
+            split = leave_one_out(dataset, seed, stream=Stream.VALIDATION_SPLIT)
         else:
-            split = leave_last_out(dataset)
+            split = leave_last_out(dataset, seed, stream=Stream.VALIDATION_SPLIT)
         if split.users.size == 0:
             raise ArgumentError(
-                "validation: expected a user with at least two items, got none; train with validation=False "
-                "(--no-validation)"
+                "validation: expected a user with at least two items, got none; train with "
+                f"{argument('validation', False)}"
             )
         if most is not None and most < split.users.size:
             split = hold_out_fewer(dataset, split, most, derive(seed, Stream.VALIDATION_SPLIT, 1))

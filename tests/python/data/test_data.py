@@ -107,9 +107,8 @@ def test_leave_one_out_keeps_its_guarantee(rows, by_time):
     assert (split.train.num_users, split.train.num_items) == (dataset.num_users, dataset.num_items)
     if by_time:
         for user, item in held:
-            mine = [n for n, v in enumerate(dataset.users) if v == user]
-            latest = max(mine, key=lambda n: (dataset.timestamps[n], n))
-            assert dataset.items[latest] == item
+            times = dataset.timestamps[dataset.users == user]
+            assert times[dataset.items[dataset.users == user] == item].max() == times.max()
 
 
 def test_random_split_is_uniform_and_needs_no_timestamps():

@@ -1,6 +1,7 @@
 """Splits by time and given splits keep their guarantees; the NCF paper's files."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from conftest import DATA
 from ncf_files import write_ncf
 from neuralcf import ArgumentError
-from neuralcf.data import Dataset, given, read_ncf, split_by_time
+from neuralcf.data import Dataset, given, hold_out, leave_last_out, leave_one_out, read_ncf, split_by_time
+from neuralcf.data.split import without_untrained
 
 events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 9)), min_size=2, max_size=40)
 
@@ -147,3 +149,80 @@ def test_movielens_1m_as_the_paper_splits_it():
     assert split.users.tolist() == list(range(6040))
     lengths, pairs = np.unique(np.diff(split.candidates[0]), return_counts=True)
     assert dict(zip(lengths.tolist(), pairs.tolist(), strict=True)) == {98: 156, 99: 5884}
+
+
+# ---- ties, shares, moments, what was never trained
+
+
+@for_all(events, st.integers(0, 3), st.randoms())
+def test_ties_are_told_and_broken_whatever_the_order_of_rows(rows, seed, random):
+    split = leave_last_out(dataset_of(rows), seed)
+    shuffled = random.sample(rows, len(rows))
+    again = leave_last_out(dataset_of(shuffled), seed)
+    assert pairs_of(split) == pairs_of(again)
+    latest = {}  # each user's items, with the latest time of each
+    for user, item, time in rows:
+        of_user = latest.setdefault(user, {})
+        of_user[item] = max(time, of_user.get(item, time))
+    tied = 0
+    held = dict(pairs_of(split))
+    ids = split.train
+    for user, times in latest.items():
+        place = ids.user_ids.tolist().index(user)
+        assert (place in held) == (len(times) > 1)
+        if len(times) > 1:
+            assert times[int(ids.item_ids[held[place]])] == max(times.values())
+            tied += sorted(times.values())[-2] == max(times.values())
+    assert (f"{tied} of {len(held)} users have several" in split.guarantee) == (tied > 0)
+
+
+def test_ties_are_broken_at_random():
+    dataset = dataset_of([(0, item, 7) for item in range(6)])
+    drawn = [int(leave_last_out(dataset, seed).items[0]) for seed in range(200)]
+    assert min(drawn.count(item) for item in range(6)) > 10
+
+
+def test_the_printed_seed_makes_the_same_split():
+    dataset = dataset_of([(user, item) for user in range(9) for item in range(5)])
+    split = hold_out(dataset, 41, "random")
+    (seed,) = re.findall(r"with seed (\d+)", split.guarantee)
+    assert int(seed) == 41
+    assert pairs_of(leave_one_out(dataset, int(seed))) == pairs_of(split)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_share_of_each_user_is_held_out(timed):
+    rows = [(user, item, item) for user in range(1, 12) for item in range(user)]
+    dataset = dataset_of(rows if timed else [row[:2] for row in rows])
+    split = hold_out(dataset, 0, "share:0.25")
+    counts = np.bincount(split.users, minlength=11)
+    assert counts.tolist() == [0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2]
+    if timed:
+        kept = [split.train.items[split.train.users == user].max() for user in range(11)]
+        assert all(item > kept[user] for user, item in pairs_of(split))
+    assert len(split.train) + split.users.size == len(dataset)
+
+
+def test_a_moment_is_a_date_or_a_number():
+    days = [0, 1, 2, 3]
+    start = 1_704_067_200  # 2024-01-01
+    for unit in (1, 1000, 1_000_000):
+        rows = [(user, (user + day) % 5, (start + 86400 * day) * unit) for user in range(5) for day in days]
+        expected = pairs_of(split_by_time(dataset_of(rows), at=rows[2][2]))
+        for text in ("2024-01-03", "2024-01-03 00:00:00 UTC", str(rows[2][2])):
+            assert pairs_of(hold_out(dataset_of(rows), 0, f"at:{text}")) == expected
+    with pytest.raises(ArgumentError, match="got 'at:3/1/2024'"):
+        hold_out(dataset_of(rows), 0, "at:3/1/2024")
+
+
+def test_what_was_never_trained_is_left_out():
+    train, test = dataset_of([(5, 1), (6, 1), (6, 2)]), dataset_of([(5, 2), (7, 1), (6, 9)])
+    split = given(train, test)
+    assert (split.train.user_ids.tolist(), split.train.item_ids.tolist()) == ([5, 6], [1, 2])
+    assert (pairs_of(split), split.left_out) == ([(0, 1)], 2)
+    assert "2 pairs of users or items without training interactions are left out" in split.guarantee
+    assert (given(train, dataset_of([(7, 1)])).users.size, given(train, dataset_of([(7, 1)])).left_out) == (0, 1)
+    later = dataset_of([(0, 0, 1), (0, 1, 2), (1, 1, 2), (1, 0, 3), (2, 0, 3), (0, 7, 3)])
+    split = without_untrained(split_by_time(later, at=3))
+    assert (split.train.user_ids.tolist(), split.train.item_ids.tolist()) == ([0, 1], [0, 1])
+    assert pairs_of(split) == [(1, 0)]

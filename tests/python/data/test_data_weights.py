@@ -1,10 +1,13 @@
 """Weights of interactions in a data set, and time decay."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 from neuralcf import ArgumentError
-from neuralcf.data import Dataset, decayed, given, leave_last_out, leave_one_out, split_by_time
+from neuralcf.data import Dataset, decayed, given, leave_last_out, leave_one_out, read_interactions, split_by_time
 
 DAY = 86400
 
@@ -64,3 +67,29 @@ def test_decay_needs_timestamps_and_a_half_life():
     for wrong in (0, -1, np.inf, np.nan):
         with pytest.raises(ArgumentError, match="half-life: expected a number of days above 0"):
             decayed(weighted(), wrong)
+
+
+EVENTS = "visitorid,itemid,event,timestamp\n1,5,view,1\n1,5,buy,2\n2,5,view,3\n2,6,cart,4\n2,6,view,5\n"
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_events_have_weights_and_repeats_are_summed(tmp_path, parquet):
+    source = tmp_path / "events"
+    source.write_text(EVENTS)
+    if parquet:
+        pa.parquet.write_table(pa.csv.read_csv(source), source)
+    weights = {"view": 0.5, "buy": 4}
+    dataset, report = read_interactions(source, event_weights=weights)
+    assert (dataset.weights.tolist(), report.duplicates) == ([4.5, 0.5, 1.5], 2)
+    assert dataset.timestamps.tolist() == [1, 3, 4]
+    assert read_interactions(source, event_weights=weights, repeats="first")[0].weights.tolist() == [0.5, 0.5, 1]
+    dataset, report = read_interactions(source, event_weights={"view": 0})
+    assert (dataset.weights.tolist(), report.weightless, report.duplicates) == ([1, 1], 3, 0)
+    assert read_interactions(source, repeats="sum")[0].weights.tolist() == [2, 1, 2]
+    assert read_interactions(source)[0].weights is None
+    for wrong, message in [
+        ({"purchase": 3}, "event_weights: expected events of the column, 'view', 'buy', 'cart', got 'purchase'"),
+        ({"view": -1}, "view: expected a number of at least 0, got -1"),
+    ]:
+        with pytest.raises(ArgumentError, match=message):
+            read_interactions(source, event_weights=wrong)

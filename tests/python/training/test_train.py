@@ -222,7 +222,7 @@ def test_data_that_cannot_be_trained_on_is_rejected():
     full = Dataset.from_ids([0, 0, 1], [0, 1, 0])
     with pytest.raises(ArgumentError, match="expected an interaction of a user who does not have every item, got none"):
         train(full.take(np.array([0, 1])), TrainConfig(NCFConfig(), validation=False))
-    with pytest.raises(ArgumentError, match="--no-validation"):
+    with pytest.raises(ArgumentError, match="validation=False"):
         train(Dataset.from_ids([0, 1], [0, 1]), TrainConfig(NCFConfig()))
     with pytest.raises(ArgumentError, match="got none"):
         train(full.take(np.array([], dtype=np.int64)), TrainConfig(NCFConfig()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeAlias
 
-from neuralcf.data.readers.values import MISSING, is_number, looks_like_time
+from neuralcf.data.values import MISSING, is_number, looks_like_time
 from neuralcf.errors import ArgumentError, argument
 
 __all__ = ["FIELDS", "HEADER_NAMES", "Columns", "Wanted", "chosen_column", "find_name"]

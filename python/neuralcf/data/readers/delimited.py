@@ -44,7 +44,7 @@ from neuralcf.data.readers.text import (
     split_lines,
     without_preamble,
 )
-from neuralcf.data.readers.values import (
+from neuralcf.data.values import (
     MISSING,
     date_problem,
     is_integer,

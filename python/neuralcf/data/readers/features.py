@@ -29,7 +29,7 @@ from neuralcf.data.features import (
 from neuralcf.data.readers.columns import HEADER_NAMES, find_name
 from neuralcf.data.readers.rows import read_rows
 from neuralcf.data.readers.text import shown
-from neuralcf.data.readers.values import float_hint
+from neuralcf.data.values import float_hint
 from neuralcf.errors import ArgumentError
 
 __all__ = ["FeatureReport", "Side", "encode_features", "parse_choice", "read_features"]

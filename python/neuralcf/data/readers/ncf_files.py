@@ -19,8 +19,8 @@ import numpy as np
 from neuralcf.data.dataset import Dataset, ExternalIds
 from neuralcf.data.readers.interactions import ReadReport, of_one_type, read_interactions
 from neuralcf.data.readers.text import read_text
-from neuralcf.data.readers.values import is_integer
 from neuralcf.data.split import GivenSplit, given
+from neuralcf.data.values import is_integer
 from neuralcf.errors import ArgumentError
 
 __all__ = ["find_ncf", "read_ncf", "read_ncf_parts"]

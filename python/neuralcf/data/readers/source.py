@@ -10,7 +10,7 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.data.readers.interactions import ReadReport, of_one_type, read_interactions
 from neuralcf.data.readers.ncf_files import find_ncf, read_ncf_parts
 from neuralcf.data.readers.opening import STANDARD_INPUT
-from neuralcf.data.split import GivenSplit, Split, given, hold_out
+from neuralcf.data.split import GivenSplit, Split, given, hold_out, is_by_time, without_untrained
 from neuralcf.errors import ArgumentError, argument
 
 __all__ = ["given_files", "read_source", "read_split"]
@@ -64,11 +64,20 @@ def given_files(
     Thresholds of the k-core apply to the training set alone.
 
     Raises:
-        As `read_interactions` and `given`.
+        As `read_interactions` and `given`; ArgumentError also if no pair is of the users and items in the training set.
     """
     test, report = read_interactions(held_out, **{**reading, "min_user": 1, "min_item": 1})
     train, test = of_one_type((train, train_report), (test, report))
-    return given(train, test), report
+    split = given(train, test)
+    if not split.users.size:
+        (user, item), (other_user, other_item) = (
+            (dataset.user_ids[dataset.users[0]], dataset.item_ids[dataset.items[0]]) for dataset in (train, test)
+        )
+        raise ArgumentError(
+            f"{report.source}: expected pairs of users and items in {train_report.source}, such as user {user} with "
+            f"item {item}, got {len(test)} pairs of others, such as user {other_user} with item {other_item}"
+        )
+    return split, report
 
 
 def read_split(
@@ -107,4 +116,7 @@ def read_split(
         split, report = given_files(source, reports[0], held_out, reading)
         return split, {"fingerprint": split.train.fingerprint(), "split": "given"}, [*reports, report]
     rule = how or "auto"
-    return hold_out(source, seed, rule), {"fingerprint": source.fingerprint(), "split": rule}, reports
+    made = hold_out(source, seed, rule)
+    if is_by_time(rule):
+        made = without_untrained(made)
+    return made, {"fingerprint": source.fingerprint(), "split": rule}, reports

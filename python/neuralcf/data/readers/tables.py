@@ -13,7 +13,7 @@ import pyarrow.parquet
 from neuralcf.data.readers.columns import Columns, Wanted
 from neuralcf.data.readers.opening import Input
 from neuralcf.data.readers.raw_table import BadRows, Places, RawTable, Reading
-from neuralcf.data.readers.values import MISSING, date_problem, is_number, parse_date
+from neuralcf.data.values import MISSING, date_problem, is_number, parse_date
 from neuralcf.errors import ArgumentError
 
 __all__ = ["as_table", "read_stored_table", "read_table", "stored_columns", "text_column"]
@@ -196,7 +196,7 @@ def _ratings_or_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _times(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_date32(column.type):
-        return column.cast(pa.int32()).cast(pa.int64())
+        return column.cast(pa.timestamp("s")).cast(pa.int64())
     if _is_number(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date64(column.type):
         return column.cast(pa.float64() if pa.types.is_floating(column.type) else pa.int64())
     if pa.types.is_decimal(column.type):

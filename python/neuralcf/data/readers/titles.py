@@ -17,7 +17,7 @@ import numpy as np
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.readers.columns import HEADER_NAMES, chosen_column, find_name
 from neuralcf.data.readers.rows import read_rows
-from neuralcf.data.readers.values import float_hint
+from neuralcf.data.values import float_hint
 from neuralcf.errors import ArgumentError, argument
 
 __all__ = ["read_titles"]
