@@ -24,6 +24,7 @@ IMPORTS = {
     "data": "errors seeds",
     "format": "errors files _core",
     "serving": "errors _core",
+    "batch": "errors files serving",
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
     "report": "errors _core data format baselines evaluation",
@@ -34,7 +35,7 @@ IMPORTS = {
     "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # entry points
-    "cli": "errors files _core data format serving evaluation report training experiment tuning demo",
+    "cli": "errors files _core batch data format serving evaluation report training experiment tuning demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }
@@ -47,7 +48,7 @@ TORCH = {"models", "training", "experiment", "tuning", "demo"}
 NEEDS = {
     "torch": "models training demo",
     "tqdm": "training",
-    "pyarrow": "data",
+    "pyarrow": "batch data",
     "optuna": "tuning",
     "matplotlib": "report demo",
 }

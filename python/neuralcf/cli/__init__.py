@@ -7,14 +7,17 @@ Exit codes: 0 success, 1 failure, 2 wrong usage or bad input, 130 Ctrl-C. An exp
 """
 
 import argparse
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from neuralcf._core import __version__
 from neuralcf.cli import compare, demo, describe, doctor, embed, evaluate, inspect, recommend, report, train, tune
 from neuralcf.cli.options import option_name
+from neuralcf.cli.output import Lasting, silence
 from neuralcf.errors import DivergedError, InternalError, NeuralCFError, PublishedError, in_words_of
 
 __all__ = ["main", "make_parser"]
@@ -38,18 +41,26 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
-    options = make_parser().parse_args(arguments)
-    os.environ.setdefault(_WAIT_POLICY, "PASSIVE")  # read when a command imports torch
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # escape ids that the terminal cannot show
+    with _output_that_lasts():
+        options = make_parser().parse_args(arguments)
+        os.environ.setdefault(_WAIT_POLICY, "PASSIVE")  # read when a command imports torch
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
-        options.run(options)
-        sys.stdout.flush()
+        if getattr(options, "out", None) is None:
+            options.run(options)
+            sys.stdout.flush()
+        else:  # what is printed is not what the command is for
+            with contextlib.redirect_stdout(Lasting(sys.stdout)):
+                options.run(options)
+                sys.stdout.flush()
     except KeyboardInterrupt:
         print("neuralcf: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has exited, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 1
     except InternalError:
         raise  # a bug in NeuralCF: show the traceback
@@ -59,6 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ImportError, MemoryError) as error:
         return _fail(error, 1)
     return 0
+
+
+@contextlib.contextmanager
+def _output_that_lasts() -> Iterator[None]:
+    """Replace closed output; escape ids that the terminal cannot show; let no closed stderr end a command."""
+    with contextlib.ExitStack() as stack:
+        if sys.stdout is None:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        if sys.stderr is None:
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(Path(os.devnull).open("w"))))
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        stack.enter_context(contextlib.redirect_stderr(Lasting(sys.stderr)))
+        yield
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -84,7 +109,7 @@ def _fail(error: BaseException, code: int) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRA:
         return f"this command needs {error.name}: pip install 'neuralcf[train]'"
-    if isinstance(error, NeuralCFError):
+    if isinstance(error, NeuralCFError) and not isinstance(error, OSError):
         return in_words_of(error.marked(), option_name)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,13 +1,18 @@
-"""`neuralcf recommend`: print the best items for a user, with titles if there are any."""
+"""`neuralcf recommend`: print the best items for a user, or write those of many users to a file."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, NamedTuple
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neuralcf.cli.options import Commands, add_command, add_items, add_json, items, positive, print_notes
 from neuralcf.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from neuralcf.serving.recommender import Recommender
 
 __all__ = ["add_parser"]
 
@@ -18,11 +23,22 @@ def add_parser(commands: Commands) -> None:
         commands,
         "recommend",
         _run,
-        summary="print the best items for a user",
+        summary="print the best items for a user, or write those of many users to a file",
         example="neuralcf recommend model --user 42 --items movies.csv",
     )
     parser.add_argument("model", metavar="DIR", help="a model directory with stored ids")
-    parser.add_argument("--user", required=True, metavar="ID", help="the user's id, as in the training data")
+    whom = parser.add_mutually_exclusive_group(required=True)
+    whom.add_argument(
+        "--user", metavar="ID", help="the user's id, as in the training data; --user=ID if it begins with -"
+    )
+    whom.add_argument("--all-users", action="store_true", help="all users of the model, to --out")
+    whom.add_argument("--users-file", metavar="FILE", help="the users in this file, an id on each line, to --out")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the file to write: .csv, .jsonl or .parquet; after an interruption the same command goes on",
+    )
     parser.add_argument("-k", type=positive, default=10, help="how many items (default 10)")
     parser.add_argument(
         "--include-seen", action="store_true", help="also recommend items that the user has already seen"
@@ -33,11 +49,94 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     titles = items(options)
+    if options.user is None:
+        _write_lists(options, titles)
+        return
+    if options.out is not None:
+        raise ArgumentError("--out: expected --all-users or --users-file with it, got --user")
     user, best = _recommend(options.model, options.user, options.k, include_seen=options.include_seen, items=titles)
     if options.json:
         print(json.dumps(_json(user, best, titles=titles is not None)))
     elif best:
         print(_text(best))
+
+
+def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> None:
+    """Write the lists of many users.
+
+    Raises:
+        As `_recommend`; ArgumentError also without a file to write.
+    """
+    import numpy as np
+
+    from neuralcf.batch.lists import ENDINGS, write_lists
+    from neuralcf.data.readers.titles import read_titles
+    from neuralcf.serving.recommender import Recommender
+
+    out = options.out
+    if out is None:
+        raise ArgumentError("--all-users, --users-file: expected --out with them")
+    if out.suffix.lower() not in ENDINGS:
+        raise ArgumentError(f"--out: expected a name that ends in {', '.join(ENDINGS)}, got {out}")
+    if not out.parent.is_dir():
+        raise ArgumentError(f"--out: expected a file in an existing directory, got {out}")
+    recommender = Recommender.load(options.model)
+    _check_seen(recommender, options.model, include_seen=options.include_seen)
+    users = None if options.users_file is None else _users_of(options.users_file, recommender)
+    titles = None
+    if items is not None:
+        titles = read_titles(item_ids=recommender.item_ids.take(np.arange(recommender.num_items)), **items)
+    report = write_lists(
+        recommender,
+        out,
+        users,
+        options.k,
+        exclude_seen=not options.include_seen,
+        titles=titles,
+        model_id=str(recommender.scorer.metadata.get("model_id", options.model)),
+        progress=_print_progress if sys.stderr.isatty() else None,
+    )
+    if report.short:
+        print_notes([f"{report.short:,} users have fewer than {options.k} items left"])
+    print(f"{report.rows:,} items for {report.users:,} users written to {out}")
+
+
+def _users_of(path: str, recommender: Recommender) -> list[int] | list[str]:
+    """Read the users in a file, each once; those who are not in the model are left out, with a note.
+
+    Raises:
+        ArgumentError: no user of the model, or a file that is not text.
+        OSError: the file cannot be read.
+    """
+    from neuralcf.data.dataset import is_integer
+    from neuralcf.data.readers.text import read_text
+
+    texts = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
+    integers = recommender.user_ids.kind != "str"
+    ids: list[Any] = [int(text) for text in texts if is_integer(text)] if integers else texts
+    found: Any = recommender.user_ids.find(ids) >= 0 if ids else []
+    known = [id_ for id_, there in zip(ids, found, strict=True) if there]
+    if len(known) < len(texts):
+        there = set(map(str, known))
+        other = next(text for text in texts if text not in there)
+        if not known:
+            raise ArgumentError(
+                f"{path}: expected users of the model, an id on each line, such as "
+                f"{recommender.user_ids.take([0])[0]}, got others, such as {other!r}"
+            )
+        print_notes([f"{len(texts) - len(known):,} users are not in the model, such as {other!r}; left out"])
+    if not known:
+        raise ArgumentError(f"{path}: expected users, an id on each line, got none")
+    return known
+
+
+def _check_seen(recommender: Recommender, path: str, *, include_seen: bool) -> None:
+    if not include_seen and not recommender.scorer.nbytes["seen"]:
+        raise ArgumentError(f"{path}: the model stores no interactions to exclude; pass --include-seen")
+
+
+def _print_progress(done: int, of: int) -> None:
+    print(f"\r{done:,} of {of:,} users", end="\n" if done == of else "", file=sys.stderr, flush=True)
 
 
 class Recommended(NamedTuple):
@@ -78,8 +177,7 @@ def _recommend(
 
     recommender = Recommender.load(path)
     user_id = parse_id(user, recommender.user_ids.kind)
-    if not include_seen and not recommender.scorer.nbytes["seen"]:
-        raise ArgumentError(f"{path}: the model stores no interactions to exclude; pass --include-seen")
+    _check_seen(recommender, path, include_seen=include_seen)
     best = recommender.recommend(user_id, k, exclude_seen=not include_seen)
     titles = {}
     if items is not None:

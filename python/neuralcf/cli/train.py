@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from neuralcf.cli.options import (
     sizes,
     with_features,
 )
+from neuralcf.cli.output import recommend_command
 from neuralcf.errors import ArgumentError
 from neuralcf.format.save import check_target
 
@@ -81,8 +81,9 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     rule.add_argument(
         "--split",
         metavar="RULE",
-        help="last: the latest interaction of each user; random: one random interaction of each user; time:X: the "
-        "latest share X of all interactions, such as time:0.1; none (default last, or random without timestamps)",
+        help="last: the latest interaction of each user; random: one random interaction of each user; share:X: the "
+        "latest share X of each user's items, such as share:0.2; time:X: the latest share X of all interactions; at:T: "
+        "everything from a moment on, such as at:2024-01-01; none (default last, or random without timestamps)",
     )
     rule.add_argument("--held-out", metavar="FILE", help="held-out interactions, in a file like RATINGS")
 
@@ -180,8 +181,7 @@ def _run(options: argparse.Namespace) -> None:
     )
     print_outcome(trained)
     trained.write(options.out, fold_in=options.fold_in)
-    example = shlex.join(["neuralcf", "recommend", str(options.out), "--user", str(split.train.user_ids[0])])
-    print(f"model written to {options.out}; next: {example}")
+    print(f"model written to {options.out}; next: {recommend_command(options.out, split.train.user_ids[0])}")
 
 
 def check_out(out: Path) -> None:
@@ -227,6 +227,8 @@ def _config(options: argparse.Namespace) -> TrainConfig[Any]:
 
 def print_data(train: Dataset, reports: list[ReadReport]) -> None:
     """Print what was read."""
+    import numpy as np
+
     for report in reports:
         columns = f"columns {', '.join(report.columns)}{separated_by(report.delimiter)}"
         passed_over = f"; not read: {', '.join(report.passed_over)}" if report.passed_over else ""
@@ -241,6 +243,17 @@ def print_data(train: Dataset, reports: list[ReadReport]) -> None:
             f"{others}{bad}"
         )
     print(f"training on {len(train):,} interactions of {train.num_users:,} users with {train.num_items:,} items")
+    untrained = [
+        f"{size - len(set(indices.tolist())):,} {what}"
+        for what, indices, size in (("users", train.users, train.num_users), ("items", train.items, train.num_items))
+        if size > len(set(indices.tolist()))
+    ]
+    everything = np.flatnonzero(np.diff(train.user_items()[0]) == train.num_items)
+    if everything.size:
+        user = train.user_ids[everything[0]]
+        print(f"  {everything.size:,} users have every item, such as {user}: nothing is sampled for them")
+    if untrained:
+        print(f"  {' and '.join(untrained)} of them have no training interaction, and keep their place to be ranked")
 
 
 def _print_features(side: str, report: FeatureReport) -> None:
@@ -258,6 +271,7 @@ def _print_features(side: str, report: FeatureReport) -> None:
 
 def print_outcome(trained: Experiment, k: int = 10) -> None:
     """Print which epoch was kept, how long training took, and the metrics at cut-off `k`."""
+    from neuralcf.data import GivenSplit
     from neuralcf.training.trainers.distill_config import DistillConfig
 
     config, history, kind = trained.config, trained.result.history, trained.result.model.kind
@@ -275,6 +289,8 @@ def print_outcome(trained: Experiment, k: int = 10) -> None:
         print("  not evaluated: nothing was held out")
         return
     print(f"  {trained.split.guarantee.partition(';')[0]}")
+    if isinstance(trained.split, GivenSplit) and trained.split.left_out:
+        print(f"  {trained.split.left_out:,} held-out pairs of users or items without training interactions left out")
     print(
         f"  {'':12} {kind:>8} {'popularity':>11}   held-out items of {trained.metrics[0].users:,} users, ranked among"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuralcf.cli.options import DATA, NCF_PREFIX, Commands, add_command, add_data, one_or_all, positive, reading
+from neuralcf.cli.output import command_line
 from neuralcf.cli.train import add_split, check_out, print_data, print_outcome
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _run(options: argparse.Namespace) -> None:
     )
     settings = run / "best.toml"
     settings.write_text(to_toml(best), encoding="utf-8")
-    print(f"the best settings, which neuralcf train --config {settings} takes:\n\n{to_toml(best)}")
+    command = command_line(["neuralcf", "train", f"--config={settings}"])
+    print(f"the best settings, which {command} takes:\n\n{to_toml(best)}")
     trained = run_experiment(split, best, data=data, directory=run / "training", resume=True)
     print_outcome(trained)
     trained.write(options.out)

@@ -5,6 +5,7 @@ NeuMF by the preset `neumf`. Both are measured on the same held-out items, and b
 """
 
 import copy
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +125,8 @@ def demo(
     )
     write_atomically(out / "report.html", report.html().encode())
     print(f"models     {targets['fast']}, {targets['neumf']}\nreport     {out / 'report.html'}")
-    print(f'more       neuralcf recommend {targets["fast"]} --user "{planted.user_titles[4]}"')
+    more = shlex.join(["neuralcf", "recommend", str(targets["fast"]), f"--user={planted.user_titles[4]}"])
+    print(f"more       {more}")
     return report
 
 

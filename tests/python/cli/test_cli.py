@@ -63,7 +63,8 @@ def test_train_prints_a_summary(ratings, tmp_path, capsys):
 def test_train_writes_a_complete_model(model):
     config = json.loads((model / "config.json").read_text())
     assert config["training"]["layers"] == [8, 4]
-    ranks = [f"{name}@{k}" for name in ("HR", "NDCG", "Recall", "MRR") for k in (5, 10, 20)]
+    ranks = [f"{name}@{k}" for name in ("HR", "NDCG", "Recall", "MRR", "Precision", "MAP") for k in (5, 10, 20)]
+    ranks.append("AUC")
     names = {
         "1 + 99": ranks,
         "all items": ranks + [f"{name}@{k}" for name in ("Novelty", "Coverage") for k in (5, 10, 20)],

@@ -1,0 +1,1 @@
+"""Recommendations for many users at once, to files."""
