@@ -20,7 +20,10 @@ from neuralcf.cli.options import option_name
 from neuralcf.cli.output import Lasting, silence
 from neuralcf.errors import DivergedError, InternalError, NeuralCFError, PublishedError, in_words_of
 
-__all__ = ["main", "make_parser"]
+__all__ = ["INTERRUPTED", "main", "make_parser"]
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 _COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, inspect, doctor, demo)
 _EXTRA = ("torch", "tqdm", "pyarrow")
@@ -58,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         print("neuralcf: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has exited, such as `head`
         silence(sys.stdout)
         return 1
