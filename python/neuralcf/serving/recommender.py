@@ -1,6 +1,6 @@
 """The `Recommender`: recommendations and scores in external ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias
 
@@ -144,7 +144,7 @@ class Recommender:
                 "or pass exclude_seen=False to also recommend items that users have already seen"
             )
         single = _is_one(users)
-        given: Any = [users] if single else users
+        given: Any = [_one(users)] if single else _as_ids(users)
         user_indices = _find(self._user_ids, given, "users")
         known = user_indices >= 0
         if on_unknown == "raise" and not known.all():
@@ -187,10 +187,11 @@ class Recommender:
             TypeError: ids whose type is not that of the model's ids.
         """
         single = _is_one(users)
-        given: Any = [users] if single else users
+        given: Any = [_one(users)] if single else _as_ids(users)
         user_indices = _find(self._user_ids, given, "users")
         if not (known := user_indices >= 0).all():
             raise UnknownUserError(*_unknown("users", given, known))
+        items = _as_ids(items)
         item_indices = _find(self._item_ids, items, "items")
         if not (known := item_indices >= 0).all():
             raise UnknownItemError(*_unknown("items", items, known))
@@ -202,6 +203,7 @@ class Recommender:
         """Return the indices of allowed or denied items."""
         if ids is None:
             return None
+        ids = _as_ids(ids)
         indices = _find(self._item_ids, ids, what)
         known = indices >= 0
         if on_unknown == "raise" and not known.all():
@@ -228,8 +230,29 @@ def _is_one(users: object) -> bool:
     return isinstance(users, (str, int, np.integer, np.bool_)) or (isinstance(users, np.ndarray) and users.ndim == 0)
 
 
+def _one(user: Any) -> Any:
+    return user.item() if isinstance(user, np.ndarray) else user
+
+
+def _as_ids(ids: Any) -> Any:
+    """Return ids in a form that both kinds of models take: a list, a tuple or an array that is not of objects.
+
+    Arrow arrays, views of dictionaries, sets, iterators and arrays of Python objects become lists, and so does anything
+    empty, whatever its type.
+    """
+    if isinstance(ids, np.ndarray):
+        return ids.tolist() if ids.dtype == object or (ids.ndim == 1 and ids.size == 0) else ids
+    if isinstance(ids, list | tuple | range) or hasattr(ids, "__array__"):
+        return ids.to_pylist() if hasattr(ids, "to_pylist") else ids
+    if isinstance(ids, Iterable) and not isinstance(ids, str | bytes | Mapping):
+        return list(ids)
+    return ids
+
+
 def _find(table: Ids, ids: Any, what: str) -> NDArray[np.int64]:
     """Return the indices of ids, -1 for unknown ones; raise TypeError for ids of another type."""
+    if ids is None:
+        raise TypeError(f"{what}: this model's ids are {table.kind}: expected some, got None")
     try:
         return table.find(ids)
     except TypeError as error:
