@@ -97,6 +97,15 @@ pub fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     Ok(vec)
 }
 
+/// Tries whether `bytes` can be had, for what is built without fallible constructors: then a lack of memory is an error
+/// before it could end the process.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` they are for.
+pub(crate) fn try_for(what: &str, bytes: usize) -> Result<()> {
+    reserve::<u8>(what, bytes).map(drop)
+}
+
 /// `len` copies of `value`.
 ///
 /// # Errors

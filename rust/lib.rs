@@ -8,6 +8,7 @@ pub mod format;
 pub mod ids;
 mod indices;
 mod kernel;
+mod memory;
 mod order;
 mod pool;
 mod queries;
@@ -18,6 +19,7 @@ pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, User
 pub use error::{Error, Result};
 pub use indices::{IndexCheck, Indices};
 pub use kernel::{Isa, Roofline, StandardFloats};
+pub use memory::free as free_memory;
 pub use pool::{Call, MAX_THREADS, Watch, choose_threads};
 pub use queries::TopK;
 

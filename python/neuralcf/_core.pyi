@@ -41,7 +41,13 @@ class Scorer:
     """
 
     @staticmethod
-    def load(path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> Scorer:
+    def load(
+        path: str | PathLike[str],
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        max_bytes: SupportsIndex | None = None,
+    ) -> Scorer:
         """Load a model directory or a single `.safetensors` file.
 
         Args:
@@ -49,11 +55,13 @@ class Scorer:
             threads: maximum number of threads per call; defaults to NEURALCF_NUM_THREADS, else to what CPU affinity and
                 cgroup quota allow.
             isa: "portable", "avx2", "avx512" or "neon"; defaults to NEURALCF_ISA, else to the best the CPU supports.
+            max_bytes: the memory that the model may take while it is laid out, computed from its sizes before anything
+                is built; defaults to NEURALCF_MAX_BYTES, else to what the machine and the cgroup have free.
 
         Raises:
             ModelFormatError: the files are not a valid model; the message says which part and why.
             OSError: the files cannot be read (FileNotFoundError if there are none).
-            MemoryError: the model does not fit in memory.
+            MemoryError: the model takes more than `max_bytes`, or does not fit in memory.
         """
     @staticmethod
     def from_tensors(
@@ -64,6 +72,7 @@ class Scorer:
         history: Mapping[str, ArrayLike] | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        max_bytes: SupportsIndex | None = None,
     ) -> Scorer:
         """Make a scorer from arrays in memory.
 
@@ -75,6 +84,7 @@ class Scorer:
                 history.safetensors.
             threads: as for `load`.
             isa: as for `load`.
+            max_bytes: as for `load`.
 
         Raises:
             ModelFormatError: the tensors are not a valid model, or `history` does not fit it.
@@ -161,6 +171,7 @@ class Scorer:
             id -1 and score negative infinity.
 
         Raises:
+            MemoryError: the result, 12 bytes for each of `B * k` items, takes more than is free.
             OutOfRangeError, ArgumentError, TypeError: as for `score_batch`. ArgumentError also for "seen" or
                 "approximate" if the model has no stored interactions or no index.
         """
@@ -287,7 +298,12 @@ class Sampler:
         """
 
 def open_model(
-    path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None, digest: str | None = None
+    path: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    max_bytes: SupportsIndex | None = None,
+    digest: str | None = None,
 ) -> tuple[Scorer, Ids | None, Ids | None]:
     """Load a model with its external user and item ids, all of one generation; arguments as for `Scorer.load`.
 

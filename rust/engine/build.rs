@@ -6,7 +6,7 @@ use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
 use super::layout::{Layout, Projection};
 use super::precision::{Sample, ScanPrecision, quantized_may_pay};
 use crate::csr::Csr;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_for};
 use crate::format::{Layer, Model, Table};
 use crate::kernel::row_table::RowTable;
 use crate::kernel::weights::{Network, Packed};
@@ -31,6 +31,8 @@ impl Engine {
         };
         let gmf_width = user_gmf.as_ref().map_or(0, Table::width);
         let mlp_width = user_mlp.as_ref().map_or(0, Table::width);
+        let weights = layers.iter().map(|layer| size_of_val(&layer.weight[..]) + 3 * size_of_val(&layer.bias[..]));
+        try_for("packed weights", weights.sum::<usize>() + size_of_val(&parts.output_weight[..]))?;
         let Packing { network, item_half, projection } =
             Packing::new(isa, &layers, gmf_width, mlp_width, &parts.output_weight, parts.output_bias);
 
@@ -116,6 +118,9 @@ impl Packing {
     }
 }
 
+/// The memory that quantizing takes, as a multiple of the second layer: float64 forms of it, and of its squares.
+const QUANTIZED_FORMS: usize = 16;
+
 /// Quantizes the catalogue. `None` means a float32 scan: because of `precision`, because there is no error bound or no
 /// fast integer instruction, or, with [`ScanPrecision::Auto`], because quantization does not pay for a sample of the
 /// users.
@@ -132,6 +137,8 @@ fn quantize(
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };
+    let second = layout.network.layers.first().map_or(0, Packed::nbytes);
+    try_for("quantized weights", second.saturating_mul(QUANTIZED_FORMS))?;
     let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else { return Ok(None) };
     let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
     while let Some(catalogue) = candidate {

@@ -1,6 +1,6 @@
 //! The memory layout of items and users: rows, and tiles for scans of the catalogue (`kernel/README.md`).
 
-use crate::error::Result;
+use crate::error::{Result, filled};
 use crate::format::Table;
 use crate::kernel::layers::Project;
 use crate::kernel::quantized::Quantization;
@@ -67,7 +67,8 @@ impl Layout<'_> {
         for chunk in table.into_chunks() {
             let (part, rest) = rows.split_at_mut(chunk.len() / width * row_len);
             self.call.for_each_chunk(part, TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
-                let (mut lanes, mut computed) = (vec![[0.0; LANES]; width], vec![[0.0; LANES]; features]);
+                let mut lanes = filled("embeddings", width, [0.0; LANES])?;
+                let mut computed = filled("features", features, [0.0; LANES])?;
                 let embeddings = &chunk[n * TILES_PER_TASK * LANES * width..];
                 for (rows, embeddings) in rows.chunks_mut(LANES * row_len).zip(embeddings.chunks(LANES * width)) {
                     if watch.stopped((width + LANES) * LANES * features) {
@@ -124,7 +125,8 @@ impl Layout<'_> {
         let row_len = self.network.row_len();
         let mut out = Aligned::zeros(what, rows.count().div_ceil(LANES).saturating_mul(tile_len))?;
         self.call.for_each_chunk(&mut out, TILES_PER_TASK * tile_len, |n, tiles, watch| {
-            let (mut features, mut gmf) = (vec![[0.0; LANES]; h0], vec![[0.0; LANES]; g]);
+            let mut features = filled("features", h0, [0.0; LANES])?;
+            let mut gmf = filled("GMF features", g, [0.0; LANES])?;
             let rows = rows.lines()[n * TILES_PER_TASK * LANES * row_len..].chunks(LANES * row_len);
             for (tile, rows) in tiles.chunks_exact_mut(tile_len).zip(rows) {
                 if watch.stopped(LANES * (h0 + g)) {
@@ -186,7 +188,7 @@ impl Layout<'_> {
             }
             Ok(())
         })?;
-        let mut all = vec![NONE; width];
+        let mut all = filled("extremes", width, NONE)?;
         for extremes in parts.chunks_exact(width) {
             widen(&mut all, extremes.iter().copied());
         }
@@ -205,8 +207,9 @@ impl Layout<'_> {
         let (h0, tile_len, row_len) = (self.network.h0, self.network.tile_len(), self.network.row_len());
         let mut out = RowTable::zeros(what, users, row_len)?;
         self.call.for_each_chunk(out.lines_mut(), TILES_PER_TASK * LANES * row_len, |n, rows, watch| {
-            let mut tile = vec![[0.0; LANES]; tile_len];
-            let mut p = vec![[0.0; LANES]; projection.first_layer.as_ref().map_or(0, |layer| layer.inputs)];
+            let mut tile = filled("features", tile_len, [0.0; LANES])?;
+            let inputs = projection.first_layer.as_ref().map_or(0, |layer| layer.inputs);
+            let mut p = filled("embeddings", inputs, [0.0; LANES])?;
             for (group, rows) in rows.chunks_mut(LANES * row_len).enumerate() {
                 if watch.stopped(LANES * tile_len * (1 + p.len())) {
                     return Ok(());

@@ -21,7 +21,7 @@ pub use users::{ProjectedUsers, UserVectors, Users};
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, reserve};
-use crate::format::{FoldIn, Kind, OverflowBound, Table};
+use crate::format::{FoldIn, Kind, OverflowBound, Sizes, Table};
 use crate::indices::{IndexCheck, Indices};
 use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
@@ -29,6 +29,7 @@ use crate::kernel::scan::USERS_PER_LOAD;
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Isa, LANES, Lanes};
+use crate::memory;
 use crate::pool::Call;
 
 /// Multiply-adds from which waking a thread pays off: some 50 us.
@@ -136,6 +137,44 @@ impl Engine {
             return Err(Error::Argument(format!("history: expected (items, width) of {expected:?}, got {got:?}")));
         }
         Ok(Engine { fold_in: Some(fold_in), ..self })
+    }
+
+    /// Bytes that a model of these sizes takes at most while it is laid out: its tables and layers, the rows and tiles
+    /// made of them, and the scratch of `threads` threads.
+    pub fn bytes_needed(sizes: &Sizes, threads: usize) -> u64 {
+        let Sizes { num_users, num_items, gmf_width: g, mlp_user_width, mlp_item_width, mlp_layers, .. } = sizes;
+        let [users, items, g, mu, mi] = [num_users, num_items, g, mlp_user_width, mlp_item_width].map(|&n| n as u64);
+        let product = u64::saturating_mul;
+        let sum = |terms: &[u64]| terms.iter().fold(0, |sum: u64, &term| sum.saturating_add(term));
+        let (float, lanes) = (size_of::<f32>() as u64, size_of::<Lanes>() as u64);
+        let padded = |n: u64| n.div_ceil(LANES as u64);
+        let h0 = mlp_layers.first().map_or(0, |&outputs| outputs as u64);
+
+        let tables = sum(&[product(users, sum(&[g, mu])), product(items, sum(&[g, mi]))]);
+        let mut inputs = sum(&[mu, mi]);
+        let layers = mlp_layers.iter().map(|&outputs| {
+            let weights = product(inputs.saturating_add(1), outputs as u64);
+            inputs = outputs as u64;
+            weights
+        });
+        let layers = layers.fold(0, u64::saturating_add);
+        let rows = product(sum(&[users, items]), sum(&[padded(h0), padded(g)]));
+        let tiles = product(padded(items), sum(&[h0, g]));
+        let scratch = product(threads as u64, sum(&[h0, h0, g, mu, mi]));
+        // The layers are held as read, packed and quantized, the last in up to three forms.
+        let floats = sum(&[tables, product(6, layers)]);
+        sum(&[product(floats, float), product(sum(&[rows, tiles, scratch]), lanes)])
+    }
+
+    /// Rejects a model that takes more than `max_bytes`, or, without a limit, more than are free, before it is built.
+    /// `other` bytes are those of its other files.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] with both numbers.
+    pub fn admit(sizes: &Sizes, other: u64, threads: usize, max_bytes: Option<u64>) -> Result<()> {
+        // Ids have a lookup table of up to twice their size; interactions are held as they are.
+        let bytes = Self::bytes_needed(sizes, threads).saturating_add(other.saturating_mul(3));
+        memory::check("the model", bytes, max_bytes)
     }
 
     /// Multiply-adds per pair, the unit of work estimates.

@@ -34,7 +34,9 @@ impl Config {
             return Err(Error::Format(format!("{length} bytes long, the limit is {CONFIG_LIMIT}")));
         }
         let text = stream.bytes(length as usize)?;
-        let mut object = Json::object(text)?;
+        let mut object = Json::object_with(text, |key| {
+            matches!(key, "format_version" | "model_id" | "kind" | "sizes" | "files" | "sha256")
+        })?;
         let files = read_files(text, &mut object)?;
         let mut take = |key: &str| object.remove(key).ok_or_else(|| Error::Format(format!("key {key:?} is missing")));
 

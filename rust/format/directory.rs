@@ -17,6 +17,7 @@ use super::{
     history::{FoldIn, read_history},
     json::quote,
     model::Model,
+    schema::Sizes,
     sidecar,
     stream::Stream,
     weights::{check_version, read_weights},
@@ -55,16 +56,28 @@ pub struct Opened {
 /// [`Error::Io`] if the path does not exist or cannot be read, [`Error::Format`] if it is not a valid model,
 /// [`Error::Memory`], or the error of `check`.
 pub fn open(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+    open_admitted(path, &|_, _| Ok(()), check)
+}
+
+/// Decides by the sizes of a model, and by the bytes of its files but model.safetensors, whether it is read; its error
+/// is returned.
+pub type Admit<'a> = dyn Fn(&Sizes, u64) -> Result<()> + 'a;
+
+/// [`open`], but asks `admit` before any weights are read.
+///
+/// # Errors
+/// As for [`open`], or the error of `admit`.
+pub fn open_admitted(path: &Path, admit: &Admit<'_>, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
     // An attempt fails only if a publication hits the microseconds that it takes to open the files.
     const ATTEMPTS: usize = 1000;
     for _ in 0..ATTEMPTS {
         check()?;
         let entry = open_entry(path).map_err(|error| error.within(path.display()))?;
         match entry {
-            OpenEntry::File(model) => return read_single(model, check),
+            OpenEntry::File(model) => return read_single(model, admit, check),
             OpenEntry::Directory(directory) => {
                 if let Some(files) = Files::open(&directory, path)? {
-                    return files.read(check);
+                    return files.read(admit, check);
                 }
             }
         }
@@ -150,12 +163,12 @@ impl ModelFile {
     }
 }
 
-fn read_single(file: ModelFile, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+fn read_single(file: ModelFile, admit: &Admit<'_>, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
     let path = file.path.clone();
     let ((model, own), digest) = file.read(check, |stream| {
         let header = Header::read(stream)?;
         let own = header.blank_own_digest(stream)?;
-        Ok((read_weights(stream, header)?, own))
+        Ok((read_weights(stream, header, &|sizes| admit(sizes, 0))?, own))
     })?;
     if let Some(own) = own {
         digest::compare(&own, &digest, "its own metadata").map_err(|error| error.within(path.display()))?;
@@ -203,7 +216,7 @@ impl Files {
         }
     }
 
-    fn read(self, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
+    fn read(self, admit: &Admit<'_>, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
         let Files { config, model, seen, history, ids } = self;
         let config = OpenConfig::read(config, check)?;
         let lost = [("history.safetensors", history.is_none()), ("ids.safetensors", ids.is_none())];
@@ -211,10 +224,13 @@ impl Files {
             return Err(config.lost(name));
         }
 
+        let other = [&seen, &history, &ids].into_iter().flatten().map(|file| file.length).sum();
         let mut digest = Sha256::new();
         digest.update(digest::line(&config.digest, "config.json"));
         let mut read = Parts { config: &config, digest: &mut digest, check };
-        let model = read.part("model.safetensors", model, read_weights)?;
+        let model = read.part("model.safetensors", model, |stream, header| {
+            read_weights(stream, header, &|sizes| admit(sizes, other))
+        })?;
         config.config.check(&model).map_err(|error| error.within(config.path.display()))?;
         let (num_users, num_items) = (model.num_users(), model.num_items());
         let seen = seen.map(|file| {

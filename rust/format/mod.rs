@@ -22,7 +22,7 @@ mod stream;
 mod weights;
 
 pub use blocks::{Gmf, Kind, Layer, Mlp, Table};
-pub use directory::{Opened, open};
+pub use directory::{Admit, Opened, open, open_admitted};
 pub use features::{FeatureColumn, FeatureKind, FeatureMap, Features, Map, read_features};
 pub use history::FoldIn;
 pub(crate) use history::{Linear, Ridge};

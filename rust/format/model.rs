@@ -76,6 +76,14 @@ impl Model {
         Ok(schema.sizes)
     }
 
+    /// Checks names and shapes as [`Model::assemble`] does, before anything is read; returns the model's sizes.
+    ///
+    /// # Errors
+    /// [`Error::Format`].
+    pub fn sizes(kind: Option<Kind>, infos: &[TensorInfo]) -> Result<Sizes> {
+        Ok(Schema::new(kind, infos)?.sizes)
+    }
+
     /// Which blocks the model has.
     pub fn kind(&self) -> Kind {
         self.parts.kind

@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, io::Read};
 
-use super::{blocks::Kind, container::Header, json::quote, model::Model, schema::TensorInfo, stream::Stream};
+use super::{
+    blocks::Kind,
+    container::Header,
+    json::quote,
+    model::Model,
+    schema::{Sizes, TensorInfo},
+    stream::Stream,
+};
 use crate::error::{Error, Result};
 
 /// The format version that this reader supports.
@@ -16,11 +23,15 @@ pub(super) const FORMAT_VERSION: u64 = 1;
 pub fn read_model(reader: &mut dyn Read, length: u64, check: &mut dyn FnMut() -> Result<()>) -> Result<Model> {
     let mut stream = Stream::new(reader, length, check);
     let header = Header::read(&mut stream)?;
-    read_weights(&mut stream, header)
+    read_weights(&mut stream, header, &|_| Ok(()))
 }
 
-/// Reads the model whose `header` has just been read from `stream`.
-pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Model> {
+/// Reads the model whose `header` has just been read from `stream`, if `admit` accepts its sizes.
+pub(super) fn read_weights(
+    stream: &mut Stream<'_>,
+    header: Header,
+    admit: &dyn Fn(&Sizes) -> Result<()>,
+) -> Result<Model> {
     let Header { metadata, entries, .. } = header;
     check_version(&metadata)?;
     let kind = require(&metadata, "kind")?;
@@ -32,6 +43,7 @@ pub(super) fn read_weights(stream: &mut Stream<'_>, header: Header) -> Result<Mo
     }
     let dtypes: Vec<_> = entries.iter().map(|entry| entry.dtype).collect();
     let infos: Vec<_> = entries.into_iter().map(|entry| TensorInfo { name: entry.name, shape: entry.shape }).collect();
+    admit(&Model::sizes(Some(kind), &infos)?)?;
     Model::assemble(Some(kind), metadata, &infos, &mut |index, _, out| stream.floats(dtypes[index], out))
 }
 

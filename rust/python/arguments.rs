@@ -48,6 +48,21 @@ pub(super) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usiz
     }
 }
 
+/// The argument `max_bytes` of a scorer, else the environment variable NEURALCF_MAX_BYTES; `None` leaves it to what is
+/// free.
+pub(super) fn max_bytes(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<u64>> {
+    if let Some(object) = object {
+        return count(object, "max_bytes").map(|bytes| Some(bytes as u64));
+    }
+    match std::env::var("NEURALCF_MAX_BYTES") {
+        Err(_) => Ok(None),
+        Ok(text) => match text.parse() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(_) => Err(argument_error(format!("NEURALCF_MAX_BYTES: expected a number of bytes, got {text:?}"))),
+        },
+    }
+}
+
 /// The argument `users`.
 pub(super) enum UsersArgument {
     One(u32),

@@ -1,6 +1,7 @@
 //! `neuralcf._core.Ids`: external ids.
 
 use neuralcf::IndexCheck;
+use neuralcf::error::reserve;
 use neuralcf::ids::{self, Id};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyTypeError;
@@ -8,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::arrays::describe;
-use super::errors::no_panic;
+use super::errors::{exception, no_panic};
 use super::integers;
 
 /// The external ids of the rows of a table, int64 or str.
@@ -65,19 +66,17 @@ impl PyIds {
         no_panic(|| {
             let positions =
                 integers::indices(indices, IndexCheck { what: "indices", noun: "id", bound: self.ids.len() }, 1)?;
-            let mut ints = Vec::new();
-            let mut strings = Vec::new();
+            let strings = self.are_strings();
+            let count = positions.len();
+            let mut ints = reserve("ids", if strings { 0 } else { count }).map_err(exception)?;
+            let mut texts = reserve("ids", if strings { count } else { 0 }).map_err(exception)?;
             for &position in positions.values() {
                 match self.ids.get(position as usize) {
                     Id::Int(id) => ints.push(id),
-                    Id::Str(id) => strings.push(id),
+                    Id::Str(id) => texts.push(id),
                 }
             }
-            if self.are_strings() {
-                Ok(strings.into_pyobject(py)?.into_any())
-            } else {
-                Ok(ints.into_pyarray(py).into_any())
-            }
+            if strings { Ok(texts.into_pyobject(py)?.into_any()) } else { Ok(ints.into_pyarray(py).into_any()) }
         })
     }
 }

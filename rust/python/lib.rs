@@ -40,15 +40,16 @@ mod _core {
 
     /// Loads a model and its external ids as one generation; with a digest, only the one that was pickled.
     #[pyfunction]
-    #[pyo3(signature = (path, *, threads=None, isa=None, digest=None))]
+    #[pyo3(signature = (path, *, threads=None, isa=None, max_bytes=None, digest=None))]
     fn open_model(
         py: Python<'_>,
         path: PathBuf,
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
+        max_bytes: Option<&Bound<'_, PyAny>>,
         digest: Option<&str>,
     ) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
-        no_panic(|| scorer::open(py, &path, threads, isa, digest))
+        no_panic(|| scorer::open(py, &path, threads, isa, max_bytes, digest))
     }
 
     /// Loads the model that was pickled.
@@ -60,7 +61,7 @@ mod _core {
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
     ) -> PyResult<Scorer> {
-        no_panic(|| scorer::open(py, &path, threads, isa, Some(digest)).map(|opened| opened.0))
+        no_panic(|| scorer::open(py, &path, threads, isa, None, Some(digest)).map(|opened| opened.0))
     }
 
     /// Validates tensors as the reader of model files does; returns the model's kind and sizes.

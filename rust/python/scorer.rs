@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use neuralcf::format::{self, FoldIn, Kind, Model, Opened};
+use neuralcf::format::{self, FoldIn, Kind, Model, Opened, Sizes};
 use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, UserVectors, Users, choose_threads};
 use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
-use super::arguments::{FilterArguments, K, UsersArgument, csr, threads, user_vectors_class};
+use super::arguments::{FilterArguments, K, UsersArgument, csr, max_bytes, threads, user_vectors_class};
 use super::arrays::{Out, describe};
 use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
@@ -42,14 +42,19 @@ struct Choices {
     isa: Isa,
     threads: usize,
     requested_threads: Option<usize>,
+    max_bytes: Option<u64>,
 }
 
 impl Choices {
-    fn new(threads_argument: Option<&Bound<'_, PyAny>>, isa: Option<&str>) -> PyResult<Self> {
+    fn new(
+        threads_argument: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+        max_bytes_argument: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let requested_threads = threads(threads_argument)?;
         let isa = Isa::choose(isa).map_err(exception)?;
         let threads = choose_threads(requested_threads).map_err(exception)?;
-        Ok(Choices { isa, threads, requested_threads })
+        Ok(Choices { isa, threads, requested_threads, max_bytes: max_bytes(max_bytes_argument)? })
     }
 }
 
@@ -59,13 +64,16 @@ pub(super) fn open(
     path: &Path,
     threads_argument: Option<&Bound<'_, PyAny>>,
     isa: Option<&str>,
+    max_bytes: Option<&Bound<'_, PyAny>>,
     digest: Option<&str>,
 ) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
-    let choices = Choices::new(threads_argument, isa)?;
+    let choices = Choices::new(threads_argument, isa, max_bytes)?;
     let path = std::path::absolute(path)?;
     let (engine, users, items, found) = interruptible(py, |interrupted| {
         let mut check = || if interrupted() { Err(Error::Interrupted) } else { Ok(()) };
-        let Opened { model, seen, history, users, items, digest: found, .. } = format::open(&path, &mut check)?;
+        let admit = |sizes: &Sizes, other| Engine::admit(sizes, other, choices.threads, choices.max_bytes);
+        let Opened { model, seen, history, users, items, digest: found, .. } =
+            format::open_admitted(&path, &admit, &mut check)?;
         if let Some(expected) = digest
             && expected != found
         {
@@ -133,13 +141,20 @@ impl Scorer {
 #[pymethods]
 impl Scorer {
     #[staticmethod]
-    #[pyo3(signature = (path, *, threads=None, isa=None))]
-    fn load(py: Python<'_>, path: PathBuf, threads: Option<&Bound<'_, PyAny>>, isa: Option<&str>) -> PyResult<Self> {
-        no_panic(|| open(py, &path, threads, isa, None).map(|opened| opened.0))
+    #[pyo3(signature = (path, *, threads=None, isa=None, max_bytes=None))]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        threads: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+        max_bytes: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        no_panic(|| open(py, &path, threads, isa, max_bytes, None).map(|opened| opened.0))
     }
 
     #[staticmethod]
-    #[pyo3(signature = (tensors, *, kind=None, seen=None, history=None, threads=None, isa=None))]
+    #[pyo3(signature = (tensors, *, kind=None, seen=None, history=None, threads=None, isa=None, max_bytes=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
     fn from_tensors(
         py: Python<'_>,
         tensors: &Bound<'_, PyMapping>,
@@ -148,12 +163,16 @@ impl Scorer {
         history: Option<&Bound<'_, PyMapping>>,
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
+        max_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         no_panic(|| {
-            let choices = Choices::new(threads, isa)?;
+            let choices = Choices::new(threads, isa, max_bytes)?;
             let kind = kind.map(str::parse::<Kind>).transpose().map_err(exception)?;
             let tensors = TensorArguments::new(tensors)?;
-            let model = tensors.read(py, |infos, fill| Model::assemble(kind, Default::default(), infos, fill))?;
+            let model = tensors.read(py, |infos, fill| {
+                Engine::admit(&Model::sizes(kind, infos)?, 0, choices.threads, choices.max_bytes)?;
+                Model::assemble(kind, Default::default(), infos, fill)
+            })?;
             let seen = match seen {
                 None => None,
                 Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {

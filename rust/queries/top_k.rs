@@ -3,6 +3,7 @@
 use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::memory;
 use crate::order::{Key, Selection};
 use crate::pool::Call;
 use crate::scan::{Collector, Query};
@@ -40,6 +41,8 @@ impl Engine {
         }
         let query = Query::new(self, users, filter)?;
         let cells = users.len().saturating_mul(k);
+        let bytes = (cells as u64).saturating_mul((size_of::<i64>() + size_of::<f32>()) as u64);
+        memory::check("top-k: the result", bytes, None)?;
         let mut ids = call.filled("top-k ids", cells, -1i64)?;
         let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
         let kept = k.min(query.max_items()).max(1);

@@ -26,12 +26,13 @@ CONFINED = {
     "starting threads": (r"\bthread::(spawn|scope|Builder)\b", {"pool/workers.rs"}),
     "opening files": (
         r"\bfs::|\bFile::|\bOpenOptions\b",
-        {"format/directory.rs", "format/publish.rs"},
+        {"format/directory.rs", "format/publish.rs", "memory.rs"},
     ),
 }
 
 MAY_USE = {
     "error": set(),
+    "memory": {"error"},
     "indices": {"error"},
     "ids": {"error"},
     "order": {"error"},
@@ -41,9 +42,9 @@ MAY_USE = {
     "sampler": {"error", "csr", "pool"},
     "kernel": {"error", "pool"},
     "format": {"error", "csr", "ids"},
-    "engine": {"error", "indices", "csr", "pool", "kernel", "format"},
+    "engine": {"error", "memory", "indices", "csr", "pool", "kernel", "format"},
     "scan": {"error", "csr", "filter", "order", "pool", "kernel", "engine"},
-    "queries": {"error", "indices", "csr", "filter", "order", "pool", "kernel", "format", "engine", "scan"},
+    "queries": {"error", "memory", "indices", "csr", "filter", "order", "pool", "kernel", "format", "engine", "scan"},
 }
 """What each module of the crate may use; `python`, the binding, may use all."""
 

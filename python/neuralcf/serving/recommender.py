@@ -44,20 +44,28 @@ class Recommender:
         self._has_seen = scorer.nbytes["seen"] > 0
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, threads: int | None = None, isa: str | None = None) -> "Recommender":
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        max_bytes: SupportsIndex | None = None,
+    ) -> "Recommender":
         """Open a model directory that was saved with ids.
 
         Args:
             path: the model directory.
             threads: as for `Scorer.load`.
             isa: as for `Scorer.load`.
+            max_bytes: as for `Scorer.load`.
 
         Raises:
             ArgumentError: the model was saved without ids.
             ModelFormatError: the files are not a valid model.
             OSError: the files cannot be read; FileNotFoundError if there are none.
         """
-        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa)
+        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes)
         if user_ids is None or item_ids is None:
             raise ArgumentError(
                 f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "

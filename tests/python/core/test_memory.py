@@ -1,0 +1,160 @@
+"""What files and arguments may take of the memory is known, and refused, before anything is built."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralcf import ModelFormatError, Scorer, save
+from reference import Shape, metadata_of, random_tensors, safetensors
+
+LIMITS = 12
+"""Address-space limits tried with each model."""
+
+
+def peak() -> int:
+    """The largest resident size so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def header(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text
+
+
+def wide(items: int, units: int) -> bytes:
+    """A model of some bytes that takes items x units once it is laid out."""
+    shapes = {
+        "mlp.user_embedding.weight": [1, 1],
+        "mlp.item_embedding.weight": [items, 1],
+        "mlp.layers.0.weight": [units, 2],
+        "mlp.layers.0.bias": [units],
+        "output.weight": [1, units],
+        "output.bias": [1],
+    }
+    metadata = {"format": "neuralcf", "format_version": "1", "kind": "mlp", "activation": "relu"}
+    entries, end = {"__metadata__": metadata}, 0
+    for name, shape in shapes.items():
+        size = 2 * int(np.prod(shape))
+        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    return header(json.dumps(entries).encode()) + bytes(end)
+
+
+def test_a_small_file_of_a_large_model_is_refused_with_the_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "wide.safetensors"
+    file.write_bytes(wide(24_000, 24_000))
+    assert file.stat().st_size < 250_000
+    before = peak()
+    with pytest.raises(MemoryError, match=r"takes 46\d{8} bytes, but 1000000000 max_bytes allows"):
+        Scorer.load(file, max_bytes=10**9)
+    monkeypatch.setenv("NEURALCF_MAX_BYTES", "2000000000")
+    with pytest.raises(MemoryError, match=r"but 2000000000 max_bytes allows"):
+        Scorer.load(file)
+    file.write_bytes(wide(3_000_000, 3_000_000))
+    monkeypatch.delenv("NEURALCF_MAX_BYTES")
+    with pytest.raises(MemoryError, match=r"takes \d+ bytes, but \d+ are free"):
+        Scorer.load(file)
+    assert peak() - before < 64 << 20
+
+
+def test_what_a_model_takes_is_not_underestimated() -> None:
+    for shape in (
+        Shape(500, 3000, g=9),
+        Shape(700, 900, g=3, mlp=(5, 40), layers=(70, 20)),
+        Shape(9, 9, mlp=(1, 1), layers=(300, 200)),
+    ):
+        tensors = random_tensors(shape)
+        taken = sum(Scorer.from_tensors(tensors).nbytes.values())
+        with pytest.raises(MemoryError):
+            Scorer.from_tensors(tensors, max_bytes=taken - 1)
+        Scorer.from_tensors(tensors, max_bytes=6 * taken + (1 << 20))
+
+
+@pytest.mark.parametrize("text", [b'{"a":[' + b"1," * 2_000_000 + b"1]}", b'{"a":[' + b"{}," * 1_300_000 + b"{}]}"])
+def test_json_of_many_small_values_builds_little(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "many.safetensors"
+    file.write_bytes(header(text))
+    before = peak()
+    with pytest.raises(ModelFormatError, match="too many small values"):
+        Scorer.load(file)
+    assert peak() - before < 100 << 20
+
+
+def test_values_that_are_not_read_may_be_many_but_not_twice(tmp_path: Path) -> None:
+    save(random_tensors(Shape(2, 3, g=1)), tmp_path / "model", kind="gmf", config={"metrics": [1] * 300_000})
+    Scorer.load(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    kept = {key: value for key, value in json.loads(config.read_text()).items() if key not in ("files", "sha256")}
+    kept["training"] = {"a": {"b": 1, "c": 2}}
+    text = json.dumps(kept)
+    config.write_text(text)
+    Scorer.load(tmp_path / "model")
+    config.write_text(text.replace('"c"', '"b"'))
+    with pytest.raises(ModelFormatError, match='duplicate key "b"'):
+        Scorer.load(tmp_path / "model")
+
+
+def test_a_result_larger_than_the_free_memory_is_refused_at_once() -> None:
+    scorer, before = Scorer.from_tensors(random_tensors(Shape(2, 50, g=2))), peak()
+    with pytest.raises(MemoryError, match=r"top-k: the result: takes 12000000000000 bytes, but \d+ are free"):
+        scorer.top_k(0, k=10**12)
+    assert peak() - before < 64 << 20
+    assert (scorer.top_k(0, k=1000).ids >= 0).sum() == 50
+
+
+def load_under_limits(path: Path) -> None:
+    """Load a model under falling limits of the address space, each in a fork; print how often each outcome was seen."""
+    import os
+
+    outcomes = Counter[str]()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for n in range(LIMITS):
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_AS, (used + ((8 << 20) << n // 2), resource.RLIM_INFINITY))
+            try:
+                Scorer.load(path, threads=1, isa="portable").top_k(0, 5)
+            except MemoryError:
+                os._exit(1)
+            except BaseException:
+                os._exit(2)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        outcomes[
+            f"signal {os.WTERMSIG(status)}"
+            if os.WIFSIGNALED(status)
+            else ["loaded", "MemoryError", "other"][os.WEXITSTATUS(status)]
+        ] += 1
+    print(json.dumps(outcomes))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited on Linux only")
+def test_a_lack_of_memory_is_an_error_never_an_abort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wide.safetensors").write_bytes(wide(500, 20_000))
+    tensors = random_tensors(Shape(10, 2000, mlp=(400, 400), layers=(1500, 1500)))
+    (tmp_path / "deep.safetensors").write_bytes(safetensors(tensors, metadata_of(tensors)))
+    long = header(b'{"__metadata__":{' + b",".join(b'"%x":""' % n for n in range(300_000)) + b"}}")
+    (tmp_path / "long.safetensors").write_bytes(long)
+    ids = (list(range(20_000)), [f"item {n}" for n in range(100_000)])
+    save(random_tensors(Shape(20_000, 100_000, g=1)), tmp_path / "ids", kind="gmf", ids=ids)
+    total = Counter[str]()
+    for name in ("wide.safetensors", "deep.safetensors", "long.safetensors", "ids"):
+        program = [sys.executable, __file__, str(tmp_path / name)]
+        done = subprocess.run(program, capture_output=True, text=True, check=True)
+        total += Counter(json.loads(done.stdout))
+    with capsys.disabled():
+        print(f" {dict(total)}", end="")
+    assert not [outcome for outcome in total if outcome.startswith("signal")]
+    assert total["MemoryError"] >= LIMITS
+    assert total["loaded"] > 0
+
+
+if __name__ == "__main__":
+    load_under_limits(Path(sys.argv[1]))
