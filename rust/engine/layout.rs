@@ -1,6 +1,6 @@
 //! The memory layout of items and users: rows, and tiles for scans of the catalogue (`kernel/README.md`).
 
-use crate::error::{Result, filled};
+use crate::error::{Result, filled, reserve};
 use crate::format::Table;
 use crate::kernel::layers::Project;
 use crate::kernel::quantized::Quantization;
@@ -157,11 +157,13 @@ impl Layout<'_> {
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
         let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
         let gmf = &items[self.network.gmf_at() * LANES..][..self.network.g];
+        let mut sample_items = reserve("sample of items", TUNING_ITEMS.min(item_rows.count()))?;
+        sample_items.extend(self.sample_rows(item_rows, TUNING_ITEMS).map(|(first, _)| first));
         let ranges = ValueRanges {
             items: highest(&items),
             users: highest(&users),
             gmf: gmf.iter().map(|&[low, high]| high.max(-low)).collect(),
-            sample_items: self.sample_rows(item_rows, TUNING_ITEMS).map(|(first, _)| first).collect(),
+            sample_items,
             sample_users: self.sample_rows(user_rows, TUNING_USERS).collect(),
         };
         Ok(Quantization::new(self.network, &ranges, block, int8))

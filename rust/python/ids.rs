@@ -4,7 +4,7 @@ use neuralcf::IndexCheck;
 use neuralcf::error::reserve;
 use neuralcf::ids::{self, Id};
 use numpy::{IntoPyArray, PyArray1};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -52,7 +52,14 @@ impl PyIds {
                 if ids.is_instance_of::<PyString>() {
                     return Err(PyTypeError::new_err("ids: expected a list or array of str, got one str"));
                 }
-                ids.try_iter()?.map(|id| position(id?)).collect::<PyResult<_>>()?
+                let mut found = reserve("positions of ids", ids.len().unwrap_or(0)).map_err(exception)?;
+                for id in ids.try_iter()? {
+                    if found.try_reserve(1).is_err() {
+                        return Err(PyMemoryError::new_err("positions of ids: cannot reserve memory"));
+                    }
+                    found.push(position(id?)?);
+                }
+                found
             } else {
                 integers::integers(ids, "ids", |_, id| {
                     Ok(i64::try_from(id).ok().and_then(|id| self.ids.find_int(id)).map_or(-1, |at| at as i64))

@@ -1,7 +1,7 @@
 //! `rank_of`: how many other items score at least as high as a given one.
 
 use crate::engine::{Engine, Scale, Users};
-use crate::error::Result;
+use crate::error::{Result, reserve};
 use crate::filter::Filter;
 use crate::indices::Indices;
 use crate::pool::Call;
@@ -26,12 +26,15 @@ impl Engine {
         let counts = plan.call.in_chunks("rank counts", plan.outputs(), plan.block, 0i64, |task, counts, watch| {
             let (rows, part) = plan.task(task);
             let counter = |row: usize| RankCounter { item: items.values()[row], logit: logits[row], count: 0 };
-            let mut counters: Vec<RankCounter> = rows.clone().map(counter).collect();
+            let mut counters = reserve("rank counters", rows.len())?;
+            counters.extend(rows.clone().map(counter));
             query.visit(rows, part, &mut counters, watch)?;
             counts.iter_mut().zip(counters).for_each(|(count, counter)| *count = counter.count);
             Ok(())
         })?;
-        Ok((0..users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum()).collect())
+        let mut ranks = reserve("ranks", users.len())?;
+        ranks.extend((0..users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum::<i64>()));
+        Ok(ranks)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `top_k`: the best items that a filter admits, in THE order.
 
 use crate::engine::{Engine, Scale, Users};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reserve};
 use crate::filter::Filter;
 use crate::memory;
 use crate::order::{Key, Selection};
@@ -51,8 +51,10 @@ impl Engine {
         plan.call.for_each_chunk(&mut keys, plan.block * kept, |task, keys, watch| {
             let (rows, part) = plan.task(task);
             let max_keys = part.len() * query.width;
-            let mut best: Vec<Selection> =
-                rows.clone().map(|_| Selection::new(kept, max_keys)).collect::<Result<_>>()?;
+            let mut best = reserve("top-k selections", rows.len())?;
+            for _ in rows.clone() {
+                best.push(Selection::new(kept, max_keys)?);
+            }
             query.visit(rows, part, &mut best, watch)?;
             for (keys, best) in keys.chunks_exact_mut(kept).zip(&mut best) {
                 let best = best.finish();

@@ -31,9 +31,10 @@ impl Query<'_> {
         let tile_len = network.tile_len();
         let panel_len = panel_tiles(tile_len, network);
         let first_item = (tiles.start * LANES) as u32;
-        let mut cursors: Vec<Cursor<'_>> =
-            rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)).collect();
-        let user_rows: Vec<(&[f32], &[f32])> = rows.map(|row| network.split_row(users.row(row))).collect();
+        let mut cursors = reserve("cursors", rows.len())?;
+        cursors.extend(rows.clone().map(|row| Cursor::new(self.excluded(row), first_item)));
+        let mut user_rows = reserve("rows of users", rows.len())?;
+        user_rows.extend(rows.map(|row| network.split_row(users.row(row))));
         let block = rows_per_check(panel_len, network).min(collectors.len());
         let mut survivors = reserve("survivors", block)?;
         for _ in 0..block {

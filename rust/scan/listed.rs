@@ -12,7 +12,7 @@ impl Query<'_> {
     pub(super) fn visit_listed(&self, row: usize, items: &[u32], collector: &mut impl Collector, watch: &Watch<'_>) {
         const BATCH: usize = 1024;
         let mut excluded = Cursor::new(self.excluded(row), items.first().copied().unwrap_or(0));
-        let mut remaining: Vec<u32> = Vec::with_capacity(items.len().min(BATCH));
+        let mut remaining: Vec<u32> = Vec::with_capacity(items.len().min(BATCH)); // a few kilobytes at most
         let mut logits = [0.0; BATCH];
         for items in items.chunks(BATCH) {
             remaining.clear();

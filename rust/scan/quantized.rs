@@ -53,7 +53,7 @@ impl Query<'_> {
         let lines = [IntegerWidth::Int8, IntegerWidth::Int16].map(|width| all.layout.lines_read(width));
         let panel_len = panel_tiles(lines[0].max(lines[1]), network);
         let (first_item, items) = ((tiles.start * LANES) as u32, tiles.len() * LANES);
-        let mut states: Vec<RowState<'_, C>> = Vec::with_capacity(collectors.len());
+        let mut states: Vec<RowState<'_, C>> = reserve("states of rows", collectors.len())?;
         for (row, collector) in rows.clone().zip(collectors) {
             let widths: &[IntegerWidth] = match collector.wanted() {
                 Some(k) if k * MIN_ITEMS_PER_WANTED_INT8 <= items => &[IntegerWidth::Int8, IntegerWidth::Int16],
@@ -78,7 +78,7 @@ impl Query<'_> {
                     return Ok(());
                 }
                 let Some(user) = &state.user else {
-                    self.visit_tiles(row, panel.clone(), state.collector, watch);
+                    self.visit_tiles(row, panel.clone(), state.collector, watch)?;
                     continue;
                 };
                 let width = user.width();
@@ -173,12 +173,19 @@ impl Query<'_> {
     }
 
     /// Scores the items of these tiles in float32 from their rows and passes them to the collector.
-    fn visit_tiles(&self, row: usize, tiles: Range<usize>, collector: &mut impl Collector, watch: &Watch<'_>) {
-        let mut items = Vec::with_capacity(tiles.len() * LANES);
+    fn visit_tiles(
+        &self,
+        row: usize,
+        tiles: Range<usize>,
+        collector: &mut impl Collector,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let mut items = reserve("items of tiles", tiles.len() * LANES)?;
         for tile in tiles {
             items.extend(lanes(self.admitted_lanes(tile)).map(|lane| (tile * LANES + lane) as u32));
         }
         self.visit_listed(row, &items, collector, watch);
+        Ok(())
     }
 }
 

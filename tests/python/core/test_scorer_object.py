@@ -85,8 +85,8 @@ def test_it_is_immutable(small: Scorer) -> None:
 def test_signatures_match_the_contract() -> None:
     filters = "exclude=None, allow=None, deny=None"
     expected = {
-        "load": "(path, *, threads=None, isa=None)",
-        "from_tensors": "(tensors, *, kind=None, seen=None, history=None, threads=None, isa=None)",
+        "load": "(path, *, threads=None, isa=None, max_bytes=None)",
+        "from_tensors": "(tensors, *, kind=None, seen=None, history=None, threads=None, isa=None, max_bytes=None)",
         "score_batch": "(self, /, users, items, *, logits=False, out=None, threads=None)",
         "top_k": f"(self, /, users, k=10, *, {filters}, search='exact', logits=False, threads=None)",
         "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
