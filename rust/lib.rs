@@ -19,7 +19,6 @@ pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, User
 pub use error::{Error, Result};
 pub use indices::{IndexCheck, Indices};
 pub use kernel::{Isa, Roofline, StandardFloats};
-pub use memory::free as free_memory;
 pub use pool::{Call, MAX_THREADS, Watch, choose_threads};
 pub use queries::TopK;
 

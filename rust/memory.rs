@@ -12,7 +12,7 @@ const SMALL: u64 = 64 << 20;
 
 /// Bytes that this process may still take, by the machine's free memory and the limits of its cgroup (v1 and v2) and of
 /// those above; `None` where the system does not say.
-pub fn free() -> Option<u64> {
+fn free() -> Option<u64> {
     let machine = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")? * 1024;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = groups.lines().filter_map(|line| {
