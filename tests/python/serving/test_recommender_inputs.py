@@ -57,5 +57,5 @@ def test_one_user_and_none(model):
         assert recommender.recommend(one, 1).ids.tolist() == [items[1]]
     for nothing in ([], np.array([]), np.array([], object)):
         assert recommender.recommend(nothing, 1).ids.shape == (0, 1)
-    with pytest.raises(TypeError, match="users: this model's ids are .*: expected some, got None"):
+    with pytest.raises(TypeError, match=r"users: this model's ids are .*: expected some, got None"):
         recommender.recommend(None, 1)

@@ -337,7 +337,9 @@ def _index(
     whole = len(dataset)
     if least != (1, 1):
         dataset = core(dataset, *least)
-    rated = None if ratings is None else ratings[np.isfinite(ratings)]
+    rated = ratings
+    if ratings is not None and not (finite := np.isfinite(ratings)).all():
+        rated = ratings[finite]
     report = ReadReport(
         source=raw.source,
         rows=table.num_rows + len(bad.places),
