@@ -108,6 +108,7 @@ def test_a_model_of_ties_gains_nothing():
     assert precision(ranks, 9, lists).tolist() == [0]
 
 
+@pytest.mark.filterwarnings("ignore")  # of numba, which it compiles with
 def test_metrics_equal_those_of_ranx():
     ranx = pytest.importorskip("ranx", reason="an independent implementation, which is not installed")
     rng = np.random.default_rng(3)

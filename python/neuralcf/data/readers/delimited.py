@@ -280,12 +280,38 @@ class _Reader:
             arrays[field] = arrays[field].unify_dictionaries()
         if not self.columns.header and self.reading.header is None:
             self._refuse_names_in_first(arrays)
-        for field in ("user", "item"):
-            if not self.reading.text_ids:
+        if not self.reading.text_ids:
+            for field in ("user", "item"):
+                arrays = self._without_missing_ids(field, arrays)
+            for field in ("user", "item"):
                 arrays[field] = self._integers_if_plain(field, arrays[field])
         return RawTable(
             self.name, pa.table(arrays), self.places, self.bad, self.columns, self.delimiter, tuple(self.notes)
         )
+
+    def _without_missing_ids(self, field: str, arrays: _Arrays) -> _Arrays:
+        """Take `NULL` and the like for bad rows in a column whose other ids are integers."""
+        ids = arrays[field]
+        texts = _dictionary(ids).to_pylist()
+        odd = [code for code, text in enumerate(texts) if not is_integer(text)]
+        if not odd or len(odd) == len(texts) or not all(texts[code] in MISSING for code in odd):
+            return arrays
+        codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.chunks])
+        missing = np.isin(codes, odd)
+        for row, place in zip(np.flatnonzero(missing), self.places.at(np.flatnonzero(missing)), strict=True):
+            self.bad.add(int(place), f"{field}: expected an id, got {texts[codes[row]]!r}", missing=True)
+        self.bad.places.sort()
+        kept = np.flatnonzero(~missing)
+        places = self.places.at(kept)
+        self.places = Places()
+        self.places.append(places, kept.size)
+        arrays = {name: column.take(pa.array(kept)) for name, column in arrays.items()}
+        return {
+            name: column.cast(pa.string()).dictionary_encode().unify_dictionaries()
+            if name in ("user", "item")
+            else column
+            for name, column in arrays.items()
+        }
 
     def _integers_if_plain(self, field: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
         """Convert ids to int64 if all of them are plain integers; otherwise they stay strings."""

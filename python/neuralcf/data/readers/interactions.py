@@ -313,7 +313,7 @@ def _index(
         events = f", {weightless} of events with the weight 0" if weightless else ""
         raise ArgumentError(
             f"{raw.source}: expected interactions, got {table.num_rows + len(bad.places)} rows, "
-            f"{below} of them rated below min_rating{events} and {len(bad.places)} bad{example}"
+            f"{below} of them rated below {argument('min_rating')}{events} and {len(bad.places)} bad{example}"
         )
     which = None if counted == table.num_rows else np.flatnonzero(kept)
     del kept
