@@ -135,7 +135,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="the weight of a user's repeated item: that of the first row, or the sum of all (default sum with weights "
         "or events)",
     )
-    data.add_argument("--delimiter", metavar="CHAR", help="column separator, ' ' for any blanks; detected by default")
+    data.add_argument(
+        "--delimiter",
+        type=lambda text: "\t" if text == r"\t" else text,
+        metavar="CHAR",
+        help=r"column separator, \t for a tab, ' ' for any blanks; detected by default",
+    )
     data.add_argument("--encoding", metavar="NAME", help="encoding of text, such as latin-1 or utf-16 (default UTF-8)")
     data.add_argument("--text-ids", action="store_true", help="keep all ids as text, also 007 and 7")
     data.add_argument(

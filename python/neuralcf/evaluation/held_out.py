@@ -203,7 +203,12 @@ def _places(
     kind = "int64" if isinstance(ours, np.ndarray) else "str"
     expected = "int64" if stored is None else stored.kind
     if kind != expected:
-        raise ArgumentError(f"{what}s: expected ids of the model's type, {expected}, got {kind}")
+        example = 0 if stored is None else stored.take(np.zeros(1, np.int64))[0]
+        hint = f"; pass {argument('text_ids', True)} to read all ids as text" if kind == "int64" else ""
+        raise ArgumentError(
+            f"{what}s: expected ids of the model's type, {expected}, such as {example!s}, got {kind}, such as "
+            f"{ours[0]!s}{hint}"
+        )
     if stored is not None:
         return stored.find(ours), stored.take(np.arange(count))
     indices = np.asarray(ours)

@@ -80,6 +80,12 @@ def test_text_of_a_file(ratings, capsys):
     assert (code, err) == (2, f"neuralcf: {ratings}:6: item: expected an id, got nothing\n")
 
 
+def test_a_tab_as_shells_hand_it_over(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("a,b\t1\nc,d\t2\n")
+    code, out, _ = run(capsys, "describe", tmp_path / "a.txt", "--delimiter", r"\t", "--no-header")
+    assert (code, "2 interactions of 2 users" in out) == (0, True)
+
+
 def test_parquet_and_the_papers_files(tmp_path, capsys):
     path = tmp_path / "interactions.parquet"
     pa.parquet.write_table(pa.table({"user": ["x", "x"], "item": [1, 2]}), path)
