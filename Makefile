@@ -27,9 +27,19 @@ test: ## run every test, Rust and Python
 test-checked: ## run the Rust tests with overflow checks and debug assertions
 	cargo test --quiet
 
+# SECONDS for each of the two targets of fuzz/.
+SECONDS := 600
+
 .PHONY: fuzz
-fuzz: $(VENV)/built ## run the fuzz tests for longer
+fuzz: $(VENV)/built ## run the fuzz tests for longer, then the coverage-guided targets of fuzz/ (SECONDS=600 each)
 	NEURALCF_FUZZ=100000 $(BIN)/python -m pytest --quiet tests/python/core/test_fuzz.py tests/python/core/test_fuzz_files.py
+	fuzz/run.sh $(SECONDS)
+
+.PHONY: torture
+torture: $(VENV)/built ## damage a million files, and make every call fail that can, counting (half an hour)
+	NEURALCF_FLIPS=1000000 NEURALCF_FAILING_CALLS=10 NEURALCF_KILLS=300 $(BIN)/python -m pytest --quiet \
+		tests/python/format/test_integrity.py tests/python/format/test_save.py \
+		tests/python/core/test_failing_calls.py tests/python/core/test_memory.py
 
 .PHONY: test-aarch64
 test-aarch64: ## run the Rust tests on an emulated 64-bit ARM processor (needs cross-setup)
