@@ -253,7 +253,7 @@ def print_data(train: Dataset, reports: list[ReadReport]) -> None:
         user = train.user_ids[everything[0]]
         print(f"  {everything.size:,} users have every item, such as {user}: nothing is sampled for them")
     if untrained:
-        print(f"  {' and '.join(untrained)} of them have no training interaction, and keep their place to be ranked")
+        print(f"  {' and '.join(untrained)} have no training interaction, and keep their place to be ranked")
 
 
 def _print_features(side: str, report: FeatureReport) -> None:
