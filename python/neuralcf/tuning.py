@@ -56,7 +56,8 @@ def _distill_space(config: TrainConfig[DistillConfig], train: Dataset) -> Space:
     """The weights of all teachers but the first, and the teachers' settings; those of iALS near what a search finds."""
     large = train.num_items > config.trainer.dense_items
     first, *others = config.trainer.terms(large=large)
-    found = next(iter(search_ials(train, config.seed)), None)
+    width = config.trainer.ials_factors if large else None
+    found = next(iter(search_ials(train, config.seed, width=width)), None)
     unobserved, l2 = (found.unobserved, found.l2) if found else (config.trainer.ials_unobserved, config.trainer.ials_l2)
 
     def teachers(trial: Trial, _name: str) -> str:
@@ -74,7 +75,7 @@ def _distill_space(config: TrainConfig[DistillConfig], train: Dataset) -> Space:
             "large_teachers": teachers,
             **ials,
             "graph_neighbours": _one_of(250, 500, 1000),
-            "listed": _one_of(40, 60),
+            "listed": _one_of(60, 100, 150),
         }
     return {
         "teachers": teachers,

@@ -34,7 +34,7 @@ DISTILL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "fast": {
             "teachers": "ials + ease + history",
-            "large_teachers": "ials + 0.5 graph",
+            "large_teachers": "ials(1024) + 0.3 graph",
             "factors": 256,
             "history_epochs": 32,
             "threads": 2,

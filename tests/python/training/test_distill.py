@@ -1,6 +1,7 @@
 """From teachers to one GMF: each step against its formula, then the whole, stopped and resumed, and at the edges."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,11 +164,19 @@ def test_search_gives_its_trials_best_first(dataset):
     trials = search_ials(dataset, seed=0)
     assert len(trials) == len({(trial.unobserved, trial.l2) for trial in trials}) >= 12
     assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
-    wide = search_ials(dataset, seed=0, width=16)
-    assert {trial.l2 for trial in wide} == {trials[0].l2 * part for part in (1, 0.5, 0.25)}
-    assert {trial.unobserved for trial in wide} == {trials[0].unobserved}
-    alone = Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3))
-    assert search_ials(alone, seed=0) == []
+    assert search_ials(Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3)), seed=0) == []
+
+
+def test_a_wide_search_halves_l2_then_doubles_unobserved(dataset):
+    chosen, *others = search_ials(dataset, seed=0, width=16)
+    trials = {(trial.unobserved, trial.l2): trial.ndcg for trial in [chosen, *others]}
+    halved = sorted((l2 for unobserved, l2 in trials if unobserved == 7), reverse=True)
+    assert all(l2 == 2 * half for l2, half in pairwise(halved))
+    doubled = sorted(unobserved for unobserved, l2 in trials if l2 == chosen.l2)
+    assert len(trials) == len(halved) + len(doubled) - 1
+    assert doubled == [7, 14, 28][: len(doubled)]
+    assert trials[chosen.unobserved, chosen.l2] >= 0.98**5 * max(trials.values())
+    assert [trial.ndcg for trial in others] == sorted((trial.ndcg for trial in others), reverse=True)
 
 
 def test_the_whole_is_better_than_popularity_and_served_by_the_engine(dataset):
@@ -277,6 +286,13 @@ def test_a_cut_by_least_squares_solves_its_loss():
         q = solved(counts.T, wanted.T, p)
     p = solved(counts, wanted, q)
     np.testing.assert_allclose(cut.scores(np.arange(12)), p @ q.T, atol=1e-4)
+
+
+def test_many_interactions_halve_the_width_of_a_teacher():
+    config = DistillConfig(large_teachers="ials(1024) + ials", ials_factors=200, most_work=1_000_000)
+    wide, plain = config.terms(large=True)
+    assert [config.width(wide, interactions) for interactions in (976, 977, 1954, 10**9)] == [1024, 512, 256, 200]
+    assert config.width(plain, 10**9) == 200
 
 
 def test_leading_directions_keep_all_there_is():

@@ -295,7 +295,7 @@ class _Distilling:
             teacher = Factors(*self.start.vectors(train), np.zeros(train.num_items, np.float32))
         elif term.kind == "ials":
             unobserved, l2 = self._ials_settings()
-            width = term.width or settings.ials_factors
+            width = settings.width(term, len(train))
             ials = IALS(
                 train,
                 factors=width,

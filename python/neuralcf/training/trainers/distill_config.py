@@ -17,7 +17,7 @@ _TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+) *(?:\(([1-9][0
 
 _COUNTS: Final = (
     *("factors", "large_factors", "ials_factors", "ials_sweeps", "history_factors", "history_epochs"),
-    *("graph_neighbours", "listed", "cut_sweeps", "validation_users"),
+    *("graph_neighbours", "listed", "cut_sweeps", "validation_users", "most_work"),
 )
 
 
@@ -32,7 +32,7 @@ class Term(NamedTuple):
     """From 0, among those of its kind; part of what decides chance."""
     weight: float
     width: int | None
-    """Of iALS's vectors, where it is not `ials_factors`."""
+    """Of iALS's vectors, where it is not `ials_factors`; at most `most_work` allows (`DistillConfig.width`)."""
 
     @property
     def text(self) -> str:
@@ -55,7 +55,7 @@ class DistillConfig(TrainerConfig):
     each with a weight in front where it is not 1. `ials(512)` has vectors of that width. A kind that occurs twice is
     trained twice, from another seed. `start` is the model that training starts from."""
 
-    large_teachers: str = "ials + 0.5 graph"
+    large_teachers: str = "ials(1024) + 0.3 graph"
     """The sum of teachers for more than `dense_items` items: of `ials`, at least once, `graph` and `start`."""
 
     factors: int = 256
@@ -70,6 +70,10 @@ class DistillConfig(TrainerConfig):
 
     ials_factors: int = 256
     """Width of iALS's vectors."""
+
+    most_work: int = 2_000_000_000
+    """Interactions times width that an iALS may cost: a width in brackets is halved until it does not cost more, though
+    never below `ials_factors`."""
 
     ials_sweeps: int = 4
     """How often iALS solves for users and items."""
@@ -99,7 +103,7 @@ class DistillConfig(TrainerConfig):
     """The largest catalogue for which matrices of items x items and dense histories are made. On larger ones
     `large_teachers` are summed, and cut by least squares."""
 
-    listed: int = 60
+    listed: int = 100
     """How many of a user's best items by the sum of teachers the cut by least squares is made from."""
 
     cut_sweeps: int = 2
@@ -123,6 +127,13 @@ class DistillConfig(TrainerConfig):
         self.terms(large=False)
         if all(term.kind != "ials" for term in self.terms(large=True)):
             raise ArgumentError(f"large_teachers: expected ials among them, got {self.large_teachers!r}")
+
+    def width(self, term: Term, interactions: int) -> int:
+        """Give the width of an iALS's vectors that so many interactions allow."""
+        width = term.width or self.ials_factors
+        while width > self.ials_factors and interactions * width > self.most_work:
+            width = max(width // 2, self.ials_factors)
+        return width
 
     def terms(self, *, large: bool) -> list[Term]:
         """Read the sum of teachers of small or of large catalogues."""
