@@ -1,13 +1,11 @@
 //! Opening a model: a directory, whose files are all of one generation, or a single file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -20,6 +18,7 @@ use super::{
     schema::Sizes,
     sidecar,
     stream::Stream,
+    system::{self, Directory},
     weights::{check_version, read_weights},
 };
 use crate::{
@@ -89,21 +88,18 @@ pub fn open_admitted(path: &Path, admit: &Admit<'_>, check: &mut dyn FnMut() -> 
 /// An open file or directory.
 pub(super) enum OpenEntry {
     File(ModelFile),
-    Directory(File),
+    Directory(Directory),
 }
 
 pub(super) fn open_entry(path: &Path) -> Result<OpenEntry> {
-    // Do not block if this is a pipe without a writer.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot_open)?;
-    if file.metadata().map_err(cannot_open)?.is_dir() {
-        return Ok(OpenEntry::Directory(file));
+    match system::open_file(path).map_err(cannot_open)? {
+        Ok(directory) => Ok(OpenEntry::Directory(directory)),
+        Err(file) => Ok(OpenEntry::File(ModelFile::new(file, path.to_owned())?)),
     }
-    Ok(OpenEntry::File(ModelFile::new(file, path.to_owned())?))
 }
 
-fn cannot_open(source: impl Into<io::Error>) -> Error {
-    Error::Io { doing: "cannot open".to_owned(), source: source.into() }
+fn cannot_open(source: io::Error) -> Error {
+    Error::Io { doing: "cannot open".to_owned(), source }
 }
 
 /// An open regular file, with its path for error messages.
@@ -189,7 +185,7 @@ struct Files {
 impl Files {
     /// Opens the files relative to the open `directory`, which stays the same generation even if `path` is replaced.
     /// `None` if `path` has been replaced by the time all are open: the old generation's files may be partly removed.
-    fn open(directory: &File, path: &Path) -> Result<Option<Self>> {
+    fn open(directory: &Directory, path: &Path) -> Result<Option<Self>> {
         let find = |name: &str| open_in(directory, path, name);
         let files = [
             find("config.json")?,
@@ -198,7 +194,7 @@ impl Files {
             find("history.safetensors")?,
             find("ids.safetensors")?,
         ];
-        if !is_at(directory, path) {
+        if !directory.is_at(path) {
             return Ok(None);
         }
         match files {
@@ -311,21 +307,12 @@ impl OpenConfig {
 }
 
 /// Opens the file `name` of the open `directory` at `path`; `None` if there is none.
-pub(super) fn open_in(directory: &File, path: &Path, name: &str) -> Result<Option<ModelFile>> {
+pub(super) fn open_in(directory: &Directory, path: &Path, name: &str) -> Result<Option<ModelFile>> {
     let path = path.join(name);
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let found = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-        Ok(file) => ModelFile::new(File::from(file), path.clone()).map(Some),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
+    let found = match directory.open_file(name) {
+        Ok(Some(file)) => ModelFile::new(file, path.clone()).map(Some),
+        Ok(None) => Ok(None),
         Err(error) => Err(cannot_open(error)),
     };
     found.map_err(|error| error.within(path.display()))
-}
-
-/// Whether `path` still refers to the open `directory`, whose inode cannot be reused while it is open.
-pub(super) fn is_at(directory: &File, path: &Path) -> bool {
-    match (directory.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
 }

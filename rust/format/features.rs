@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use super::{
     config::Config,
     container::{Entry, Header},
-    directory::{OpenConfig, OpenEntry, is_at, open_entry, open_in},
+    directory::{OpenConfig, OpenEntry, open_entry, open_in},
     dtype::Dtype,
     json::quote,
     sidecar::{missing, offsets, unknown, vector_len, wrong_dtype},
@@ -85,7 +85,7 @@ pub fn read_features(path: &Path, check: &mut dyn FnMut() -> Result<()>) -> Resu
         };
         let (config, features) =
             (open_in(&directory, path, "config.json")?, open_in(&directory, path, "features.safetensors")?);
-        if !is_at(&directory, path) {
+        if !directory.is_at(path) {
             continue; // a new generation was published meanwhile
         }
         let Some(config) = config else { return Ok(None) };

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, try_for};
 /// The entry of a tensor, or of a file in config.json, has a value for every 10 bytes of text or more; a text with more
 /// values, which would take many times its size, is none of a model. [`SPARE_VALUES`] more are allowed to short texts.
 const LEAST_BYTES_PER_VALUE: usize = 8;
-const SPARE_VALUES: usize = 64;
+const SPARE_VALUES: usize = 256;
 
 /// Bytes of memory that a byte of text takes at most, built at this density.
 const BYTES_PER_BYTE: usize = 24;

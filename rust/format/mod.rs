@@ -19,6 +19,7 @@ mod publish;
 mod schema;
 mod sidecar;
 mod stream;
+mod system;
 mod weights;
 
 pub use blocks::{Gmf, Kind, Layer, Mlp, Table};

@@ -6,11 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{CWD, RenameFlags},
-    io::Errno,
-};
-
+use super::system::{exchange, sync_directory};
 use crate::error::{Error, Result};
 
 /// Moves the finished directory `staging` to `target`, replacing a model directory there. The files are synced to disk
@@ -35,7 +31,7 @@ pub fn publish(staging: &Path, target: &Path) -> Result<()> {
     sync(staging)?;
     let replaced = replace(staging, target)?;
     for parent in [target, staging].into_iter().filter_map(|path| path.parent()) {
-        sync_one(parent).map_err(|source| published(target, "not yet durable: cannot sync", parent, source))?;
+        sync_directory(parent).map_err(|source| published(target, "not yet durable: cannot sync", parent, source))?;
     }
     if replaced {
         match fs::remove_dir_all(staging) {
@@ -98,17 +94,6 @@ fn occupant(target: &Path) -> Result<Occupant> {
     }
 }
 
-fn exchange(staging: &Path, target: &Path) -> io::Result<()> {
-    rustix::fs::renameat_with(CWD, staging, CWD, target, RenameFlags::EXCHANGE).map_err(|errno| match errno {
-        Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => io::Error::new(
-            ErrorKind::Unsupported,
-            "this file system cannot exchange two directories atomically, so the existing model cannot be replaced \
-             safely; publish to a new path",
-        ),
-        other => other.into(),
-    })
-}
-
 /// Syncs a directory and everything below it to disk.
 fn sync(path: &Path) -> Result<()> {
     let listed = fs::read_dir(path).map_err(|source| failed("cannot list", path, source))?;
@@ -118,14 +103,12 @@ fn sync(path: &Path) -> Result<()> {
         if path.is_dir() {
             sync(&path)?;
         } else {
-            sync_one(&path).map_err(|source| failed("cannot sync", &path, source))?;
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .map_err(|source| failed("cannot sync", &path, source))?;
         }
     }
-    sync_one(path).map_err(|source| failed("cannot sync", path, source))
-}
-
-fn sync_one(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    sync_directory(path).map_err(|source| failed("cannot sync", path, source))
 }
 
 /// The absolute path without symbolic links; the last component may be absent.

@@ -155,6 +155,7 @@ static FORK_HANDLER_REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Registers the handler that makes forked children build a new pool. Must be called before the pool is first used;
 /// further calls have no effect.
 pub(crate) fn survive_forks() {
+    #[cfg(unix)]
     extern "C" fn in_child() {
         POOL.store(std::ptr::null_mut(), Ordering::Relaxed);
         FORKS.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,7 @@ CONFINED = {
     "starting threads": (r"\bthread::(spawn|scope|Builder)\b", {"pool/workers.rs"}),
     "opening files": (
         r"\bfs::|\bFile::|\bOpenOptions\b",
-        {"format/directory.rs", "format/publish.rs", "memory.rs"},
+        {"format/directory.rs", "format/publish.rs", "format/system.rs", "memory.rs"},
     ),
 }
 
