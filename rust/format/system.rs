@@ -66,8 +66,8 @@ mod unix {
     }
 }
 
-/// Windows: a directory cannot be held open, nor synced or exchanged. A mix of two generations is refused by the ids and
-/// digests of its files, and a model is published to a new path only.
+/// Windows: a directory cannot be held open, nor synced or exchanged. A mix of two generations is refused by the ids
+/// and digests of its files, and a model is published to a new path only.
 #[cfg(not(unix))]
 mod other {
     use std::{
