@@ -19,6 +19,7 @@ __all__ = [
     "open_model",
     "publish",
     "read_features",
+    "read_weights",
     "reopen",
 ]
 
@@ -356,6 +357,20 @@ def read_features(
     Raises:
         ModelFormatError: the file is not valid or belongs to another model.
         OSError: the model cannot be read.
+    """
+
+def read_weights(
+    path: str | PathLike[str],
+) -> tuple[str | None, dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]] | None, Ids | None, Ids | None]:
+    """Read a model's id, its tensors, those of history.safetensors, and its external user and item ids.
+
+    Tensors have the names of the model format; all are of one generation. A single file has no history and no ids, and
+    may lack an id.
+
+    Raises:
+        ModelFormatError: the model is not valid.
+        OSError: the model cannot be read.
+        MemoryError: the weights do not fit in memory.
     """
 
 def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:

@@ -110,6 +110,26 @@ impl FoldIn {
         self.bias.len()
     }
 
+    /// The tensors that [`FoldIn::assemble`] takes: names, shapes and elements.
+    pub fn into_tensors(self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let vector = |name: &str, elements: Vec<f32>| (name.to_owned(), vec![elements.len()], elements);
+        let table = |name: &str, table: Table| {
+            (name.to_owned(), vec![table.rows(), table.width()], table.into_chunks().flatten().collect())
+        };
+        let mut tensors = vec![vector("empty", self.empty), vector("bias", self.bias)];
+        for (k, Linear { items, exponent }) in self.linear.into_iter().enumerate() {
+            tensors.push(table(&format!("linear.{k}.items"), items));
+            tensors.push(vector(&format!("linear.{k}.exponent"), vec![f32::from(exponent) / 4.0]));
+        }
+        for (k, Ridge { items, diagonal, l2, output }) in self.ridge.into_iter().enumerate() {
+            tensors.push(table(&format!("ridge.{k}.items"), items));
+            tensors.push(vector(&format!("ridge.{k}.diagonal"), diagonal));
+            tensors.push(vector(&format!("ridge.{k}.l2"), l2.to_vec()));
+            tensors.push(table(&format!("ridge.{k}.output"), output));
+        }
+        tensors
+    }
+
     /// Bytes of memory held.
     pub fn nbytes(&self) -> usize {
         let linear: usize = self.linear.iter().map(|linear| linear.items.nbytes()).sum();

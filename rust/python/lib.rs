@@ -10,6 +10,7 @@ mod interrupts;
 mod sampler;
 mod scorer;
 mod tensors;
+mod weights;
 
 use pyo3::prelude::*;
 
@@ -33,6 +34,7 @@ mod _core {
     #[pymodule_export]
     use super::scorer::Scorer;
     use super::tensors;
+    use super::weights::{self, Weights};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "the name that Python expects")]
@@ -80,6 +82,12 @@ mod _core {
     #[pyfunction]
     fn read_features(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyDict>>> {
         no_panic(|| features::read(py, &path))
+    }
+
+    /// Reads a model's id, its tensors, those of its fold-in, and its external ids.
+    #[pyfunction]
+    fn read_weights(py: Python<'_>, path: PathBuf) -> PyResult<Weights<'_>> {
+        no_panic(|| weights::read(py, &path))
     }
 
     /// Moves a complete directory into place atomically.

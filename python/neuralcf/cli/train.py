@@ -117,7 +117,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--init",
         type=Path,
         metavar="MODEL",
-        help="a model directory to start from: keeps its ids and settings, adds new users and items (trainer distill)",
+        help="a model directory to start from: keeps its ids and settings, adds new users and items",
     )
     training.add_argument(
         "--half-life",
@@ -206,7 +206,7 @@ def _continued(model: Path) -> dict[str, Any]:
     chosen = settings.pop("chosen", {})
     trainer = find_trainer(settings.setdefault("trainer", "distill"))
     if trainer.continued is None:
-        raise ArgumentError(f"--init: expected a model of the trainer distill, got one of {trainer.name}: {model}")
+        raise ArgumentError(f"--init: expected a model of another trainer than {trainer.name}, which cannot: {model}")
     return trainer.continued(settings, chosen)
 
 

@@ -52,7 +52,7 @@ def train(
     if start is None:
         fit = trainer.fit
     elif trainer.fit_from is None:
-        raise ArgumentError(f"start: the trainer {trainer.name} cannot start from a model; distill can")
+        raise ArgumentError(f"start: the trainer {trainer.name} cannot start from a model")
     else:
         fit = partial(trainer.fit_from, start)
     if run is None:

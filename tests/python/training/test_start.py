@@ -1,6 +1,7 @@
 """Training that starts from a model: its ids stay, new ones are added, and its vectors teach."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,23 @@ from neuralcf import ArgumentError, Scorer
 from neuralcf.cli import main
 from neuralcf.data import Dataset, Split, given, leave_last_out, planted_taste, renumbered
 from neuralcf.evaluation import evaluate_full
-from neuralcf.models import GMF, MLP
-from neuralcf.training import DistillConfig, TrainConfig, train
+from neuralcf.models import GMF, MLP, NeuMF
+from neuralcf.training import DistillConfig, MatrixFactorizationConfig, NCFConfig, TrainConfig, train
 from neuralcf.training.start import Start
+from neuralcf.training.trainers import find_trainer
 
 SMALL = {"factors": 12, "ials_factors": 12, "history_factors": 8, "history_epochs": 3, "validation_users": 20}
+
+
+def gmf_of(users, items, user_ids, item_ids):
+    """Start from vectors."""
+    tensors = {
+        "gmf.user_embedding.weight": users.astype(np.float32),
+        "gmf.item_embedding.weight": items.astype(np.float32),
+        "output.weight": np.ones((1, users.shape[1]), np.float32),
+        "output.bias": np.zeros(1, np.float32),
+    }
+    return Start("id", tensors, user_ids, item_ids)
 
 
 def scorer_of(model):
@@ -45,9 +58,12 @@ def test_a_start_has_the_vectors_of_a_gmf(tmp_path):
     neuralcf.export(model, tmp_path / "model", ids=(np.arange(5), np.arange(7)))
     start = Start.load(tmp_path / "model")
     expected = scorer_of(model).score_batch(np.repeat(np.arange(5), 7), np.tile(np.arange(7), 5), logits=True)
-    np.testing.assert_allclose(start.user_vectors @ start.item_vectors.T - 2, expected.reshape(5, 7), atol=1e-5)
     full = Dataset.from_ids(np.repeat(np.arange(5), 7), np.tile(np.arange(7), 5))
-    p, q = Start("id", np.ones((5, 2)), np.full((7, 2), 3.0), np.arange(5), np.arange(7)).for_ials(full, 3)
+    taught = start.taught(full)
+    assert taught.fold_in is None
+    np.testing.assert_allclose(taught.scores(np.arange(5)) - 2, expected.reshape(5, 7), atol=1e-5)
+    ones = gmf_of(np.ones((5, 2)), np.full((7, 2), 3.0), np.arange(5), np.arange(7))
+    p, q = ones.for_ials(full, 3)
     np.testing.assert_allclose(p @ q.T, 0.7, rtol=1e-5)
     assert (p.shape, q.shape) == ((5, 3), (7, 3))
     assert start.model_id == json.loads((tmp_path / "model" / "config.json").read_text())["model_id"]
@@ -55,14 +71,23 @@ def test_a_start_has_the_vectors_of_a_gmf(tmp_path):
 
 def test_a_model_that_cannot_be_started_from_is_rejected(tmp_path, dataset):
     neuralcf.export(MLP(5, 7, (4, 2)), tmp_path / "mlp", ids=(np.arange(5), np.arange(7)))
-    with pytest.raises(ArgumentError, match="expected a GMF to start from, got a model of kind mlp"):
-        Start.load(tmp_path / "mlp")
+    five = Dataset.from_ids(np.repeat(np.arange(5), 7), np.tile(np.arange(7), 5))
+    mlp = Start.load(tmp_path / "mlp")
+    with pytest.raises(ArgumentError, match="expected a GMF, got a model of kind mlp"):
+        mlp.taught(five)
+    with pytest.raises(ArgumentError, match="expected a model of the kind to train, got one of kind mlp"):
+        mlp.weights(five, GMF(5, 7, 3).state_dict())
+    with pytest.raises(ArgumentError, match=r"mlp.user_embedding.weight \[5, 4\], got \[5, 2\]"):
+        mlp.weights(five, MLP(5, 7, (8, 2)).state_dict())
     neuralcf.export(GMF(5, 7, 3), tmp_path / "bare")
     with pytest.raises(ArgumentError, match="expected a model with ids"):
         Start.load(tmp_path / "bare")
     neuralcf.export(GMF(5, 7, 3), tmp_path / "model", ids=(np.arange(5)[::-1], np.arange(7)))
     with pytest.raises(ArgumentError, match="user_ids: expected those of the model to start from"):
-        Start.load(tmp_path / "model").vectors(dataset)
+        Start.load(tmp_path / "model").taught(dataset)
+    neuralcf.export(GMF(5, 7, 3), tmp_path / "plain", ids=(np.arange(5), np.arange(7)))
+    with pytest.raises(ArgumentError, match="expected a GMF with item biases"):
+        Start.load(tmp_path / "plain").factors(five)
     config = TrainConfig(DistillConfig(**SMALL, teachers="ials + start"))
     with pytest.raises(ArgumentError, match="expected a model to start from"):
         train(dataset, config, progress=False)
@@ -100,7 +125,8 @@ def test_the_command_trains_on_from_a_model(files, capsys):
     stored = json.loads(Path(new, "config.json").read_text())
     started = json.loads(Path(old, "config.json").read_text())
     assert stored["start"] == {"model_id": started["model_id"]}
-    assert stored["training"]["teachers"] == "ials + ease + start"
+    assert stored["training"]["teachers"] == "ease + start"
+    assert (Path(new) / "history.safetensors").exists()
     assert stored["training"]["ials_l2"] == started["training"]["chosen"]["ials_l2"]
     assert json.loads((files / "run" / "config.json").read_text())["start"] == stored["start"]
     assert main(["evaluate", new, str(files / "all.csv")]) == 0
@@ -116,7 +142,7 @@ def test_what_was_learned_before_teaches(dataset):
     split = leave_last_out(dataset)
     learned = train(split.train, TrainConfig(DistillConfig(**SMALL)), progress=False).model
     vectors = [learned.state_dict()[f"gmf.{side}_embedding.weight"].numpy() for side in ("user", "item")]
-    start = Start("id", *vectors, dataset.user_ids, dataset.item_ids)
+    start = gmf_of(*vectors, dataset.user_ids, dataset.item_ids)
     few = split.train.take(np.arange(0, len(split.train), 3))
     ndcg = []
     for teachers, given_start in (("ials", None), ("ials + start", start)):
@@ -124,3 +150,75 @@ def test_what_was_learned_before_teaches(dataset):
         model = train(few, config, progress=False, start=given_start).model
         ndcg.append(evaluate_full(scorer_of(model), split, 10).means["NDCG@10"])
     assert ndcg[1] > 1.1 * ndcg[0]
+
+
+def test_a_model_with_a_fold_in_teaches_what_it_makes_of_the_whole_history(dataset):
+    """For known users as for new ones, and the new model can tell how."""
+    half = dataset.take(np.arange(0, len(dataset), 2))
+    learned = train(half, TrainConfig(DistillConfig(**SMALL)), progress=False)
+    tensors = {name: weight.numpy() for name, weight in learned.model.state_dict().items()}
+    more = replace(dataset, item_ids=np.arange(dataset.num_items + 2))
+    more = replace(more, users=[*dataset.users, 0], items=[*dataset.items, dataset.num_items], timestamps=None)
+    taught = Start("id", tensors, dataset.user_ids, dataset.item_ids, learned.fold_in).taught(more)
+    histories = dataset.user_items()
+    scorer = Scorer.from_tensors(tensors, history=learned.fold_in)
+    np.testing.assert_array_equal(taught.user_vectors, scorer.fold_in(histories).gmf)
+    assert not np.allclose(taught.user_vectors, tensors["gmf.user_embedding.weight"], atol=0.01)
+    assert not taught.item_vectors[-2:].any()
+    history = taught.history_tensors()
+    ours = Scorer.from_tensors(
+        {name: w.numpy() for name, w in taught.to_gmf().state_dict().items()}, history=history
+    ).fold_in(more.user_items())
+    # User 0 has an item that the model does not know, and which counts in the length of the history.
+    np.testing.assert_allclose(ours.gmf[1:, :-1], taught.user_vectors[1:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [
+        (NCFConfig(model="gmf", epochs=1, factors=4, batch_size=256), "gmf"),
+        (NCFConfig(model="mlp", epochs=1, layers=(8, 4), batch_size=256), "mlp"),
+        (NCFConfig(model="neumf", epochs=1, factors=4, layers=(8, 4), batch_size=256), "neumf"),
+        (MatrixFactorizationConfig(factors=4, epochs=1), "gmf"),
+        (MatrixFactorizationConfig(factors=4, epochs=1, loss="bce"), "gmf"),
+    ],
+    ids=["gmf", "mlp", "neumf", "mf", "mf-bce"],
+)
+def test_gradient_descent_goes_on_from_the_weights(dataset, tmp_path, config, model):
+    """A step of nearly no length leaves the old scores; new users and items join."""
+    known = dataset.take(dataset.users < dataset.num_users - 3)
+    known = Dataset.from_ids(known.users, known.items)  # the ids begin with those of the rest
+    old = train(known, TrainConfig(config), progress=False).model
+    assert old.kind == model
+    neuralcf.export(old, tmp_path / "old", ids=(known.user_ids, known.item_ids))
+    start = Start.load(tmp_path / "old")
+    still = replace(config, learning_rate=1e-9)
+    if isinstance(config, MatrixFactorizationConfig):
+        still = replace(still, user_learning_rate=1e-9)
+    new = train(dataset, TrainConfig(still, validation=False), progress=False, start=start).model
+    users, items = (
+        np.repeat(np.arange(known.num_users), known.num_items),
+        np.tile(np.arange(known.num_items), known.num_users),
+    )
+    before, after = (scorer_of(each).score_batch(users, items, logits=True) for each in (old, new))
+    if model == "gmf" and isinstance(config, MatrixFactorizationConfig) and config.loss == "softmax":
+        after = np.polyval(np.polyfit(after, before, 1), after)  # calibrated anew
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    assert (scorer_of(new).num_users, scorer_of(new).num_items) == (dataset.num_users, dataset.num_items)
+
+
+def test_a_trainer_goes_on_with_a_fifth_of_the_epochs(dataset, tmp_path):
+    for trainer, settings, expected in (
+        ("ncf", {"epochs": 10, "pretrain": True}, {"epochs": 2, "pretrain": False}),
+        ("mf", {}, {"epochs": 10}),
+    ):
+        assert find_trainer(trainer).continued(settings, {}) == expected
+    ids = (dataset.user_ids, dataset.item_ids)
+    neuralcf.export(NeuMF(dataset.num_users, dataset.num_items, 8, (64, 32, 16, 8)), tmp_path / "old", ids=ids)
+    config = TrainConfig(NCFConfig(pretrain=True))
+    with pytest.raises(ArgumentError, match="pretrain: expected False"):
+        train(dataset, config, progress=False, start=Start.load(tmp_path / "old"))
+    config = TrainConfig(MatrixFactorizationConfig(factors=5))
+    start = gmf_of(np.ones((dataset.num_users, 4)), np.ones((dataset.num_items, 4)), *ids)
+    with pytest.raises(ArgumentError, match="factors: expected 3, those of the model to start from, got 5"):
+        train(dataset, config, progress=False, start=start)

@@ -17,6 +17,8 @@ Dropout     Of the user's vector, a share of whose elements is zero in each samp
 Optimiser   Adam; the learning rate falls linearly to 0. With the softmax losses, which step each user once in an epoch,
             Adam of the batch's rows for p_u (`neuralcf.training.rows_adam`).
 Start       Vectors from N(0, .05^2), b_i = log(n_i + 1) without its mean, b = -log `negatives` for bce, else 0.
+Training on From the vectors and biases of a model (`neuralcf.training.start`); new users and items start as above,
+            biases shifted by as much as those of the known items differ from the above on average.
 Logits      Those of bce are used as they are. Those of the other losses mean nothing but an order: they are scaled and
             shifted so that probabilities are calibrated on what was held out (`neuralcf.training.probability`), or
             without validation on training interactions, which is too confident.
@@ -30,8 +32,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -42,6 +44,7 @@ from torch.nn import functional
 from neuralcf.baselines.base import mask
 from neuralcf.data.csr import take_rows
 from neuralcf.data.dataset import Dataset
+from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.descent import Descent, MovingAverage, TrainingState, Weights
@@ -53,12 +56,16 @@ from neuralcf.training.probability import fit_logit
 from neuralcf.training.rows_adam import RowsAdam
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.sampling import EpochSampler
+from neuralcf.training.start import Start
 from neuralcf.training.teachers import Factors
 from neuralcf.training.trainer import Trainer, TrainResult
 from neuralcf.training.trainers.matrix_factorization_config import MatrixFactorizationConfig
 from neuralcf.training.validation import Validation
 
 __all__ = ["TRAINER", "fit", "train_matrix_factorization"]
+
+_Start: TypeAlias = tuple[Factors, float] | None
+"""Vectors and biases to start from, if any."""
 
 _INITIAL_STD = 0.05
 _BETAS, _USER_BETAS = (0.9, 0.99), (0.9, 0.95)
@@ -73,17 +80,19 @@ def fit(
     run: RunDirectory | None,
     *,
     progress: bool | None,
+    start: Start | None = None,
 ) -> TrainResult:
     """Train as the module's docstring describes; `neuralcf.training.trainer.Fit` documents the arguments."""
     mf, seed, device = config.trainer, config.seed, resolve(config.device)
     validation = Validation.of(dataset, seed) if config.validation else None
     train = validation.split.train if validation else dataset
-    state = TrainingState.of(run.checkpoint() if run else None)
+    state, first = TrainingState.of(run.checkpoint() if run else None), None if start is None else start.factors(train)
     with isolated_torch(config.threads, device):
         if not state.finished:
-            _descent(train, mf, "mf", 0, mf.epochs, seed, device, validation, run, state).train(progress)
+            _descent(train, mf, "mf", 0, mf.epochs, seed, device, validation, run, state, first).train(progress)
         if config.refit and len(state.finished) == 1:
-            _descent(dataset, mf, "mf refit", 1, state.best_epochs[0], seed, device, None, run, state).train(progress)
+            epochs = state.best_epochs[0]
+            _descent(dataset, mf, "mf refit", 1, epochs, seed, device, None, run, state, first).train(progress)
     factors, bias = _factors(state.finished[-1])
     if mf.loss == "bce":
         return TrainResult(factors.to_gmf(bias=bias), state.history, state.best_epoch)
@@ -92,7 +101,25 @@ def fit(
     return TrainResult(factors.to_gmf(scale=scale, bias=bias), state.history, state.best_epoch, chosen)
 
 
-TRAINER: Final = Trainer(MatrixFactorizationConfig, fit, MATRIX_FACTORIZATION)
+def fit_from(
+    start: Start,
+    dataset: Dataset,
+    config: TrainConfig[MatrixFactorizationConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+) -> TrainResult:
+    """Train on from the vectors and item biases of a model."""
+    return fit(dataset, config, run, progress=progress, start=start)
+
+
+def continued(settings: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings to train on with: a fifth of the epochs."""
+    epochs = settings.get("epochs", MatrixFactorizationConfig.epochs)
+    return {**settings, "epochs": max(1, epochs // 5)}
+
+
+TRAINER: Final = Trainer(MatrixFactorizationConfig, fit, MATRIX_FACTORIZATION, fit_from, continued)
 
 
 def train_matrix_factorization(
@@ -106,25 +133,38 @@ def train_matrix_factorization(
     """
     device, state = device or torch.device("cpu"), TrainingState()
     with isolated_torch(torch.get_num_threads(), device):
-        _descent(train, config, "mf", 0, config.epochs, seed, device, None, None, state).train(progress=False)
+        _descent(train, config, "mf", 0, config.epochs, seed, device, None, None, state, None).train(progress=False)
     return _factors(state.finished[-1])[0]
 
 
 class _Model(nn.Module):
     """The parameters of a matrix factorisation."""
 
-    def __init__(self, train: Dataset, config: MatrixFactorizationConfig, seed: int) -> None:
+    def __init__(self, train: Dataset, config: MatrixFactorizationConfig, seed: int, start: _Start) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
 
-        def drawn(rows: int) -> nn.Parameter:
-            values = rng.standard_normal((rows, config.factors), dtype=np.float32) * np.float32(_INITIAL_STD)
-            return nn.Parameter(torch.from_numpy(values))
+        def drawn(rows: int) -> NDArray[np.float32]:
+            return rng.standard_normal((rows, config.factors), dtype=np.float32) * np.float32(_INITIAL_STD)
 
         log_counts = np.log1p(_popularity(train)).astype(np.float32)
-        self.item_vectors, self.user_vectors = drawn(train.num_items), drawn(train.num_users)  # [I, d], [U, d]
-        self.item_biases = nn.Parameter(torch.from_numpy(log_counts - log_counts.mean()))  # [I]
-        self.bias = nn.Parameter(torch.tensor(-math.log(config.negatives) if config.loss == "bce" else 0.0))
+        items, users, biases = drawn(train.num_items), drawn(train.num_users), log_counts - log_counts.mean()
+        bias = -math.log(config.negatives) if config.loss == "bce" else 0.0
+        if start is not None:
+            known, bias = start
+            if (width := known.item_vectors.shape[1]) != config.factors:
+                raise ArgumentError(
+                    f"factors: expected {width}, those of the model to start from, got {config.factors}"
+                )
+            for vectors, theirs in ((items, known.item_vectors), (users, known.user_vectors)):
+                rows = theirs.any(axis=1)
+                vectors[rows] = theirs[rows]
+            known_items = known.item_vectors.any(axis=1)
+            shift = (known.item_biases - biases)[known_items].mean()
+            biases = np.where(known_items, known.item_biases, biases + shift)
+        self.item_vectors, self.user_vectors = (nn.Parameter(torch.from_numpy(each)) for each in (items, users))
+        self.item_biases = nn.Parameter(torch.from_numpy(biases.astype(np.float32)))  # [I]
+        self.bias = nn.Parameter(torch.tensor(bias))
 
 
 class _Factorisation(Descent):
@@ -144,6 +184,7 @@ class _Factorisation(Descent):
         validation: Validation | None,
         run: RunDirectory | None,
         state: TrainingState,
+        start: _Start,
         *,
         steps: int,
     ) -> None:
@@ -151,7 +192,7 @@ class _Factorisation(Descent):
             name, epochs=epochs, steps=steps, patience=config.patience, validation=validation, run=run, state=state
         )
         self.train_set, self.config, self.number, self.seed, self.device = train, config, number, seed, device
-        self.model = _Model(train, config, derive(seed, Stream.INITIALISATION, number))
+        self.model = _Model(train, config, derive(seed, Stream.INITIALISATION, number), start)
         if state.model is not None:
             self.model.load_state_dict(state.model)
         self.model.to(device)

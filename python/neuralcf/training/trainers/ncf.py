@@ -11,6 +11,7 @@ Sampling    For each known interaction (u, i), `negatives` items, sampled unifor
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
 Stages      One; with pre-training three: GMF, MLP, then NeuMF initialised from both, with output layer [alpha h_GMF ;
             (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by a fresh optimiser. All three use the same validation set.
+Training on From the weights of a model (`Start`), which new users and items join as they would an untrained one.
 Features    With features of users or items in the data set, each embedding is its own plus those of its attributes
             (`neuralcf.training.feature_embeddings`), and folded into a plain table at the end.
 Validation  One interaction of each user (the latest, or a random one without timestamps) is held out and ranked after
@@ -28,13 +29,14 @@ optimiser. On a CPU, sorting its indices costs more than the pass over tables of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.errors import ArgumentError
 from neuralcf.models import GMF, MLP, Model, NeuMF, fuse
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
@@ -46,6 +48,7 @@ from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.presets import PAPER
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.sampling import EpochSampler
+from neuralcf.training.start import Start
 from neuralcf.training.trainer import Trainer, TrainResult
 from neuralcf.training.trainers.ncf_config import NCFConfig
 from neuralcf.training.validation import Validation
@@ -54,7 +57,12 @@ __all__ = ["TRAINER", "build", "fit"]
 
 
 def fit(
-    dataset: Dataset, config: TrainConfig[NCFConfig], run: RunDirectory | None, *, progress: bool | None
+    dataset: Dataset,
+    config: TrainConfig[NCFConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+    start: Start | None = None,
 ) -> TrainResult:
     """Train as the module's docstring describes; `neuralcf.training.trainer.Fit` documents the arguments."""
     ncf, seed, device = config.trainer, config.seed, resolve(config.device)
@@ -66,14 +74,35 @@ def fit(
             train_set = held_out.split.train if held_out else dataset
             sampler = EpochSampler(train_set, ncf.negatives, seed, batch_size=ncf.batch_size, threads=config.threads)
             pair_weights = PairWeights.of(train_set)
-            _StageTraining(dataset, stage, seed, sampler, pair_weights, held_out, device, run, state).train(progress)
+            training = _StageTraining(dataset, stage, seed, sampler, pair_weights, held_out, device, run, state, start)
+            training.train(progress)
         model = build(ncf, dataset.num_users, dataset.num_items)  # its random weights are replaced
     weights = state.finished[-1]
     model.load_state_dict(fold(weights, dataset))
     return TrainResult(model.eval(), state.history, state.best_epoch, features=feature_maps(weights, dataset))
 
 
-TRAINER: Final = Trainer(NCFConfig, fit, PAPER)
+def fit_from(
+    start: Start,
+    dataset: Dataset,
+    config: TrainConfig[NCFConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+) -> TrainResult:
+    """Train on from the weights of a model."""
+    if config.trainer.pretrain:
+        raise ArgumentError("pretrain: expected False with a model to start from, got True")
+    return fit(dataset, config, run, progress=progress, start=start)
+
+
+def continued(settings: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings to train on with: a fifth of the epochs, and no pre-training."""
+    epochs = settings.get("epochs", NCFConfig.epochs)
+    return {**settings, "epochs": max(1, epochs // 5), "pretrain": False}
+
+
+TRAINER: Final = Trainer(NCFConfig, fit, PAPER, fit_from, continued)
 
 
 def build(config: NCFConfig, num_users: int, num_items: int) -> Model:
@@ -132,6 +161,7 @@ class _StageTraining(Descent):
         device: torch.device,
         run: RunDirectory | None,
         state: TrainingState,
+        start: Start | None,
     ) -> None:
         config, again = stage.config, stage.refit_of is not None
         super().__init__(
@@ -147,6 +177,8 @@ class _StageTraining(Descent):
         self.sampler, self.pair_weights, self.device = sampler, pair_weights, device
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(config, dataset.num_users, dataset.num_items)
+        if start is not None:
+            self.model.load_state_dict(start.weights(dataset, self.model.state_dict()))
         add_features(self.model, dataset)
         if stage.fused:
             gmf, mlp = state.finished[-2:]
