@@ -1,12 +1,14 @@
-"""A search of the two settings that iALS is sharp in, on interactions kept back from the training part.
+"""Searches of the settings that iALS and EASE are sharp in, on interactions kept back from the training part.
 
 Protocol    A tenth of the interactions (at least one, never the last of a training history) of up to 6,000 users with
             two items or more is kept back: the latest ones, or random ones without timestamps. They are ranked against
             all items without the user's remaining ones; NDCG@20 with an ideal of min(20, how many are kept back).
-Models      iALS of 64 factors, two sweeps from the spectral start, which all trials share.
-Order       By coordinates, from unobserved = 7: first `l2` over its grid, then `unobserved`, then the two values
+iALS        Models of 64 factors, two sweeps from the spectral start, which all trials share.
+            By coordinates, from unobserved = 7: first `l2` over its grid, then `unobserved`, then the two values
             between the best `l2` and its neighbours. The grids are wide, as what is best differs by ten times between
             data sets.
+EASE        First `l2` over its grid, then `row_exponent` at the best. On the 2,000 most frequent items, as the weights
+            of all take long to compute: what is best hardly depends on how many items there are.
 Width       Wider vectors need less regularisation, and more weight of what was not observed. Of a large catalogue only
             `l2` is searched with 64 factors. At full width it is halved, and then `unobserved` doubled, as long as that
             stays inside the grids and costs less than two percent: NDCG is flat there, within the noise of a split,
@@ -16,20 +18,21 @@ Sampling    Of more than a million interactions, those of a sample of users: the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralcf.baselines import EASE
 from neuralcf.baselines.base import mask
 from neuralcf.baselines.ials import both_sides, spectral_start, sweep
 from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.dataset import Dataset
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.best_items import best_items
-from neuralcf.training.teachers import Factors, Teacher, blocks_of
+from neuralcf.training.teachers import Factors, ItemWeights, Teacher, blocks_of
 
-__all__ = ["Trial", "keep_back", "ndcg_at_20", "search_ials"]
+__all__ = ["EaseTrial", "Trial", "keep_back", "ndcg_at_20", "search_ease", "search_ials"]
 
 _FACTORS, _SWEEPS = 64, 2
 _INTERACTIONS = 1_000_000
@@ -38,6 +41,9 @@ _L2 = (0.001, 0.003, 0.007, 0.015, 0.03, 0.05)
 _UNOBSERVED = (1.0, 2.0, 4.0, 7.0, 15.0, 30.0)
 _START = 7.0
 _AS_GOOD = 0.98
+_EASE_L2 = (50.0, 100.0, 200.0, 400.0, 800.0)
+_ROW_EXPONENTS = (0.0, 0.25)
+_EASE_ITEMS = 2000
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,16 @@ class Trial:
 
     unobserved: float
     l2: float
+    ndcg: float
+    """NDCG@20 of the interactions kept back."""
+
+
+@dataclass(frozen=True)
+class EaseTrial:
+    """Settings of EASE, and how they did."""
+
+    l2: float
+    row_exponent: float
     ndcg: float
     """NDCG@20 of the interactions kept back."""
 
@@ -71,6 +87,33 @@ def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> lis
         best = trials.go_on(best, unobserved=1, l2=0.5)
         best = trials.go_on(best, unobserved=2, l2=1)
     return sorted(trials.done.values(), key=lambda trial: (trial is not best, -trial.ndcg))
+
+
+def search_ease(dataset: Dataset, seed: int) -> list[EaseTrial]:
+    """Try settings; give all trials, best first, or none where no user has two items.
+
+    Args:
+        dataset: what may be learned from.
+        seed: decides who has something kept back, and what without timestamps.
+    """
+    train, held_users, held = keep_back(_of_frequent_items(_sampled(dataset, seed), _EASE_ITEMS), seed)
+    if not held_users.size:
+        return []
+    rows, trials = train.user_items(), list[EaseTrial]()
+
+    def attempt(l2: float, row_exponent: float) -> None:
+        ease = EASE(train, l2=l2, row_exponent=row_exponent, dtype=np.float32)
+        teacher = ItemWeights(ease.histories, np.asarray(ease.weights, np.float32))
+        ndcg = ndcg_at_20(teacher, train.num_items, rows, held_users, held)
+        trials.append(EaseTrial(l2, row_exponent, ndcg))
+
+    first, *others = _ROW_EXPONENTS
+    for l2 in _EASE_L2:
+        attempt(l2, first)
+    best = max(trials, key=lambda trial: trial.ndcg)
+    for exponent in others:
+        attempt(best.l2, exponent)
+    return sorted(trials, key=lambda trial: -trial.ndcg)
 
 
 class _Trials:
@@ -109,6 +152,17 @@ class _Trials:
             ndcg = ndcg_at_20(factors, self.num_items, self.rows, self.held_users, self.held)
             self.done[unobserved, l2] = Trial(unobserved, l2, ndcg)
         return self.done[unobserved, l2]
+
+
+def _of_frequent_items(dataset: Dataset, count: int) -> Dataset:
+    """Keep the interactions with the items that have most of them."""
+    if dataset.num_items <= count:
+        return dataset
+    frequent = np.argsort(-np.bincount(dataset.items, minlength=dataset.num_items), kind="stable")[:count]
+    number = np.full(dataset.num_items, -1)
+    number[frequent] = np.arange(count)
+    kept = dataset.take(number[dataset.items] >= 0)
+    return replace(kept, items=number[kept.items], item_ids=np.arange(count), item_features=None)
 
 
 def _sampled(dataset: Dataset, seed: int) -> Dataset:

@@ -15,7 +15,7 @@ training would have given them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -26,9 +26,9 @@ from neuralcf.baselines.base import Histories
 from neuralcf.baselines.graph_filter import neighbour_scores
 from neuralcf.data.csr import CSR
 from neuralcf.models import GMF
-from neuralcf.training.fold_in import FoldIn, LinearEncoder
+from neuralcf.training.fold_in import FoldIn, LinearEncoder, regress
 
-__all__ = ["Factors", "ItemNeighbours", "ItemWeights", "Teacher", "TeacherSum", "blocks_of"]
+__all__ = ["Factors", "ItemNeighbours", "ItemWeights", "Teacher", "TeacherSum", "blocks_of", "with_estimated_users"]
 
 _BLOCK_CELLS = 4_000_000
 _SAMPLE = 1024
@@ -99,6 +99,23 @@ class Factors:
         last = np.zeros(width + 1, np.float32)
         last[width] = root
         return self.fold_in.then(np.eye(width, width + 1, dtype=np.float32) * root, last).tensors(empty=last)
+
+
+def with_estimated_users(factors: Factors, rows: CSR) -> Factors:
+    """Add a fold-in to a matrix factorisation whose users' vectors do not follow from their histories.
+
+    A new user's vector is estimated by a ridge regression over the users of `rows`, on n_u^-.5 times the sum of the
+    vectors of their items.
+    """
+    indptr, items = rows
+    sums = np.zeros_like(factors.user_vectors)
+    for user in np.flatnonzero(np.diff(indptr)):
+        own = factors.item_vectors[items[indptr[user] : indptr[user + 1]]]
+        sums[user] = own.sum(axis=0) / np.float32(np.sqrt(len(own)))
+    known = np.diff(indptr) > 0
+    weights, constant = regress(factors.user_vectors[known], sums[known])
+    encoder = LinearEncoder(factors.item_vectors @ weights, exponent=0.5)
+    return replace(factors, fold_in=FoldIn(constant, (encoder,)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,8 @@ from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.probability import NEGATIVES, fit_logit
-from neuralcf.training.search import keep_back, ndcg_at_20, search_ials
-from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum
+from neuralcf.training.search import keep_back, ndcg_at_20, search_ease, search_ials
+from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum, with_estimated_users
 from neuralcf.training.trainers import distill
 
 SMALL = DistillConfig(factors=12, ials_factors=8, history_factors=8, history_epochs=3)
@@ -341,7 +341,7 @@ def test_sums_are_read_and_wrong_ones_refused():
     with pytest.raises(ArgumentError, match="large_teachers: expected ials among them"):
         DistillConfig(large_teachers="graph")
     for wrong in ("", "ials +", "slim", "0 ials", "-1 ials", "ials(0)", "graph(3)"):
-        with pytest.raises(ArgumentError, match="teachers: expected a sum of ials, ease, history, graph"):
+        with pytest.raises(ArgumentError, match="teachers: expected a sum of ials, ease, history, logistic, mf, graph"):
             DistillConfig(teachers=wrong)
     with pytest.raises(ArgumentError, match="factors: expected at least 2"):
         DistillConfig(factors=1)
@@ -369,3 +369,45 @@ def test_equal_weights_are_no_weights_and_others_are_used(dataset):
         models.append(logits_of(train(replace(dataset, weights=weights), config, progress=False).model))
     assert models[0].tobytes() == models[1].tobytes()
     assert np.corrcoef(models[0].ravel(), models[2].ravel())[0, 1] < 0.999
+
+
+def test_every_teacher_of_a_sum_is_trained_and_stored_and_tells_of_new_users(dataset, tmp_path, monkeypatch):
+    """With the two that the presets may leave out; stopped and resumed."""
+    few = {"history_epochs": 2, "logistic_epochs": 3, "mf_epochs": 2, "mf_factors": 4}
+    config = TrainConfig(replace(SMALL, teachers="ials + logistic + mf + 0.5 logistic", **few))
+    expected = train(dataset, config, progress=False)
+    stages = [record.stage for record in expected.history]
+    assert stages == ["ials", *["logistic"] * 3, "mf", *["logistic 2"] * 3, "sum", "gmf"]
+    assert expected.fold_in is not None
+    stop_at_every_other_stage(monkeypatch)
+    for _ in range(3):
+        with pytest.raises(StoppedError):
+            train(dataset, config, run=tmp_path, resume=True, progress=False)
+    resumed = train(dataset, config, run=tmp_path, resume=True, progress=False)
+    assert logits_of(resumed.model).tobytes() == logits_of(expected.model).tobytes()
+
+
+def test_vectors_of_users_are_estimated_where_histories_do_not_tell_them():
+    """Exactly where they are a linear function of n^-.5 times the sum of their items' vectors."""
+    rng = np.random.default_rng(0)
+    matrix, q, turn = rng.random((60, 9)) < 0.4, rng.standard_normal((9, 3)), rng.standard_normal((3, 3))
+    matrix[:2] = [[False] * 9, [True] * 9]
+    sums = matrix @ q / np.sqrt(np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+    users, items = np.nonzero(matrix)
+    rows = csr_from_pairs(users, items, 60, 9)
+    p = (sums @ turn + 2).astype(np.float32)
+    factors = with_estimated_users(Factors(p, q.astype(np.float32), np.zeros(9, np.float32)), rows)
+    (encoder,) = factors.fold_in.encoders
+    estimated = factors.fold_in.bias + (matrix @ encoder.items) / np.sqrt(np.maximum(matrix.sum(axis=1)[:, None], 1))
+    np.testing.assert_allclose(estimated[1:], p[1:], atol=0.1)  # the ridge shrinks a little
+
+
+def test_ease_takes_what_its_search_found(dataset):
+    trials = search_ease(dataset, 0)
+    assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
+    assert len({(trial.l2, trial.row_exponent) for trial in trials}) == 6
+    few = train(dataset, TrainConfig(replace(SMALL, teachers="ease")), progress=False)
+    assert few.chosen["ease_l2"] in (50, 100, 200, 400, 800)
+    given = TrainConfig(replace(SMALL, teachers="ease", search=False))
+    assert "ease_l2" not in train(dataset, given, progress=False).chosen
+    assert search_ease(Dataset.from_ids(np.arange(5), np.arange(5)), 0) == []

@@ -1,10 +1,12 @@
 """Several teachers, one GMF: each teacher is trained by its own formula, their sum is cut to one dot product.
 
-Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_to_item`), the history encoder
-            (`neuralcf.training.trainers.history_encoder`) and, for large catalogues, the graph filter
+Teachers    iALS (`neuralcf.baselines.ials`), EASE_n (`neuralcf.baselines.item_to_item`), two history encoders
+            (`neuralcf.training.trainers.history_encoder`, `logistic_encoder` beside it), matrix factorisation by
+            softmax (`matrix_factorization`, there too) and, for large catalogues, the graph filter
             (`neuralcf.baselines.graph_filter`). They err differently, so that their sum ranks better than
             any of them, and better than more of one kind.
-Search      iALS is sharp in two settings, which are searched first (`neuralcf.training.search`).
+Search      iALS is sharp in two settings, and EASE in its regularisation; they are searched first
+            (`neuralcf.training.search`).
 Sum         Of standardised scores, streamed in blocks of users (`neuralcf.training.teachers`).
 Cut         The best approximation of rank factors - 1 with item biases, which become the last factor
             (`neuralcf.training.cut`). Where it loses more than a tenth of the sum's lists, as on sparse data, a cut by
@@ -58,12 +60,15 @@ from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
-from neuralcf.training.search import search_ials
+from neuralcf.training.search import EaseTrial, Trial, search_ease, search_ials
 from neuralcf.training.start import Start
-from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum
+from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum, with_estimated_users
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers.distill_config import DistillConfig, Term
 from neuralcf.training.trainers.history_encoder import HistoryEncoderConfig, train_history_encoder
+from neuralcf.training.trainers.logistic_encoder import LogisticEncoderConfig, train_logistic_encoder
+from neuralcf.training.trainers.matrix_factorization import train_matrix_factorization
+from neuralcf.training.trainers.matrix_factorization_config import MatrixFactorizationConfig
 from neuralcf.training.validation import Validation
 
 __all__ = ["TRAINER", "fit"]
@@ -122,7 +127,8 @@ def continued(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[st
 
     With iALS beside them, HR@10 on MovieLens-100K was .660 in place of .668, in twice the time.
     """
-    found = {name: chosen[name] for name in ("ials_unobserved", "ials_l2") if name in chosen}
+    names = ("ials_unobserved", "ials_l2", "ease_l2", "ease_row_exponent")
+    found = {name: chosen[name] for name in names if name in chosen}
     quick = {"search": False, "ials_sweeps": _CONTINUED_SWEEPS, **found}
     return {**settings, **quick, "teachers": "ease + start", "large_teachers": "ials + start"}
 
@@ -161,8 +167,8 @@ class _Distilling:
             return _factors(self._trained[gmf])
         large = train.num_items > settings.dense_items
         terms = settings.terms(large=large)
-        if settings.search and not self.chosen and any(term.kind == "ials" for term in terms):
-            self._search(train)
+        if settings.search and not self.chosen:
+            self._search(train, {term.kind for term in terms})
         teachers = [(self._teacher(term, train, rows, validation, suffix), term.weight) for term in terms]
         users = np.flatnonzero(np.diff(rows[0]))
         seed = derive(self.seed, Stream.TEACHERS)
@@ -259,16 +265,22 @@ class _Distilling:
         settings, chosen = self.settings, self.chosen
         return chosen.get("ials_unobserved", settings.ials_unobserved), chosen.get("ials_l2", settings.ials_l2)
 
-    def _search(self, train: Dataset) -> None:
+    def _search(self, train: Dataset, kinds: set[str]) -> None:
         self.bar.stage("search")
         large = train.num_items > self.settings.dense_items
-        trials = search_ials(train, self.seed, width=self.settings.ials_factors if large else None)
-        for trial in trials:
-            self._log(stage="search", **asdict(trial))
-        if trials:
-            self.chosen = {"ials_unobserved": trials[0].unobserved, "ials_l2": trials[0].l2}
+        if "ials" in kinds:
+            trials = search_ials(train, self.seed, width=self.settings.ials_factors if large else None)
+            self._choose("ials", trials, "unobserved", "l2")
+        if "ease" in kinds:
+            self._choose("ease", search_ease(train, self.seed), "l2", "row_exponent")
         self._save()
         self.bar.advance()
+
+    def _choose(self, teacher: str, trials: Sequence[Trial | EaseTrial], *names: str) -> None:
+        """Log the trials of a search, best first, and take the settings of the best."""
+        for trial in trials:
+            self._log(stage=f"search {teacher}", **asdict(trial))
+        self.chosen |= {f"{teacher}_{name}": getattr(trials[0], name) for name in names if trials}
 
     def _teacher(
         self, term: Term, train: Dataset, rows: CSR, validation: Validation | None, suffix: str
@@ -283,7 +295,7 @@ class _Distilling:
             self._trained[stage] = _tensors(teacher)
             self._save()
             return teacher
-        self.bar.advance(self.settings.history_epochs if term.kind == "history" else 1)
+        self.bar.advance(_steps_of(term, self.settings))
         if term.kind == "ease":
             return ItemWeights(Histories(rows, train.num_items, train.pair_weights()), **_arrays(stored))
         return ItemNeighbours(rows, **_arrays(stored)) if term.kind == "graph" else _factors(stored)
@@ -311,27 +323,46 @@ class _Distilling:
             fold_in = half_step(ials.item_vectors, a0=ials.a0, l2=l2)
             teacher = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train.num_items, np.float32), fold_in)
         elif term.kind == "ease":
-            exponent = settings.ease_row_exponent
-            ease = EASE(train, l2=settings.ease_l2, row_exponent=exponent, dtype=np.float32)
+            l2 = self.chosen.get("ease_l2", settings.ease_l2)
+            exponent = self.chosen.get("ease_row_exponent", settings.ease_row_exponent)
+            ease = EASE(train, l2=l2, row_exponent=exponent, dtype=np.float32)
             teacher = ItemWeights(ease.histories, np.asarray(ease.weights, np.float32))
         elif term.kind == "graph":
             graph = GraphFilter(train, neighbours=settings.graph_neighbours, seed=seed)
             teacher = ItemNeighbours(graph.user_items, graph.neighbours, graph.weights)
+        elif term.kind == "mf":
+            mf = MatrixFactorizationConfig(loss="softmax", factors=settings.mf_factors, epochs=settings.mf_epochs)
+            teacher = with_estimated_users(
+                train_matrix_factorization(train, mf, seed=seed, device=self.device), train.user_items()
+            )
         else:
-            encoder = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
-            epochs: list[tuple[int, float, float]] = []
-
-            def after_epoch(epoch: int, loss: float) -> None:
-                epochs.append((epoch, loss, time.perf_counter()))
-                self.bar.advance(loss=loss)
-
-            teacher = train_history_encoder(train, encoder, seed=seed, device=self.device, after_epoch=after_epoch)
-            for epoch, loss, at in epochs[:-1]:
-                self._add(EpochRecord(stage, epoch, loss, at - started, None, None))
-                started = at
-            self._record(stage, epochs[-1][0], epochs[-1][1], started, validation, teacher)
-            return teacher
+            return self._train_encoder(term, stage, train, started, validation, seed)
         self._record(stage, 1, None, started, validation, teacher)
+        return teacher
+
+    def _train_encoder(
+        self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None, seed: int
+    ) -> Factors:
+        settings = self.settings
+        epochs: list[tuple[int, float, float]] = []
+
+        def after_epoch(epoch: int, loss: float) -> None:
+            epochs.append((epoch, loss, time.perf_counter()))
+            self.bar.advance(loss=loss)
+
+        how: dict[str, Any] = {"seed": seed, "device": self.device, "after_epoch": after_epoch}
+        if term.kind == "history":
+            softmax = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
+            teacher = train_history_encoder(train, softmax, **how)
+        else:
+            logistic = LogisticEncoderConfig(
+                factors=settings.history_factors, epochs=settings.logistic_epochs, dropout=settings.logistic_dropout
+            )
+            teacher = train_logistic_encoder(train, logistic, **how)
+        for epoch, loss, at in epochs[:-1]:
+            self._add(EpochRecord(stage, epoch, loss, at - started, None, None))
+            started = at
+        self._record(stage, epochs[-1][0], epochs[-1][1], started, validation, teacher)
         return teacher
 
     def _record(
@@ -389,11 +420,11 @@ def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
 
 
 class _Progress:
-    """A bar over all stages; the history encoder's epochs count one by one."""
+    """A bar over all stages; the epochs of history encoders count one by one."""
 
     def __init__(self, settings: DistillConfig, progress: bool | None, *, refit: bool, large: bool) -> None:
         terms = settings.terms(large=large)
-        steps = sum(settings.history_epochs if term.kind == "history" else 1 for term in terms) + (len(terms) > 1) + 1
+        steps = sum(_steps_of(term, settings) for term in terms) + (len(terms) > 1) + 1
         total = int(settings.search) + steps * (2 if refit else 1)
         self._bar = tqdm(total=total, unit="step", disable=None if progress is None else not progress)
 
@@ -410,6 +441,11 @@ class _Progress:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
+
+
+def _steps_of(term: Term, settings: DistillConfig) -> int:
+    """Give how often the bar advances for a teacher."""
+    return {"history": settings.history_epochs, "logistic": settings.logistic_epochs}.get(term.kind, 1)
 
 
 def _pairs(

@@ -11,13 +11,14 @@ from neuralcf.training.config import TrainerConfig, check_flag, check_int, check
 
 __all__ = ["DistillConfig", "Term"]
 
-_KINDS: Final = ("ials", "ease", "history", "graph", "start")
+_KINDS: Final = ("ials", "ease", "history", "logistic", "mf", "graph", "start")
 _LARGE_KINDS: Final = ("ials", "graph", "start")
 _TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+) *(?:\(([1-9][0-9]*)\))?")
 
 _COUNTS: Final = (
     *("factors", "large_factors", "ials_factors", "ials_sweeps", "history_factors", "history_epochs"),
-    *("graph_neighbours", "listed", "cut_sweeps", "validation_users", "most_work"),
+    *("logistic_epochs", "mf_factors", "mf_epochs", "graph_neighbours", "listed", "cut_sweeps"),
+    *("validation_users", "most_work"),
 )
 
 
@@ -27,7 +28,7 @@ class Term(NamedTuple):
     stage: str
     """What it is called: its kind, with the width if one is given, and a number where the sum has it before."""
     kind: str
-    """`ials`, `ease`, `history` or `graph`."""
+    """`ials`, `ease`, `history`, `logistic`, `mf`, `graph` or `start`."""
     number: int
     """From 0, among those of its kind; part of what decides chance."""
     weight: float
@@ -51,9 +52,10 @@ class DistillConfig(TrainerConfig):
     name: ClassVar[str] = "distill"
 
     teachers: str = "ials + ease + history"
-    """The sum of teachers: `ials`, `ease` (EASE_n), `history` (the history encoder) and `graph` (the graph filter),
-    each with a weight in front where it is not 1. `ials(512)` has vectors of that width. A kind that occurs twice is
-    trained twice, from another seed. `start` is the model that training starts from."""
+    """The sum of teachers: `ials`, `ease` (EASE_n), `history` (the history encoder), `logistic` (that with dropout),
+    `mf` (matrix factorisation by softmax) and `graph` (the graph filter), each with a weight in front where it is not
+    1. `ials(512)` has vectors of that width. A kind that occurs twice is trained twice, from another seed. `start` is
+    the model that training starts from."""
 
     large_teachers: str = "ials(1024) + 0.3 graph"
     """The sum of teachers for more than `dense_items` items: of `ials`, at least once, `graph` and `start`."""
@@ -65,8 +67,8 @@ class DistillConfig(TrainerConfig):
     """Width of the GMF for more than `dense_items` items; at most the width of the widest iALS plus 1."""
 
     search: bool = True
-    """Whether to search `ials_unobserved` and `ials_l2` on interactions kept back, and to take the given ones only
-    where there are none to keep back."""
+    """Whether to search `ials_unobserved`, `ials_l2`, `ease_l2` and `ease_row_exponent` on interactions kept back, and
+    to take the given ones only where there are none to keep back."""
 
     ials_factors: int = 256
     """Width of iALS's vectors."""
@@ -96,6 +98,18 @@ class DistillConfig(TrainerConfig):
     history_epochs: int = 32
     """Passes of the history encoder over all users."""
 
+    logistic_epochs: int = 70
+    """Passes of the logistic history encoder over all users; its vectors are as wide as the history encoder's."""
+
+    logistic_dropout: float = 0.3
+    """Share of a history that the logistic history encoder drops, to predict it from the rest."""
+
+    mf_factors: int = 128
+    """Width of the vectors of the matrix factorisation by softmax."""
+
+    mf_epochs: int = 50
+    """Passes of the matrix factorisation by softmax over all users."""
+
     graph_neighbours: int = 500
     """How many neighbours of each item the graph filter keeps."""
 
@@ -124,6 +138,7 @@ class DistillConfig(TrainerConfig):
         for name in ("ials_unobserved", "ials_l2", "ease_l2"):
             check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
         check_number("ease_row_exponent", self.ease_row_exponent, "a finite number >= 0", lambda x: x >= 0)
+        check_number("logistic_dropout", self.logistic_dropout, "a number above 0 and below 1", lambda x: 0 < x < 1)
         self.terms(large=False)
         if all(term.kind != "ials" for term in self.terms(large=True)):
             raise ArgumentError(f"large_teachers: expected ials among them, got {self.large_teachers!r}")
