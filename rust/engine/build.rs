@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
+use super::dots::{DotCatalogue, DotSample, dots_may_pay};
 use super::layout::{Layout, Projection};
 use super::precision::{Sample, ScanPrecision, quantized_may_pay};
 use crate::csr::Csr;
@@ -41,9 +42,12 @@ impl Engine {
         let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
-        let tiles = match quantize(&layout, precision, &item_rows, &user_rows)? {
-            Some(quantized) => Tiles::Quantized(Box::new(quantized)),
-            None => Tiles::Float32(layout.float32_tiles(&item_rows)?),
+        let tiles = if let Some(dots) = quantize_dots(&layout, precision, &item_rows, &user_rows)? {
+            Tiles::Dots(Box::new(dots))
+        } else if let Some(quantized) = quantize(&layout, precision, &item_rows, &user_rows)? {
+            Tiles::Quantized(Box::new(quantized))
+        } else {
+            Tiles::Float32(layout.float32_tiles(&item_rows)?)
         };
         Ok(Engine {
             isa,
@@ -118,6 +122,24 @@ impl Packing {
     }
 }
 
+/// Quantizes the catalogue of a model without an MLP to four bits. `None` means another scan, as in [`quantize`].
+fn quantize_dots(
+    layout: &Layout<'_>,
+    precision: ScanPrecision,
+    item_rows: &RowTable,
+    user_rows: &RowTable,
+) -> Result<Option<DotCatalogue>> {
+    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return Ok(None) };
+    let (auto, forced) = (precision == ScanPrecision::Auto, precision == ScanPrecision::Int4);
+    let network = layout.network;
+    if network.h0 > 0 || !(forced || auto && dots_may_pay(item_rows.count())) {
+        return Ok(None);
+    }
+    let Some(dots) = DotCatalogue::new(layout, isa, item_rows)? else { return Ok(None) };
+    let pays = forced || (DotSample { layout, catalogue: &dots, item_rows, user_rows }).pays()?;
+    Ok(pays.then_some(dots))
+}
+
 /// The memory that quantizing takes, as a multiple of the second layer: float64 forms of it, and of its squares.
 const QUANTIZED_FORMS: usize = 16;
 
@@ -133,7 +155,7 @@ fn quantize(
     let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return Ok(None) };
     let int8 = match precision {
         ScanPrecision::Auto if quantized_may_pay(layout.network, item_rows.count()) => isa.prefers_int8(),
-        ScanPrecision::Auto | ScanPrecision::Float32 => return Ok(None),
+        ScanPrecision::Auto | ScanPrecision::Float32 | ScanPrecision::Int4 => return Ok(None),
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };

@@ -1,5 +1,6 @@
 //! The catalogue in its memory layouts: rows for access to single items, tiles for scans.
 
+use super::dots::DotCatalogue;
 use super::layout::Layout;
 use crate::error::Result;
 use crate::kernel::quantized::Quantization;
@@ -20,6 +21,7 @@ pub(crate) struct Catalogue {
 pub(crate) enum Tiles {
     Float32(Aligned),
     Quantized(Box<QuantizedCatalogue>),
+    Dots(Box<DotCatalogue>),
 }
 
 /// Quantized tiles, the quantized layer that is applied to them, and the instruction set to use.
@@ -37,6 +39,7 @@ impl Tiles {
         match self {
             Tiles::Float32(tiles) => tiles.nbytes(),
             Tiles::Quantized(quantized) => quantized.tiles.nbytes() + quantized.int16.nbytes(),
+            Tiles::Dots(dots) => dots.nbytes(),
         }
     }
 }

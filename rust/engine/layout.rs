@@ -11,7 +11,7 @@ use crate::kernel::{Aligned, Isa, LANES, Lanes, StandardFloats};
 use crate::pool::Call;
 
 /// Tiles per task at load.
-const TILES_PER_TASK: usize = 256;
+pub(super) const TILES_PER_TASK: usize = 256;
 
 /// The maximum number of users and of items on which the scales of the quantized layer are tuned.
 const TUNING_USERS: usize = 64;

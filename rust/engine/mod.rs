@@ -6,6 +6,7 @@
 
 mod build;
 pub(crate) mod catalogue;
+pub(crate) mod dots;
 mod layout;
 mod pairs;
 pub(crate) mod precision;
@@ -101,6 +102,7 @@ impl Engine {
                 IntegerWidth::Int16 => ScanPrecision::Int16,
                 IntegerWidth::Int8 => ScanPrecision::Int8,
             },
+            Tiles::Dots(_) => ScanPrecision::Int4,
         }
     }
 
@@ -112,6 +114,7 @@ impl Engine {
                 let width = quantized.quantization.narrowest();
                 quantized.quantization.layout().lines_read(width)
             }
+            Tiles::Dots(dots) => dots.int4.tile_len(),
         };
         lines * size_of::<Lanes>() / LANES
     }
@@ -186,7 +189,7 @@ impl Engine {
     pub fn nbytes(&self) -> [(&'static str, usize); 7] {
         let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
         let quantization = match &self.catalogue.tiles {
-            Tiles::Float32(_) => 0,
+            Tiles::Float32(_) | Tiles::Dots(_) => 0,
             Tiles::Quantized(quantized) => quantized.quantization.nbytes(),
         };
         let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();

@@ -30,6 +30,10 @@ pub enum ScanPrecision {
     /// Int8 with a proven error bound; falls back to int16 for users for whom the bound does not hold or leaves too
     /// many survivors, and to float32 as [`ScanPrecision::Int16`] does.
     Int8,
+    /// Dot products in four bits with a proven error bound; items that stay open are refined by four more bits and then
+    /// rescored in float32. Falls back to float32 for models with an MLP and on instruction sets where integers are not
+    /// faster.
+    Int4,
 }
 
 /// The minimum items for a quantized scan: a smaller catalogue is scanned fast anyway, and a larger share of it scores

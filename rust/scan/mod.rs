@@ -4,6 +4,7 @@
 //! the block is scored against it. Only the survivors, the items that reach a user's threshold, need further work.
 
 mod collector;
+mod dots;
 mod float32;
 mod listed;
 mod panel;
@@ -55,6 +56,7 @@ impl Query<'_> {
             _ => match &self.engine.catalogue.tiles {
                 Tiles::Float32(all) => self.scan_float32(all, rows, part, collectors, watch)?,
                 Tiles::Quantized(quantized) => self.scan_quantized(quantized, rows, part, collectors, watch)?,
+                Tiles::Dots(dots) => self.scan_dots(dots, rows, part, collectors, watch)?,
             },
         }
         Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod estimate;
 mod gradient_bound;
 mod half_precision;
 pub(crate) mod int16;
+pub(crate) mod int4;
 pub(crate) mod int8;
 pub(crate) mod tiles;
 

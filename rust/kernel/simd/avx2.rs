@@ -127,6 +127,7 @@ impl Simd for Avx2 {
 impl IntegerSimd for Avx2 {
     type Words = I32x16;
     type Sums = I32x16;
+    type ShortSums = I32x16;
     const SUMS: usize = 5;
 
     #[inline(always)]
@@ -151,6 +152,18 @@ impl IntegerSimd for Avx2 {
         let (four, _) = from.as_chunks();
         // SAFETY: `self` proves AVX2 and F16C.
         unsafe { load_f16(four) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &Lanes) -> [F32x16; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { halves(self.load_words(from)) }
+    }
+
+    #[inline(always)]
+    fn nibbles(self, words: I32x16) -> [I32x16; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { nibbles(words) }
     }
 
     #[inline(always)]
@@ -189,6 +202,22 @@ impl IntegerSimd for Avx2 {
     }
 
     #[inline(always)]
+    fn zero_short_sums(self) -> I32x16 {
+        self.splat_word(0)
+    }
+
+    #[inline(always)]
+    fn dot_u8(self, a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { dot_u8(a, b, sums) }
+    }
+
+    #[inline(always)]
+    fn widen(self, short: I32x16, sums: I32x16) -> I32x16 {
+        self.dot_i16(short, self.splat_word(0x0001_0001), sums)
+    }
+
+    #[inline(always)]
     fn to_floats(self, sums: I32x16) -> F32x16 {
         // SAFETY: `self` proves AVX2.
         let low = unsafe { _mm256_cvtepi32_ps(sums.0) };
@@ -221,6 +250,34 @@ fn load_f16(from: &[[f32; 4]]) -> [F32x16; 2] {
 fn eight_f16(from: &[f32; 4]) -> __m256 {
     // SAFETY: the reference is valid for 16 bytes, and the load requires no alignment.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.as_ptr().cast()) })
+}
+
+/// The upper and the lower halves of words, as bfloat16 values.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(words: I32x16) -> [F32x16; 2] {
+    let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+    let (low, high) = (_mm256_and_si256(words.0, upper), _mm256_and_si256(words.1, upper));
+    let upper = F32x16(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+    let (low, high) = (_mm256_slli_epi32::<16>(words.0), _mm256_slli_epi32::<16>(words.1));
+    [upper, F32x16(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibbles(words: I32x16) -> [I32x16; 2] {
+    let mask = _mm256_set1_epi8(15);
+    let low = I32x16(_mm256_and_si256(words.0, mask), _mm256_and_si256(words.1, mask));
+    let (a, b) = (_mm256_srli_epi16::<4>(words.0), _mm256_srli_epi16::<4>(words.1));
+    [low, I32x16(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask))]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_u8(a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
+    let low = _mm256_add_epi16(sums.0, _mm256_maddubs_epi16(a.0, b.0));
+    let high = _mm256_add_epi16(sums.1, _mm256_maddubs_epi16(a.1, b.1));
+    I32x16(low, high)
 }
 
 #[inline]

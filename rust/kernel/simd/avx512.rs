@@ -103,6 +103,7 @@ fn run<K: Kernel>(s: Avx512<false>, kernel: K) -> K::Output {
 impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     type Words = __m512i;
     type Sums = __m512i;
+    type ShortSums = __m512i;
     const SUMS: usize = 16;
 
     #[inline(always)]
@@ -125,6 +126,18 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
         // SAFETY: as above.
         let high = unsafe { sixteen_f16(&two[1]) };
         [low, high]
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &Lanes) -> [__m512; 2] {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { halves(self.load_words(from)) }
+    }
+
+    #[inline(always)]
+    fn nibbles(self, words: __m512i) -> [__m512i; 2] {
+        // SAFETY: `self` proves AVX-512BW.
+        unsafe { nibbles(words) }
     }
 
     #[inline(always)]
@@ -167,6 +180,33 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn zero_short_sums(self) -> __m512i {
+        self.splat_word(0)
+    }
+
+    #[inline(always)]
+    fn dot_u8(self, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-512 VNNI. (The sums are int32 at once.)
+            unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+        } else {
+            // SAFETY: `self` proves AVX-512BW.
+            unsafe { dot_u8(a, b, sums) }
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, short: __m512i, sums: __m512i) -> __m512i {
+        if VNNI {
+            // SAFETY: `self` proves AVX-512F.
+            unsafe { _mm512_add_epi32(sums, short) }
+        } else {
+            // SAFETY: `self` proves AVX-512BW.
+            unsafe { multiply_then_add(short, self.splat_word(0x0001_0001), sums) }
+        }
+    }
+
+    #[inline(always)]
     fn to_floats(self, sums: __m512i) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_cvtepi32_ps(sums) }
@@ -200,6 +240,27 @@ fn run_with_vnni<const VNNI: bool, K: IntegerKernel>(s: Avx512<VNNI>, kernel: K)
 #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
 fn run_integers<const VNNI: bool, K: IntegerKernel>(s: Avx512<VNNI>, kernel: K) -> K::Output {
     kernel.run(s)
+}
+
+/// The upper and the lower halves of words, as bfloat16 values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(words: __m512i) -> [__m512; 2] {
+    let upper = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+    [_mm512_castsi512_ps(upper), _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn nibbles(words: __m512i) -> [__m512i; 2] {
+    let mask = _mm512_set1_epi8(15);
+    [_mm512_and_si512(words, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(words), mask)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot_u8(a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+    _mm512_add_epi16(sums, _mm512_maddubs_epi16(a, b))
 }
 
 #[inline]

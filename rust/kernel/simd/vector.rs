@@ -53,6 +53,8 @@ pub(crate) trait IntegerSimd: Simd {
     type Words: Copy;
     /// Sixteen int32.
     type Sums: Copy;
+    /// Short sums of products of bytes: int16 for every other pair of bytes if that is faster, else as `Sums`.
+    type ShortSums: Copy;
 
     /// As [`Simd::BLOCK`], for accumulators of type `Sums`.
     const SUMS: usize;
@@ -63,6 +65,10 @@ pub(crate) trait IntegerSimd: Simd {
     fn load_words(self, from: &Lanes) -> Self::Words;
     /// Loads sixteen half-precision values from each half of a line; they are stored in the bits of float32 values.
     fn load_f16(self, from: &Lanes) -> [Self::V; 2];
+    /// Loads sixteen bfloat16 values from the upper and from the lower halves of the words of a line.
+    fn load_bf16(self, from: &Lanes) -> [Self::V; 2];
+    /// The lower and the upper four bits of each byte, as bytes.
+    fn nibbles(self, words: Self::Words) -> [Self::Words; 2];
     /// Of int16: `max(a + b, 0)`; the addition saturates.
     fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Of uint8: `max(a - b, 0)`.
@@ -73,6 +79,13 @@ pub(crate) trait IntegerSimd: Simd {
     fn dot_i16(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// Of int8 and uint8: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo 2^32.
     fn dot_i8(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
+    /// Zero in every lane.
+    fn zero_short_sums(self) -> Self::ShortSums;
+    /// Of uint8 and int8: adds `a[0] * b[0] + a[1] * b[1]` and `a[2] * b[2] + a[3] * b[3]`. Each of the two must lie
+    /// within int16, and so must their sums by the time of [`IntegerSimd::widen`]; before, they may overflow.
+    fn dot_u8(self, a: Self::Words, b: Self::Words, sums: Self::ShortSums) -> Self::ShortSums;
+    /// Adds short sums to `sums`.
+    fn widen(self, short: Self::ShortSums, sums: Self::Sums) -> Self::Sums;
     /// The sums as float32, rounded once.
     fn to_floats(self, sums: Self::Sums) -> Self::V;
     /// Runs `kernel`, compiled for this instruction set.

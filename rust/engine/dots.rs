@@ -1,0 +1,230 @@
+//! The catalogue of a model without an MLP, whose logits are dot products, in four bits: the items by falling norm, so
+//! that a scan meets the best ones first and can stop early. And the choice between it and float32.
+
+use super::layout::{Layout, TILES_PER_TASK};
+use crate::error::{Result, reserve};
+use crate::kernel::gather::{ScorePairList, UserRows};
+use crate::kernel::quantized::int4::{EstimateDots, Int4, Int4User, Interval, ItemCode, LowerSums};
+use crate::kernel::row_table::RowTable;
+use crate::kernel::survivors::Survivors;
+use crate::kernel::weights::Scratch;
+use crate::kernel::{Aligned, IntegerIsa, LANES, Lanes, StandardFloats};
+use crate::pool::Watch;
+
+/// The items in four bits, in the order of falling norm.
+#[derive(Debug)]
+pub(crate) struct DotCatalogue {
+    pub(crate) isa: IntegerIsa,
+    pub(crate) int4: Int4,
+    /// The item at each position.
+    pub(crate) items: Vec<u32>,
+    /// The largest norm in each tile.
+    norms: Vec<f32>,
+    tiles: Aligned,
+    /// The lower halves of the codes, one row for each position.
+    rows: Aligned,
+    /// The errors of the whole codes, one for each position.
+    fine_errors: Vec<f32>,
+}
+
+impl DotCatalogue {
+    /// Lays out the items in `rows`. `None` if they have too many features.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
+    pub(super) fn new(layout: &Layout<'_>, isa: IntegerIsa, rows: &RowTable) -> Result<Option<Self>> {
+        let (network, call, count) = (layout.network, layout.call, rows.count());
+        let features = |item: usize| network.split_row(rows.row(item)).1;
+        let per_task = TILES_PER_TASK * LANES;
+        let codes = call.in_chunks("item codes", count, per_task, ItemCode::default(), |n, codes, watch| {
+            for (item, code) in (n * per_task..).zip(codes) {
+                if watch.stopped(WORK_PER_CODE * network.g) {
+                    break;
+                }
+                *code = ItemCode::new(features(item));
+            }
+            Ok(())
+        })?;
+        let largest = codes.iter().copied().fold(ItemCode::default(), ItemCode::max);
+        let Some(int4) = Int4::new(network.g, network.output_bias, largest) else { return Ok(None) };
+
+        let mut items: Vec<u32> = reserve("items by norm", count)?;
+        items.extend(0..count as u32);
+        items.sort_unstable_by(|&a, &b| codes[b as usize].norm.total_cmp(&codes[a as usize].norm).then(a.cmp(&b)));
+        let code = |position: usize| (codes[items[position] as usize], features(items[position] as usize));
+
+        let mut tiles = Aligned::zeros("item tiles", count.div_ceil(LANES).saturating_mul(int4.tile_len()))?;
+        call.for_each_chunk(&mut tiles, TILES_PER_TASK * int4.tile_len(), |n, tiles, watch| {
+            for (tile, lines) in (n * TILES_PER_TASK..).zip(tiles.chunks_exact_mut(int4.tile_len())) {
+                for position in tile * LANES..count.min((tile + 1) * LANES) {
+                    if watch.stopped(WORK_PER_CODE * network.g) {
+                        return Ok(());
+                    }
+                    let (code, features) = code(position);
+                    code.place_in_tile(features, position % LANES, lines);
+                }
+            }
+            Ok(())
+        })?;
+        let mut lower = Aligned::zeros("item tiles", count.saturating_mul(int4.row_len()))?;
+        call.for_each_chunk(&mut lower, per_task * int4.row_len(), |n, rows, watch| {
+            for (position, row) in (n * per_task..).zip(rows.chunks_exact_mut(int4.row_len())) {
+                if watch.stopped(WORK_PER_CODE * network.g) {
+                    return Ok(());
+                }
+                let (code, features) = code(position);
+                code.place_in_row(features, row);
+            }
+            Ok(())
+        })?;
+        let mut norms = reserve("norms", count.div_ceil(LANES))?;
+        norms.extend((0..count).step_by(LANES).map(|position| code(position).0.norm));
+        let mut fine_errors = reserve("errors", count)?;
+        fine_errors.extend((0..count).map(|position| code(position).0.fine_error));
+        Ok(Some(DotCatalogue { isa, int4, items, norms, tiles, rows: lower, fine_errors }))
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        self.tiles.nbytes()
+            + self.rows.nbytes()
+            + size_of_val(&self.items[..])
+            + size_of_val(&self.norms[..])
+            + size_of_val(&self.fine_errors[..])
+    }
+
+    /// The largest norm in a tile and all later ones.
+    #[inline]
+    pub(crate) fn norm(&self, tile: usize) -> f32 {
+        self.norms[tile]
+    }
+
+    /// Estimates the upper ends of `count` tiles from `first` on, and records those that reach the threshold.
+    pub(crate) fn estimate(&self, user: &Int4User, first: usize, count: usize, survivors: &mut Survivors) {
+        let tiles = &self.tiles[first * self.int4.tile_len()..];
+        self.isa.run(EstimateDots { user, tiles, count, survivors });
+    }
+
+    /// The integer sums of the lower halves of the items at `positions`, sixteen in each line.
+    pub(crate) fn lower_sums(&self, user: &Int4User, positions: &[u32], sums: &mut Vec<Lanes>) {
+        sums.clear();
+        sums.resize(positions.len().div_ceil(LANES), [0.0; LANES]);
+        self.isa.run(LowerSums { user, rows: &self.rows, positions, sums });
+    }
+
+    /// What the coarse estimate with this upper end proves for the item at a position.
+    #[inline]
+    pub(crate) fn coarse(&self, user: &Int4User, position: u32, upper: f32) -> Interval {
+        user.coarse(self.tile(position), position as usize % LANES, upper)
+    }
+
+    /// The same with the integer sum of the item's lower halves.
+    #[inline]
+    pub(crate) fn fine(&self, user: &Int4User, position: u32, upper: f32, sum: f32) -> Interval {
+        let error = self.fine_errors[position as usize];
+        user.fine(self.tile(position), position as usize % LANES, upper, sum, error)
+    }
+
+    fn tile(&self, position: u32) -> &[Lanes] {
+        let tile_len = self.int4.tile_len();
+        &self.tiles[position as usize / LANES * tile_len..][..tile_len]
+    }
+}
+
+/// The cost of quantizing a feature, in multiply-adds.
+const WORK_PER_CODE: usize = 64;
+
+/// The minimum items: a smaller catalogue is scanned fast anyway.
+const MIN_ITEMS: usize = 1024;
+
+/// The costs of a scan, in multiply-adds: of a float32 feature, which four bytes have to be read for, and of a feature
+/// in four bits; of refining an item, for each feature and in addition; and of rescoring one.
+const FLOAT32_FEATURE: usize = 4;
+const INT4_FEATURE: usize = 1;
+const REFINED_FEATURE: usize = 2;
+const REFINED: usize = 500;
+const RESCORED_FEATURE: usize = 24;
+const RESCORED: usize = 2000;
+
+/// Users in a sample.
+const SAMPLE_USERS: usize = 16;
+
+/// The `k` of the sample's top-k queries.
+const SAMPLE_K: usize = 10;
+
+/// Whether a scan in four bits may pay.
+pub(super) fn dots_may_pay(items: usize) -> bool {
+    items >= MIN_ITEMS
+}
+
+/// A sample of the model's users, for each of whom the top [`SAMPLE_K`] items are found.
+pub(super) struct DotSample<'a> {
+    pub(super) layout: &'a Layout<'a>,
+    pub(super) catalogue: &'a DotCatalogue,
+    pub(super) item_rows: &'a RowTable,
+    pub(super) user_rows: &'a RowTable,
+}
+
+impl DotSample<'_> {
+    /// Whether a scan in four bits costs less than one in float32, for a sample of users, evenly spaced.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
+    pub(super) fn pays(&self) -> Result<bool> {
+        let (users, items, width) = (self.user_rows.count(), self.item_rows.count(), self.layout.network.g);
+        let sample = SAMPLE_USERS.min(users);
+        let costs = self.layout.call.in_chunks("sample of users", sample, 1, 0, |n, cost, watch| {
+            let (coarse, fine) = self.survivors(n * (users / sample), watch)?;
+            cost[0] = items * width * INT4_FEATURE
+                + coarse * (REFINED + width * REFINED_FEATURE)
+                + fine * (RESCORED + width * RESCORED_FEATURE);
+            Ok(())
+        })?;
+        Ok(costs.iter().sum::<usize>() <= sample * items * width * FLOAT32_FEATURE)
+    }
+
+    /// The numbers of items of a user that have to be refined and rescored, given the final threshold.
+    fn survivors(&self, user: usize, watch: &Watch<'_>) -> Result<(usize, usize)> {
+        let (network, catalogue, items) = (self.layout.network, self.catalogue, self.item_rows.count());
+        let row = self.user_rows.row(user);
+        let Some(user) = catalogue.int4.user(network.split_row(row).1) else { return Ok((items, items)) };
+        let mut survivors = Survivors::new(items.div_ceil(LANES))?;
+        survivors.reset(f32::MIN);
+        catalogue.estimate(&user, 0, items.div_ceil(LANES), &mut survivors);
+        if watch.stopped(items * network.g) {
+            return Ok((items, items));
+        }
+        let _settings = StandardFloats::enter();
+        let mut upper: Vec<(f32, u32)> = reserve("estimates of a sample", items)?;
+        let all = survivors.found().iter().flat_map(|tile| tile.logits.into_iter().zip((tile.tile * LANES) as u32..));
+        upper.extend(all.filter(|&(_, position)| (position as usize) < items));
+        let middle = |&(upper, position): &(f32, u32)| {
+            let interval = catalogue.coarse(&user, position, upper);
+            interval.lower + interval.upper
+        };
+        let last = SAMPLE_K.min(items) - 1;
+        upper.select_nth_unstable_by(last, |a, b| middle(b).total_cmp(&middle(a)));
+        let best: Vec<u32> = upper[..=last].iter().map(|&(_, at)| catalogue.items[at as usize]).collect();
+        let mut logits = vec![0.0; best.len()];
+        let mut scratch = Scratch::default();
+        scratch.fit(network);
+        self.layout.isa.run(ScorePairList {
+            network,
+            users: UserRows::One(row),
+            item_rows: self.item_rows,
+            positions: &[],
+            items: &best,
+            logits: &mut logits,
+            watch,
+            scratch: &mut scratch,
+        });
+        let needed = user.upper_for(logits.into_iter().fold(f32::INFINITY, f32::min));
+        upper.retain(|&(upper, _)| f64::from(upper) >= needed);
+        let positions: Vec<u32> = upper.iter().map(|&(_, position)| position).collect();
+        let mut sums = Vec::new();
+        catalogue.lower_sums(&user, &positions, &mut sums);
+        let refined = upper.iter().zip(sums.as_flattened());
+        let fine =
+            refined.filter(|&(&(upper, at), &sum)| catalogue.fine(&user, at, upper, sum).upper >= needed).count();
+        Ok((upper.len(), fine))
+    }
+}

@@ -1,0 +1,309 @@
+//! The scan of dot products in four bits: estimates all logits with a proven bound, refines the estimates of the items
+//! that stay open by four more bits, and rescores in float32 what is still open. The result is that of the float32
+//! scan, bit for bit.
+//!
+//! Items come by falling norm, so the threshold is high after a few tiles, and the scan stops where no later item can
+//! reach it. Filters are applied to items that are about to be refined: few others reach the threshold.
+
+use std::ops::Range;
+
+use super::collector::lanes;
+use super::{Collector, Query};
+use crate::engine::catalogue::Tiles;
+use crate::engine::dots::DotCatalogue;
+use crate::engine::{Engine, Users};
+use crate::error::{Error, Result, reserve};
+use crate::filter::Shared;
+use crate::kernel::quantized::int4::Int4User;
+use crate::kernel::survivors::Survivors;
+use crate::kernel::{LANES, Lanes, StandardFloats};
+use crate::pool::Watch;
+
+/// If more than one item in this many is wanted, score all in float32.
+const MIN_ITEMS_PER_WANTED: usize = 8;
+
+/// Tiles of the first panel, after which there is a threshold, and of later ones.
+const FIRST_PANEL: usize = 16;
+const PANEL: usize = 64;
+
+/// Items of a row that may be pending in addition to four times the number wanted.
+const EXTRA_PENDING: usize = 512;
+
+/// Pending items that are rescored together at the end, the best first.
+const RESCORED_TOGETHER: usize = 16;
+
+impl Query<'_> {
+    /// Passes to each row's collector the items of these tiles that the filters admit and that reach its threshold.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(super) fn scan_dots<C: Collector>(
+        &self,
+        catalogue: &DotCatalogue,
+        rows: Range<usize>,
+        tiles: Range<usize>,
+        collectors: &mut [C],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let width = self.engine.network.g;
+        let mut scans = reserve("scans", collectors.len())?;
+        for (row, collector) in rows.zip(collectors) {
+            let few = collector.wanted().is_none_or(|k| k.saturating_mul(MIN_ITEMS_PER_WANTED) <= tiles.len() * LANES);
+            let user = catalogue.int4.user(self.engine.network.split_row(self.users.row(row)).1);
+            match user.filter(|_| few) {
+                Some(user) => scans.push(RowScan::new(self, catalogue, row, user, collector)?),
+                None => self.visit_positions(catalogue, row, &tiles, collector, watch)?,
+            }
+        }
+        let mut survivors = Survivors::new(PANEL.min(tiles.len()))?;
+        let mut first = tiles.start;
+        while first < tiles.end {
+            let count = if first == tiles.start { FIRST_PANEL } else { PANEL }.min(tiles.end - first);
+            for scan in &mut scans {
+                if watch.stopped(count * LANES * width) {
+                    return Ok(());
+                }
+                if !scan.is_over(first) {
+                    survivors.reset(scan.floor);
+                    catalogue.estimate(&scan.user, first, count, &mut survivors);
+                    scan.collect(first, &survivors);
+                    if first == tiles.start || scan.is_full() {
+                        scan.settle(watch)?;
+                    }
+                }
+            }
+            first += count;
+        }
+        scans.iter_mut().try_for_each(|scan| scan.finish(watch))
+    }
+
+    /// Scores the items of these tiles in float32 and passes them to the collector.
+    fn visit_positions(
+        &self,
+        catalogue: &DotCatalogue,
+        row: usize,
+        tiles: &Range<usize>,
+        collector: &mut impl Collector,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let of = &catalogue.items[tiles.start * LANES..catalogue.items.len().min(tiles.end * LANES)];
+        let mut items = reserve("items", of.len())?;
+        items.extend(of.iter().copied().filter(|&item| self.shares(item)));
+        items.sort_unstable();
+        self.visit_listed(row, &items, collector, watch);
+        Ok(())
+    }
+
+    /// Whether the shared filter admits an item.
+    fn shares(&self, item: u32) -> bool {
+        match &self.shared {
+            Shared::Most(set) => set.contains(item),
+            _ => true,
+        }
+    }
+}
+
+/// The scan of one row.
+struct RowScan<'s, 'q, C> {
+    query: &'s Query<'q>,
+    catalogue: &'s DotCatalogue,
+    row: usize,
+    user: Int4User,
+    collector: &'s mut C,
+    /// An item whose upper end is below the floor cannot change the result.
+    floor: f32,
+    /// Items that reach the floor by their coarse estimates; the filters may not admit them.
+    pending: Vec<Pending>,
+    /// Items that reach the floor by their fine estimates.
+    refined: Vec<Refined>,
+    positions: Vec<u32>,
+    sums: Vec<Lanes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    position: u32,
+    upper: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refined {
+    item: u32,
+    upper: f64,
+    middle: f64,
+}
+
+impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
+    fn new(
+        query: &'s Query<'q>,
+        catalogue: &'s DotCatalogue,
+        row: usize,
+        user: Int4User,
+        collector: &'s mut C,
+    ) -> Result<Self> {
+        let pending = reserve("pending items", capacity(collector.wanted()) + PANEL * LANES)?;
+        let (refined, positions, sums) = (Vec::new(), Vec::new(), Vec::new());
+        let floor = f32::MIN; // all estimates are finite
+        let mut scan = RowScan { query, catalogue, row, user, collector, floor, pending, refined, positions, sums };
+        scan.raise_floor();
+        Ok(scan)
+    }
+
+    /// Whether no item from this tile on can reach the threshold.
+    fn is_over(&self, tile: usize) -> bool {
+        let _settings = StandardFloats::enter();
+        self.user.most(self.catalogue.norm(tile)) < f64::from(self.collector.threshold())
+    }
+
+    fn is_full(&self) -> bool {
+        self.pending.len() + self.refined.len() >= capacity(self.collector.wanted())
+    }
+
+    /// Adds the survivors of a panel that begins with tile `first`.
+    fn collect(&mut self, first: usize, survivors: &Survivors) {
+        for tile in survivors.found() {
+            let position = (first + tile.tile) * LANES;
+            self.pending.extend(
+                lanes(tile.lanes).map(|lane| Pending { position: (position + lane) as u32, upper: tile.logits[lane] }),
+            );
+        }
+    }
+
+    /// Rescores the best pending items, which raises the floor. If many still reach it, refines and then rescores all.
+    fn settle(&mut self, watch: &Watch<'_>) -> Result<()> {
+        if let Some(k) = self.collector.wanted() {
+            self.rescore_best(k, watch)?;
+        }
+        if 2 * self.pending.len() > capacity(self.collector.wanted()) {
+            self.refine(self.pending.len())?;
+        }
+        if 2 * self.refined.len() > capacity(self.collector.wanted()) {
+            self.rescore(self.refined.len(), watch)?;
+        }
+        Ok(())
+    }
+
+    /// Refines and rescores what is left.
+    fn finish(&mut self, watch: &Watch<'_>) -> Result<()> {
+        if let Some(k) = self.collector.wanted() {
+            self.rescore_best(k, watch)?;
+        }
+        self.refine(self.pending.len())?;
+        self.refined.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper));
+        while !self.refined.is_empty() {
+            self.rescore(RESCORED_TOGETHER.min(self.refined.len()), watch)?;
+        }
+        Ok(())
+    }
+
+    /// Refines the pending items with the highest upper ends, and rescores the `k` with the highest middles.
+    fn rescore_best(&mut self, k: usize, watch: &Watch<'_>) -> Result<()> {
+        let enough = k + k / 2;
+        while self.refined.len() < k && !self.pending.is_empty() {
+            let count = self.pending.len().min(enough - self.refined.len());
+            self.pending.select_nth_unstable_by(count - 1, |a, b| b.upper.total_cmp(&a.upper));
+            self.refine(count)?;
+        }
+        if self.refined.len() > k {
+            self.refined.select_nth_unstable_by(k - 1, |a, b| b.middle.total_cmp(&a.middle));
+        }
+        self.rescore(k.min(self.refined.len()), watch)
+    }
+
+    /// Refines the first `count` pending items. Drops those that the filters do not admit, and those that turn out to
+    /// be certain, either way.
+    fn refine(&mut self, count: usize) -> Result<()> {
+        let RowScan { query, catalogue, user, collector, pending, refined, positions, sums, .. } = self;
+        let _settings = StandardFloats::enter();
+        let (needed, certain) = (user.upper_for(collector.threshold()), user.lower_for(collector.certain()));
+        let excluded = query.excluded(self.row);
+        // Keep the pending items that have to be refined in front.
+        let mut kept = 0;
+        positions.clear();
+        for at in 0..count {
+            let Pending { position, upper } = pending[at];
+            let Some(&item) = catalogue.items.get(position as usize) else { continue };
+            if excluded.binary_search(&item).is_ok() || !query.shares(item) {
+                continue;
+            }
+            if certain < f64::INFINITY && catalogue.coarse(user, position, upper).lower >= certain {
+                collector.collect(item, collector.certain());
+                continue;
+            }
+            pending[kept] = pending[at];
+            positions.push(position);
+            kept += 1;
+        }
+        catalogue.lower_sums(user, positions, sums);
+        refined.try_reserve(kept).map_err(|_| Error::Memory(format!("pending items: cannot reserve {kept}")))?;
+        for (&Pending { position, upper }, &sum) in pending[..kept].iter().zip(sums.as_flattened()) {
+            let interval = catalogue.fine(user, position, upper, sum);
+            let item = catalogue.items[position as usize];
+            if interval.lower >= certain {
+                collector.collect(item, collector.certain());
+            } else if interval.upper >= needed {
+                let middle = interval.lower + interval.upper;
+                refined.push(Refined { item, upper: interval.upper, middle });
+            }
+        }
+        pending.drain(..count);
+        Ok(())
+    }
+
+    /// Rescores the first `count` refined items in float32 and passes them to the collector.
+    fn rescore(&mut self, count: usize, watch: &Watch<'_>) -> Result<()> {
+        let mut items = reserve("pending items", count)?;
+        items.extend(self.refined.drain(..count).map(|refined| refined.item));
+        items.sort_unstable();
+        self.query.visit_listed(self.row, &items, self.collector, watch);
+        self.collector.tighten();
+        self.raise_floor();
+        Ok(())
+    }
+
+    /// Raises the floor to what the collector's threshold needs, and drops what does not reach it.
+    fn raise_floor(&mut self) {
+        let _settings = StandardFloats::enter();
+        let needed = self.user.upper_for(self.collector.threshold());
+        let floor = (needed as f32).next_down();
+        if floor > self.floor {
+            self.floor = floor;
+            self.pending.retain(|pending| pending.upper >= floor);
+            self.refined.retain(|refined| refined.upper >= needed);
+        }
+    }
+}
+
+/// The number of pending items at which they are settled, if `wanted` items are.
+fn capacity(wanted: Option<usize>) -> usize {
+    4 * wanted.unwrap_or(0) + EXTRA_PENDING
+}
+
+impl Engine {
+    /// For each item, the intervals that the coarse and the fine estimate prove for the logit of row `row`'s user;
+    /// `None` if the row is scored in float32. For tests of the bound.
+    #[doc(hidden)]
+    pub fn proven_dots(&self, users: &Users<'_>, row: usize) -> Option<[Vec<[f64; 2]>; 2]> {
+        let Tiles::Dots(catalogue) = &self.catalogue.tiles else { return None };
+        let user = catalogue.int4.user(self.network.split_row(users.row(row)).1)?;
+        let tiles = self.num_items().div_ceil(LANES);
+        let mut survivors = Survivors::new(tiles).ok()?;
+        survivors.reset(f32::MIN);
+        catalogue.estimate(&user, 0, tiles, &mut survivors);
+        let upper: Vec<f32> = survivors.found().iter().flat_map(|survivor| survivor.logits).collect();
+        let positions: Vec<u32> = (0..self.num_items() as u32).collect();
+        let mut sums = Vec::new();
+        catalogue.lower_sums(&user, &positions, &mut sums);
+        let mut proven = [(); 2].map(|()| vec![[0.0; 2]; self.num_items()]);
+        let zero = [user.upper_for(0.0), user.lower_for(0.0)];
+        for ((&item, position), (&upper, &sum)) in
+            catalogue.items.iter().zip(positions).zip(upper.iter().zip(sums.as_flattened()))
+        {
+            let of = [catalogue.coarse(&user, position, upper), catalogue.fine(&user, position, upper, sum)];
+            for (proven, interval) in proven.iter_mut().zip(of) {
+                proven[item as usize] = [interval.lower - zero[1], interval.upper - zero[0]];
+            }
+        }
+        Some(proven)
+    }
+}
