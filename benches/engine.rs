@@ -35,6 +35,8 @@ fn shapes(items: usize) -> Vec<(&'static str, Shape)> {
     vec![
         ("A", shape_a(items)),
         ("B", shape_b(items)),
+        ("C64", Shape::new(USERS, items, 64, (0, 0), &[])),
+        ("C256", Shape::new(USERS, items, 256, (0, 0), &[])),
         ("gmf-40", Shape::new(USERS, items, 40, (0, 0), &[])),
         ("mlp-48", Shape::new(USERS, items, 0, (24, 24), &[24, 12])),
         ("odd", Shape::new(USERS, items, 17, (33, 20), &[50, 27, 13, 5])),
@@ -58,6 +60,11 @@ fn bytes(engine: &Engine, part: &str) -> usize {
 fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Work {
     let (second, others) = multiply_adds(shape);
     let (tiles, bytes_per_pair) = (bytes(engine, "item_tiles"), engine.scan_bytes_per_item() as f64);
+    if engine.scan_precision() == ScanPrecision::Int4 {
+        // How many items are multiplied in how many bits depends on the users; each row reads all codes at most once.
+        let codes = (bytes_per_pair * shape.items as f64) as usize;
+        return Work { streams: vec![(codes, bytes_per_pair / users as f64)], threads, ..Work::default() };
+    }
     let integers = match engine.scan_precision() {
         ScanPrecision::Int8 => Some((Integers::Int8, second)),
         ScanPrecision::Int16 => Some((Integers::Int16, second)),
@@ -145,15 +152,8 @@ fn row(group: &'static str, shape: &'static str, variant: impl Into<String>, ite
     Row { group, shape, variant, items, users, threads, pairs, nanoseconds: 0.0, limit: None, rates: Rates::default() }
 }
 
-const PRECISIONS: [ScanPrecision; 3] = [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8];
-
-fn name(precision: ScanPrecision) -> &'static str {
-    match precision {
-        ScanPrecision::Int8 => "int8",
-        ScanPrecision::Int16 => "int16",
-        _ => "float32",
-    }
-}
+const PRECISIONS: [ScanPrecision; 4] =
+    [ScanPrecision::Float32, ScanPrecision::Int16, ScanPrecision::Int8, ScanPrecision::Int4];
 
 /// Whether a model of `shape` can be scanned in `precision`, and `precision` is faster than wider ones.
 fn has_precision(shape: &Shape, precision: ScanPrecision) -> bool {
@@ -172,7 +172,7 @@ fn scan(bench: &mut Bench) {
                 let row = Row {
                     users: count,
                     pairs: count * shape.items,
-                    ..row("scan", label, name(precision), shape.items)
+                    ..row("scan", label, precision.name(), shape.items)
                 };
                 let work = || Some(scan_work(&shape, &engine, count, 1));
                 bench.time(row, work, || {
@@ -191,7 +191,7 @@ fn ranking(bench: &mut Bench) {
         let engine = lazily(shape.clone(), precision);
         for (count, threads) in [(1, 1), (1, 2), (64, 1), (64, 2)] {
             let users: Vec<u32> = (0..count as u32).collect();
-            let row = row("ranking", "A", name(precision), shape.items);
+            let row = row("ranking", "A", precision.name(), shape.items);
             let row = Row { users: count, threads, pairs: count * shape.items, ..row };
             let work = || Some(scan_work(&shape, &engine, count, threads));
             bench.time(row, work, || {
@@ -266,7 +266,7 @@ fn load(bench: &mut Bench) {
     for (label, shape) in [("A", shape_a(100_000)), ("B", shape_b(100_000))] {
         let tensors = LazyCell::new(|| tensors(&shape, 1));
         for precision in PRECISIONS.into_iter().filter(|&precision| has_precision(&shape, precision)) {
-            let row = Row { users: USERS, ..row("load", label, name(precision), shape.items) };
+            let row = Row { users: USERS, ..row("load", label, precision.name(), shape.items) };
             let work = || {
                 LazyCell::force(&tensors);
                 None

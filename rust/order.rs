@@ -1,5 +1,7 @@
 //! THE order: score descending, then item index ascending. It is total, so results never depend on anything else.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crate::error::{Result, reserve};
 
 /// A scored item as one integer; ascending keys are in THE order.
@@ -13,20 +15,48 @@ impl Key {
     /// `score` must not be NaN or -0; a logit never is.
     #[inline]
     pub(crate) fn new(score: f32, item: u32) -> Self {
-        let bits = score.to_bits();
-        // Map float order to unsigned integer order: flip all bits of negative floats, and the sign bit of positive
-        // ones.
-        let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-        Key(u64::from(!ascending) << 32 | u64::from(item))
+        Key(u64::from(!ascending(score)) << 32 | u64::from(item))
     }
 
     pub(crate) fn score(self) -> f32 {
-        let ascending = !((self.0 >> 32) as u32);
-        f32::from_bits(if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending })
+        from_ascending(!((self.0 >> 32) as u32))
     }
 
     pub(crate) fn item(self) -> u32 {
         self.0 as u32
+    }
+}
+
+/// Maps float order to unsigned integer order: flips all bits of negative floats, and the sign bit of positive ones.
+#[inline]
+fn ascending(score: f32) -> u32 {
+    let bits = score.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+#[inline]
+fn from_ascending(ascending: u32) -> f32 {
+    f32::from_bits(if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending })
+}
+
+/// A threshold that the parts of a catalogue share: the highest that any of them has reached so far.
+#[derive(Debug)]
+pub(crate) struct SharedThreshold(AtomicU32);
+
+impl SharedThreshold {
+    /// Negative infinity.
+    pub(crate) fn new() -> Self {
+        SharedThreshold(AtomicU32::new(ascending(f32::NEG_INFINITY)))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> f32 {
+        from_ascending(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Raises the threshold to `score`, if that is higher.
+    pub(crate) fn raise(&self, score: f32) {
+        self.0.fetch_max(ascending(score), Ordering::Relaxed);
     }
 }
 

@@ -75,7 +75,7 @@ impl Limits {
     /// The limit in nanoseconds per pair, and the resource that sets it.
     pub(crate) fn limit(&self) -> (f64, &'static str) {
         let integers = self.work.integers.map_or(0.0, |(_, multiply_adds)| multiply_adds as f64 / self.integers);
-        let compute = self.work.float32 as f64 / self.float32 + integers;
+        let compute = self.work.float32 as f64 / self.float32 + integers; // 0 if only reading is counted
         let reading = self.work.streams.iter().zip(&self.bandwidths).map(|(&(_, bytes), bandwidth)| bytes / bandwidth);
         let reading = reading.fold(0.0, f64::max);
         let bound = if compute >= reading { "multiply-adds" } else { "reading" };
@@ -100,7 +100,7 @@ fn rate(mut work: impl FnMut() -> usize) -> f64 {
 pub(crate) struct Row {
     pub(crate) group: &'static str,
     pub(crate) shape: &'static str,
-    /// `float32`, `int16` or `int8` for scans; otherwise what varies.
+    /// `float32`, `int16`, `int8` or `int4` for scans; otherwise what varies.
     pub(crate) variant: String,
     pub(crate) items: usize,
     pub(crate) users: usize,

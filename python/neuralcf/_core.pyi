@@ -106,6 +106,9 @@ class Scorer:
     def isa(self) -> Literal["portable", "avx2", "avx512", "neon"]:
         """The instruction set in use."""
     @property
+    def scan_precision(self) -> Literal["float32", "int16", "int8", "int4"]:
+        """How the catalogue is scanned, chosen at load by counted cost. Results are the same bits with each."""
+    @property
     def threads(self) -> int:
         """Maximum number of threads per call."""
     @property

@@ -1,10 +1,14 @@
 //! The catalogue of a model without an MLP, whose logits are dot products, in four bits: the items by falling norm, so
 //! that a scan meets the best ones first and can stop early. And the choice between it and float32.
 
+use std::ops::Range;
+
 use super::layout::{Layout, TILES_PER_TASK};
 use crate::error::{Result, reserve};
 use crate::kernel::gather::{ScorePairList, UserRows};
-use crate::kernel::quantized::int4::{EstimateDots, Int4, Int4User, Interval, ItemCode, LowerSums};
+use crate::kernel::quantized::int4::{
+    CodeBits, EstimateDots, EstimateDotsOfMany, Int4, Int4User, Interval, ItemCode, LowerSums, UserGroup, two_bf16,
+};
 use crate::kernel::row_table::RowTable;
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::Scratch;
@@ -23,8 +27,8 @@ pub(crate) struct DotCatalogue {
     tiles: Aligned,
     /// The lower halves of the codes, one row for each position.
     rows: Aligned,
-    /// The errors of the whole codes, one for each position.
-    fine_errors: Vec<f32>,
+    /// The errors of longer codes, one line for each tile.
+    errors: Aligned,
 }
 
 impl DotCatalogue {
@@ -79,17 +83,17 @@ impl DotCatalogue {
         })?;
         let mut norms = reserve("norms", count.div_ceil(LANES))?;
         norms.extend((0..count).step_by(LANES).map(|position| code(position).0.norm));
-        let mut fine_errors = reserve("errors", count)?;
-        fine_errors.extend((0..count).map(|position| code(position).0.fine_error));
-        Ok(Some(DotCatalogue { isa, int4, items, norms, tiles, rows: lower, fine_errors }))
+        let mut errors = Aligned::zeros("item tiles", count.div_ceil(LANES))?;
+        errors.as_flattened_mut().iter_mut().zip(0..count).for_each(|(to, at)| *to = code(at).0.errors());
+        Ok(Some(DotCatalogue { isa, int4, items, norms, tiles, rows: lower, errors }))
     }
 
     pub(crate) fn nbytes(&self) -> usize {
         self.tiles.nbytes()
             + self.rows.nbytes()
+            + self.errors.nbytes()
             + size_of_val(&self.items[..])
             + size_of_val(&self.norms[..])
-            + size_of_val(&self.fine_errors[..])
     }
 
     /// The largest norm in a tile and all later ones.
@@ -98,9 +102,9 @@ impl DotCatalogue {
         self.norms[tile]
     }
 
-    /// Estimates the upper ends of `count` tiles from `first` on, and records those that reach the threshold.
-    pub(crate) fn estimate(&self, user: &Int4User, first: usize, count: usize, survivors: &mut Survivors) {
-        let tiles = &self.tiles[first * self.int4.tile_len()..];
+    /// Estimates the upper ends of `tiles` in four bits, and records those that reach the threshold.
+    pub(crate) fn estimate(&self, user: &Int4User, tiles: Range<usize>, survivors: &mut Survivors) {
+        let (count, tiles) = (tiles.len(), &self.tiles[tiles.start * self.int4.tile_len()..]);
         self.isa.run(EstimateDots { user, tiles, count, survivors });
     }
 
@@ -111,22 +115,48 @@ impl DotCatalogue {
         self.isa.run(LowerSums { user, rows: &self.rows, positions, sums });
     }
 
-    /// What the coarse estimate with this upper end proves for the item at a position.
-    #[inline]
-    pub(crate) fn coarse(&self, user: &Int4User, position: u32, upper: f32) -> Interval {
-        user.coarse(self.tile(position), position as usize % LANES, upper)
+    /// As [`DotCatalogue::estimate`], in seven bits for many users; `survivors` has one entry for each.
+    pub(crate) fn estimate_many(
+        &self,
+        groups: &[UserGroup],
+        tiles: Range<usize>,
+        expanded: &mut [Lanes],
+        survivors: &mut [Survivors],
+    ) {
+        let (tile_len, row_len) = (self.int4.tile_len(), LANES * self.int4.row_len());
+        self.isa.run(EstimateDotsOfMany {
+            groups,
+            tiles: &self.tiles[tiles.start * tile_len..tiles.end * tile_len],
+            rows: &self.rows[tiles.start * row_len..],
+            errors: &self.errors[tiles],
+            expanded,
+            survivors,
+        });
     }
 
-    /// The same with the integer sum of the item's lower halves.
+    /// What an estimate in these bits with this upper end proves for the item at a position.
     #[inline]
-    pub(crate) fn fine(&self, user: &Int4User, position: u32, upper: f32, sum: f32) -> Interval {
-        let error = self.fine_errors[position as usize];
-        user.fine(self.tile(position), position as usize % LANES, upper, sum, error)
+    pub(crate) fn interval(&self, user: &Int4User, bits: CodeBits, position: u32, upper: f32) -> Interval {
+        let [scale, coarse_error] = self.header(position);
+        let error = match bits {
+            CodeBits::Four => coarse_error,
+            CodeBits::Seven => two_bf16(self.errors.as_flattened()[position as usize])[0],
+        };
+        user.interval([scale, error], upper)
     }
 
-    fn tile(&self, position: u32) -> &[Lanes] {
-        let tile_len = self.int4.tile_len();
-        &self.tiles[position as usize / LANES * tile_len..][..tile_len]
+    /// What a coarse estimate with this upper end and the integer sum of the lower halves prove together.
+    #[inline]
+    pub(crate) fn refined(&self, user: &Int4User, position: u32, upper: f32, sum: f32) -> Interval {
+        let error = two_bf16(self.errors.as_flattened()[position as usize])[1];
+        user.refined(self.header(position), upper, sum, error)
+    }
+
+    /// The scale and the coarse error of the item at a position.
+    #[inline]
+    fn header(&self, position: u32) -> [f32; 2] {
+        let (tile, lane) = (position as usize / LANES, position as usize % LANES);
+        two_bf16(self.tiles[(tile + 1) * self.int4.tile_len() - 1][lane])
     }
 }
 
@@ -186,10 +216,12 @@ impl DotSample<'_> {
     fn survivors(&self, user: usize, watch: &Watch<'_>) -> Result<(usize, usize)> {
         let (network, catalogue, items) = (self.layout.network, self.catalogue, self.item_rows.count());
         let row = self.user_rows.row(user);
-        let Some(user) = catalogue.int4.user(network.split_row(row).1) else { return Ok((items, items)) };
+        let Some(user) = catalogue.int4.user(network.split_row(row).1, CodeBits::Four) else {
+            return Ok((items, items));
+        };
         let mut survivors = Survivors::new(items.div_ceil(LANES))?;
         survivors.reset(f32::MIN);
-        catalogue.estimate(&user, 0, items.div_ceil(LANES), &mut survivors);
+        catalogue.estimate(&user, 0..items.div_ceil(LANES), &mut survivors);
         if watch.stopped(items * network.g) {
             return Ok((items, items));
         }
@@ -198,7 +230,7 @@ impl DotSample<'_> {
         let all = survivors.found().iter().flat_map(|tile| tile.logits.into_iter().zip((tile.tile * LANES) as u32..));
         upper.extend(all.filter(|&(_, position)| (position as usize) < items));
         let middle = |&(upper, position): &(f32, u32)| {
-            let interval = catalogue.coarse(&user, position, upper);
+            let interval = catalogue.interval(&user, CodeBits::Four, position, upper);
             interval.lower + interval.upper
         };
         let last = SAMPLE_K.min(items) - 1;
@@ -224,7 +256,7 @@ impl DotSample<'_> {
         catalogue.lower_sums(&user, &positions, &mut sums);
         let refined = upper.iter().zip(sums.as_flattened());
         let fine =
-            refined.filter(|&(&(upper, at), &sum)| catalogue.fine(&user, at, upper, sum).upper >= needed).count();
+            refined.filter(|&(&(upper, at), &sum)| catalogue.refined(&user, at, upper, sum).upper >= needed).count();
         Ok((upper.len(), fine))
     }
 }

@@ -36,6 +36,19 @@ pub enum ScanPrecision {
     Int4,
 }
 
+impl ScanPrecision {
+    /// `auto`, `float32`, `int16`, `int8` or `int4`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScanPrecision::Auto => "auto",
+            ScanPrecision::Float32 => "float32",
+            ScanPrecision::Int16 => "int16",
+            ScanPrecision::Int8 => "int8",
+            ScanPrecision::Int4 => "int4",
+        }
+    }
+}
+
 /// The minimum items for a quantized scan: a smaller catalogue is scanned fast anyway, and a larger share of it scores
 /// close to the k-th best item.
 const MIN_ITEMS: usize = 1024;

@@ -213,6 +213,11 @@ impl Scorer {
     }
 
     #[getter]
+    fn scan_precision(&self) -> &'static str {
+        self.engine.scan_precision().name()
+    }
+
+    #[getter]
     fn threads(&self) -> usize {
         self.threads
     }

@@ -4,7 +4,7 @@ use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result, reserve};
 use crate::filter::Filter;
 use crate::memory;
-use crate::order::{Key, Selection};
+use crate::order::{Key, Selection, SharedThreshold, reaches};
 use crate::pool::Call;
 use crate::scan::{Collector, Query};
 
@@ -47,16 +47,18 @@ impl Engine {
         let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
         let kept = k.min(query.max_items()).max(1);
         let plan = query.plan(call, kept);
+        let mut thresholds = reserve("top-k thresholds", users.len())?;
+        thresholds.extend((0..users.len()).map(|_| SharedThreshold::new()));
         let mut keys = call.filled("top-k candidates", plan.outputs().saturating_mul(kept), Key::NONE)?;
         plan.call.for_each_chunk(&mut keys, plan.block * kept, |task, keys, watch| {
             let (rows, part) = plan.task(task);
             let max_keys = part.len() * query.width;
             let mut best = reserve("top-k selections", rows.len())?;
-            for _ in rows.clone() {
-                best.push(Selection::new(kept, max_keys)?);
+            for shared in &thresholds[rows.clone()] {
+                best.push(BestOfPart { best: Selection::new(kept, max_keys)?, shared });
             }
             query.visit(rows, part, &mut best, watch)?;
-            for (keys, best) in keys.chunks_exact_mut(kept).zip(&mut best) {
+            for (keys, BestOfPart { best, .. }) in keys.chunks_exact_mut(kept).zip(&mut best) {
                 let best = best.finish();
                 keys.fill(Key::NONE);
                 keys[..best.len()].copy_from_slice(best);
@@ -81,9 +83,17 @@ impl Engine {
     }
 }
 
-impl Collector for Selection {
+/// The best items of a part of the catalogue: those that may be among the best of all parts.
+struct BestOfPart<'a> {
+    best: Selection,
+    /// The highest threshold of any part: an item below it is not among the best of all.
+    shared: &'a SharedThreshold,
+}
+
+impl Collector for BestOfPart<'_> {
     fn threshold(&self) -> f32 {
-        self.threshold()
+        let (own, shared) = (self.best.threshold(), self.shared.get());
+        if reaches(own, shared) { own } else { shared }
     }
 
     fn certain(&self) -> f32 {
@@ -91,15 +101,16 @@ impl Collector for Selection {
     }
 
     fn wanted(&self) -> Option<usize> {
-        Some(self.k())
+        Some(self.best.k())
     }
 
     fn tighten(&mut self) {
-        self.tighten();
+        self.best.tighten();
+        self.shared.raise(self.best.threshold());
     }
 
     #[inline]
     fn collect(&mut self, item: u32, logit: f32) {
-        self.push(Key::new(logit, item));
+        self.best.push(Key::new(logit, item));
     }
 }

@@ -14,17 +14,21 @@ use crate::engine::dots::DotCatalogue;
 use crate::engine::{Engine, Users};
 use crate::error::{Error, Result, reserve};
 use crate::filter::Shared;
-use crate::kernel::quantized::int4::Int4User;
+use crate::kernel::quantized::int4::{CodeBits, Int4User, Interval, UserGroup};
 use crate::kernel::survivors::Survivors;
-use crate::kernel::{LANES, Lanes, StandardFloats};
+use crate::kernel::{Aligned, LANES, Lanes, StandardFloats};
 use crate::pool::Watch;
 
 /// If more than one item in this many is wanted, score all in float32.
 const MIN_ITEMS_PER_WANTED: usize = 8;
 
+/// Rows from which on a scan in seven bits pays: they share the work of expanding each tile.
+const MIN_ROWS_FOR_SEVEN_BITS: usize = 4;
+
 /// Tiles of the first panel, after which there is a threshold, and of later ones.
 const FIRST_PANEL: usize = 16;
 const PANEL: usize = 64;
+const PANEL_TOGETHER: usize = 32;
 
 /// Items of a row that may be pending in addition to four times the number wanted.
 const EXTRA_PENDING: usize = 512;
@@ -36,7 +40,7 @@ impl Query<'_> {
     /// Passes to each row's collector the items of these tiles that the filters admit and that reach its threshold.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory).
+    /// [`Error::Memory`].
     pub(super) fn scan_dots<C: Collector>(
         &self,
         catalogue: &DotCatalogue,
@@ -45,36 +49,80 @@ impl Query<'_> {
         collectors: &mut [C],
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let width = self.engine.network.g;
+        let bits = if rows.len() >= MIN_ROWS_FOR_SEVEN_BITS { CodeBits::Seven } else { CodeBits::Four };
         let mut scans = reserve("scans", collectors.len())?;
         for (row, collector) in rows.zip(collectors) {
             let few = collector.wanted().is_none_or(|k| k.saturating_mul(MIN_ITEMS_PER_WANTED) <= tiles.len() * LANES);
-            let user = catalogue.int4.user(self.engine.network.split_row(self.users.row(row)).1);
+            let user = catalogue.int4.user(self.engine.network.split_row(self.users.row(row)).1, bits);
             match user.filter(|_| few) {
-                Some(user) => scans.push(RowScan::new(self, catalogue, row, user, collector)?),
+                Some(user) => scans.push(RowScan::new(self, catalogue, row, (user, bits), collector)?),
                 None => self.visit_positions(catalogue, row, &tiles, collector, watch)?,
             }
         }
-        let mut survivors = Survivors::new(PANEL.min(tiles.len()))?;
-        let mut first = tiles.start;
-        while first < tiles.end {
-            let count = if first == tiles.start { FIRST_PANEL } else { PANEL }.min(tiles.end - first);
-            for scan in &mut scans {
-                if watch.stopped(count * LANES * width) {
-                    return Ok(());
-                }
-                if !scan.is_over(first) {
-                    survivors.reset(scan.floor);
-                    catalogue.estimate(&scan.user, first, count, &mut survivors);
-                    scan.collect(first, &survivors);
-                    if first == tiles.start || scan.is_full() {
-                        scan.settle(watch)?;
-                    }
-                }
-            }
-            first += count;
+        match bits {
+            CodeBits::Four => self.scan_one_by_one(catalogue, tiles, &mut scans, watch)?,
+            CodeBits::Seven => self.scan_together(catalogue, tiles, &mut scans, watch)?,
         }
         scans.iter_mut().try_for_each(|scan| scan.finish(watch))
+    }
+
+    /// Scans a panel for one row after the other, in four bits.
+    fn scan_one_by_one<C: Collector>(
+        &self,
+        catalogue: &DotCatalogue,
+        tiles: Range<usize>,
+        scans: &mut [RowScan<'_, '_, C>],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let mut survivors = Survivors::new(PANEL.min(tiles.len()))?;
+        for panel in panels(tiles, PANEL) {
+            for scan in &mut *scans {
+                if watch.stopped(panel.len() * LANES * self.engine.network.g) {
+                    return Ok(());
+                }
+                if !scan.is_over(panel.start) {
+                    survivors.reset(scan.floor);
+                    catalogue.estimate(&scan.user, panel.clone(), &mut survivors);
+                    scan.collect(panel.start, &survivors, watch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans each tile for all rows, in seven bits.
+    fn scan_together<C: Collector>(
+        &self,
+        catalogue: &DotCatalogue,
+        tiles: Range<usize>,
+        scans: &mut [RowScan<'_, '_, C>],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        let groups = UserGroup::all(&scans.iter().map(|scan| &scan.user).collect::<Vec<_>>());
+        let mut expanded = Aligned::zeros("a tile", 2 * catalogue.int4.tile_len())?;
+        let mut survivors = reserve("survivors", scans.len())?;
+        for _ in 0..scans.len() {
+            survivors.push(Survivors::new(PANEL_TOGETHER.max(FIRST_PANEL).min(tiles.len()))?);
+        }
+        for panel in panels(tiles, PANEL_TOGETHER) {
+            if watch.stopped(panel.len() * LANES * self.engine.network.g * scans.len()) {
+                return Ok(());
+            }
+            let mut over = true;
+            for (survivors, scan) in survivors.iter_mut().zip(&*scans) {
+                let is_over = scan.is_over(panel.start);
+                survivors.reset(if is_over { f32::INFINITY } else { scan.floor });
+                over &= is_over;
+            }
+            if over {
+                break;
+            }
+            catalogue.estimate_many(&groups, panel.clone(), &mut expanded, &mut survivors);
+            for (survivors, scan) in survivors.iter().zip(&mut *scans) {
+                scan.collect(panel.start, survivors, watch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Scores the items of these tiles in float32 and passes them to the collector.
@@ -103,12 +151,20 @@ impl Query<'_> {
     }
 }
 
+/// The first panel and the later ones, of up to `len` tiles.
+fn panels(tiles: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let first = tiles.start..tiles.end.min(tiles.start + FIRST_PANEL);
+    let later = (first.end..tiles.end).step_by(len).map(move |at| at..tiles.end.min(at + len));
+    std::iter::once(first).chain(later)
+}
+
 /// The scan of one row.
 struct RowScan<'s, 'q, C> {
     query: &'s Query<'q>,
     catalogue: &'s DotCatalogue,
     row: usize,
     user: Int4User,
+    bits: CodeBits,
     collector: &'s mut C,
     /// An item whose upper end is below the floor cannot change the result.
     floor: f32,
@@ -133,18 +189,25 @@ struct Refined {
     middle: f64,
 }
 
+impl Refined {
+    fn new(item: u32, interval: Interval) -> Self {
+        Refined { item, upper: interval.upper, middle: interval.lower + interval.upper }
+    }
+}
+
 impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     fn new(
         query: &'s Query<'q>,
         catalogue: &'s DotCatalogue,
         row: usize,
-        user: Int4User,
+        (user, bits): (Int4User, CodeBits),
         collector: &'s mut C,
     ) -> Result<Self> {
         let pending = reserve("pending items", capacity(collector.wanted()) + PANEL * LANES)?;
         let (refined, positions, sums) = (Vec::new(), Vec::new(), Vec::new());
         let floor = f32::MIN; // all estimates are finite
-        let mut scan = RowScan { query, catalogue, row, user, collector, floor, pending, refined, positions, sums };
+        let mut scan =
+            RowScan { query, catalogue, row, user, bits, collector, floor, pending, refined, positions, sums };
         scan.raise_floor();
         Ok(scan)
     }
@@ -160,13 +223,15 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     }
 
     /// Adds the survivors of a panel that begins with tile `first`.
-    fn collect(&mut self, first: usize, survivors: &Survivors) {
+    fn collect(&mut self, first: usize, survivors: &Survivors, watch: &Watch<'_>) -> Result<()> {
         for tile in survivors.found() {
             let position = (first + tile.tile) * LANES;
             self.pending.extend(
                 lanes(tile.lanes).map(|lane| Pending { position: (position + lane) as u32, upper: tile.logits[lane] }),
             );
         }
+        let first_of_all = self.floor == f32::MIN;
+        if first_of_all || self.is_full() { self.settle(watch) } else { Ok(()) }
     }
 
     /// Rescores the best pending items, which raises the floor. If many still reach it, refines and then rescores all.
@@ -213,11 +278,12 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     /// Refines the first `count` pending items. Drops those that the filters do not admit, and those that turn out to
     /// be certain, either way.
     fn refine(&mut self, count: usize) -> Result<()> {
-        let RowScan { query, catalogue, user, collector, pending, refined, positions, sums, .. } = self;
+        let RowScan { query, catalogue, user, bits, collector, pending, refined, positions, sums, .. } = self;
         let _settings = StandardFloats::enter();
         let (needed, certain) = (user.upper_for(collector.threshold()), user.lower_for(collector.certain()));
         let excluded = query.excluded(self.row);
-        // Keep the pending items that have to be refined in front.
+        refined.try_reserve(count).map_err(|_| Error::Memory(format!("pending items: cannot reserve {count}")))?;
+        // Move the pending items that are refined to the front.
         let mut kept = 0;
         positions.clear();
         for at in 0..count {
@@ -226,24 +292,25 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
             if excluded.binary_search(&item).is_ok() || !query.shares(item) {
                 continue;
             }
-            if certain < f64::INFINITY && catalogue.coarse(user, position, upper).lower >= certain {
+            let coarse = catalogue.interval(user, *bits, position, upper);
+            if coarse.lower >= certain {
                 collector.collect(item, collector.certain());
-                continue;
+            } else if *bits == CodeBits::Seven {
+                refined.push(Refined::new(item, coarse));
+            } else {
+                pending[kept] = pending[at];
+                positions.push(position);
+                kept += 1;
             }
-            pending[kept] = pending[at];
-            positions.push(position);
-            kept += 1;
         }
         catalogue.lower_sums(user, positions, sums);
-        refined.try_reserve(kept).map_err(|_| Error::Memory(format!("pending items: cannot reserve {kept}")))?;
         for (&Pending { position, upper }, &sum) in pending[..kept].iter().zip(sums.as_flattened()) {
-            let interval = catalogue.fine(user, position, upper, sum);
+            let interval = catalogue.refined(user, position, upper, sum);
             let item = catalogue.items[position as usize];
             if interval.lower >= certain {
                 collector.collect(item, collector.certain());
             } else if interval.upper >= needed {
-                let middle = interval.lower + interval.upper;
-                refined.push(Refined { item, upper: interval.upper, middle });
+                refined.push(Refined::new(item, interval));
             }
         }
         pending.drain(..count);
@@ -280,28 +347,36 @@ fn capacity(wanted: Option<usize>) -> usize {
 }
 
 impl Engine {
-    /// For each item, the intervals that the coarse and the fine estimate prove for the logit of row `row`'s user;
-    /// `None` if the row is scored in float32. For tests of the bound.
+    /// For each item, the intervals that an estimate in four, in seven and in eight bits prove for the logit of row
+    /// `row`'s user; `None` if the row is scored in float32. For tests of the bounds.
     #[doc(hidden)]
-    pub fn proven_dots(&self, users: &Users<'_>, row: usize) -> Option<[Vec<[f64; 2]>; 2]> {
+    pub fn proven_dots(&self, users: &Users<'_>, row: usize) -> Option<[Vec<[f64; 2]>; 3]> {
         let Tiles::Dots(catalogue) = &self.catalogue.tiles else { return None };
-        let user = catalogue.int4.user(self.network.split_row(users.row(row)).1)?;
-        let tiles = self.num_items().div_ceil(LANES);
-        let mut survivors = Survivors::new(tiles).ok()?;
-        survivors.reset(f32::MIN);
-        catalogue.estimate(&user, 0, tiles, &mut survivors);
-        let upper: Vec<f32> = survivors.found().iter().flat_map(|survivor| survivor.logits).collect();
+        let g = self.network.split_row(users.row(row)).1;
+        let four = catalogue.int4.user(g, CodeBits::Four)?;
+        let seven = catalogue.int4.user(g, CodeBits::Seven)?;
+        let tiles = 0..self.num_items().div_ceil(LANES);
+        let mut survivors = [Survivors::new(tiles.len()).ok()?, Survivors::new(tiles.len()).ok()?];
+        survivors.iter_mut().for_each(|survivors| survivors.reset(f32::MIN));
+        catalogue.estimate(&four, tiles.clone(), &mut survivors[0]);
+        let mut expanded = Aligned::zeros("a tile", 2 * catalogue.int4.tile_len()).ok()?;
+        catalogue.estimate_many(&UserGroup::all(&[&seven]), tiles, &mut expanded, &mut survivors[1..]);
+        let upper: [Vec<f32>; 2] =
+            survivors.map(|survivors| survivors.found().iter().flat_map(|survivor| survivor.logits).collect());
         let positions: Vec<u32> = (0..self.num_items() as u32).collect();
         let mut sums = Vec::new();
-        catalogue.lower_sums(&user, &positions, &mut sums);
-        let mut proven = [(); 2].map(|()| vec![[0.0; 2]; self.num_items()]);
-        let zero = [user.upper_for(0.0), user.lower_for(0.0)];
-        for ((&item, position), (&upper, &sum)) in
-            catalogue.items.iter().zip(positions).zip(upper.iter().zip(sums.as_flattened()))
-        {
-            let of = [catalogue.coarse(&user, position, upper), catalogue.fine(&user, position, upper, sum)];
-            for (proven, interval) in proven.iter_mut().zip(of) {
-                proven[item as usize] = [interval.lower - zero[1], interval.upper - zero[0]];
+        catalogue.lower_sums(&four, &positions, &mut sums);
+        let mut proven = [(); 3].map(|()| vec![[0.0; 2]; self.num_items()]);
+        for (at, &item) in (0..).zip(&catalogue.items) {
+            let [four_upper, seven_upper] = [upper[0][at as usize], upper[1][at as usize]];
+            let of = [
+                (&four, catalogue.interval(&four, CodeBits::Four, at, four_upper)),
+                (&seven, catalogue.interval(&seven, CodeBits::Seven, at, seven_upper)),
+                (&four, catalogue.refined(&four, at, four_upper, sums.as_flattened()[at as usize])),
+            ];
+            for (proven, (user, interval)) in proven.iter_mut().zip(of) {
+                let ends = [interval.lower - user.lower_for(0.0), interval.upper - user.upper_for(0.0)];
+                proven[item as usize] = ends;
             }
         }
         Some(proven)

@@ -5,13 +5,16 @@
 //! in rows of their own, for the few items that need them:
 //!
 //! - *coarse*: `q ~ s (c - 7.5)`, `c` the code's upper half;
-//! - *fine*: `q ~ (s / 16) (16 c + l - 127.5)`, `l` its lower half.
+//! - *fine*: `q ~ (s / 16) (16 c + l - 127.5)`, `l` its lower half;
+//! - *medium*: `q ~ (s / 8) (h - 63.5)`, `h` the code's upper seven bits: for many users, who share the work of putting
+//!   them together.
 //!
 //! A user's features are int8: `g ~ t u`.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
 use super::error_bound::SLACK;
+use super::estimate::round;
 use crate::kernel::survivors::Survivors;
 use crate::kernel::{IntegerKernel, IntegerSimd, LANES, Lanes, StandardFloats};
 
@@ -19,11 +22,43 @@ use crate::kernel::{IntegerKernel, IntegerSimd, LANES, Lanes, StandardFloats};
 /// upper half of byte `n - 4`.
 const PER_WORD: usize = 8;
 
-/// Lines of a tile whose products are summed in int16.
-const LINES_PER_GROUP: usize = 8;
+/// How many bits of a code a scan multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CodeBits {
+    Four,
+    Seven,
+}
 
-/// The largest sum of a user's positive, or negative, integers in a group: fifteen times as much is within int16.
-const MAX_GROUP_SUM: i32 = i16::MAX as i32 / 15;
+impl CodeBits {
+    /// The largest value of these bits.
+    const fn max(self) -> i32 {
+        match self {
+            CodeBits::Four => 15,
+            CodeBits::Seven => 127,
+        }
+    }
+
+    /// Words of an item whose products are summed in int16.
+    const fn words_per_group(self) -> usize {
+        match self {
+            CodeBits::Four => 8,
+            CodeBits::Seven => 2,
+        }
+    }
+
+    /// The largest sum of a user's positive, or negative, integers in a group.
+    const fn max_group_sum(self) -> i32 {
+        i16::MAX as i32 / self.max()
+    }
+
+    /// Steps of these bits in `s`.
+    const fn steps(self) -> f64 {
+        match self {
+            CodeBits::Four => 1.0,
+            CodeBits::Seven => 8.0,
+        }
+    }
+}
 
 /// The largest number of features: sums of products stay below 2^24, and so are exact in float32.
 pub(crate) const MAX_WIDTH: usize = 1 << 13;
@@ -36,13 +71,15 @@ const LIMIT: f64 = 2e38;
 pub(crate) struct ItemCode {
     /// `s`, a bfloat16 value.
     scale: f32,
-    /// The error of the coarse and of the fine code: `|q - q~| + gamma |q|`, bfloat16 values.
+    /// The errors of the codes: `|q - q~| + gamma |q|`, bfloat16 values.
     coarse_error: f32,
-    pub(crate) fine_error: f32,
+    medium_error: f32,
+    fine_error: f32,
     /// `|q|`, rounded up.
     pub(crate) norm: f32,
-    /// `|c - 7.5|` and `|16 c + l - 127.5|`, rounded up.
+    /// `|c - 7.5|`, `|h - 63.5|` and `|16 c + l - 127.5|`, rounded up.
     coarse_length: f32,
+    medium_length: f32,
     fine_length: f32,
 }
 
@@ -68,28 +105,25 @@ impl ItemCode {
         let largest = q.iter().fold(0.0f32, |max, x| max.max(x.abs()));
         let scale = bf16_up(f64::from(largest) / 7.96875);
         let code = ItemCode { scale, ..ItemCode::default() };
-        let (coarse_step, fine_step) = (f64::from(scale), f64::from(scale) / 16.0);
-        let [mut norm, mut coarse_error, mut fine_error, mut coarse_length, mut fine_length] = [0.0; 5];
+        let step = f64::from(scale) / 16.0;
+        let (mut norm, mut errors, mut lengths) = (0.0, [0.0; 3], [0.0; 3]);
         for (&x, byte) in q.iter().zip(code.bytes(q)) {
             let x = f64::from(x);
-            let (coarse, fine) = (f64::from(byte >> 4) - 7.5, f64::from(byte) - 127.5);
             norm += x * x;
-            coarse_error += (x - coarse_step * coarse).powi(2);
-            fine_error += (x - fine_step * fine).powi(2);
-            coarse_length += coarse * coarse;
-            fine_length += fine * fine;
+            for (n, bits) in [4, 7, 8].into_iter().enumerate() {
+                let unit = f64::from(1u32 << (8 - bits)); // of the steps of the whole code
+                let centred = f64::from(byte >> (8 - bits)) - (f64::from(1u32 << bits) - 1.0) / 2.0;
+                errors[n] += (x - step * unit * centred).powi(2);
+                lengths[n] += centred * centred;
+            }
         }
         let length = |squares: f64| squares.sqrt() * SLACK;
         let norm = length(norm);
-        let error = |squares: f64| bf16_up(length(squares) + gamma(q.len()) * norm);
-        ItemCode {
-            scale,
-            coarse_error: error(coarse_error),
-            fine_error: error(fine_error),
-            norm: f32_up(norm),
-            coarse_length: f32_up(length(coarse_length)),
-            fine_length: f32_up(length(fine_length)),
-        }
+        let [coarse_error, medium_error, fine_error] =
+            errors.map(|squares| bf16_up(length(squares) + gamma(q.len()) * norm));
+        let [coarse_length, medium_length, fine_length] = lengths.map(|squares| f32_up(length(squares)));
+        let norm = f32_up(norm);
+        ItemCode { scale, coarse_error, medium_error, fine_error, norm, coarse_length, medium_length, fine_length }
     }
 
     /// The codes of `q`, eight bits each.
@@ -120,6 +154,11 @@ impl ItemCode {
         tile[last][lane] = f32::from_bits(self.scale.to_bits() | self.coarse_error.to_bits() >> 16);
     }
 
+    /// The medium and the fine error in a word.
+    pub(crate) fn errors(self) -> f32 {
+        f32::from_bits(self.medium_error.to_bits() | self.fine_error.to_bits() >> 16)
+    }
+
     /// Writes the lower halves of the item's codes to a row.
     pub(crate) fn place_in_row(self, q: &[f32], row: &mut [Lanes]) {
         let row = row.as_flattened_mut();
@@ -131,9 +170,11 @@ impl ItemCode {
         ItemCode {
             scale: self.scale.max(other.scale),
             coarse_error: self.coarse_error.max(other.coarse_error),
+            medium_error: self.medium_error.max(other.medium_error),
             fine_error: self.fine_error.max(other.fine_error),
             norm: self.norm.max(other.norm),
             coarse_length: self.coarse_length.max(other.coarse_length),
+            medium_length: self.medium_length.max(other.medium_length),
             fine_length: self.fine_length.max(other.fine_length),
         }
     }
@@ -156,14 +197,19 @@ impl Int4 {
         words(self.width).div_ceil(LANES)
     }
 
-    /// Quantizes the user with features `g`. `None` if an estimate could overflow float32.
-    pub(crate) fn user(&self, g: &[f32]) -> Option<Int4User> {
+    /// Quantizes the user with features `g`, to be multiplied with these bits of the items' codes. `None` if an
+    /// estimate could overflow float32.
+    pub(crate) fn user(&self, g: &[f32], bits: CodeBits) -> Option<Int4User> {
         let _settings = StandardFloats::enter();
         let largest = g.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let mut step = f32_up(f64::from(largest) / 127.0).max(f32::MIN_POSITIVE);
+        let mut step = (largest / 127.0).next_up().max(MIN_STEP);
         let mut integers = quantize(g, step);
-        while !sums_fit(&integers) {
-            step *= 1.05;
+        loop {
+            let excess = largest_group_sum(&integers, bits) as f32 / bits.max_group_sum() as f32;
+            if excess <= 1.0 {
+                break;
+            }
+            step *= excess.max(1.01);
             integers = quantize(g, step);
         }
         let [mut norm, mut error, mut sum, mut magnitudes] = [0.0; 4];
@@ -176,11 +222,16 @@ impl Int4 {
         }
         let norm = f32_up(norm.sqrt() * SLACK);
         let (error, step) = (error.sqrt() * SLACK, f64::from(step));
-        let coarse_error = error * f64::from(self.largest.coarse_length) * SLACK;
-        let offset = coarse_error - 7.5 * step * sum;
+        let (length, item_error) = match bits {
+            CodeBits::Four => (self.largest.coarse_length, self.largest.coarse_error),
+            CodeBits::Seven => (self.largest.medium_length, self.largest.medium_error),
+        };
+        let unit = step / bits.steps();
+        let code_error = error * f64::from(length) * SLACK / bits.steps();
+        let offset = code_error - f64::from(bits.max()) / 2.0 * unit * sum;
 
-        let [scale, item_error] = [self.largest.scale, self.largest.coarse_error].map(f64::from);
-        let per_scale = 15.0 * step * magnitudes + offset.abs();
+        let [scale, item_error] = [self.largest.scale, item_error].map(f64::from);
+        let per_scale = f64::from(bits.max()) * unit * magnitudes + offset.abs();
         let magnitude = scale * per_scale + f64::from(norm) * item_error;
         (magnitude + per_scale <= LIMIT).then_some(())?;
         let rounding = magnitude / f64::from(1 << 21) + 2f64.powi(-147) * (1.0 + scale);
@@ -196,11 +247,12 @@ impl Int4 {
         Some(Int4User {
             words,
             lines,
-            step: step as f32,
+            step,
+            unit: unit as f32,
             offset: offset as f32,
             norm,
             sum,
-            coarse_error,
+            code_error,
             fine_error: error * f64::from(self.largest.fine_length) * SLACK / 16.0,
             bias: self.bias.into(),
             error: (rounding + chain) * SLACK,
@@ -217,15 +269,17 @@ pub(crate) struct Int4User {
     /// The same, in lines.
     lines: Vec<[Lanes; 2]>,
     /// `t`.
-    step: f32,
-    /// Added to `t` times an integer sum.
+    step: f64,
+    /// `t` for the bits of the codes that are multiplied.
+    unit: f32,
+    /// Added to `unit` times an integer sum.
     offset: f32,
     /// `|g|`, rounded up.
     norm: f32,
     /// The sum of the integers.
     sum: f64,
-    /// The user's share of the errors, per unit of an item's scale.
-    coarse_error: f64,
+    /// The user's share of the errors, per unit of an item's scale: of the multiplied bits and of whole codes.
+    code_error: f64,
     fine_error: f64,
     bias: f64,
     /// What rounding adds to the error of any estimate.
@@ -258,28 +312,30 @@ impl Int4User {
         self.bias + self.reach * f64::from(norm) + self.error
     }
 
-    /// The interval of an item in `lane` of `tile`, whose coarse estimate has the upper end `upper`.
-    pub(crate) fn coarse(&self, tile: &[Lanes], lane: usize, upper: f32) -> Interval {
-        let (scale, error) = header(tile, lane);
-        let upper = f64::from(upper);
-        Interval { lower: upper - 2.0 * (scale * self.coarse_error + f64::from(self.norm) * error), upper }
+    /// The interval of an item with this scale and error, whose estimate has the upper end `upper`.
+    #[inline]
+    pub(crate) fn interval(&self, [scale, error]: [f32; 2], upper: f32) -> Interval {
+        let (scale, error, upper) = (f64::from(scale), f64::from(error), f64::from(upper));
+        Interval { lower: upper - 2.0 * (scale * self.code_error + f64::from(self.norm) * error), upper }
     }
 
-    /// The interval of the same item after a look at its lower halves: `sum` is their integer sum, `fine_error` the
-    /// item's.
-    pub(crate) fn fine(&self, tile: &[Lanes], lane: usize, upper: f32, sum: f32, fine_error: f32) -> Interval {
-        let (scale, error) = header(tile, lane);
-        let coarse = f64::from(upper) - scale * self.coarse_error - f64::from(self.norm) * error;
-        let middle = coarse + scale / 16.0 * f64::from(self.step) * (f64::from(sum) - 7.5 * self.sum);
+    /// The interval of an item with this scale and coarse error, whose coarse estimate has the upper end `upper`, after
+    /// a look at the lower halves of its codes: `sum` is their integer sum, `fine_error` the item's.
+    #[inline]
+    pub(crate) fn refined(&self, [scale, error]: [f32; 2], upper: f32, sum: f32, fine_error: f32) -> Interval {
+        let (scale, error) = (f64::from(scale), f64::from(error));
+        let coarse = f64::from(upper) - scale * self.code_error - f64::from(self.norm) * error;
+        let middle = coarse + scale / 16.0 * self.step * (f64::from(sum) - 7.5 * self.sum);
         let error = (scale * self.fine_error + f64::from(self.norm) * f64::from(fine_error)) * SLACK;
         Interval { lower: middle - error, upper: middle + error }
     }
 }
 
-/// An item's scale and coarse error.
-fn header(tile: &[Lanes], lane: usize) -> (f64, f64) {
-    let word = tile[tile.len() - 1][lane].to_bits();
-    (f32::from_bits(word & 0xffff_0000).into(), f32::from_bits(word << 16).into())
+/// The two bfloat16 values in a word.
+#[inline]
+pub(crate) fn two_bf16(word: f32) -> [f32; 2] {
+    let bits = word.to_bits();
+    [f32::from_bits(bits & 0xffff_0000), f32::from_bits(bits << 16)]
 }
 
 /// Estimates the upper ends of one user and the items of consecutive coarse tiles, and records those that reach the
@@ -316,7 +372,7 @@ impl IntegerKernel for EstimateDots<'_> {
 impl EstimateDots<'_> {
     #[inline(always)]
     fn estimate<S: IntegerSimd, const T: usize>(&mut self, s: S, first: usize) {
-        let Int4User { words, step, offset, norm, .. } = self.user;
+        let Int4User { words, unit, offset, norm, .. } = self.user;
         let tile_len = words.len() + 1;
         let mut lines = [&[][..]; T];
         for t in 0..T {
@@ -324,7 +380,7 @@ impl EstimateDots<'_> {
         }
         let mut sums = [s.zero_sums(); T];
         let mut at = 0;
-        for group in words.chunks(LINES_PER_GROUP) {
+        for group in words.chunks(CodeBits::Four.words_per_group()) {
             let n = group.len();
             let mut short = [s.zero_short_sums(); T];
             let mut part = [&[][..]; T];
@@ -345,11 +401,11 @@ impl EstimateDots<'_> {
             }
             at += n;
         }
-        let (step, offset, norm) = (s.splat(*step), s.splat(*offset), s.splat(*norm));
+        let (unit, offset, norm) = (s.splat(*unit), s.splat(*offset), s.splat(*norm));
         for t in 0..T {
             let [scale, error] = s.load_bf16(&lines[t][tile_len - 1]);
             let error = s.fma(norm, error, s.splat(0.0));
-            let upper = s.fma(scale, s.fma(s.to_floats(sums[t]), step, offset), error);
+            let upper = s.fma(scale, s.fma(s.to_floats(sums[t]), unit, offset), error);
             self.survivors.record(s, first + t, upper);
         }
     }
@@ -408,26 +464,167 @@ impl IntegerKernel for LowerSums<'_> {
     }
 }
 
+/// Users whose sums are computed side by side.
+const USERS_TOGETHER: usize = 8;
+
+/// A few users, quantized for seven bits, as the scan reads them.
+pub(crate) struct UserGroup {
+    /// For each line of an expanded tile, the word of each user.
+    words: Vec<[u32; USERS_TOGETHER]>,
+    unit: [f32; USERS_TOGETHER],
+    offset: [f32; USERS_TOGETHER],
+    norm: [f32; USERS_TOGETHER],
+    users: usize,
+}
+
+impl UserGroup {
+    /// Groups of users.
+    pub(crate) fn all(users: &[&Int4User]) -> Vec<UserGroup> {
+        let mut groups = Vec::new();
+        let mut rest = users;
+        while let Some(first) = rest.first() {
+            let (users, later) = rest.split_at(USERS_TOGETHER.min(rest.len()));
+            let of = |n: usize| users.get(n).unwrap_or(first);
+            let words = (0..2 * first.words.len()).map(|line| std::array::from_fn(|n| of(n).words[line / 2][line % 2]));
+            groups.push(UserGroup {
+                words: words.collect(),
+                unit: std::array::from_fn(|n| of(n).unit),
+                offset: std::array::from_fn(|n| of(n).offset),
+                norm: std::array::from_fn(|n| of(n).norm),
+                users: users.len(),
+            });
+            rest = later;
+        }
+        groups
+    }
+}
+
+/// Estimates the upper ends of groups of users and the items of consecutive tiles in seven bits, and records those that
+/// reach the thresholds.
+pub(crate) struct EstimateDotsOfMany<'a> {
+    pub(crate) groups: &'a [UserGroup],
+    /// Coarse tiles, the rows of their items' lower halves, and lines of errors.
+    pub(crate) tiles: &'a [Lanes],
+    pub(crate) rows: &'a [Lanes],
+    pub(crate) errors: &'a [Lanes],
+    /// A tile of seven bits.
+    pub(crate) expanded: &'a mut [Lanes],
+    /// One per user.
+    pub(crate) survivors: &'a mut [Survivors],
+}
+
+impl IntegerKernel for EstimateDotsOfMany<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: IntegerSimd>(self, s: S) {
+        let EstimateDotsOfMany { groups, tiles, rows, errors, expanded, survivors } = self;
+        let Some(words) = groups.first().map(|group| group.words.len() / 2) else { return };
+        let row_len = words.div_ceil(LANES);
+        for (t, (tile, errors)) in tiles.chunks_exact(words + 1).zip(errors).enumerate() {
+            let rows = &rows[t * LANES * row_len..];
+            expand(s, &tile[..words], &rows[..rows.len().min(LANES * row_len)], expanded);
+            let header = [s.load_bf16(&tile[words])[0], s.load_bf16(errors)[0]];
+            let mut survivors = &mut survivors[..];
+            for group in groups {
+                let (of_group, rest) = survivors.split_at_mut(group.users);
+                estimate_group(s, t, expanded, header, group, of_group);
+                survivors = rest;
+            }
+        }
+    }
+}
+
+/// Puts together the upper seven bits of sixteen items: a line for every four features.
+#[inline(always)]
+fn expand<S: IntegerSimd>(s: S, tile: &[Lanes], rows: &[Lanes], out: &mut [Lanes]) {
+    let row_len = tile.len().div_ceil(LANES);
+    for line in 0..row_len {
+        let mut lower = [s.splat(0.0); LANES];
+        for (lane, row) in rows.chunks_exact(row_len).enumerate() {
+            lower[lane] = s.load(&row[line]);
+        }
+        let lower = s.transpose(lower);
+        let mut words = [[0.0; LANES]; LANES];
+        for word in 0..LANES {
+            s.store(lower[word], &mut words[word]);
+        }
+        let first = line * LANES;
+        for (word, upper) in tile[first..].iter().take(LANES).enumerate() {
+            let seven = s.seven_bits(s.load_words(upper), s.load_words(&words[word]));
+            for n in 0..2 {
+                s.store_words(seven[n], &mut out[2 * (first + word) + n]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn estimate_group<S: IntegerSimd>(
+    s: S,
+    tile: usize,
+    expanded: &[Lanes],
+    [scale, error]: [S::V; 2],
+    group: &UserGroup,
+    survivors: &mut [Survivors],
+) {
+    const LINES: usize = 2 * CodeBits::Seven.words_per_group();
+    let (words, words_left) = group.words.as_chunks::<LINES>();
+    let (lines, lines_left) = expanded[..group.words.len()].as_chunks::<LINES>();
+    let mut sums = [s.zero_sums(); USERS_TOGETHER];
+    for (words, lines) in words.iter().zip(lines) {
+        // The lines stay in registers and the sums in memory: there are fewer lines.
+        let mut values = [s.load_words(&lines[0]); LINES];
+        for n in 1..LINES {
+            values[n] = s.load_words(&lines[n]);
+        }
+        for u in 0..USERS_TOGETHER {
+            let mut short = s.zero_short_sums();
+            for n in 0..LINES {
+                short = s.dot_u8(values[n], s.splat_word(words[n][u]), short);
+            }
+            sums[u] = s.widen(short, sums[u]);
+        }
+    }
+    for (words, line) in words_left.iter().zip(lines_left) {
+        let line = s.load_words(line);
+        for u in 0..USERS_TOGETHER {
+            sums[u] = s.widen(s.dot_u8(line, s.splat_word(words[u]), s.zero_short_sums()), sums[u]);
+        }
+    }
+    for (u, survivors) in survivors.iter_mut().enumerate().take(USERS_TOGETHER) {
+        let error = s.fma(s.splat(group.norm[u]), error, s.splat(0.0));
+        let inner = s.fma(s.to_floats(sums[u]), s.splat(group.unit[u]), s.splat(group.offset[u]));
+        survivors.record(s, tile, s.fma(scale, inner, error));
+    }
+}
+
 /// Words for `features` features.
 fn words(features: usize) -> usize {
     features.div_ceil(PER_WORD)
 }
 
+/// The smallest `t`: with it, nothing that has to be exact underflows.
+const MIN_STEP: f32 = 1e-30;
+
 fn quantize(g: &[f32], step: f32) -> Vec<i8> {
-    g.iter().map(|&x| (f64::from(x) / f64::from(step)).round() as i8).collect()
+    let per_unit = 1.0 / f64::from(step);
+    g.iter().map(|&x| round(f64::from(x) * per_unit).0 as i8).collect()
 }
 
-/// Whether sums of products with four bits stay within int16, for every pair of bytes that are summed there.
-fn sums_fit(integers: &[i8]) -> bool {
-    integers.chunks(PER_WORD * LINES_PER_GROUP).all(|group| {
-        [0, 2].into_iter().all(|pair| {
-            let of = |sign: i32| -> i32 {
-                let within = |(n, _): &(usize, &i8)| n % 4 / 2 * 2 == pair;
-                group.iter().enumerate().filter(within).map(|(_, &u)| (sign * i32::from(u)).max(0)).sum()
-            };
-            of(1) <= MAX_GROUP_SUM && of(-1) <= MAX_GROUP_SUM
-        })
-    })
+/// The largest sum of positive, or of negative, integers whose products are summed in int16.
+fn largest_group_sum(integers: &[i8], bits: CodeBits) -> i32 {
+    let mut largest = 0;
+    for group in integers.chunks(PER_WORD * bits.words_per_group()) {
+        let mut sums = [[0i32; 2]; 2]; // of each pair of bytes of a word, by sign
+        for four in group.chunks(4) {
+            for (n, &u) in four.iter().enumerate() {
+                sums[n / 2][usize::from(u < 0)] += i32::from(u).abs();
+            }
+        }
+        largest = sums.into_iter().flatten().fold(largest, i32::max);
+    }
+    largest
 }
 
 /// Up to eight integers as the words for the lower and for the upper halves of an item's bytes.

@@ -148,6 +148,15 @@ impl IntegerSimd for Avx2 {
     }
 
     #[inline(always)]
+    fn store_words(self, words: I32x16, to: &mut Lanes) {
+        let (low, high) = to.split_at_mut(8);
+        // SAFETY: `self` proves AVX2; `low` is 32 bytes, and the store requires no alignment.
+        unsafe { _mm256_storeu_si256(low.as_mut_ptr().cast(), words.0) };
+        // SAFETY: as above, for `high`.
+        unsafe { _mm256_storeu_si256(high.as_mut_ptr().cast(), words.1) };
+    }
+
+    #[inline(always)]
     fn load_f16(self, from: &Lanes) -> [F32x16; 2] {
         let (four, _) = from.as_chunks();
         // SAFETY: `self` proves AVX2 and F16C.
@@ -164,6 +173,15 @@ impl IntegerSimd for Avx2 {
     fn nibbles(self, words: I32x16) -> [I32x16; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe { nibbles(words) }
+    }
+
+    #[inline(always)]
+    fn seven_bits(self, upper: I32x16, lower: I32x16) -> [I32x16; 2] {
+        // SAFETY: `self` proves AVX2.
+        let [a, b] = unsafe { seven_bits(upper.0, lower.0) };
+        // SAFETY: as above.
+        let [c, d] = unsafe { seven_bits(upper.1, lower.1) };
+        [I32x16(a, c), I32x16(b, d)]
     }
 
     #[inline(always)]
@@ -270,6 +288,19 @@ fn nibbles(words: I32x16) -> [I32x16; 2] {
     let low = I32x16(_mm256_and_si256(words.0, mask), _mm256_and_si256(words.1, mask));
     let (a, b) = (_mm256_srli_epi16::<4>(words.0), _mm256_srli_epi16::<4>(words.1));
     [low, I32x16(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask))]
+}
+
+/// No bit of a byte is shifted into another byte, except into bits that are masked.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn seven_bits(upper: __m256i, lower: __m256i) -> [__m256i; 2] {
+    let (four, three) = (_mm256_set1_epi8(0x78), _mm256_set1_epi8(0x07));
+    let first = _mm256_and_si256(_mm256_slli_epi16::<3>(upper), four);
+    let second = _mm256_and_si256(_mm256_srli_epi16::<1>(upper), four);
+    [
+        _mm256_or_si256(first, _mm256_and_si256(_mm256_srli_epi16::<1>(lower), three)),
+        _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi16::<5>(lower), three)),
+    ]
 }
 
 #[inline]

@@ -119,6 +119,12 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn store_words(self, words: __m512i, to: &mut Lanes) {
+        // SAFETY: `self` proves AVX-512F; the reference is valid for 64 bytes, and the store requires no alignment.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), words) }
+    }
+
+    #[inline(always)]
     fn load_f16(self, from: &Lanes) -> [__m512; 2] {
         let (two, _) = from.as_chunks();
         // SAFETY: `self` proves AVX-512F.
@@ -138,6 +144,12 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     fn nibbles(self, words: __m512i) -> [__m512i; 2] {
         // SAFETY: `self` proves AVX-512BW.
         unsafe { nibbles(words) }
+    }
+
+    #[inline(always)]
+    fn seven_bits(self, upper: __m512i, lower: __m512i) -> [__m512i; 2] {
+        // SAFETY: `self` proves AVX-512BW.
+        unsafe { seven_bits(upper, lower) }
     }
 
     #[inline(always)]
@@ -255,6 +267,19 @@ fn halves(words: __m512i) -> [__m512; 2] {
 fn nibbles(words: __m512i) -> [__m512i; 2] {
     let mask = _mm512_set1_epi8(15);
     [_mm512_and_si512(words, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(words), mask)]
+}
+
+/// No bit of a byte is shifted into another byte, except into bits that are masked.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn seven_bits(upper: __m512i, lower: __m512i) -> [__m512i; 2] {
+    let (four, three) = (_mm512_set1_epi8(0x78), _mm512_set1_epi8(0x07));
+    let first = _mm512_and_si512(_mm512_slli_epi16::<3>(upper), four);
+    let second = _mm512_and_si512(_mm512_srli_epi16::<1>(upper), four);
+    [
+        _mm512_or_si512(first, _mm512_and_si512(_mm512_srli_epi16::<1>(lower), three)),
+        _mm512_or_si512(second, _mm512_and_si512(_mm512_srli_epi16::<5>(lower), three)),
+    ]
 }
 
 #[inline]

@@ -63,12 +63,17 @@ pub(crate) trait IntegerSimd: Simd {
     fn splat_word(self, word: u32) -> Self::Words;
     /// Loads sixteen words, stored in the bits of float32 values.
     fn load_words(self, from: &Lanes) -> Self::Words;
+    /// Stores sixteen words, in the bits of float32 values.
+    fn store_words(self, words: Self::Words, to: &mut Lanes);
     /// Loads sixteen half-precision values from each half of a line; they are stored in the bits of float32 values.
     fn load_f16(self, from: &Lanes) -> [Self::V; 2];
     /// Loads sixteen bfloat16 values from the upper and from the lower halves of the words of a line.
     fn load_bf16(self, from: &Lanes) -> [Self::V; 2];
     /// The lower and the upper four bits of each byte, as bytes.
     fn nibbles(self, words: Self::Words) -> [Self::Words; 2];
+    /// The upper seven bits of bytes whose upper and lower four bits are nibbles of `upper` and `lower`: of the bytes
+    /// of the lower nibbles, and of those of the upper nibbles.
+    fn seven_bits(self, upper: Self::Words, lower: Self::Words) -> [Self::Words; 2];
     /// Of int16: `max(a + b, 0)`; the addition saturates.
     fn add_relu(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Of uint8: `max(a - b, 0)`.
