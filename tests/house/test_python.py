@@ -30,7 +30,7 @@ IMPORTS = {
     "report": "errors _core data format baselines evaluation",
     # training, which needs torch
     "models": "errors",
-    "training": "errors results seeds files _core data baselines evaluation models",
+    "training": "errors seeds files _core data baselines evaluation models",
     "experiment": "_core data format baselines evaluation training",
     "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
