@@ -163,10 +163,13 @@ impl Engine {
         let layers = layers.fold(0, u64::saturating_add);
         let rows = product(sum(&[users, items]), sum(&[padded(h0), padded(g)]));
         let tiles = product(padded(items), sum(&[h0, g]));
+        // Codes of a dot product in four bits: tiles of the upper halves are smaller than those of float32, the lower
+        // halves lie in rows, and a code, a norm and a place are held for each item while they are made.
+        let lower_halves = if h0 == 0 { product(items, padded(g.div_ceil(8)).saturating_add(1)) } else { 0 };
         let scratch = product(threads as u64, sum(&[h0, h0, g, mu, mi]));
         // The layers are held as read, packed and quantized, the last in up to three forms.
         let floats = sum(&[tables, product(6, layers)]);
-        sum(&[product(floats, float), product(sum(&[rows, tiles, scratch]), lanes)])
+        sum(&[product(floats, float), product(sum(&[rows, tiles, lower_halves, scratch]), lanes)])
     }
 
     /// Rejects a model that takes more than `max_bytes`, or, without a limit, more than are free, before it is built.

@@ -42,7 +42,7 @@ impl Engine {
         let query = Query::new(self, users, filter)?;
         let cells = users.len().saturating_mul(k);
         let bytes = (cells as u64).saturating_mul((size_of::<i64>() + size_of::<f32>()) as u64);
-        memory::check("top-k: the result", bytes, None)?;
+        memory::check("top-k result", bytes, None)?;
         let mut ids = call.filled("top-k ids", cells, -1i64)?;
         let mut scores = call.filled("top-k scores", cells, f32::NEG_INFINITY)?;
         let kept = k.min(query.max_items()).max(1);
