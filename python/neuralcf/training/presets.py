@@ -41,9 +41,10 @@ DISTILL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         "best": {
             "teachers": "ials + ease + 0.75 history + 0.75 history",
-            "large_teachers": "ials + ials(1024) + graph",
+            "large_teachers": "ials(1024) + 0.3 graph",
             "factors": 256,
             "large_factors": 384,
+            "listed": 150,
             "history_epochs": 50,
             "threads": 2,
             "refit": True,
