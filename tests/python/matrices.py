@@ -17,3 +17,11 @@ def matrix_with_edges():
     matrix[5] = 1
     matrix[-1] = matrix[:, -1] = 0
     return matrix
+
+
+def two_tastes(users=40, items=16):
+    """Half the users take most of the even items, the others of the odd ones; the last user has nothing."""
+    likes = (np.arange(users)[:, None] + np.arange(items)) % 2 == 0
+    matrix = likes & (np.random.default_rng(0).random((users, items)) < 0.7)
+    matrix[-1] = False
+    return matrix

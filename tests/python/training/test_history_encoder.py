@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from matrices import dataset_of, two_tastes
 from neuralcf import DivergedError
-from neuralcf.data import Dataset
 from neuralcf.seeds import Stream, derive
 from neuralcf.training.losses import softmax_cross_entropy
 from neuralcf.training.trainers.history_encoder import (
@@ -15,19 +15,6 @@ from neuralcf.training.trainers.history_encoder import (
     leave_one_out_logits,
     train_history_encoder,
 )
-
-
-def dataset(matrix):
-    users, items = np.nonzero(matrix)
-    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
-
-
-def two_tastes(users=40, items=16):
-    """Half the users take most of the even items, the others of the odd ones; the last user has nothing."""
-    likes = (np.arange(users)[:, None] + np.arange(items)) % 2 == 0
-    matrix = likes & (np.random.default_rng(0).random((users, items)) < 0.7)
-    matrix[-1] = False
-    return matrix
 
 
 def test_softmax_gradient_is_that_of_its_derivation():
@@ -48,7 +35,7 @@ def test_softmax_gradient_is_that_of_its_derivation():
 def test_weights_of_interactions_are_counts_in_the_loss_and_shares_in_the_history():
     """The gradient of c at the start, by float64 from the definition; equal weights give the bits of none."""
     matrix = two_tastes()
-    plain = dataset(matrix)
+    plain = dataset_of(matrix)
     drawn = np.random.default_rng(3).uniform(0.2, 3, len(plain)).astype(np.float32)
     config, losses = HistoryEncoderConfig(factors=4, epochs=1, batch_users=1000, steps=1), {}
     for name, weights in (("none", None), ("equal", np.full(len(plain), 4)), ("drawn", drawn)):
@@ -97,7 +84,7 @@ def test_learns_two_tastes_in_equal_bits_for_a_seed():
     matrix, losses, state = two_tastes(), [], torch.get_rng_state()
     config = HistoryEncoderConfig(factors=8, epochs=30, steps=4, batch_users=10)
     model, again, other = (
-        train_history_encoder(dataset(matrix), config, seed=seed, after_epoch=lambda *at: losses.append(at))
+        train_history_encoder(dataset_of(matrix), config, seed=seed, after_epoch=lambda *at: losses.append(at))
         for seed in (1, 1, 2)
     )
     assert [epoch for epoch, _ in losses[:30]] == list(range(1, 31))
@@ -113,7 +100,7 @@ def test_learns_two_tastes_in_equal_bits_for_a_seed():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
 def test_tiny_data(shape):
-    scores = train_history_encoder(dataset(np.ones(shape)), HistoryEncoderConfig(factors=2, epochs=2)).scores(
+    scores = train_history_encoder(dataset_of(np.ones(shape)), HistoryEncoderConfig(factors=2, epochs=2)).scores(
         np.arange(shape[0])
     )
     assert scores.shape == shape
@@ -123,4 +110,4 @@ def test_tiny_data(shape):
 def test_a_loss_without_end_is_told():
     config = HistoryEncoderConfig(factors=2, epochs=9, learning_rate=1e30)
     with pytest.raises(DivergedError, match=r"history encoder, epoch \d: expected a finite loss"):
-        train_history_encoder(dataset(two_tastes()), config)
+        train_history_encoder(dataset_of(two_tastes()), config)

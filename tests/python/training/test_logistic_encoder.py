@@ -6,22 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from matrices import dataset_of, two_tastes
 from neuralcf import DivergedError
-from neuralcf.data import Dataset
 from neuralcf.training.trainers.logistic_encoder import LogisticEncoderConfig, dropped_loss, train_logistic_encoder
-
-
-def dataset(matrix):
-    users, items = np.nonzero(matrix)
-    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
-
-
-def two_tastes(users=40, items=16):
-    """Half the users take most of the even items, the others of the odd ones; the last user has nothing."""
-    likes = (np.arange(users)[:, None] + np.arange(items)) % 2 == 0
-    matrix = likes & (np.random.default_rng(0).random((users, items)) < 0.7)
-    matrix[-1] = False
-    return matrix
 
 
 def test_the_loss_is_its_definition():
@@ -50,7 +37,7 @@ def test_learns_two_tastes_in_equal_bits_for_a_seed_and_tells_how_histories_beco
     matrix, losses, state = two_tastes(), [], torch.get_rng_state()
     config = LogisticEncoderConfig(factors=8, epochs=40, steps=4, batch_users=10, learning_rate=0.02)
     model, again, other = (
-        train_logistic_encoder(dataset(matrix), config, seed=seed, after_epoch=lambda *at: losses.append(at))
+        train_logistic_encoder(dataset_of(matrix), config, seed=seed, after_epoch=lambda *at: losses.append(at))
         for seed in (1, 1, 2)
     )
     assert [epoch for epoch, _ in losses[:40]] == list(range(1, 41))
@@ -66,7 +53,7 @@ def test_learns_two_tastes_in_equal_bits_for_a_seed_and_tells_how_histories_beco
 
 
 def test_equal_weights_of_interactions_are_none_and_others_change_what_is_learned():
-    plain = dataset(two_tastes())
+    plain = dataset_of(two_tastes())
     config = LogisticEncoderConfig(factors=4, epochs=2)
     drawn = np.random.default_rng(3).uniform(0.2, 3, len(plain))
     none, equal, other = (
@@ -79,7 +66,7 @@ def test_equal_weights_of_interactions_are_none_and_others_change_what_is_learne
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
 def test_tiny_data(shape):
     config = LogisticEncoderConfig(factors=2, epochs=2)
-    scores = train_logistic_encoder(dataset(np.ones(shape)), config).scores(np.arange(shape[0]))
+    scores = train_logistic_encoder(dataset_of(np.ones(shape)), config).scores(np.arange(shape[0]))
     assert scores.shape == shape
     assert np.isfinite(scores).all()
 
@@ -87,4 +74,4 @@ def test_tiny_data(shape):
 def test_a_loss_without_end_is_told():
     config = LogisticEncoderConfig(factors=2, epochs=9, learning_rate=1e30)
     with pytest.raises(DivergedError, match=r"logistic history encoder, epoch \d: expected a finite loss"):
-        train_logistic_encoder(dataset(two_tastes()), config)
+        train_logistic_encoder(dataset_of(two_tastes()), config)
