@@ -5,15 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matrices import dataset_of
 from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import BASELINES, EASE, Baseline, ItemKNN, Popularity
-from neuralcf.data import Dataset
 from reference import Shape, random_tensors
-
-
-def dataset(matrix):
-    users, items = np.nonzero(matrix)
-    return Dataset(users, items, None, np.arange(matrix.shape[0]), np.arange(matrix.shape[1]))
 
 
 def random_matrix(users=40, items=17, seed=0):
@@ -36,12 +31,12 @@ def small_blocks(monkeypatch):
 
 def test_popularity_counts_users():
     matrix = random_matrix()
-    assert (Popularity(dataset(matrix)).scores(np.array([3, 0])) == matrix.sum(axis=0)).all()
+    assert (Popularity(dataset_of(matrix)).scores(np.array([3, 0])) == matrix.sum(axis=0)).all()
 
 
 def test_item_knn_by_hand():
     """Two users have items 0 and 1, one of them item 2 too; nobody has item 3."""
-    train = dataset(np.array([[1, 1, 0, 0], [1, 1, 1, 0]]))
+    train = dataset_of(np.array([[1, 1, 0, 0], [1, 1, 1, 0]]))
     cosine = 1 / np.sqrt(2)
     scores = ItemKNN(train, neighbours=3, shrinkage=0).scores(np.array([0, 1]))
     assert scores == pytest.approx(np.array([[1, 1, 2 * cosine, 0], [1 + cosine, 1 + cosine, 2 * cosine, 0]]))
@@ -64,7 +59,7 @@ def test_item_knn_against_loops(neighbours):
     for i in range(num_items):
         for j in sorted(range(num_items), key=lambda j: (-similarity[i, j], j))[:neighbours]:
             expected[:, i] += matrix[:, j] * similarity[i, j]
-    got = ItemKNN(dataset(matrix), neighbours=neighbours, shrinkage=5).scores(np.arange(len(matrix)))
+    got = ItemKNN(dataset_of(matrix), neighbours=neighbours, shrinkage=5).scores(np.arange(len(matrix)))
     assert got == pytest.approx(expected)
 
 
@@ -77,7 +72,7 @@ def test_ease_solves_its_constrained_problem(users):
         others = np.delete(np.arange(matrix.shape[1]), j)
         x = matrix[:, others]
         weights[others, j] = np.linalg.solve(x.T @ x + l2 * np.eye(len(others)), x.T @ matrix[:, j])
-    got = EASE(dataset(matrix), l2=l2)
+    got = EASE(dataset_of(matrix), l2=l2)
     assert got.weights == pytest.approx(weights, abs=1e-10)
     assert got.scores(np.array([5, 2])) == pytest.approx(matrix[[5, 2]] @ weights)
 
@@ -92,11 +87,11 @@ def test_ease_n_weighs_users_by_the_length_of_their_histories():
     inverse = np.linalg.inv(gram + l2 * np.eye(matrix.shape[1]))
     expected = -inverse / np.diag(inverse)
     np.fill_diagonal(expected, 0)
-    got = EASE(dataset(matrix), l2=l2, row_exponent=0.25)
+    got = EASE(dataset_of(matrix), l2=l2, row_exponent=0.25)
     assert got.weights == pytest.approx(expected, abs=1e-10)
-    integers = EASE(dataset(matrix), l2=7, row_exponent=0)
-    assert np.array_equal(integers.weights, EASE(dataset(matrix), l2=l2).weights)
-    half = EASE(dataset(matrix), l2=l2, row_exponent=0.25, dtype=np.float32)
+    integers = EASE(dataset_of(matrix), l2=7, row_exponent=0)
+    assert np.array_equal(integers.weights, EASE(dataset_of(matrix), l2=l2).weights)
+    half = EASE(dataset_of(matrix), l2=l2, row_exponent=0.25, dtype=np.float32)
     assert half.weights.dtype == np.float32
     assert half.weights == pytest.approx(expected, abs=1e-5)
 
@@ -107,7 +102,7 @@ class Known(Baseline):
     name = "known"
 
     def __init__(self, scores):
-        super().__init__(dataset(np.ones(scores.shape)))
+        super().__init__(dataset_of(np.ones(scores.shape)))
         self.given = scores
 
     def scores(self, users):
@@ -148,7 +143,7 @@ def test_ranks_equal_those_of_scorer_for_a_neumf():
 @pytest.mark.parametrize("filters", [(), ("exclude",), ("allow",), ("exclude", "allow")])
 def test_popularity_ranks_equal_those_of_its_scores(filters):
     matrix, rng = random_matrix(), np.random.default_rng(1)
-    popularity = Popularity(dataset(matrix))
+    popularity = Popularity(dataset_of(matrix))
     users, items = rng.integers(0, 40, 60), rng.integers(0, 17, 60)
     given_rows = {name: rows(rng.random((60, 17)) < 0.4) for name in filters}
     expected = Known(popularity.scores(np.arange(40))).rank_of(users, items, **given_rows)
@@ -156,7 +151,7 @@ def test_popularity_ranks_equal_those_of_its_scores(filters):
 
 
 def test_names_and_wrong_settings():
-    train = dataset(random_matrix())
+    train = dataset_of(random_matrix())
     assert list(BASELINES) == ["popularity", "itemknn", "ease", "ials", "graph"]
     with pytest.raises(ArgumentError, match="neighbours: expected"):
         ItemKNN(train, neighbours=0)
