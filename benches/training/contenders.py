@@ -109,8 +109,9 @@ def _ials(train_set: Dataset, settings: Settings, seed: int) -> Ranker:
 
 
 def _search_ials(train_set: Dataset) -> tuple[Settings, int]:
-    trials = search_ials(train_set, 0)
-    return {"unobserved": trials[0].unobserved, "l2": trials[0].l2}, len(trials)
+    found = search_ials(train_set, 0)
+    assert found is not None
+    return {"unobserved": found.chosen.unobserved, "l2": found.chosen.l2}, len(found.trials)
 
 
 def _implicit_als(train_set: Dataset, settings: Settings, seed: int) -> Ranker:

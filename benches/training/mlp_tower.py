@@ -84,8 +84,9 @@ def students(split: Split, seed: int, passes: int) -> dict[str, list[float]]:
 
 
 def teacher_of(train_set: Dataset, seed: int) -> TeacherSum:
-    best = search_ials(train_set, seed)[0]
-    ials = IALS(train_set, factors=256, unobserved=best.unobserved, l2=best.l2, seed=seed)
+    found = search_ials(train_set, seed)
+    assert found is not None
+    ials = IALS(train_set, factors=256, unobserved=found.chosen.unobserved, l2=found.chosen.l2, seed=seed)
     ease = EASE(train_set, l2=400.0, row_exponent=0.25, dtype=np.float32)
     history = train_history_encoder(train_set, HistoryEncoderConfig(), seed=seed)
     factors = Factors(ials.user_vectors, ials.item_vectors, np.zeros(train_set.num_items, np.float32))

@@ -57,8 +57,9 @@ def _distill_space(config: TrainConfig[DistillConfig], train: Dataset) -> Space:
     large = train.num_items > config.trainer.dense_items
     first, *others = config.trainer.terms(large=large)
     width = config.trainer.ials_factors if large else None
-    found = next(iter(search_ials(train, config.seed, width=width)), None)
-    unobserved, l2 = (found.unobserved, found.l2) if found else (config.trainer.ials_unobserved, config.trainer.ials_l2)
+    found = search_ials(train, config.seed, width=width)
+    given = config.trainer.ials_unobserved, config.trainer.ials_l2
+    unobserved, l2 = (found.chosen.unobserved, found.chosen.l2) if found else given
 
     def teachers(trial: Trial, _name: str) -> str:
         weights = [_log(term.weight / 4, 4 * term.weight)(trial, f"weight of {term.stage}") for term in others]

@@ -19,6 +19,7 @@ Sampling    Of more than a million interactions, those of a sample of users: the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from neuralcf.seeds import Stream, derive
 from neuralcf.training.best_items import best_items
 from neuralcf.training.teachers import Factors, ItemWeights, Teacher, blocks_of
 
-__all__ = ["EaseTrial", "Trial", "keep_back", "ndcg_at_20", "search_ease", "search_ials"]
+__all__ = ["EaseTrial", "Search", "Trial", "keep_back", "ndcg_at_20", "search_ease", "search_ials"]
 
 _FACTORS, _SWEEPS = 64, 2
 _INTERACTIONS = 1_000_000
@@ -66,8 +67,20 @@ class EaseTrial:
     """NDCG@20 of the interactions kept back."""
 
 
-def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> list[Trial]:
-    """Try settings; give all trials, the chosen one first, then best first, or none where no user has two items.
+AnyTrial = TypeVar("AnyTrial", Trial, EaseTrial)
+
+
+class Search(NamedTuple, Generic[AnyTrial]):
+    """What a search found."""
+
+    chosen: AnyTrial
+    """The trial whose settings are to be taken; of several that do about as well not always the best."""
+    trials: list[AnyTrial]
+    """All of them, best first."""
+
+
+def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> Search[Trial] | None:
+    """Try settings; None where no user has two items.
 
     Args:
         dataset: what may be learned from.
@@ -76,7 +89,7 @@ def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> lis
     """
     train, held_users, held = keep_back(_sampled(dataset, seed), seed)
     if not held_users.size:
-        return []
+        return None
     trials = _Trials(train, held_users, held, _FACTORS, seed)
     best = trials.best_of([(_START, l2) for l2 in _L2])
     if width is None:
@@ -86,11 +99,11 @@ def search_ials(dataset: Dataset, seed: int, *, width: int | None = None) -> lis
         trials = _Trials(train, held_users, held, width, seed)
         best = trials.go_on(best, unobserved=1, l2=0.5)
         best = trials.go_on(best, unobserved=2, l2=1)
-    return sorted(trials.done.values(), key=lambda trial: (trial is not best, -trial.ndcg))
+    return Search(best, sorted(trials.done.values(), key=lambda trial: -trial.ndcg))
 
 
-def search_ease(dataset: Dataset, seed: int) -> list[EaseTrial]:
-    """Try settings; give all trials, best first, or none where no user has two items.
+def search_ease(dataset: Dataset, seed: int) -> Search[EaseTrial] | None:
+    """Try settings; None where no user has two items.
 
     Args:
         dataset: what may be learned from.
@@ -98,7 +111,7 @@ def search_ease(dataset: Dataset, seed: int) -> list[EaseTrial]:
     """
     train, held_users, held = keep_back(_of_frequent_items(_sampled(dataset, seed), _EASE_ITEMS), seed)
     if not held_users.size:
-        return []
+        return None
     rows, trials = train.user_items(), list[EaseTrial]()
 
     def attempt(l2: float, row_exponent: float) -> None:
@@ -113,7 +126,8 @@ def search_ease(dataset: Dataset, seed: int) -> list[EaseTrial]:
     best = max(trials, key=lambda trial: trial.ndcg)
     for exponent in others:
         attempt(best.l2, exponent)
-    return sorted(trials, key=lambda trial: -trial.ndcg)
+    trials.sort(key=lambda trial: -trial.ndcg)
+    return Search(trials[0], trials)
 
 
 class _Trials:

@@ -161,22 +161,23 @@ def test_ndcg_by_thought():
 
 
 def test_search_gives_its_trials_best_first(dataset):
-    trials = search_ials(dataset, seed=0)
+    chosen, trials = search_ials(dataset, seed=0)
+    assert chosen is trials[0]
     assert len(trials) == len({(trial.unobserved, trial.l2) for trial in trials}) >= 12
     assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
-    assert search_ials(Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3)), seed=0) == []
+    assert search_ials(Dataset(np.arange(3), np.arange(3), None, np.arange(3), np.arange(3)), seed=0) is None
 
 
 def test_a_wide_search_halves_l2_then_doubles_unobserved(dataset):
-    chosen, *others = search_ials(dataset, seed=0, width=16)
-    trials = {(trial.unobserved, trial.l2): trial.ndcg for trial in [chosen, *others]}
+    chosen, tried = search_ials(dataset, seed=0, width=16)
+    trials = {(trial.unobserved, trial.l2): trial.ndcg for trial in tried}
     halved = sorted((l2 for unobserved, l2 in trials if unobserved == 7), reverse=True)
     assert all(l2 == 2 * half for l2, half in pairwise(halved))
     doubled = sorted(unobserved for unobserved, l2 in trials if l2 == chosen.l2)
     assert len(trials) == len(halved) + len(doubled) - 1
     assert doubled == [7, 14, 28][: len(doubled)]
     assert trials[chosen.unobserved, chosen.l2] >= 0.98**5 * max(trials.values())
-    assert [trial.ndcg for trial in others] == sorted((trial.ndcg for trial in others), reverse=True)
+    assert [trial.ndcg for trial in tried] == sorted(trials.values(), reverse=True)
 
 
 def test_the_whole_is_better_than_popularity_and_served_by_the_engine(dataset):
@@ -403,11 +404,12 @@ def test_vectors_of_users_are_estimated_where_histories_do_not_tell_them():
 
 
 def test_ease_takes_what_its_search_found(dataset):
-    trials = search_ease(dataset, 0)
+    chosen, trials = search_ease(dataset, 0)
+    assert chosen is trials[0]
     assert [trial.ndcg for trial in trials] == sorted((trial.ndcg for trial in trials), reverse=True)
     assert len({(trial.l2, trial.row_exponent) for trial in trials}) == 6
     few = train(dataset, TrainConfig(replace(SMALL, teachers="ease")), progress=False)
     assert few.chosen["ease_l2"] in (50, 100, 200, 400, 800)
     given = TrainConfig(replace(SMALL, teachers="ease", search=False))
     assert "ease_l2" not in train(dataset, given, progress=False).chosen
-    assert search_ease(Dataset.from_ids(np.arange(5), np.arange(5)), 0) == []
+    assert search_ease(Dataset.from_ids(np.arange(5), np.arange(5)), 0) is None

@@ -60,7 +60,7 @@ from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
-from neuralcf.training.search import EaseTrial, Trial, search_ease, search_ials
+from neuralcf.training.search import Search, search_ease, search_ials
 from neuralcf.training.start import Start
 from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum, with_estimated_users
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
@@ -269,18 +269,19 @@ class _Distilling:
         self.bar.stage("search")
         large = train.num_items > self.settings.dense_items
         if "ials" in kinds:
-            trials = search_ials(train, self.seed, width=self.settings.ials_factors if large else None)
-            self._choose("ials", trials, "unobserved", "l2")
+            found = search_ials(train, self.seed, width=self.settings.ials_factors if large else None)
+            self._choose("ials", found, "unobserved", "l2")
         if "ease" in kinds:
             self._choose("ease", search_ease(train, self.seed), "l2", "row_exponent")
         self._save()
         self.bar.advance()
 
-    def _choose(self, teacher: str, trials: Sequence[Trial | EaseTrial], *names: str) -> None:
-        """Log the trials of a search, best first, and take the settings of the best."""
-        for trial in trials:
-            self._log(stage=f"search {teacher}", **asdict(trial))
-        self.chosen |= {f"{teacher}_{name}": getattr(trials[0], name) for name in names if trials}
+    def _choose(self, teacher: str, found: Search[Any] | None, *names: str) -> None:
+        """Log the trials of a search, best first, and take the settings of the chosen one."""
+        if found is not None:
+            for trial in found.trials:
+                self._log(stage=f"search {teacher}", **asdict(trial))
+            self.chosen |= {f"{teacher}_{name}": getattr(found.chosen, name) for name in names}
 
     def _teacher(
         self, term: Term, train: Dataset, rows: CSR, validation: Validation | None, suffix: str
