@@ -1,4 +1,4 @@
-"""The stages of a distilled model: how each teacher, their sum and the GMF cut from it rank, from its config.json.
+"""The stages of a distilled model: how each teacher, their sum and the model made of it rank, from its config.json.
 
 Anyone may have written that file: records that cannot be parsed count as absent.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from neuralcf.report import page
 
 __all__ = ["Stages"]
+
+_STUDENTS: Final = {"gmf": "GMF", "neumf": "NeuMF"}
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,17 @@ class Stages:
 
     def _caption(self) -> str:
         text = (
-            "Teachers, their sum and the GMF cut from it, each ranking validation interactions that it was not trained "
-            "on among 1 + 99 candidates; stages called refit were trained on these too, and are not measured."
+            "Teachers, their sum and the model made of it, each ranking validation interactions that it was not "
+            "trained on among 1 + 99 candidates; stages called refit were trained on these too, and are not measured."
         )
         ndcg = {name: value for name, _, _, value in self.rows if value is not None}
-        total, gmf = ndcg.pop("sum", None), ndcg.pop("gmf", None)
-        if total is not None and gmf is not None and ndcg:
+        total = ndcg.pop("sum", None)
+        made = next((name for name in _STUDENTS if name in ndcg), None)
+        of_made = ndcg.pop(made, None) if made else None
+        if total is not None and made and of_made is not None and ndcg:
             best = max(ndcg, key=lambda name: ndcg[name])
             text += f" NDCG@10: the sum {total - ndcg[best]:+.4f} against {best}, the best teacher;"
-            text += f" the GMF {gmf - total:+.4f} against the sum."
+            text += f" the {_STUDENTS[made]} {of_made - total:+.4f} against the sum."
         return text
 
 

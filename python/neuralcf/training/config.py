@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["TrainConfig", "TrainerConfig", "check_choice", "check_flag", "check_int", "check_number"]
+__all__ = ["TrainConfig", "TrainerConfig", "check_choice", "check_flag", "check_int", "check_layers", "check_number"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,3 +111,16 @@ def check_number(name: str, value: object, expected: str, fits: Callable[[float]
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not fits(value):  # type: ignore[arg-type]
         raise ArgumentError(f"{name}: expected {expected}, got {value!r}")
+
+
+def check_layers(name: str, value: object) -> tuple[int, ...]:
+    """Check the widths of a tower, that of both embeddings together first; give them as a tuple."""
+    if not isinstance(value, tuple | list):
+        raise ArgumentError(f"{name}: expected a sequence of sizes, got {value!r}")
+    sizes = all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in value)
+    if not sizes or len(value) < 2 or value[0] < 2:
+        raise ArgumentError(
+            f"{name}: expected the width of both embeddings (>= 2) and at least one hidden layer (>= 1), "
+            f"got {tuple(value)!r}"
+        )
+    return tuple(value)

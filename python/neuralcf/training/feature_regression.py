@@ -58,9 +58,13 @@ class FeatureRegression:
         share = (1 - _weights(self.counts, self.k))[:, None].astype(np.float32)
         return np.asarray(vectors + share * (self.features.times(self.map) - vectors), np.float32)
 
-    def to_map(self, scale: float) -> FeatureMap:
-        """Make the map to the embeddings of a GMF whose logits are `scale` times the scores."""
-        return FeatureMap(self.features.columns, self.map * np.float32(np.sqrt(scale)), None)
+    def to_map(self, scale: float, width: int) -> FeatureMap:
+        """Make the map to the embeddings of a model whose logits are `scale` times the scores.
+
+        The first `width` columns are those of the GMF; what follows, if anything, are those of the MLP.
+        """
+        gmf, mlp = self.map[:, :width] * np.float32(np.sqrt(scale)), np.ascontiguousarray(self.map[:, width:])
+        return FeatureMap(self.features.columns, gmf, mlp if mlp.size else None)
 
 
 def choose_l2(

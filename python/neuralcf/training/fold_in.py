@@ -54,6 +54,11 @@ class RidgeEncoder:
     output: Floats
     """float32 [d, r]."""
 
+    def solves_as(self, other: RidgeEncoder) -> bool:
+        """Tell whether both solve the same equations."""
+        same = np.array_equal(self.items, other.items) and np.array_equal(self.diagonal, other.diagonal)
+        return same and self.l2 == other.l2
+
 
 @dataclass(frozen=True, eq=False)
 class FoldIn:
@@ -75,12 +80,16 @@ class FoldIn:
         return FoldIn(np.asarray(constant, np.float32), tuple(mapped))
 
     def __add__(self, other: FoldIn) -> FoldIn:
-        """Add the vectors; linear encoders of one exponent become one."""
+        """Add the vectors; linear encoders of one exponent become one, and so do encoders of one regression."""
         linear: dict[float, LinearEncoder] = {}
-        ridge = []
+        ridge: list[RidgeEncoder] = []
         for encoder in (*self.encoders, *other.encoders):
             if isinstance(encoder, RidgeEncoder):
-                ridge.append(encoder)
+                same = next((k for k, known in enumerate(ridge) if known.solves_as(encoder)), None)
+                if same is None:
+                    ridge.append(encoder)
+                else:
+                    ridge[same] = replace(encoder, output=ridge[same].output + encoder.output)
             elif encoder.exponent in linear:
                 items = linear[encoder.exponent].items + encoder.items
                 linear[encoder.exponent] = replace(encoder, items=items)

@@ -88,18 +88,6 @@ class Factors:
         model.load_state_dict(weights)
         return model.eval()
 
-    def history_tensors(self, *, scale: float = 1.0) -> dict[str, NDArray[np.float32]] | None:
-        """Give the tensors of history.safetensors for `to_gmf(scale=scale)`; None without `fold_in`.
-
-        A user without a history gets the item biases.
-        """
-        if self.fold_in is None:
-            return None
-        width, root = self.user_vectors.shape[1], np.float32(np.sqrt(scale))
-        last = np.zeros(width + 1, np.float32)
-        last[width] = root
-        return self.fold_in.then(np.eye(width, width + 1, dtype=np.float32) * root, last).tensors(empty=last)
-
 
 def with_estimated_users(factors: Factors, rows: CSR) -> Factors:
     """Add a fold-in to a matrix factorisation whose users' vectors do not follow from their histories.

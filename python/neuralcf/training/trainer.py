@@ -28,7 +28,7 @@ class EpochRecord:
 
     stage: str
     """Which model was trained: with pre-training `gmf`, then `mlp`, then `neumf`; with `refit` then `gmf refit` and
-    so on. For `distill` each teacher, then `sum`, then `gmf`, and `features` if there are any."""
+    so on. For `distill` each teacher, then `sum`, then `gmf` or `neumf`, and `features` if there are any."""
 
     epoch: int
     """Number of the epoch within its stage, from 1."""

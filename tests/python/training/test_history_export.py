@@ -12,6 +12,7 @@ from neuralcf.data.csr import take_rows
 from neuralcf.training import DistillConfig, TrainConfig, train
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.fold_in import FoldIn, LinearEncoder, half_step
+from neuralcf.training.student import Student
 from neuralcf.training.teachers import Factors, ItemWeights, TeacherSum
 from neuralcf.training.trainers.history_encoder import HistoryEncoderConfig, train_history_encoder
 
@@ -29,7 +30,7 @@ def dataset():
 def served(factors, scale=1.0):
     """A scorer of the GMF of the factors, with their fold-in."""
     weights = factors.to_gmf(scale=scale, bias=0.5).state_dict()
-    history = factors.history_tensors(scale=scale)
+    history = Student(factors).history_tensors(scale=scale)
     return Scorer.from_tensors({name: weight.numpy() for name, weight in weights.items()}, history=history)
 
 

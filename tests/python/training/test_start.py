@@ -15,6 +15,7 @@ from neuralcf.evaluation import evaluate_full
 from neuralcf.models import GMF, MLP, NeuMF
 from neuralcf.training import DistillConfig, MatrixFactorizationConfig, NCFConfig, TrainConfig, train
 from neuralcf.training.start import Start
+from neuralcf.training.student import Student
 from neuralcf.training.trainers import find_trainer
 
 SMALL = {"factors": 12, "ials_factors": 12, "history_factors": 8, "history_epochs": 3, "validation_users": 20}
@@ -165,7 +166,7 @@ def test_a_model_with_a_fold_in_teaches_what_it_makes_of_the_whole_history(datas
     np.testing.assert_array_equal(taught.user_vectors, scorer.fold_in(histories).gmf)
     assert not np.allclose(taught.user_vectors, tensors["gmf.user_embedding.weight"], atol=0.01)
     assert not taught.item_vectors[-2:].any()
-    history = taught.history_tensors()
+    history = Student(taught).history_tensors()
     ours = Scorer.from_tensors(
         {name: w.numpy() for name, w in taught.to_gmf().state_dict().items()}, history=history
     ).fold_in(more.user_items())

@@ -12,6 +12,8 @@ Cut         The best approximation of rank factors - 1 with item biases, which b
             (`neuralcf.training.cut`). Where it loses more than a tenth of the sum's lists, as on sparse data, a cut by
             least squares on the best items of the sum (`neuralcf.training.cut_by_least_squares`) is made too, and the
             one that keeps more of the lists is taken. The GMF costs no more to serve than any other.
+Tower       With `student` neumf the cut is the truncated SVD, and an MLP beside it is fitted to what that leaves, by
+            regression (`neuralcf.training.tower`): a NeuMF. Only where matrices of items x items fit.
 Features    Where the data set has features, the vectors are regressed on them (`neuralcf.training.feature_regression`):
             users and items without interactions get their vectors from it, and those with few move towards it, as far
             as the validation set likes it.
@@ -55,14 +57,17 @@ from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
-from neuralcf.training.fold_in import FoldIn, half_step
+from neuralcf.training.fold_in import half_step
 from neuralcf.training.lists_kept import lists_kept
 from neuralcf.training.presets import DISTILL
 from neuralcf.training.probability import fit_logit
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.search import Search, search_ease, search_ials
 from neuralcf.training.start import Start
+from neuralcf.training.stored import arrays_of, factors_of, student_of, tensors_of
+from neuralcf.training.student import Student
 from neuralcf.training.teachers import Factors, ItemNeighbours, ItemWeights, Teacher, TeacherSum, with_estimated_users
+from neuralcf.training.tower import TowerConfig, cut_to_neumf
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers.distill_config import DistillConfig, Term
 from neuralcf.training.trainers.history_encoder import HistoryEncoderConfig, train_history_encoder
@@ -94,20 +99,26 @@ def fit(
     validation = Validation.of(dataset, config.seed, most=most) if config.validation else None
     device = resolve(config.device)
     large = dataset.num_items > config.trainer.dense_items
+    if large and config.trainer.student == "neumf":
+        raise ArgumentError(
+            f"student: expected 'gmf' for more than {config.trainer.dense_items} items (dense_items), got 'neumf' for "
+            f"{dataset.num_items}"
+        )
     steps = _Progress(config.trainer, progress, refit=config.refit, large=large)
     with isolated_torch(config.threads, device), steps as bar:
         distilling = _Distilling(config, device, run, bar, start)
         train = validation.split.train if validation else dataset
-        factors = distilling.distill(train, validation, suffix="")
-        factors, regressions = distilling.regress(train, factors, validation, suffix="")
-        scale, bias = fit_logit(*_pairs(dataset, validation, factors, config.seed))
+        student = distilling.distill(train, validation, suffix="")
+        student, regressions = distilling.regress(train, student, validation, suffix="")
+        scale, bias = fit_logit(*_pairs(dataset, validation, student, config.seed))
         if config.refit:
-            factors = distilling.distill(dataset, None, suffix=" refit")
-            factors, regressions = distilling.regress(dataset, factors, None, suffix=" refit")
+            student = distilling.distill(dataset, None, suffix=" refit")
+            student, regressions = distilling.regress(dataset, student, None, suffix=" refit")
     chosen = {**distilling.chosen, "logit_scale": scale, "logit_bias": bias}
-    maps = {side: regression.to_map(scale) for side, regression in regressions.items()}
-    fold_in = factors.history_tensors(scale=scale)
-    return TrainResult(factors.to_gmf(scale=scale, bias=bias), distilling.history, 1, chosen, maps, fold_in)
+    width = student.factors.item_vectors.shape[1] + 1
+    maps = {side: regression.to_map(scale, width) for side, regression in regressions.items()}
+    fold_in = student.history_tensors(scale=scale)
+    return TrainResult(student.to_model(scale=scale, bias=bias), distilling.history, 1, chosen, maps, fold_in)
 
 
 def fit_from(
@@ -160,11 +171,11 @@ class _Distilling:
         self.history = [EpochRecord(**record) for record in stored.get("history", [])]
         self._trained: dict[str, dict[str, torch.Tensor]] = stored.get("trained", {})
 
-    def distill(self, train: Dataset, validation: Validation | None, *, suffix: str) -> Factors:
+    def distill(self, train: Dataset, validation: Validation | None, *, suffix: str) -> Student:
         """Train the teachers on `train`, sum and cut them; `suffix` tells the stages of a second pass apart."""
-        settings, rows, gmf = self.settings, train.user_items(), f"gmf{suffix}"
-        if gmf in self._trained:
-            return _factors(self._trained[gmf])
+        settings, rows, stage = self.settings, train.user_items(), f"{self.settings.student}{suffix}"
+        if stage in self._trained:
+            return student_of(self._trained[stage])
         large = train.num_items > settings.dense_items
         terms = settings.terms(large=large)
         if settings.search and not self.chosen:
@@ -176,45 +187,47 @@ class _Distilling:
         total = TeacherSum(teachers, users, seed)
         if len(terms) > 1:
             self._record(f"sum{suffix}", 1, None, started, validation, total)
-        started = time.perf_counter()
-        factorisations = [teacher for term, (teacher, _) in zip(terms, teachers, strict=True) if term.kind == "ials"]
-        factors = self._cut(total, factorisations, train)
-        self._record(gmf, 1, None, started, validation, factors)
-        self._trained = {gmf: _tensors(factors)}  # the teachers have done their work
+        if settings.student == "neumf":
+            student = self._cut_to_neumf(total, train, validation, stage)
+        else:
+            started = time.perf_counter()
+            of_kind = [teacher for term, (teacher, _) in zip(terms, teachers, strict=True) if term.kind == "ials"]
+            student = Student(self._cut(total, of_kind, train))
+            self._record(stage, 1, None, started, validation, student)
+        self._trained = {stage: tensors_of(student)}  # the teachers have done their work
         self._save()
-        return factors
+        return student
 
     def regress(
-        self, train: Dataset, factors: Factors, validation: Validation | None, *, suffix: str
-    ) -> tuple[Factors, dict[str, FeatureRegression]]:
+        self, train: Dataset, student: Student, validation: Validation | None, *, suffix: str
+    ) -> tuple[Student, dict[str, FeatureRegression]]:
         """Regress the vectors on features, where there are any: those without interactions get theirs from it.
 
         How far vectors with few interactions move towards the regression is chosen on the validation set.
         """
         started, chosen = time.perf_counter(), self.chosen
-        users = np.concatenate([factors.user_vectors, np.ones((train.num_users, 1), np.float32)], axis=1)
-        items = np.concatenate([factors.item_vectors, factors.item_biases[:, None]], axis=1)
+        users, items = student.vectors()
         sides = {
             "user": (train.user_features, np.bincount(train.users, minlength=train.num_users), users, items),
             "item": (train.item_features, np.bincount(train.items, minlength=train.num_items), items, users),
         }
         if all(features is None for features, *_ in sides.values()):
-            return factors, {}
+            return student, {}
 
-        def regressed(k: float) -> tuple[Factors, dict[str, FeatureRegression]]:
+        def regressed(k: float) -> tuple[Student, dict[str, FeatureRegression]]:
             regressions, moved = {}, {"user": users, "item": items}
             for side, (features, counts, vectors, _) in sides.items():
                 if features is not None:
                     l2 = chosen[f"{side}_features_l2"]
                     regressions[side] = FeatureRegression.fit(features, vectors, counts, l2=l2, k=k)
                     moved[side] = regressions[side].shrink(vectors)
-            p, q, biases = moved["user"][:, :-1], moved["item"][:, :-1], moved["item"][:, -1]
-            return Factors(p, q, biases, factors.fold_in), regressions
+            return student.with_vectors(moved["user"], moved["item"]), regressions
 
+        width = student.factors.item_vectors.shape[1] + 1  # scores are products of these alone
         for side, (features, counts, vectors, other) in sides.items():
             if features is not None and f"{side}_features_l2" not in chosen:
                 seed = derive(self.seed, Stream.TEACHERS, 0, 2)
-                chosen[f"{side}_features_l2"] = choose_l2(features, vectors, counts, other, seed)
+                chosen[f"{side}_features_l2"] = choose_l2(features, vectors[:, :width], counts, other[:, :width], seed)
         if "features_k" not in chosen:
             measured = {k: validation.measure_scores(regressed(k)[0].scores)[1] for k in _MOVES} if validation else {}
             chosen["features_k"] = max(_MOVES, key=lambda k: measured.get(k, 0.0))  # the first of the best
@@ -223,6 +236,31 @@ class _Distilling:
         if all(record.stage != stage for record in self.history):
             self._record(stage, 1, None, started, validation, result)
         return result, regressions
+
+    def _cut_to_neumf(self, total: TeacherSum, train: Dataset, validation: Validation | None, stage: str) -> Student:
+        """Cut the sum by SVD, and fit a tower to what that leaves."""
+        settings, rows = self.settings, train.user_items()
+        users, seed = np.flatnonzero(np.diff(rows[0])), derive(self.seed, Stream.TEACHERS)
+        config = TowerConfig(
+            layers=settings.tower_layers, epochs=settings.tower_epochs, learning_rate=settings.tower_learning_rate
+        )
+        self.bar.stage(stage)
+        epochs = _Epochs(self.bar)
+        student, share = cut_to_neumf(
+            total,
+            users,
+            config,
+            num_users=train.num_users,
+            num_items=train.num_items,
+            rank=settings.factors - 1,
+            seed=seed,
+            device=self.device,
+            after_epoch=epochs.append,
+        )
+        self.chosen["variance_kept"] = share
+        self.chosen["lists_kept"] = lists_kept(total, student, rows, users, seed)
+        self._record_epochs(stage, epochs, validation, student)
+        return student
 
     def _cut(self, total: TeacherSum, factorisations: Sequence[Teacher], train: Dataset) -> Factors:
         """Cut the sum: by SVD where matrices of items x items fit, and by least squares where that keeps more lists."""
@@ -293,13 +331,13 @@ class _Distilling:
             started = time.perf_counter()
             self.bar.stage(stage)
             teacher = self._train(term, stage, train, started, validation)
-            self._trained[stage] = _tensors(teacher)
+            self._trained[stage] = tensors_of(teacher)
             self._save()
             return teacher
         self.bar.advance(_steps_of(term, self.settings))
         if term.kind == "ease":
-            return ItemWeights(Histories(rows, train.num_items, train.pair_weights()), **_arrays(stored))
-        return ItemNeighbours(rows, **_arrays(stored)) if term.kind == "graph" else _factors(stored)
+            return ItemWeights(Histories(rows, train.num_items, train.pair_weights()), **arrays_of(stored))
+        return ItemNeighbours(rows, **arrays_of(stored)) if term.kind == "graph" else factors_of(stored)
 
     def _train(
         self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None
@@ -337,21 +375,15 @@ class _Distilling:
                 train_matrix_factorization(train, mf, seed=seed, device=self.device), train.user_items()
             )
         else:
-            return self._train_encoder(term, stage, train, started, validation, seed)
+            return self._train_encoder(term, stage, train, validation, seed)
         self._record(stage, 1, None, started, validation, teacher)
         return teacher
 
     def _train_encoder(
-        self, term: Term, stage: str, train: Dataset, started: float, validation: Validation | None, seed: int
+        self, term: Term, stage: str, train: Dataset, validation: Validation | None, seed: int
     ) -> Factors:
-        settings = self.settings
-        epochs: list[tuple[int, float, float]] = []
-
-        def after_epoch(epoch: int, loss: float) -> None:
-            epochs.append((epoch, loss, time.perf_counter()))
-            self.bar.advance(loss=loss)
-
-        how: dict[str, Any] = {"seed": seed, "device": self.device, "after_epoch": after_epoch}
+        settings, epochs = self.settings, _Epochs(self.bar)
+        how: dict[str, Any] = {"seed": seed, "device": self.device, "after_epoch": epochs.append}
         if term.kind == "history":
             softmax = HistoryEncoderConfig(factors=settings.history_factors, epochs=settings.history_epochs)
             teacher = train_history_encoder(train, softmax, **how)
@@ -360,11 +392,16 @@ class _Distilling:
                 factors=settings.history_factors, epochs=settings.logistic_epochs, dropout=settings.logistic_dropout
             )
             teacher = train_logistic_encoder(train, logistic, **how)
-        for epoch, loss, at in epochs[:-1]:
+        self._record_epochs(stage, epochs, validation, teacher)
+        return teacher
+
+    def _record_epochs(self, stage: str, epochs: _Epochs, validation: Validation | None, teacher: Teacher) -> None:
+        """Record what was trained by epochs, and measure it after the last one."""
+        started = epochs.started
+        for epoch, loss, at in epochs.done[:-1]:
             self._add(EpochRecord(stage, epoch, loss, at - started, None, None))
             started = at
-        self._record(stage, epochs[-1][0], epochs[-1][1], started, validation, teacher)
-        return teacher
+        self._record(stage, *epochs.done[-1][:2], started, validation, teacher)
 
     def _record(
         self,
@@ -396,28 +433,19 @@ class _Distilling:
             self.run.save({"chosen": self.chosen, "history": history, "trained": self._trained})
 
 
-_FOLD_IN = "fold_in."
+class _Epochs:
+    """The epochs of a stage, as they end."""
 
+    def __init__(self, bar: _Progress) -> None:
+        self.started = time.perf_counter()
+        self.done: list[tuple[int, float, float]] = []
+        """Number, loss, and the time when it ended."""
+        self._bar = bar
 
-def _tensors(teacher: Factors | ItemWeights | ItemNeighbours) -> dict[str, torch.Tensor]:
-    """Give what a checkpoint holds of a teacher: all but the interactions."""
-    arrays = {name: array for name, array in vars(teacher).items() if isinstance(array, np.ndarray)}
-    if isinstance(teacher, Factors) and teacher.fold_in:
-        fold_in = teacher.fold_in.tensors(empty=np.zeros(0, np.float32))
-        arrays |= {_FOLD_IN + name: array for name, array in fold_in.items()}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _factors(tensors: dict[str, torch.Tensor]) -> Factors:
-    """Undo `_tensors`."""
-    arrays = _arrays(tensors)
-    names = [name for name in arrays if name.startswith(_FOLD_IN)]
-    fold_in = {name.removeprefix(_FOLD_IN): arrays.pop(name) for name in names}
-    return Factors(**arrays, fold_in=FoldIn.from_tensors(fold_in) if fold_in else None)
-
-
-def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    def append(self, epoch: int, loss: float) -> None:
+        """End an epoch."""
+        self.done.append((epoch, loss, time.perf_counter()))
+        self._bar.advance(loss=loss)
 
 
 class _Progress:
@@ -425,7 +453,8 @@ class _Progress:
 
     def __init__(self, settings: DistillConfig, progress: bool | None, *, refit: bool, large: bool) -> None:
         terms = settings.terms(large=large)
-        steps = sum(_steps_of(term, settings) for term in terms) + (len(terms) > 1) + 1
+        cut = settings.tower_epochs if settings.student == "neumf" else 1
+        steps = sum(_steps_of(term, settings) for term in terms) + (len(terms) > 1) + cut
         total = int(settings.search) + steps * (2 if refit else 1)
         self._bar = tqdm(total=total, unit="step", disable=None if progress is None else not progress)
 
@@ -450,7 +479,7 @@ def _steps_of(term: Term, settings: DistillConfig) -> int:
 
 
 def _pairs(
-    dataset: Dataset, validation: Validation | None, factors: Factors, seed: int
+    dataset: Dataset, validation: Validation | None, student: Student, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give scores of positives and of drawn negatives to fit logits on."""
     if validation is None:
@@ -462,9 +491,4 @@ def _pairs(
     else:
         users, items, (indptr, others) = validation.split.users, validation.split.items, validation.candidates
     row = np.repeat(users, np.diff(indptr))
-    return _scores_of(factors, users, items), _scores_of(factors, row, others)
-
-
-def _scores_of(factors: Factors, users: NDArray[np.int64], items: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-    products = np.einsum("nd,nd->n", factors.user_vectors[users], factors.item_vectors[items])
-    return np.asarray(products + factors.item_biases[items])
+    return student.pair_scores(users, items), student.pair_scores(row, others)

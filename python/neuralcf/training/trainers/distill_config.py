@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 from neuralcf.errors import ArgumentError
-from neuralcf.training.config import TrainerConfig, check_flag, check_int, check_number
+from neuralcf.training.config import TrainerConfig, check_choice, check_flag, check_int, check_layers, check_number
 
 __all__ = ["DistillConfig", "Term"]
 
@@ -18,7 +18,7 @@ _TERM: Final = re.compile(r"(?:([0-9]*\.?[0-9]+) *\*? *)?([a-z]+) *(?:\(([1-9][0
 _COUNTS: Final = (
     *("factors", "large_factors", "ials_factors", "ials_sweeps", "history_factors", "history_epochs"),
     *("logistic_epochs", "mf_factors", "mf_epochs", "graph_neighbours", "listed", "cut_sweeps"),
-    *("validation_users", "most_work"),
+    *("tower_epochs", "validation_users", "most_work"),
 )
 
 
@@ -65,6 +65,19 @@ class DistillConfig(TrainerConfig):
 
     large_factors: int = 256
     """Width of the GMF for more than `dense_items` items; at most the width of the widest iALS plus 1."""
+
+    student: str = "gmf"
+    """What the sum becomes: `gmf`, or `neumf`, whose GMF of `factors` is the truncated SVD, and whose MLP is fitted by
+    regression to what that leaves; for at most `dense_items` items."""
+
+    tower_layers: tuple[int, ...] = (128, 64, 16)
+    """Width of both embeddings of the MLP together, then of each of its hidden layers."""
+
+    tower_epochs: int = 10
+    """Passes of the regression of the MLP."""
+
+    tower_learning_rate: float = 0.003
+    """Step size of the regression of the MLP at the start; it falls linearly to 0."""
 
     search: bool = True
     """Whether to search `ials_unobserved`, `ials_l2`, `ease_l2` and `ease_row_exponent` on interactions kept back, and
@@ -134,8 +147,10 @@ class DistillConfig(TrainerConfig):
             if (width := getattr(self, name)) < 2:
                 raise ArgumentError(f"{name}: expected at least 2, one of which holds the item biases, got {width}")
         check_int("dense_items", self.dense_items, minimum=0)
+        check_choice("student", self.student, "gmf", "neumf")
+        object.__setattr__(self, "tower_layers", check_layers("tower_layers", self.tower_layers))
         check_flag("search", self.search)
-        for name in ("ials_unobserved", "ials_l2", "ease_l2"):
+        for name in ("ials_unobserved", "ials_l2", "ease_l2", "tower_learning_rate"):
             check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
         check_number("ease_row_exponent", self.ease_row_exponent, "a finite number >= 0", lambda x: x >= 0)
         check_number("logistic_dropout", self.logistic_dropout, "a number above 0 and below 1", lambda x: 0 < x < 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from neuralcf.errors import ArgumentError
-from neuralcf.training.config import TrainerConfig, check_choice, check_flag, check_int, check_number
+from neuralcf.training.config import TrainerConfig, check_choice, check_flag, check_int, check_layers, check_number
 
 __all__ = ["NCFConfig"]
 
@@ -85,7 +85,7 @@ class NCFConfig(TrainerConfig):
         check_choice("model", self.model, "gmf", "mlp", "neumf")
         for name in ("optimizer", "fine_tune_optimizer"):
             check_choice(name, getattr(self, name), "adam", "sgd")
-        self._check_layers()
+        object.__setattr__(self, "layers", check_layers("layers", self.layers))
         for name in ("factors", "negatives", "epochs", "pretrain_epochs", "batch_size"):
             check_int(name, getattr(self, name), minimum=1)
         check_int("patience", self.patience, minimum=0)
@@ -98,14 +98,3 @@ class NCFConfig(TrainerConfig):
         check_flag("pretrain", self.pretrain)
         if self.pretrain and self.model != "neumf":
             raise ArgumentError(f"pretrain: expected False for any model but neumf, got True for {self.model}")
-
-    def _check_layers(self) -> None:
-        if not isinstance(self.layers, tuple | list):
-            raise ArgumentError(f"layers: expected a sequence of sizes, got {self.layers!r}")
-        object.__setattr__(self, "layers", tuple(self.layers))
-        sizes = all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in self.layers)
-        if not sizes or len(self.layers) < 2 or self.layers[0] < 2:
-            raise ArgumentError(
-                "layers: expected the width of both embeddings (>= 2) and at least one hidden layer (>= 1), "
-                f"got {self.layers!r}"
-            )
