@@ -1,5 +1,7 @@
 //! Rows of item indices (compressed sparse rows).
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::indices::{IndexCheck, Indices};
 
@@ -70,7 +72,12 @@ impl Csr {
 
     /// The sorted, unique indices of row `row`.
     pub fn row(&self, row: usize) -> &[u32] {
-        &self.indices[self.indptr[row]..self.indptr[row + 1]]
+        &self.indices[self.range(row)]
+    }
+
+    /// The positions of row `row`'s indices among all.
+    pub(crate) fn range(&self, row: usize) -> Range<usize> {
+        self.indptr[row]..self.indptr[row + 1]
     }
 
     /// Bytes of memory held.

@@ -65,8 +65,39 @@ impl ItemSet {
         Ok(ItemSet { words, items })
     }
 
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let mut words = reserve("set of items", self.words.len())?;
+        words.extend_from_slice(&self.words);
+        Ok(ItemSet { words, items: self.items })
+    }
+
+    /// Replaces each word by `combine(word, word of other)`; `other` is of the same catalogue.
+    pub(crate) fn combine(&mut self, other: &ItemSet, combine: fn(u64, u64) -> u64) {
+        debug_assert_eq!(self.items, other.items);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, &other)| *word = combine(*word, other));
+    }
+
+    /// A copy with the items in `add`, and then without those in `remove`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if one is of another catalogue; [`Error::Memory`].
+    pub fn changed(&self, add: &ItemSet, remove: &ItemSet) -> Result<Self> {
+        let expected = self.items;
+        if let Some(got) = [add.items, remove.items].into_iter().find(|&items| items != expected) {
+            return Err(Error::Argument(format!("items: expected a set of {expected} items, got one of {got}")));
+        }
+        let mut set = self.try_clone()?;
+        set.combine(add, |word, add| word | add);
+        set.combine(remove, |word, remove| word & !remove);
+        Ok(set)
+    }
+
     /// The number of items in the catalogue, not in the set.
-    pub(crate) fn items(&self) -> usize {
+    pub fn items(&self) -> usize {
         self.items
     }
 
@@ -87,7 +118,10 @@ impl ItemSet {
     }
 
     /// The items of the set, ascending.
-    fn indices(&self) -> Result<Vec<u32>> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn indices(&self) -> Result<Vec<u32>> {
         let mut indices = reserve("allowed items", self.count())?;
         for (at, &word) in self.words.iter().enumerate() {
             let mut rest = word;

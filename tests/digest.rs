@@ -8,6 +8,7 @@ mod common;
 use common::{Random, Shape, bits, engine, fold_in, shapes, tensors};
 use neuralcf::csr::Csr;
 use neuralcf::filter::{Filter, ItemSet};
+use neuralcf::histories::Histories;
 use neuralcf::{Call, Isa, Scale};
 use sha2::{Digest, Sha256};
 
@@ -53,7 +54,7 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 6] {
     // Histories of 0 to 39 items, fewer and more than the width of the ridge regression.
     let indptr = (0..41).scan(0, |end, n| Some(std::mem::replace(end, *end + n))).collect::<Vec<usize>>();
     let history = (0..indptr[40]).map(|_| random.below(shape.items) as u32).collect();
-    let histories = Csr::new("histories", indptr, history, shape.items).unwrap();
+    let histories = Histories::new(Csr::new("histories", indptr, history, shape.items).unwrap());
     let vectors = engine.fold_in(&histories, Call::ALONE).unwrap();
     let vectors = [vectors.gmf, vectors.mlp].into_iter().flatten().flatten().collect::<Vec<f32>>();
 

@@ -11,6 +11,8 @@ from neuralcf.results import TopK, UserVectors
 
 __all__ = [
     "Ids",
+    "ItemSet",
+    "ItemSets",
     "Sampler",
     "Scorer",
     "__version__",
@@ -27,7 +29,7 @@ __version__: Final[str]
 
 _Users: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]] | UserVectors
 _Items: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
-_Mask: TypeAlias = NDArray[np.bool_]
+_Mask: TypeAlias = NDArray[np.bool_] | ItemSet
 _Rows: TypeAlias = Any  # scipy.sparse CSR, or (indptr, indices)
 
 @final
@@ -162,9 +164,9 @@ class Scorer:
             k: how many items to return, at least 1.
             exclude: items that a user must not get: scipy CSR or `(indptr, indices)`, one row for each given user, or
                 "seen" for the interactions stored with the model.
-            allow: items that may be returned: indices or a boolean mask `[num_items]`; or CSR rows, a candidate list
-                for each given user.
-            deny: items that must not be returned: indices or a boolean mask `[num_items]`.
+            allow: items that may be returned: indices, a boolean mask `[num_items]` or an `ItemSet`; or CSR rows, a
+                candidate list for each given user.
+            deny: items that must not be returned: indices, a boolean mask `[num_items]` or an `ItemSet`.
             search: "exact" returns, bit for bit, what scoring every item and sorting would return; "approximate" uses
                 the index.
             logits: return logits instead of probabilities.
@@ -210,7 +212,16 @@ class Scorer:
 
         Queries accept such vectors in place of users, for new users (cold start) and experiments.
         """
-    def fold_in(self, histories: _Rows, *, threads: int | None = None) -> UserVectors:
+    def seen_items(self, users: _Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the stored interactions of users, as CSR rows `(indptr [B + 1], indices)`, both int64.
+
+        Raises:
+            ArgumentError: the model was saved without interactions.
+            OutOfRangeError, TypeError: as for `score_batch`.
+        """
+    def fold_in(
+        self, histories: _Rows, *, weights: NDArray[np.floating[Any]] | None = None, threads: int | None = None
+    ) -> UserVectors:
         """Compute the embeddings of users from their histories, as training would have, for users not in the model.
 
         Needs a model saved with `history`, as `neuralcf train` does. An item counts once; a user without items gets
@@ -219,13 +230,15 @@ class Scorer:
 
         Args:
             histories: the items of each user: scipy CSR `[B, num_items]`, or `(indptr, indices)`.
+            weights: how much each of the indices counts, above 0, an array of floats `[nnz]`; those of a repeated item
+                are summed. By default each item counts 1, however often it is repeated.
             threads: maximum number of threads for this call.
 
         Returns:
             `UserVectors` of `B` users, which `score_batch`, `top_k` and `rank_of` take in place of users.
 
         Raises:
-            ArgumentError: the model was saved without `history`, or rows that are malformed.
+            ArgumentError: the model was saved without `history`, rows that are malformed, or weights that are not.
             OutOfRangeError: an item outside the model.
             TypeError: neither scipy CSR nor a pair of integer arrays.
         """
@@ -245,6 +258,44 @@ class Ids:
         """Return the dense indices of ids, int64 `[n]`; -1 if unknown. Other types are refused, never coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
         """Return the ids at dense indices."""
+
+@final
+class ItemSet:
+    """A set of items of a catalogue, one bit for each; immutable. `allow` and `deny` take it as it is."""
+
+    def __new__(cls, num_items: SupportsIndex, items: _Items | _Mask) -> ItemSet:
+        """Make a set of item indices, or of a boolean mask, for a catalogue of `num_items`."""
+    @property
+    def num_items(self) -> int:
+        """Number of items in the catalogue, not in the set."""
+    def __len__(self) -> int:
+        """Number of items in the set."""
+    def indices(self) -> NDArray[np.int64]:
+        """Return the items, ascending."""
+    def changed(self, add: _Items | _Mask, remove: _Items | _Mask) -> ItemSet:
+        """Return a copy with the items in `add`, and then without those in `remove`."""
+
+@final
+class ItemSets:
+    """Sets of items by name; immutable: a change returns new ones, which share the sets that stay."""
+
+    def __new__(cls, num_items: SupportsIndex) -> ItemSets:
+        """Make none, for a catalogue of `num_items`."""
+    @property
+    def names(self) -> list[str]:
+        """The names, ascending."""
+    def get(self, name: str) -> ItemSet | None:
+        """Return the set with this name; None if there is none."""
+    def with_set(self, name: str, items: ItemSet) -> ItemSets:
+        """Return these sets with `items` under `name`; raises ArgumentError for a name that no expression can hold."""
+    def without(self, name: str) -> ItemSets | None:
+        """Return these sets without `name`; None if there is none."""
+    def evaluate(self, expression: str, *, what: str = "expression") -> ItemSet:
+        """Return the items that an expression describes; its operators `-`, `&`, `^`, `|` are those of Python's sets.
+
+        Raises:
+            ArgumentError: not an expression, with the position, or a name without a set; `what` begins the message.
+        """
 
 @final
 class Sampler:

@@ -1,8 +1,11 @@
 //! Conversion of Python arguments for the engine.
 
+use std::sync::Arc;
+
 use neuralcf::csr::Csr;
 use neuralcf::error::filled;
 use neuralcf::filter::{Exclude, Filter, ItemSet};
+use neuralcf::histories::Histories;
 use neuralcf::{Call, Engine, IndexCheck, Indices, MAX_THREADS, ProjectedUsers, UserVectors, Users};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,22 +14,8 @@ use pyo3::types::{PyString, PyTuple, PyType};
 
 use super::arrays::{Floats, as_array, describe};
 use super::errors::{argument_error, exception};
-use super::integers::{indices, integers, mask, scalar};
-
-/// An integer of at least 1 that is a valid length of a NumPy array.
-pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
-    let Some(value) = scalar(object, what)? else {
-        return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
-    };
-    const MOST: i128 = (isize::MAX as usize / size_of::<i64>()) as i128;
-    if value > MOST {
-        return Err(argument_error(format!("{what}: expected at most {MOST}, got {value}")));
-    }
-    if value < 1 {
-        return Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}")));
-    }
-    Ok(value as usize)
-}
+use super::integers::{count, indices, integers, scalar};
+use super::item_sets::item_set;
 
 /// The argument `k`.
 pub(super) struct K(pub(super) usize);
@@ -148,8 +137,8 @@ fn matrix(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<(usize, Vec<
 pub(super) struct FilterArguments {
     exclude: Option<Csr>,
     exclude_seen: bool,
-    allow: Option<ItemSet>,
-    deny: Option<ItemSet>,
+    allow: Option<Arc<ItemSet>>,
+    deny: Option<Arc<ItemSet>>,
     candidates: Option<Csr>,
 }
 
@@ -203,28 +192,53 @@ impl FilterArguments {
         let seen = engine.seen().filter(|_| self.exclude_seen).map(Exclude::Seen);
         Filter {
             exclude: self.exclude.as_ref().map(Exclude::Rows).or(seen),
-            allow: self.allow.as_ref(),
-            deny: self.deny.as_ref(),
+            allow: self.allow.as_deref(),
+            deny: self.deny.as_deref(),
             candidates: self.candidates.as_ref(),
         }
     }
 }
 
-fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<ItemSet> {
-    if let Some(mask) = mask(object, what)? {
-        return ItemSet::from_mask(what, &mask, items).map_err(exception);
-    }
-    let items = indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?;
-    ItemSet::of(what, &items).map_err(exception)
-}
-
 /// A scipy CSR matrix or a pair `(indptr, indices)`; None if `object` is neither.
 pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Csr>> {
+    let Some((indptr, cells)) = rows(object, what, columns)? else { return Ok(None) };
+    Csr::from_indices(what, indptr, cells).map(Some).map_err(exception)
+}
+
+/// The arguments `histories` and `weights`.
+pub(super) fn histories(
+    object: &Bound<'_, PyAny>,
+    weights: Option<&Bound<'_, PyAny>>,
+    columns: usize,
+) -> PyResult<Histories> {
+    let Some((indptr, cells)) = rows(object, "histories", columns)? else {
+        let got = describe(object);
+        return Err(PyTypeError::new_err(format!(
+            "histories: expected scipy CSR or (indptr, indices), one row for each user, got {got}"
+        )));
+    };
+    let Some(weights) = weights else {
+        return Csr::from_indices("histories", indptr, cells).map(Histories::new).map_err(exception);
+    };
+    let floats = Floats::new(weights, "weights", true)?;
+    let [len] = *floats.shape() else {
+        return Err(argument_error(format!("weights: expected one dimension, got shape {:?}", floats.shape())));
+    };
+    let mut values = filled("weights", len, 0.0).map_err(exception)?;
+    floats.read(0, &mut values).map_err(exception)?;
+    Histories::weighted("histories", indptr, cells, &values).map_err(exception)
+}
+
+/// The parts of compressed sparse rows, not checked yet.
+type Rows = (Vec<usize>, Indices<'static>);
+
+/// The `indptr` and `indices` of a scipy CSR matrix or a pair; None if `object` is neither.
+fn rows(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Rows>> {
     if let Ok(pair) = object.cast::<PyTuple>() {
         if pair.len() != 2 || scalar(&pair.get_item(0)?, what).is_ok_and(|value| value.is_some()) {
             return Ok(None);
         }
-        return rows(&pair.get_item(0)?, &pair.get_item(1)?, what, columns).map(Some);
+        return parts(&pair.get_item(0)?, &pair.get_item(1)?, what, columns).map(Some);
     }
     if as_array(object)?.is_some() || !object.hasattr("format")? || !object.hasattr("shape")? {
         return Ok(None);
@@ -241,15 +255,14 @@ pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyRe
     if width != columns {
         return Err(argument_error(format!("{what}: expected one column for each of {columns} items, got {width}")));
     }
-    rows(&object.getattr("indptr")?, &object.getattr("indices")?, what, columns).map(Some)
+    parts(&object.getattr("indptr")?, &object.getattr("indices")?, what, columns).map(Some)
 }
 
-fn rows(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Csr> {
+fn parts(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Rows> {
     let (indptr_name, cells_name) = (format!("{what}.indptr"), format!("{what}.indices"));
     let indptr = integers(indptr, &indptr_name, |at, value| {
         usize::try_from(value)
             .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
     })?;
-    let cells = indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, 1)?;
-    Csr::from_indices(what, indptr, cells).map_err(exception)
+    Ok((indptr, indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, 1)?))
 }

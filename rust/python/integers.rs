@@ -46,6 +46,21 @@ pub(super) fn scalar(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<i
     integer(object, what).map(Some)
 }
 
+/// An integer of at least 1 that is a valid length of a NumPy array.
+pub(super) fn count(object: &Bound<'_, PyAny>, what: &str) -> PyResult<usize> {
+    let Some(value) = scalar(object, what)? else {
+        return Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object))));
+    };
+    const MOST: i128 = (isize::MAX as usize / size_of::<i64>()) as i128;
+    if value > MOST {
+        return Err(argument_error(format!("{what}: expected at most {MOST}, got {value}")));
+    }
+    if value < 1 {
+        return Err(argument_error(format!("{what}: expected an integer of at least 1, got {value}")));
+    }
+    Ok(value as usize)
+}
+
 /// `object` as an integer: an int or anything with `__index__`, but not a bool. `place` starts the error message.
 fn integer(object: &Bound<'_, PyAny>, place: impl fmt::Display) -> PyResult<i128> {
     let refuse = || PyTypeError::new_err(format!("{place}: expected an integer, got {}", describe(object)));

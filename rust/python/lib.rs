@@ -7,6 +7,7 @@ mod features;
 mod ids;
 mod integers;
 mod interrupts;
+mod item_sets;
 mod sampler;
 mod scorer;
 mod tensors;
@@ -28,6 +29,10 @@ mod _core {
     use super::features;
     #[pymodule_export]
     use super::ids::PyIds;
+    #[pymodule_export]
+    use super::item_sets::PyItemSet;
+    #[pymodule_export]
+    use super::item_sets::PyItemSets;
     #[pymodule_export]
     use super::sampler::PySampler;
     use super::scorer;

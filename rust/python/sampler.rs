@@ -6,10 +6,10 @@ use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use super::arguments::{count, csr, threads};
+use super::arguments::{csr, threads};
 use super::arrays::describe;
 use super::errors::{argument_error, exception, no_panic};
-use super::integers::scalar;
+use super::integers::{count, scalar};
 use super::interrupts::interruptible;
 
 /// Samples negatives for the interactions of users.

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyMapping, PyType};
 
-use super::arguments::{FilterArguments, K, UsersArgument, csr, max_bytes, threads, user_vectors_class};
-use super::arrays::{Out, describe};
+use super::arguments::{self, FilterArguments, K, UsersArgument, csr, max_bytes, threads, user_vectors_class};
+use super::arrays::Out;
 use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
 use super::integers::indices;
@@ -348,21 +348,32 @@ impl Scorer {
         })
     }
 
-    #[pyo3(signature = (histories, *, threads=None))]
+    fn seen_items<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let Some(seen) = self.engine.seen() else {
+                return Err(argument_error("seen_items: this model was saved without interactions".into()));
+            };
+            let users = indices(users, self.engine.user_check(), self.threads)?;
+            let (mut indptr, mut items) = (vec![0i64], Vec::new());
+            for &user in users.values() {
+                items.extend(seen.row(user as usize).iter().copied().map(i64::from));
+                indptr.push(items.len() as i64);
+            }
+            Ok((indptr.into_pyarray(py), items.into_pyarray(py)).into_pyobject(py)?.into_any())
+        })
+    }
+
+    #[pyo3(signature = (histories, *, weights=None, threads=None))]
     fn fold_in<'py>(
         &self,
         py: Python<'py>,
         histories: &Bound<'py, PyAny>,
+        weights: Option<&Bound<'py, PyAny>>,
         threads: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
             let threads = self.threads_of(threads)?;
-            let Some(histories) = csr(histories, "histories", self.engine.num_items())? else {
-                let got = describe(histories);
-                return Err(PyTypeError::new_err(format!(
-                    "histories: expected scipy CSR or (indptr, indices), one row for each user, got {got}"
-                )));
-            };
+            let histories = arguments::histories(histories, weights, self.engine.num_items())?;
             let query = |call: Call<'_>| self.engine.fold_in(&histories, call);
             let vectors = if self.engine.fold_in_work(&histories) < WORTH_DETACHING {
                 query(Call::ALONE).map_err(exception)?

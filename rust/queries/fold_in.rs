@@ -7,11 +7,14 @@
 //! Ridge regression. With `G = H R` `[n, d]`, `H` the history's rows, `R = diag(diagonal + l2)^-1/2`, the solution of
 //! `(H'H + R^-2) x = H'1` is `x = R (I + G'G)^-1 G'1 = R G' (I + G G')^-1 1`. The smaller matrix is decomposed,
 //! `[d, d]` or `[n, n]`. Neither has an eigenvalue below 1, so the Cholesky decomposition cannot fail.
+//!
+//! A weight `w` of an item counts as `w` such items: the rows of `H` and the ones are multiplied by the roots of the
+//! weights, and `n` is their sum.
 
-use crate::csr::Csr;
 use crate::engine::{Engine, UserVectors};
 use crate::error::{Error, Result, filled, reserve};
 use crate::format::{FoldIn, Linear, Ridge};
+use crate::histories::{Histories, History};
 use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::{Isa, StandardFloats};
 use crate::pool::{Call, Watch};
@@ -22,7 +25,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Argument`] for a model without [`FoldIn`], for histories of another number of items, and if vectors
     /// would overflow float32; [`Error::Memory`]; [`Error::Interrupted`].
-    pub fn fold_in(&self, histories: &Csr, call: Call<'_>) -> Result<UserVectors> {
+    pub fn fold_in(&self, histories: &Histories, call: Call<'_>) -> Result<UserVectors> {
         let Some(fold_in) = &self.fold_in else {
             return Err(Error::Argument(
                 "fold_in: this model was saved without history.safetensors, which tells how a history becomes a user's \
@@ -30,11 +33,12 @@ impl Engine {
                     .into(),
             ));
         };
-        if histories.columns() != self.num_items() {
-            let (got, expected) = (histories.columns(), self.num_items());
+        let rows = histories.rows();
+        if rows.columns() != self.num_items() {
+            let (got, expected) = (rows.columns(), self.num_items());
             return Err(Error::Argument(format!("histories: expected rows of {expected} items, got rows of {got}")));
         }
-        let (rows, width) = (histories.rows(), fold_in.width());
+        let (rows, width) = (rows.rows(), fold_in.width());
         let call = self.limit_threads_for(call, self.fold_in_work(histories));
         let vectors = call.in_chunks("user vectors", rows.saturating_mul(width), width, 0.0, |row, out, watch| {
             let _settings = StandardFloats::enter();
@@ -57,7 +61,7 @@ impl Engine {
     }
 
     /// Multiply-adds of [`Engine::fold_in`], roughly.
-    pub fn fold_in_work(&self, histories: &Csr) -> usize {
+    pub fn fold_in_work(&self, histories: &Histories) -> usize {
         let Some(fold_in) = &self.fold_in else { return 0 };
         let work = |n: usize| {
             let of_ridge = |ridge: &Ridge| {
@@ -66,23 +70,23 @@ impl Engine {
             };
             fold_in.linear.len() * n * fold_in.width() + fold_in.ridge.iter().map(of_ridge).sum::<usize>()
         };
-        (0..histories.rows()).map(|row| work(histories.row(row).len())).fold(0, usize::saturating_add)
+        (0..histories.rows().rows()).map(|row| work(histories.row(row).items.len())).fold(0, usize::saturating_add)
     }
 }
 
-fn fold_in_one(isa: Isa, fold_in: &FoldIn, history: &[u32], out: &mut [f32], watch: &Watch<'_>) -> Result<()> {
-    if history.is_empty() {
+fn fold_in_one(isa: Isa, fold_in: &FoldIn, history: History<'_>, out: &mut [f32], watch: &Watch<'_>) -> Result<()> {
+    if history.items.is_empty() {
         out.copy_from_slice(&fold_in.empty);
         return Ok(());
     }
     let mut sums: Vec<f64> = fold_in.bias.iter().copied().map(f64::from).collect();
     for Linear { items, exponent } in &fold_in.linear {
         let mut term = filled("user vector", sums.len(), 0.0)?;
-        for &item in history {
-            add_row(&mut term, 1.0, items.row(item as usize));
+        for (item, weight) in history.weighted() {
+            add_row(&mut term, weight, items.row(item));
             stop_if_asked(watch, term.len())?;
         }
-        let scale = inverse_power(history.len(), *exponent);
+        let scale = inverse_power(history.total(), *exponent);
         sums.iter_mut().zip(term).for_each(|(sum, term)| *sum += scale * term);
     }
     for ridge in &fold_in.ridge {
@@ -100,33 +104,35 @@ fn add_row(sums: &mut [f64], factor: f64, row: &[f32]) {
 }
 
 /// `n^(-quarters / 4)`, from square roots, which are rounded alike everywhere.
-fn inverse_power(n: usize, quarters: u8) -> f64 {
-    let n = n as f64;
+fn inverse_power(n: f64, quarters: u8) -> f64 {
     let (half, quarter) = (n.sqrt(), n.sqrt().sqrt());
     1.0 / [1.0, quarter, half, half * quarter, n][usize::from(quarters)]
 }
 
-/// Solves `(H'H + diag(diagonal + l2)) x = H'1`: `[d]`.
-fn regress(isa: Isa, ridge: &Ridge, history: &[u32], watch: &Watch<'_>) -> Result<Vec<f64>> {
-    let (n, d) = (history.len(), ridge.items.width());
-    let l2 = f64::from(ridge.l2[0]) + f64::from(ridge.l2[1]) * n as f64;
+/// Solves `(H'H + diag(diagonal + l2)) x = H'1`, with the rows weighted: `[d]`.
+fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> Result<Vec<f64>> {
+    let (n, d) = (history.items.len(), ridge.items.width());
+    let l2 = f64::from(ridge.l2[0]) + f64::from(ridge.l2[1]) * history.total();
     let scale: Vec<f64> = ridge.diagonal.iter().map(|&x| 1.0 / (f64::from(x) + l2).sqrt()).collect();
     // V is G if n > d, else G', so that V'V is the smaller matrix. It is padded with columns of zeros, which become
     // equations y = 0, to an odd number of blocks, so that the rows do not compete for the same lines of the cache.
     let by_item = n > d;
     let m = (n.min(d).div_ceil(BLOCK_COLUMNS) | 1) * BLOCK_COLUMNS;
     let mut vectors = filled("normal equations", n.max(d) * m, 0.0)?;
-    for (j, &item) in history.iter().enumerate() {
-        for (c, (&q, &scale)) in ridge.items.row(item as usize).iter().zip(&scale).enumerate() {
-            vectors[if by_item { j * m + c } else { c * m + j }] = f64::from(q) * scale;
+    for (j, (item, weight)) in history.weighted().enumerate() {
+        let root = weight.sqrt();
+        for (c, (&q, &scale)) in ridge.items.row(item).iter().zip(&scale).enumerate() {
+            vectors[if by_item { j * m + c } else { c * m + j }] = f64::from(q) * scale * root;
         }
         stop_if_asked(watch, d)?;
     }
     let mut y = vec![0.0; m];
     if by_item {
-        vectors.chunks_exact(m).for_each(|vector| y.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x));
+        let roots = history.weighted().map(|(_, weight)| weight.sqrt());
+        let add = |(vector, root): (&[f64], f64)| y.iter_mut().zip(vector).for_each(|(sum, x)| *sum += root * x);
+        vectors.chunks_exact(m).zip(roots).for_each(add);
     } else {
-        y[..n].fill(1.0);
+        y.iter_mut().zip(history.weighted()).for_each(|(y, (_, weight))| *y = weight.sqrt());
     }
     solve(isa, &vectors, &mut y, watch)?;
     let mut x = if by_item { y } else { vectors.chunks_exact(m).map(|vector| dot(vector, &y)).collect() };

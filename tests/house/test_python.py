@@ -23,7 +23,7 @@ IMPORTS = {
     # from data to rankings: no torch
     "data": "errors seeds",
     "format": "errors files _core",
-    "serving": "errors _core",
+    "serving": "errors results _core",
     "batch": "errors files serving",
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
