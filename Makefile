@@ -100,7 +100,7 @@ $(VENV)/built: $(VENV)/tools $(RUST_SOURCES)
 ifneq ($(TORCH_INDEX),)
 	$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) torch
 endif
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras train,plot,test,lint
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras train,plot,serve,test,lint
 	@touch $@
 
 $(VENV)/tools:

@@ -7,7 +7,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from neuralcf._core import Scorer, __version__
+from neuralcf._core import Scorer, StopToken, __version__
 from neuralcf.errors import (
     ArgumentError,
     DivergedError,
@@ -16,6 +16,7 @@ from neuralcf.errors import (
     NeuralCFError,
     OutOfRangeError,
     PublishedError,
+    StoppedError,
     UnknownItemError,
     UnknownUserError,
 )
@@ -43,6 +44,8 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "Scorer",
+    "StopToken",
+    "StoppedError",
     "TopK",
     "UnknownItemError",
     "UnknownUserError",

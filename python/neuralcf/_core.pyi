@@ -15,6 +15,7 @@ __all__ = [
     "ItemSets",
     "Sampler",
     "Scorer",
+    "StopToken",
     "__version__",
     "check_tensors",
     "machine",
@@ -296,6 +297,32 @@ class ItemSets:
         Raises:
             ArgumentError: not an expression, with the position, or a name without a set; `what` begins the message.
         """
+
+@final
+class StopToken:
+    """A context manager: calls of this thread inside it stop when another thread calls `stop`, or when time is over.
+
+    A stopped call raises `StoppedError`, within some 20 ms on a machine that is not overloaded. Calls of less than a
+    millisecond may end first. Tokens nest: the innermost counts.
+    """
+
+    def __new__(cls, seconds: float | None = None) -> StopToken:
+        """Make a token.
+
+        Args:
+            seconds: calls stop so many seconds after the token was made; None never.
+
+        Raises:
+            ArgumentError: `seconds` is NaN.
+            TypeError: `seconds` is not a number.
+        """
+    @property
+    def stopped(self) -> bool:
+        """Whether calls stop: `stop` was called, or time is over."""
+    def stop(self) -> None:
+        """Stop the calls inside this token; any thread may call it."""
+    def __enter__(self) -> StopToken: ...
+    def __exit__(self, _type: Any, _value: Any, _traceback: Any, /) -> None: ...
 
 @final
 class Sampler:

@@ -12,6 +12,7 @@ __all__ = [
     "NeuralCFError",
     "OutOfRangeError",
     "PublishedError",
+    "StoppedError",
     "UnknownItemError",
     "UnknownUserError",
     "argument",
@@ -86,6 +87,10 @@ class PublishedError(NeuralCFError, OSError):
 
 class InternalError(NeuralCFError, RuntimeError):
     """A bug in NeuralCF. Please report it with its message."""
+
+
+class StoppedError(NeuralCFError):
+    """A call that its `StopToken` stopped: another thread asked for it, or its time was over."""
 
 
 class DivergedError(NeuralCFError, ArithmeticError):

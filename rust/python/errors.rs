@@ -25,6 +25,7 @@ classes! {
     argument_error "ArgumentError"
     out_of_range_error "OutOfRangeError"
     internal_error "InternalError"
+    stopped_error "StoppedError"
 }
 
 fn published_error(number: Option<i32>, text: String) -> PyErr {
@@ -49,7 +50,7 @@ pub(super) fn exception(error: Error) -> PyErr {
             None => PyOSError::new_err(format!("{doing}: {source}")),
         },
         Error::Published { doing, source } => published_error(source.raw_os_error(), format!("{doing}: {source}")),
-        // `interruptible` replaces this with the exception of the signal handler.
+        // `interruptible` replaces this with the exception of the signal handler or the stop token.
         Error::Interrupted => internal_error("interrupted without a signal".into()),
     }
 }

@@ -5,17 +5,28 @@ use std::time::{Duration, Instant};
 use neuralcf::Result;
 use pyo3::prelude::*;
 
-use super::errors::exception;
+use super::errors::{exception, stopped_error};
+use super::stop;
 
-/// Runs `work` detached from the interpreter, with a check that runs Python's signal handlers. An exception from a
-/// handler (Ctrl-C) stops the work and is raised.
+/// Runs `work` detached from the interpreter, with a check that looks at the thread's stop token and runs Python's
+/// signal handlers. An exception from a handler (Ctrl-C) stops the work and is raised.
 pub(super) fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send,
 ) -> PyResult<T> {
+    let token = stop::current();
+    let asked_to_stop = || token.as_ref().is_some_and(|token| token.stopped());
+    let stopped = || stopped_error("the call was stopped by its StopToken".into());
+    if asked_to_stop() {
+        return Err(stopped());
+    }
     let raised = std::sync::Mutex::new(None);
     let outcome = py.detach(|| {
         work(&|| {
+            if asked_to_stop() {
+                *raised.lock().expect("nothing panics while holding it") = Some(stopped());
+                return true;
+            }
             Python::attach(|py| match py.check_signals() {
                 Ok(()) => false,
                 Err(error) => {

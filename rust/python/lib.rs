@@ -10,6 +10,7 @@ mod interrupts;
 mod item_sets;
 mod sampler;
 mod scorer;
+mod stop;
 mod tensors;
 mod weights;
 
@@ -38,6 +39,8 @@ mod _core {
     use super::scorer;
     #[pymodule_export]
     use super::scorer::Scorer;
+    #[pymodule_export]
+    use super::stop::StopToken;
     use super::tensors;
     use super::weights::{self, Weights};
 

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib.util
 import subprocess
 import sys
 from collections import Counter
@@ -50,6 +51,9 @@ NEEDS = {
     "tqdm": "training",
     "pyarrow": "batch data",
     "optuna": "tuning",
+    "starlette": "serving",
+    "uvicorn": "serving",
+    "prometheus_client": "serving",
     "matplotlib": "report demo",
 }
 """Optional dependencies, and the packages of ours that import them."""
@@ -148,6 +152,8 @@ def test_optional_dependencies_are_imported_only_where_needed() -> None:
 def test_everything_else_works_without_torch() -> None:
     names = [name for name in modules() if package_of(name) not in TORCH]
     names.remove("neuralcf.__main__")  # importing it runs the command
+    if not all(map(importlib.util.find_spec, ("starlette", "uvicorn", "httptools", "prometheus_client"))):
+        names = [name for name in names if not name.startswith("neuralcf.serving.http")]  # needs the extra `serve`
     assert {"neuralcf", "neuralcf.serving.recommender", "neuralcf.format.save"} <= set(names)
     program = "import sys, importlib; sys.modules['torch'] = None; [importlib.import_module(m) for m in sys.argv[1:]]"
     command = [sys.executable, "-c", program, *names]

@@ -15,7 +15,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from neuralcf._core import __version__
-from neuralcf.cli import compare, demo, describe, doctor, embed, evaluate, inspect, recommend, report, train, tune
+from neuralcf.cli import (
+    compare,
+    demo,
+    describe,
+    doctor,
+    embed,
+    evaluate,
+    inspect,
+    recommend,
+    report,
+    serve,
+    train,
+    tune,
+)
 from neuralcf.cli.options import option_name
 from neuralcf.cli.output import Lasting, silence
 from neuralcf.errors import DivergedError, InternalError, NeuralCFError, PublishedError, in_words_of
@@ -25,7 +38,7 @@ __all__ = ["INTERRUPTED", "main", "make_parser"]
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, inspect, doctor, demo)
+_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, serve, inspect, doctor, demo)
 _EXTRA = ("torch", "tqdm", "pyarrow")
 """Packages that `pip install 'neuralcf[train]'` installs."""
 

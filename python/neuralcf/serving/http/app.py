@@ -1,0 +1,281 @@
+"""The service as an ASGI application: `make_app(recommender)` for any server, `neuralcf serve` for ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from neuralcf.serving.http.admission import Admission
+from neuralcf.serving.http.batching import Answer, EngineThread
+from neuralcf.serving.http.endpoint import Answered, Call, Endpoint, Gate, Route
+from neuralcf.serving.http.fields import Schema
+from neuralcf.serving.http.metrics import CONTENT_TYPE, Metrics
+from neuralcf.serving.http.model import ServedModel
+from neuralcf.serving.http.openapi import describe
+from neuralcf.serving.http.refusals import RefusedError
+from neuralcf.serving.recommendations import Recommendations
+from neuralcf.serving.recommender import Recommender
+from neuralcf.serving.requests import RecommendRequest
+
+__all__ = ["Service", "Settings", "make_app"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of the service."""
+
+    max_k: int = 1000
+    """The longest list."""
+    max_users: int = 256
+    """The most users in a request."""
+    max_items: int = 10_000
+    """The most items in a request."""
+    max_body: int = 1 << 20
+    """The largest body, in bytes."""
+    max_in_flight: int = 64
+    """The most requests accepted and not yet answered."""
+    max_wait: float = 0.1
+    """The longest that a request may be expected to wait for the engine, in seconds."""
+    max_shared: int = 64
+    """The most requests in one call of the engine."""
+    timeout: float = 2.0
+    """Seconds to answer a request."""
+    api_key: str | None = None
+    """The key that requests must carry; None for none."""
+    log_requests: bool = False
+    """Whether to log every request."""
+
+
+def make_app(
+    recommender: Recommender, settings: Settings | None = None, *, titles: Mapping[int | str, str] | None = None
+) -> Starlette:
+    """Make the ASGI application.
+
+    Args:
+        recommender: the model.
+        settings: limits.
+        titles: titles of items by id, which answers then carry.
+
+    Raises:
+        ModelFormatError: the model contradicts itself.
+    """
+    return Service(recommender, settings or Settings(), titles).app
+
+
+class Service:
+    """The routes and what they share."""
+
+    def __init__(
+        self, recommender: Recommender, settings: Settings, titles: Mapping[int | str, str] | None = None
+    ) -> None:
+        self.settings = settings
+        self.titles = titles
+        self.metrics = Metrics()
+        self.model = ServedModel.of(recommender, 1)
+        self.metrics.generation.set(1)
+        self.engine = EngineThread(lambda: self.model, self.metrics, most=settings.max_shared)
+        self.draining = False
+        self._sound = 0.0, True
+        admission = Admission(
+            self.metrics,
+            lambda: self.engine.seconds_per_request,
+            most=settings.max_in_flight,
+            max_wait=settings.max_wait,
+        )
+        key = None if settings.api_key is None else settings.api_key.encode()
+        self.gate = Gate(
+            admission, self.metrics, key, settings.timeout, settings.max_body, log_requests=settings.log_requests
+        )
+        routes = self.routes()
+        self.document = describe(routes)
+        self.app = Starlette(
+            routes=[
+                StarletteRoute(route.path, Endpoint(route, self.gate), methods=list(route.methods)) for route in routes
+            ],
+            exception_handlers={HTTPException: _refuse},
+        )
+        self.app.router.redirect_slashes = False
+        self.app.state.service = self
+
+    def routes(self) -> list[Route]:
+        """Return all routes."""
+        recommender, limits = self.model.recommender, self.settings
+        user, item = _id_schema(recommender.user_ids.kind), _id_schema(recommender.item_ids.kind)
+        items: Schema = {"type": "array", "items": item, "maxItems": limits.max_items}
+        scored = {
+            "type": "object",
+            "required": ["item", "score"],
+            "properties": {"item": item, "score": {"type": "number"}, "title": {"type": ["string", "null"]}},
+        }
+        listed = {
+            "type": "object",
+            "required": ["user", "known", "items"],
+            "properties": {"user": user, "known": {"type": "boolean"}, "items": {"type": "array", "items": scored}},
+        }
+        options: dict[str, Schema] = {
+            "k": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": limits.max_k,
+                "default": 10,
+                "description": "how many items for each user",
+            },
+            "exclude_seen": {
+                "type": "boolean",
+                "default": True,
+                "description": "leave out what the users have already seen",
+            },
+            "allow": {**items, "description": "the only items to return"},
+            "deny": {**items, "description": "items never to return"},
+            "on_unknown": {
+                "type": "string",
+                "enum": ["raise", "skip"],
+                "default": "raise",
+                "description": "refuse unknown ids, or give unknown users an empty list",
+            },
+            "logits": {"type": "boolean", "default": False, "description": "logits instead of probabilities"},
+        }
+        users: Schema = {"type": "array", "items": user, "maxItems": limits.max_users, "description": "ids of users"}
+        return [
+            Route(
+                "/recommend",
+                ("POST", "GET"),
+                "The best items of each user",
+                self.recommend,
+                fields={"users": users, **options},
+                required=("users",),
+                response=_answer({"lists": {"type": "array", "items": listed}}),
+                refusals=(404,),
+            ),
+            Route(
+                "/score",
+                ("POST", "GET"),
+                "Scores of pairs of a user and an item",
+                self.score,
+                fields={
+                    "users": {**users, "maxItems": limits.max_items, "description": "one user, or one for each item"},
+                    "items": {**items, "description": "ids of items"},
+                    "logits": options["logits"],
+                },
+                required=("users", "items"),
+                response=_answer({"scores": {"type": "array", "items": {"type": "number"}}}),
+                refusals=(404,),
+            ),
+            Route("/livez", ("GET",), "Whether the process lives", self.livez, open=True, admitted=False),
+            Route("/readyz", ("GET",), "Whether it can answer now", self.readyz, open=True, admitted=False),
+            Route(
+                "/metrics",
+                ("GET",),
+                "Metrics for Prometheus",
+                self.show_metrics,
+                content_type=CONTENT_TYPE,
+                response={"type": "string"},
+                admitted=False,
+            ),
+            Route("/openapi.json", ("GET",), "This description", self.openapi, open=True, admitted=False),
+        ]
+
+    async def recommend(self, call: Call) -> Any:
+        """Answer /recommend."""
+        fields = call.fields
+        request = RecommendRequest(
+            users=fields["users"],
+            k=fields["k"],
+            exclude_seen=fields["exclude_seen"],
+            allow=None if fields["allow"] is None else tuple(fields["allow"]),
+            deny=None if fields["deny"] is None else tuple(fields["deny"]),
+            on_unknown=fields["on_unknown"],
+            logits=fields["logits"],
+        )
+        answer = await self._ask(request, call)
+        best: Recommendations = answer.value
+        ids, scores = best.ids.tolist(), best.scores.tolist()
+        lists = [
+            {"user": user, "known": known, "items": self._items(ids[row][:count], scores[row][:count])}
+            for row, (user, count, known) in enumerate(
+                zip(request.users, best.counts.tolist(), best.known.tolist(), strict=True)
+            )
+        ]
+        return _signed({"lists": lists}, answer)
+
+    async def score(self, call: Call) -> Any:
+        """Answer /score."""
+        users, items, logits = call.fields["users"], call.fields["items"], call.fields["logits"]
+        one = users[0] if len(users) == 1 else users
+        answer = await self._ask(lambda model: model.score_batch(one, items, logits=logits), call)
+        return _signed({"scores": answer.value.tolist()}, answer)
+
+    async def livez(self, _call: Call) -> Any:
+        """Answer /livez: the event loop turns."""
+        return {"live": True}
+
+    async def readyz(self, call: Call) -> Any:
+        """Answer /readyz: the golden query, at most once a second, has the answer that it had at load."""
+        if self.draining:
+            raise RefusedError(503, "draining", "the service is about to stop")
+        asked, sound = self._sound
+        if monotonic() - asked > 1:
+            model = self.model
+            answer = await self.engine.ask(lambda _: model.is_sound(), call.deadline, call.receive)
+            sound = bool(answer.value)
+            self._sound = monotonic(), sound
+        if not sound:
+            raise RefusedError(503, "unsound", "the golden query has another answer than at load")
+        return {"ready": True, "model_id": self.model.id, "generation": self.model.generation}
+
+    async def show_metrics(self, _call: Call) -> Any:
+        """Answer /metrics."""
+        return Answered(self.metrics.page(), CONTENT_TYPE)
+
+    async def openapi(self, _call: Call) -> Any:
+        """Answer /openapi.json."""
+        return self.document
+
+    async def _ask(self, query: Any, call: Call) -> Answer:
+        return await self.engine.ask(query, call.deadline, call.receive)
+
+    def _items(self, ids: list[Any], scores: list[float]) -> list[dict[str, Any]]:
+        titles = self.titles
+        if titles is None:
+            return [{"item": item, "score": score} for item, score in zip(ids, scores, strict=True)]
+        return [
+            {"item": item, "score": score, "title": titles.get(item)} for item, score in zip(ids, scores, strict=True)
+        ]
+
+
+def _signed(body: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """Add which model answered."""
+    return {**body, "model_id": answer.model.id, "generation": answer.model.generation}
+
+
+def _answer(properties: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a signed answer."""
+    signature = {"model_id": {"type": "string"}, "generation": {"type": "integer"}}
+    return {
+        "type": "object",
+        "required": [*properties, *signature],
+        "properties": {**properties, **signature},
+    }
+
+
+def _id_schema(kind: str) -> Schema:
+    if kind == "str":
+        return {"type": "string", "maxLength": 1024}
+    return {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    """Answer for an unknown path or method in the one shape of refusals."""
+    assert isinstance(error, HTTPException)
+    code = {404: "no_such_path", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    body = json.dumps({"error": error.detail, "code": code})
+    return Response(body, error.status_code, dict(error.headers or {}), "application/json")

@@ -1,0 +1,186 @@
+"""A route: from an ASGI request to an answer or a refusal in JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from neuralcf.serving.http.admission import Admission, check_key, deadline_of
+from neuralcf.serving.http.fields import Schema, check, parse_json, parse_query
+from neuralcf.serving.http.metrics import Metrics
+from neuralcf.serving.http.refusals import RefusedError, refusal_of
+
+__all__ = ["Call", "Endpoint", "Gate", "Route", "send_response"]
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+_LOG: Final = logging.getLogger("neuralcf.serving")
+_JSON: Final = "application/json"
+
+
+class Call(NamedTuple):
+    """A request whose fields are checked."""
+
+    fields: dict[str, Any]
+    path: Mapping[str, str]
+    """The variable parts of the path."""
+    deadline: float
+    receive: Receive
+
+
+class Answered(NamedTuple):
+    """A response that is not a JSON object of status 200."""
+
+    body: bytes
+    content_type: str = _JSON
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Route:
+    """What OpenAPI and the router know of a route."""
+
+    path: str
+    methods: tuple[str, ...]
+    summary: str
+    answer: Callable[[Call], Awaitable[Any]]
+    """Returns what becomes JSON, or `Answered`."""
+    fields: Mapping[str, Schema] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    response: Schema = field(default_factory=lambda: {"type": "object"})
+    refusals: tuple[int, ...] = ()
+    """Statuses of refusals beside those of every route."""
+    content_type: str = _JSON
+    open: bool = False
+    """Whether it needs no API key."""
+    admitted: bool = True
+    """Whether it counts among the requests in flight; health and metrics do not."""
+    is_json_body: bool = True
+    """Whether `check` applies to the body."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What stands before every route."""
+
+    admission: Admission
+    metrics: Metrics
+    key: bytes | None
+    timeout: float
+    max_body: int
+    log_requests: bool
+
+
+class Endpoint:
+    """The ASGI application of one route."""
+
+    def __init__(self, route: Route, gate: Gate) -> None:
+        self.route = route
+        self.gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        started, route, metrics = perf_counter(), self.route, self.gate.metrics
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        extra: Mapping[str, str] = {}
+        try:
+            answered = await self._admit(scope, headers, receive)
+        except _ClientGoneError:
+            metrics.rejections.labels("client_gone").inc()
+            return
+        except Exception as error:
+            refused = refusal_of(error)
+            if refused is None:
+                _LOG.exception("failed", extra={"path": scope["path"]})
+                refused = RefusedError(500, "internal", "an internal error; the log has it")
+            metrics.rejections.labels(refused.code).inc()
+            answered, extra = Answered(refused.body, status=refused.status), refused.headers
+        await send_response(send, answered.status, answered.body, answered.content_type, extra)
+        seconds = perf_counter() - started
+        metrics.requests.labels(route.path, str(answered.status)).inc()
+        metrics.latency.labels(route.path).observe(seconds)
+        if self.gate.log_requests:
+            _LOG.info(
+                "request",
+                extra={
+                    "method": scope["method"],
+                    "path": scope["path"],
+                    "status": answered.status,
+                    "ms": round(seconds * 1e3, 3),
+                },
+            )
+
+    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answered:
+        if not self.route.open:
+            check_key(self.gate.key, headers.get(b"authorization"))
+        if not self.route.admitted:
+            return await self._answer(scope, headers, receive)
+        self.gate.admission.enter()
+        try:
+            return await self._answer(scope, headers, receive)
+        finally:
+            self.gate.admission.leave()
+
+    async def _answer(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answered:
+        route = self.route
+        deadline = deadline_of(headers.get(b"x-timeout-ms"), self.gate.timeout)
+        body = await _read(headers, receive, self.gate.max_body)
+        if scope["method"] in ("GET", "HEAD"):
+            values = parse_query(scope["query_string"], route.fields)
+        elif not route.is_json_body:
+            values = {}
+        else:
+            if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON.encode():
+                raise RefusedError(415, "not_json", f"content-type: expected {_JSON}")
+            values = parse_json(body)
+        fields = check(values, route.fields, route.required)
+        result = await route.answer(Call(fields, scope.get("path_params", {}), deadline, receive))
+        return result if isinstance(result, Answered) else Answered(json.dumps(result).encode())
+
+
+class _ClientGoneError(Exception):
+    """The client left before its request was complete."""
+
+
+async def _read(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
+    """Read the body.
+
+    Raises:
+        RefusedError: 413; it is larger than `most` bytes.
+    """
+    too_large = RefusedError(413, "too_large", f"body: expected at most {most} bytes", {"Connection": "close"})
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > 18 or int(length) > most:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def send_response(send: Send, status: int, body: bytes, content_type: str, extra: Mapping[str, str]) -> None:
+    """Send a whole response."""
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,177 @@
+"""What a request may say: strict JSON and query strings, checked by the JSON Schemas that OpenAPI shows.
+
+The schemas use these keywords alone: type (integer, number, string, boolean, array, null, or a list of them), minimum,
+maximum, enum, items, minItems, maxItems, maxLength, default, description.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, TypeAlias
+from urllib.parse import parse_qsl
+
+from neuralcf.serving.http.refusals import RefusedError
+
+__all__ = ["Schema", "check", "parse_json", "parse_query"]
+
+Schema: TypeAlias = Mapping[str, Any]
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN or Infinity; a name that occurs twice in an object is refused too.
+
+    Raises:
+        RefusedError: 400, with what is wrong and where.
+    """
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once)
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, "bad_json", f"body: expected UTF-8, got another byte at {error.start}") from None
+    except RecursionError:
+        raise RefusedError(400, "bad_json", "body: nested too deeply") from None
+    except ValueError as error:
+        raise RefusedError(400, "bad_json", f"body: expected JSON, got something else: {error}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
+def parse_query(query: bytes, fields: Mapping[str, Schema]) -> dict[str, Any]:
+    """Convert a query string to what `check` takes; an array's name is repeated.
+
+    Raises:
+        RefusedError: 400 for a malformed query, 422 for a name that occurs twice or a value of another type.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=20_000
+        ) if query else []  # fmt: skip
+    except ValueError as error:
+        raise RefusedError(400, "bad_query", f"query: expected name=value&name=value in UTF-8: {error}") from None
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        schema = fields.get(name, {"type": "string"})
+        if schema.get("type") == "array":
+            values.setdefault(name, []).append(_typed(name, text, schema["items"]))
+        elif name in values:
+            raise RefusedError(422, "bad_argument", f"{name}: expected once, got twice")
+        else:
+            values[name] = _typed(name, text, schema)
+    return values
+
+
+def _typed(name: str, text: str, schema: Schema) -> Any:
+    """Convert a value of a query to its type."""
+    match schema.get("type", "string"):
+        case "integer" if _INTEGER.fullmatch(text):
+            return int(text)
+        case "number" if _NUMBER.fullmatch(text):
+            return float(text)
+        case "boolean" if text in ("true", "false"):
+            return text == "true"
+        case "string":
+            return text
+        case kind:
+            raise RefusedError(422, "bad_argument", f"{name}: expected {_called(kind)}, got {_shown(text)}")
+
+
+def check(values: Any, fields: Mapping[str, Schema], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Check the fields of a request; return them with the defaults of those that are absent.
+
+    Raises:
+        RefusedError: 422.
+    """
+    if type(values) is not dict:
+        raise RefusedError(422, "bad_argument", f"body: expected an object, got {_shown(values)}")
+    for name in values:
+        if name not in fields:
+            raise RefusedError(422, "bad_argument", f"{_shown(name)}: unknown; expected {', '.join(fields)}")
+    for name in required:
+        if name not in values:
+            raise RefusedError(422, "bad_argument", f"{name}: missing")
+    result = {}
+    for name, schema in fields.items():
+        if name in values:
+            result[name] = _checked(name, values[name], schema)
+        else:
+            result[name] = schema.get("default")
+    return result
+
+
+def _checked(where: str, value: Any, schema: Schema) -> Any:
+    """Return a value that its schema allows.
+
+    Raises:
+        RefusedError: 422.
+    """
+    kinds = schema.get("type", ())
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    if type(value) is float and "integer" in kinds and "number" not in kinds and _is_exact_integer(value):
+        value = int(value)
+    if kinds and not any(type(value) in _TYPES[kind] for kind in kinds):  # a bool is no integer
+        raise RefusedError(422, "bad_argument", f"{where}: expected {_called(*kinds)}, got {_shown(value)}")
+    if value is None:
+        return value
+    if "enum" in schema and value not in schema["enum"]:
+        allowed = ", ".join(json.dumps(one) for one in schema["enum"])
+        raise RefusedError(422, "bad_argument", f"{where}: expected one of {allowed}, got {_shown(value)}")
+    if isinstance(value, int | float):
+        if value < schema.get("minimum", value):
+            raise RefusedError(
+                422, "bad_argument", f"{where}: expected at least {schema['minimum']}, got {_shown(value)}"
+            )
+        if value > schema.get("maximum", value):
+            raise RefusedError(
+                422, "bad_argument", f"{where}: expected at most {schema['maximum']}, got {_shown(value)}"
+            )
+    if isinstance(value, str):
+        if len(value) > schema.get("maxLength", len(value)):
+            raise RefusedError(422, "bad_argument", f"{where}: expected at most {schema['maxLength']} characters")
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise RefusedError(422, "bad_argument", f"{where}: expected Unicode text, got half a surrogate pair")
+    if isinstance(value, list):
+        if len(value) < schema.get("minItems", 0):
+            raise RefusedError(
+                422, "bad_argument", f"{where}: expected at least {schema['minItems']}, got {len(value)}"
+            )
+        if len(value) > schema.get("maxItems", len(value)):
+            raise RefusedError(422, "too_many", f"{where}: expected at most {schema['maxItems']}, got {len(value)}")
+        return [_checked(f"{where}[{place}]", one, schema["items"]) for place, one in enumerate(value)]
+    return value
+
+
+def _is_exact_integer(value: float) -> bool:
+    """Return whether a number such as 7.0 is an integer, as in JSON Schema, and was not rounded to one."""
+    return abs(value) <= 2**53 and value.is_integer()
+
+
+def _called(*kinds: str) -> str:
+    return " or ".join(kind if kind == "null" else f"an {kind}" if kind[0] in "aio" else f"a {kind}" for kind in kinds)
+
+
+def _shown(value: Any) -> str:
+    """Show a value of a request, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

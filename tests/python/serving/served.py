@@ -1,0 +1,97 @@
+"""A small model to serve, for the tests of the service."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+import neuralcf
+
+for package in ("starlette", "uvicorn", "httptools", "prometheus_client"):
+    pytest.importorskip(package, reason=f"the service needs {package}: pip install 'neuralcf[serve]'")
+
+USERS, ITEMS = 20, 60
+JSON = "application/json"
+
+
+def saved(path, *, seed=0, strings=False, seen=True):
+    """Save a GMF with ids 0, 1, ... of users and 1000, 1001, ... of items, or the same as text."""
+    rng = np.random.default_rng(seed)
+    tensors = {
+        "gmf.user_embedding.weight": rng.standard_normal((USERS, 8), dtype=np.float32),
+        "gmf.item_embedding.weight": rng.standard_normal((ITEMS, 8), dtype=np.float32),
+        "output.weight": np.ones((1, 8), np.float32),
+        "output.bias": np.zeros(1, np.float32),
+    }
+    users, items = np.arange(USERS), np.arange(1000, 1000 + ITEMS)
+    ids = ([f"u{user}" for user in users], [f"é{item}" for item in items]) if strings else (users, items)
+    rows = (np.arange(USERS + 1) * 2, np.concatenate([rng.permutation(ITEMS)[:2] for _ in range(USERS)]))
+    neuralcf.save(tensors, path, kind="gmf", ids=ids, seen=rows if seen else None)
+    return path
+
+
+class Response:
+    """What an ASGI application sent."""
+
+    def __init__(self, start, *bodies):
+        self.status_code = start["status"]
+        self.headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        self.text = b"".join(body.get("body", b"") for body in bodies).decode()
+
+    def json(self):
+        return json.loads(self.text)
+
+
+class Client:
+    """Sends requests straight to an ASGI application, from one event loop."""
+
+    def __init__(self, app):
+        self.app = app
+        self.loop = asyncio.new_event_loop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.loop.close()
+
+    def request(self, method, target, *, content=b"", headers=()):
+        return self.loop.run_until_complete(send(self.app, method, target, content, dict(headers)))
+
+    def get(self, target, **options):
+        return self.request("GET", target, **options)
+
+    def post(self, target, body=None, **options):
+        if body is None:
+            return self.request("POST", target, **options)
+        return self.request("POST", target, content=json.dumps(body).encode(), headers={"content-type": JSON})
+
+
+async def send(app, method, target, content=b"", headers=None):
+    """Send a request; the client stays until it is answered."""
+    path, _, query = target.partition("?")
+    sent = []
+    messages = [{"type": "http.request", "body": content}]
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    async def collect(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), _bytes(value)) for name, value in (headers or {}).items()],
+    }
+    await app(scope, receive, collect)
+    return Response(*sent)
+
+
+def _bytes(value):
+    return value if isinstance(value, bytes) else value.encode()
