@@ -51,6 +51,13 @@ def add_parser(commands: Commands) -> None:
         limits.add_argument(
             f"--max-{name}", type=positive, default=default, metavar="N", help=f"{what} (default {default})"
         )
+    parser.add_argument(
+        "--watch",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="seconds between two looks whether there is a new model (default 1); 0 for none",
+    )
     parser.add_argument("--log-requests", action="store_true", help="log every request, in JSON")
     add_items(parser)
 
@@ -68,7 +75,11 @@ def _run(options: argparse.Namespace) -> None:
         raise ImportError(f"neuralcf serve needs {error.name}: pip install 'neuralcf[serve]'") from error
     from neuralcf.serving.recommender import Recommender
 
-    recommender = Recommender.load(options.model, threads=options.threads)
+    def load() -> tuple[Recommender, dict[int | str, str] | None]:
+        recommender = Recommender.load(options.model, threads=options.threads)
+        return recommender, _titles(recommender, titles_from)
+
+    recommender, titles = load()
     settings = Settings(
         max_k=options.max_k,
         max_users=options.max_users,
@@ -81,12 +92,15 @@ def _run(options: argparse.Namespace) -> None:
     )
     log_json()
     serve(
-        Service(recommender, settings, _titles(recommender, titles_from)),
+        Service(recommender, settings, titles),
         host=options.host,
         port=options.port,
         receive_timeout=options.receive_timeout,
         max_connections=options.max_connections,
         drain=options.drain,
+        load=load,
+        watched=Path(options.model) if options.watch else None,
+        watch_every=options.watch or 1.0,
     )
 
 

@@ -15,6 +15,7 @@ from neuralcf.serving.recommender import Recommender
 
 __all__ = ["RecommendRequest", "recommend_requests"]
 
+
 @dataclass(frozen=True, slots=True)
 class RecommendRequest:
     """The arguments of one `Recommender.recommend`, or with `histories` of one `recommend_for_history`."""
@@ -119,9 +120,7 @@ def _known(recommender: Recommender, request: RecommendRequest) -> bool:
     return bool((recommender.item_ids.find(items) >= 0).all())
 
 
-def _recommend(
-    recommender: Recommender, request: RecommendRequest, users_or_histories: Any, k: int
-) -> Recommendations:
+def _recommend(recommender: Recommender, request: RecommendRequest, users_or_histories: Any, k: int) -> Recommendations:
     ask = recommender.recommend if request.histories is None else recommender.recommend_for_history
     return ask(
         users_or_histories,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import neuralcf
+from reference import random_history
 
 for package in ("starlette", "uvicorn", "httptools", "prometheus_client"):
     pytest.importorskip(package, reason=f"the service needs {package}: pip install 'neuralcf[serve]'")
@@ -15,7 +16,7 @@ USERS, ITEMS = 20, 60
 JSON = "application/json"
 
 
-def saved(path, *, seed=0, strings=False, seen=True):
+def saved(path, *, seed=0, strings=False, seen=True, history=False):
     """Save a GMF with ids 0, 1, ... of users and 1000, 1001, ... of items, or the same as text."""
     rng = np.random.default_rng(seed)
     tensors = {
@@ -26,8 +27,9 @@ def saved(path, *, seed=0, strings=False, seen=True):
     }
     users, items = np.arange(USERS), np.arange(1000, 1000 + ITEMS)
     ids = ([f"u{user}" for user in users], [f"é{item}" for item in items]) if strings else (users, items)
+    encoder = random_history(ITEMS, 8) if history else None
     rows = (np.arange(USERS + 1) * 2, np.concatenate([rng.permutation(ITEMS)[:2] for _ in range(USERS)]))
-    neuralcf.save(tensors, path, kind="gmf", ids=ids, seen=rows if seen else None)
+    neuralcf.save(tensors, path, kind="gmf", ids=ids, seen=rows if seen else None, history=encoder)
     return path
 
 

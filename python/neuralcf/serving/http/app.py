@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,19 +15,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
+from neuralcf.errors import ArgumentError
 from neuralcf.serving.http.admission import Admission
 from neuralcf.serving.http.batching import Answer, EngineThread
 from neuralcf.serving.http.endpoint import Answered, Call, Endpoint, Gate, Route
 from neuralcf.serving.http.fields import Schema
+from neuralcf.serving.http.inference_protocol import InferenceProtocol
 from neuralcf.serving.http.metrics import CONTENT_TYPE, Metrics
 from neuralcf.serving.http.model import ServedModel
 from neuralcf.serving.http.openapi import describe
+from neuralcf.serving.http.page import page
 from neuralcf.serving.http.refusals import RefusedError
+from neuralcf.serving.http.reloading import Reloader
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.recommender import Recommender
 from neuralcf.serving.requests import RecommendRequest
 
 __all__ = ["Service", "Settings", "make_app"]
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.titles = titles
+        self.reloader: Reloader | None = None
         self.metrics = Metrics()
         self.model = ServedModel.of(recommender, 1)
         self.metrics.generation.set(1)
@@ -95,6 +103,7 @@ class Service:
         self.gate = Gate(
             admission, self.metrics, key, settings.timeout, settings.max_body, log_requests=settings.log_requests
         )
+        self.features = _features(recommender)
         routes = self.routes()
         self.document = describe(routes)
         self.app = Starlette(
@@ -106,12 +115,17 @@ class Service:
         self.app.router.redirect_slashes = False
         self.app.state.service = self
 
+    def exchange(self, model: ServedModel, titles: Mapping[int | str, str] | None) -> None:
+        """Serve another model from the next call of the engine on."""
+        self.model, self.titles = model, titles
+        self.metrics.generation.set(model.generation)
+
     def routes(self) -> list[Route]:
         """Return all routes."""
         recommender, limits = self.model.recommender, self.settings
         user, item = _id_schema(recommender.user_ids.kind), _id_schema(recommender.item_ids.kind)
         items: Schema = {"type": "array", "items": item, "maxItems": limits.max_items}
-        scored = {
+        scored: dict[str, Any] = {
             "type": "object",
             "required": ["item", "score"],
             "properties": {"item": item, "score": {"type": "number"}, "title": {"type": ["string", "null"]}},
@@ -136,16 +150,78 @@ class Service:
             },
             "allow": {**items, "description": "the only items to return"},
             "deny": {**items, "description": "items never to return"},
+            "min_score": {"type": "number", "description": "leave out items that score less"},
             "on_unknown": {
                 "type": "string",
-                "enum": ["raise", "skip"],
+                "enum": ["raise", "skip", "popular"] if self.features["popular"] else ["raise", "skip"],
                 "default": "raise",
-                "description": "refuse unknown ids, or give unknown users an empty list",
+                "description": "refuse unknown ids, give unknown users an empty list, or popular items",
             },
             "logits": {"type": "boolean", "default": False, "description": "logits instead of probabilities"},
         }
         users: Schema = {"type": "array", "items": user, "maxItems": limits.max_users, "description": "ids of users"}
+        histories: Schema = {
+            "type": "array",
+            "items": items,
+            "minItems": 1,
+            "maxItems": limits.max_users,
+            "description": "the items of each user",
+        }
+        titled: Schema = {
+            "type": "object",
+            "required": ["item", "title"],
+            "properties": {"item": item, "title": scored["properties"]["title"]},
+        }
+        for_histories = Route(
+            "/recommend_for_history",
+            ("POST",),
+            "The best items of users who are not in the model, by the items that they have",
+            self.recommend_for_history,
+            fields={"histories": histories, **options},
+            required=("histories",),
+            response=_answer({"lists": {"type": "array", "items": {**listed, "required": ["known", "items"]}}}),
+            refusals=(404,),
+        )
+        protocol = InferenceProtocol(
+            lambda: self.model, self._ask, self.livez, self.readyz, {"users": users, **options}, limits.max_items
+        )
         return [
+            *([for_histories] if self.features["histories"] else []),
+            *protocol.routes(),
+            Route(
+                "/items",
+                ("POST", "GET"),
+                "Items by a part of their title, or by their id",
+                self.items,
+                fields={
+                    "query": {"type": "string", "maxLength": 200, "description": "a part of a title, or an id"},
+                    "k": {**options["k"], "description": "how many items at most"},
+                },
+                required=("query",),
+                response={
+                    "type": "object",
+                    "required": ["items"],
+                    "properties": {"items": {"type": "array", "items": titled}},
+                },
+            ),
+            Route(
+                "/admin/reload",
+                ("POST",),
+                "Load the model again, if it has changed",
+                self.reload,
+                refusals=(409,),
+                admitted=False,
+            ),
+            Route(
+                "/",
+                ("GET",),
+                "A page to try it",
+                self.page,
+                content_type="text/html; charset=utf-8",
+                response={"type": "string"},
+                open=True,
+                admitted=False,
+            ),
             Route(
                 "/recommend",
                 ("POST", "GET"),
@@ -186,13 +262,24 @@ class Service:
 
     async def recommend(self, call: Call) -> Any:
         """Answer /recommend."""
+        users = call.fields["users"]
+        return await self._lists(call, [{"user": user} for user in users], users=users)
+
+    async def recommend_for_history(self, call: Call) -> Any:
+        """Answer /recommend_for_history."""
+        histories = call.fields["histories"]
+        return await self._lists(call, [{} for _ in histories], histories=histories)
+
+    async def _lists(self, call: Call, whose: list[dict[str, Any]], **asked: Any) -> Any:
+        """Answer with a list for each user, which begins with what `whose` says."""
         fields = call.fields
         request = RecommendRequest(
-            users=fields["users"],
+            **asked,
             k=fields["k"],
             exclude_seen=fields["exclude_seen"],
             allow=None if fields["allow"] is None else tuple(fields["allow"]),
             deny=None if fields["deny"] is None else tuple(fields["deny"]),
+            min_score=fields["min_score"],
             on_unknown=fields["on_unknown"],
             logits=fields["logits"],
         )
@@ -200,12 +287,47 @@ class Service:
         best: Recommendations = answer.value
         ids, scores = best.ids.tolist(), best.scores.tolist()
         lists = [
-            {"user": user, "known": known, "items": self._items(ids[row][:count], scores[row][:count])}
+            {**user, "known": known, "items": self._items(ids[row][:count], scores[row][:count])}
             for row, (user, count, known) in enumerate(
-                zip(request.users, best.counts.tolist(), best.known.tolist(), strict=True)
+                zip(whose, best.counts.tolist(), best.known.tolist(), strict=True)
             )
         ]
         return _signed({"lists": lists}, answer)
+
+    async def items(self, call: Call) -> Any:
+        """Answer /items: the item with this id, then titles that contain the query, the shortest first."""
+        query, k = call.fields["query"].casefold().strip(), call.fields["k"]
+        titles = self.titles or {}
+        found: list[int | str] = []
+        ids = self.model.recommender.item_ids
+        if ids.kind == "str" or _INTEGER.fullmatch(query):
+            one: Any = [int(query)] if ids.kind != "str" else [call.fields["query"]]
+            found = one if ids.find(one)[0] >= 0 else []
+        if query:
+            matching = [item for item, title in titles.items() if query in title.casefold() and item not in found]
+            found += sorted(matching, key=lambda item: len(titles[item]))
+        return {"items": [{"item": item, "title": titles.get(item)} for item in found[:k]]}
+
+    async def reload(self, _call: Call) -> Any:
+        """Answer /admin/reload."""
+        if self.reloader is None:
+            raise RefusedError(409, "model_refused", "this service was made without a place to load from")
+        changed = await self.reloader.reload("request")
+        return {"changed": changed, "model_id": self.model.id, "generation": self.model.generation}
+
+    async def page(self, _call: Call) -> Any:
+        """Answer /."""
+        recommender = self.model.recommender
+        about = {
+            "text": f"A {recommender.scorer.kind.upper()} model of {recommender.num_users:,} users and "
+            f"{recommender.num_items:,} items.",
+            "user_ids": recommender.user_ids.kind,
+            "users": [str(user) for user in _listed(recommender.user_ids.take(range(min(5, recommender.num_users))))],
+            "exclude_seen": self.features["seen"],
+            "histories": self.features["histories"],
+        }
+        body, headers = page(about)
+        return Answered(body, "text/html; charset=utf-8", headers=headers)
 
     async def score(self, call: Call) -> Any:
         """Answer /score."""
@@ -250,6 +372,24 @@ class Service:
         return [
             {"item": item, "score": score, "title": titles.get(item)} for item, score in zip(ids, scores, strict=True)
         ]
+
+
+def _features(recommender: Recommender) -> dict[str, bool]:
+    """Return what the model can do."""
+    features = {"seen": recommender.scorer.nbytes["seen"] > 0, "histories": True, "popular": True}
+    try:
+        recommender.recommend_for_history([recommender.item_ids.take([0])[0]], 1)  # type: ignore[list-item]
+    except ArgumentError:
+        features["histories"] = False
+    try:
+        recommender.recommend([], 1, on_unknown="popular")
+    except ArgumentError:
+        features["popular"] = False
+    return features
+
+
+def _listed(ids: Any) -> list[Any]:
+    return list(ids if isinstance(ids, list) else ids.tolist())
 
 
 def _signed(body: dict[str, Any], answer: Answer) -> dict[str, Any]:

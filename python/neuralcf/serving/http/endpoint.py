@@ -14,7 +14,7 @@ from neuralcf.serving.http.fields import Schema, check, parse_json, parse_query
 from neuralcf.serving.http.metrics import Metrics
 from neuralcf.serving.http.refusals import RefusedError, refusal_of
 
-__all__ = ["Call", "Endpoint", "Gate", "Route", "send_response"]
+__all__ = ["Answered", "Call", "Endpoint", "Gate", "Route"]
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -40,6 +40,7 @@ class Answered(NamedTuple):
     body: bytes
     content_type: str = _JSON
     status: int = 200
+    headers: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,6 @@ class Route:
     """Whether it needs no API key."""
     admitted: bool = True
     """Whether it counts among the requests in flight; health and metrics do not."""
-    is_json_body: bool = True
-    """Whether `check` applies to the body."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ class Endpoint:
         """Answer a request."""
         started, route, metrics = perf_counter(), self.route, self.gate.metrics
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        extra: Mapping[str, str] = {}
         try:
             answered = await self._admit(scope, headers, receive)
         except _ClientGoneError:
@@ -100,8 +98,8 @@ class Endpoint:
                 _LOG.exception("failed", extra={"path": scope["path"]})
                 refused = RefusedError(500, "internal", "an internal error; the log has it")
             metrics.rejections.labels(refused.code).inc()
-            answered, extra = Answered(refused.body, status=refused.status), refused.headers
-        await send_response(send, answered.status, answered.body, answered.content_type, extra)
+            answered = Answered(refused.body, status=refused.status, headers=refused.headers)
+        await _send(send, answered)
         seconds = perf_counter() - started
         metrics.requests.labels(route.path, str(answered.status)).inc()
         metrics.latency.labels(route.path).observe(seconds)
@@ -133,8 +131,6 @@ class Endpoint:
         body = await _read(headers, receive, self.gate.max_body)
         if scope["method"] in ("GET", "HEAD"):
             values = parse_query(scope["query_string"], route.fields)
-        elif not route.is_json_body:
-            values = {}
         else:
             if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON.encode():
                 raise RefusedError(415, "not_json", f"content-type: expected {_JSON}")
@@ -173,14 +169,14 @@ async def _read(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> 
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def send_response(send: Send, status: int, body: bytes, content_type: str, extra: Mapping[str, str]) -> None:
+async def _send(send: Send, answered: Answered) -> None:
     """Send a whole response."""
     headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", b"%d" % len(body)),
+        (b"content-type", answered.content_type.encode()),
+        (b"content-length", b"%d" % len(answered.body)),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
-        *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+        *((name.lower().encode(), value.encode()) for name, value in answered.headers.items()),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": answered.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answered.body})

@@ -1,12 +1,13 @@
 """What a request may say: strict JSON and query strings, checked by the JSON Schemas that OpenAPI shows.
 
-The schemas use these keywords alone: type (integer, number, string, boolean, array, null, or a list of them), minimum,
-maximum, enum, items, minItems, maxItems, maxLength, default, description.
+The schemas use these keywords alone: type (or a list of types), minimum, maximum, enum, items, minItems, maxItems,
+maxLength, properties, required, default, description. An object has the properties of its schema and no others.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, TypeAlias
@@ -97,24 +98,27 @@ def _typed(name: str, text: str, schema: Schema) -> Any:
             raise RefusedError(422, "bad_argument", f"{name}: expected {_called(kind)}, got {_shown(text)}")
 
 
-def check(values: Any, fields: Mapping[str, Schema], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Check the fields of a request; return them with the defaults of those that are absent.
+def check(values: Any, fields: Mapping[str, Schema], required: tuple[str, ...] = (), where: str = "") -> dict[str, Any]:
+    """Check the fields of a request, or of the object at `where` in it; return them with the defaults of absent ones.
 
     Raises:
         RefusedError: 422.
     """
     if type(values) is not dict:
-        raise RefusedError(422, "bad_argument", f"body: expected an object, got {_shown(values)}")
+        raise RefusedError(422, "bad_argument", f"{where or 'body'}: expected an object, got {_shown(values)}")
+    prefix = f"{where}." if where else ""
     for name in values:
         if name not in fields:
-            raise RefusedError(422, "bad_argument", f"{_shown(name)}: unknown; expected {', '.join(fields)}")
+            raise RefusedError(
+                422, "bad_argument", f"{prefix}{_shown(name)}: unknown; expected {', '.join(fields) or 'nothing'}"
+            )
     for name in required:
         if name not in values:
-            raise RefusedError(422, "bad_argument", f"{name}: missing")
+            raise RefusedError(422, "bad_argument", f"{prefix}{name}: missing")
     result = {}
     for name, schema in fields.items():
         if name in values:
-            result[name] = _checked(name, values[name], schema)
+            result[name] = _checked(f"{prefix}{name}", values[name], schema)
         else:
             result[name] = schema.get("default")
     return result
@@ -137,6 +141,8 @@ def _checked(where: str, value: Any, schema: Schema) -> Any:
     if "enum" in schema and value not in schema["enum"]:
         allowed = ", ".join(json.dumps(one) for one in schema["enum"])
         raise RefusedError(422, "bad_argument", f"{where}: expected one of {allowed}, got {_shown(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RefusedError(422, "bad_argument", f"{where}: expected a finite number")
     if isinstance(value, int | float):
         if value < schema.get("minimum", value):
             raise RefusedError(
@@ -159,6 +165,8 @@ def _checked(where: str, value: Any, schema: Schema) -> Any:
         if len(value) > schema.get("maxItems", len(value)):
             raise RefusedError(422, "too_many", f"{where}: expected at most {schema['maxItems']}, got {len(value)}")
         return [_checked(f"{where}[{place}]", one, schema["items"]) for place, one in enumerate(value)]
+    if isinstance(value, dict) and "properties" in schema:
+        return check(value, schema["properties"], tuple(schema.get("required", ())), where)
     return value
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from neuralcf._core import __version__
 from neuralcf.serving.http.endpoint import Route
+from neuralcf.serving.http.fields import Schema
 
 __all__ = ["describe"]
 
@@ -14,6 +15,7 @@ _REFUSALS: Final = {
     400: "not JSON, or a malformed header or query",
     401: "no API key, or a wrong one",
     404: "an unknown user, item or model",
+    409: "the new model is refused, the old one stays",
     408: "the request did not arrive in time",
     413: "too many users or items, or too large a body",
     415: "a body that is not application/json",
@@ -58,7 +60,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 
 def _operation(route: Route, method: str) -> dict[str, Any]:
     refusals = {*_ALL, *route.refusals}
-    if method == "POST" and route.is_json_body:
+    if method == "POST":
         refusals.add(415)
     name = f"{method.lower()}_{route.path.strip('/').replace('/', '_').replace('{', '').replace('}', '') or 'page'}"
     operation: dict[str, Any] = {
@@ -89,19 +91,19 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
                 "name": field,
                 "in": "query",
                 "required": field in route.required,
-                "schema": dict(schema),
+                "schema": _described(schema),
                 "description": schema.get("description", ""),
             }
             for field, schema in route.fields.items()
         ]
-    elif route.is_json_body:
+    else:
         operation["requestBody"] = {
             "required": True,
             "content": {
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": {field: dict(schema) for field, schema in route.fields.items()},
+                        "properties": {field: _described(schema) for field, schema in route.fields.items()},
                         "required": list(route.required),
                         "additionalProperties": False,
                     }
@@ -111,3 +113,14 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     return operation
+
+
+def _described(schema: Schema) -> dict[str, Any]:
+    """Return a schema in full: an object has no other properties than its own."""
+    full = dict(schema)
+    if "items" in full:
+        full["items"] = _described(full["items"])
+    if "properties" in full:
+        full["properties"] = {name: _described(one) for name, one in full["properties"].items()}
+        full["additionalProperties"] = False
+    return full

@@ -8,13 +8,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
 
 import uvicorn
 
 from neuralcf.serving.http.app import Service
 from neuralcf.serving.http.protocol import bounded
+from neuralcf.serving.http.refusals import RefusedError
+from neuralcf.serving.http.reloading import Loaded, Reloader, watch
 
 __all__ = ["serve"]
 
@@ -32,6 +35,9 @@ def serve(
     receive_timeout: float = 10.0,
     max_connections: int = 1000,
     drain: float = 0.0,
+    load: Callable[[], Loaded] | None = None,
+    watched: Path | None = None,
+    watch_every: float = 1.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted and return.
 
@@ -42,6 +48,9 @@ def serve(
         receive_timeout: seconds to receive a request.
         max_connections: the most connections.
         drain: seconds from a signal, which makes `/readyz` say no, until no more connections are accepted.
+        load: loads the model again, at SIGHUP, at POST /admin/reload and when the files at `watched` change.
+        watched: where the model comes from; None to watch nothing.
+        watch_every: seconds between two looks.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -60,16 +69,28 @@ def serve(
     )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
-        _Server(config, service, drain).run(sockets=[listener])
+        _Server(config, service, drain, load, watched, watch_every).run(sockets=[listener])
     service.engine.close()
     _LOG.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, service: Service, drain: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        drain: float,
+        load: Callable[[], Loaded] | None,
+        watched: Path | None,
+        watch_every: float,
+    ) -> None:
         super().__init__(config)
         self._service = service
         self._drain = drain
+        self._load = load
+        self._watched = watched
+        self._watch_every = watch_every
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,6 +103,13 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, loop)
+        if self._load is not None:
+            service = self._service
+            reloader = Reloader(self._load, lambda: service.model, service.exchange, service.metrics)
+            service.reloader = reloader
+            loop.add_signal_handler(signal.SIGHUP, lambda: self._start(_reload(reloader)))
+            if self._watched is not None:
+                self._start(watch(self._watched, reloader, self._watch_every))
         assert sockets is not None
         host, port = sockets[0].getsockname()[:2]
         model = self._service.model
@@ -94,6 +122,11 @@ class _Server(uvicorn.Server):
             },
         )
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # a loop alone does not keep a task
+        task.add_done_callback(self._tasks.discard)
+
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say no to `/readyz`, and stop after the time for draining; at once at the second signal."""
         if self._service.draining:
@@ -102,3 +135,8 @@ class _Server(uvicorn.Server):
         _LOG.info("draining", extra={"seconds": self._drain})
         self._service.draining = True
         loop.call_later(self._drain, setattr, self, "should_exit", True)
+
+
+async def _reload(reloader: Reloader) -> None:
+    with contextlib.suppress(RefusedError):  # logged
+        await reloader.reload("SIGHUP")
