@@ -341,13 +341,14 @@ def test_a_full_service_says_so_at_once(recommender):
     assert 'reason="overloaded"} 5.0' in service.metrics.page().decode()
 
 
-def test_a_long_expected_wait_is_refused(recommender):
-    service, held = held_service(recommender, Settings(max_wait=0.1))
-    service.engine.seconds_per_request = 0.02
+@pytest.mark.parametrize(("shares", "accepted"), [(False, 6), (True, 10)])
+def test_a_long_expected_wait_is_refused(recommender, shares, accepted):
+    service, held = held_service(recommender, Settings(max_wait=0.1, max_shared=2), shares=shares)
+    service.engine.seconds_per_call = 0.02
     threading.Timer(0.2, held.go.set).start()
-    answers = ask_many(service, [f"users={user}" for user in range(8)])
+    answers = ask_many(service, [f"users={user}" for user in range(15)])
     service.engine.close()
-    assert [status for status, _ in answers] == [200] * 6 + [503] * 2
+    assert [status for status, _ in answers] == [200] * accepted + [503] * (15 - accepted)
 
 
 def test_a_late_request_is_not_computed(recommender):

@@ -19,19 +19,17 @@ _ALWAYS: Final = 4
 class Admission:
     """Bounds the requests in flight by their number, and by how long a new one would wait for the engine."""
 
-    def __init__(
-        self, metrics: Metrics, seconds_per_request: Callable[[], float], *, most: int, max_wait: float
-    ) -> None:
+    def __init__(self, metrics: Metrics, expected_wait: Callable[[int], float], *, most: int, max_wait: float) -> None:
         """Make a bound.
 
         Args:
             metrics: what to count in.
-            seconds_per_request: returns how long the engine takes for a request now.
+            expected_wait: returns how many seconds a request would wait behind so many others.
             most: how many requests may be in flight.
             max_wait: how many seconds a request may be expected to wait.
         """
         self._metrics = metrics
-        self._seconds_per_request = seconds_per_request
+        self._expected_wait = expected_wait
         self._most = most
         self._max_wait = max_wait
         self._in_flight = 0
@@ -43,7 +41,7 @@ class Admission:
             RefusedError: 503; the service is full.
         """
         if self._in_flight >= self._most or (
-            self._in_flight >= _ALWAYS and self._in_flight * self._seconds_per_request() > self._max_wait
+            self._in_flight >= _ALWAYS and self._expected_wait(self._in_flight) > self._max_wait
         ):
             raise overloaded("requests")
         self._in_flight += 1

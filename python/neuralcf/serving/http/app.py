@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -31,7 +31,7 @@ from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.recommender import Recommender
 from neuralcf.serving.requests import RecommendRequest
 
-__all__ = ["Service", "Settings", "make_app"]
+__all__ = ["Application", "Service", "Settings", "make_app"]
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 
@@ -64,7 +64,7 @@ class Settings:
 
 def make_app(
     recommender: Recommender, settings: Settings | None = None, *, titles: Mapping[int | str, str] | None = None
-) -> Starlette:
+) -> Application:
     """Make the ASGI application.
 
     Args:
@@ -76,6 +76,25 @@ def make_app(
         ModelFormatError: the model contradicts itself.
     """
     return Service(recommender, settings or Settings(), titles).app
+
+
+class Application:
+    """The ASGI application: routes without variable parts by a look-up, all others and errors by Starlette."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._plain = {
+            (method, endpoint.route.path): endpoint for endpoint in endpoints for method in endpoint.route.methods
+        }
+        self._starlette = Starlette(
+            routes=[StarletteRoute(one.route.path, one, methods=list(one.route.methods)) for one in endpoints],
+            exception_handlers={HTTPException: _refuse},
+        )
+        self._starlette.router.redirect_slashes = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        endpoint = self._plain.get((scope.get("method"), scope.get("path")))
+        await (endpoint or self._starlette)(scope, receive, send)
 
 
 class Service:
@@ -95,7 +114,7 @@ class Service:
         self._sound = 0.0, True
         admission = Admission(
             self.metrics,
-            lambda: self.engine.seconds_per_request,
+            self.engine.expected_wait,
             most=settings.max_in_flight,
             max_wait=settings.max_wait,
         )
@@ -106,14 +125,7 @@ class Service:
         self.features = _features(recommender)
         routes = self.routes()
         self.document = describe(routes)
-        self.app = Starlette(
-            routes=[
-                StarletteRoute(route.path, Endpoint(route, self.gate), methods=list(route.methods)) for route in routes
-            ],
-            exception_handlers={HTTPException: _refuse},
-        )
-        self.app.router.redirect_slashes = False
-        self.app.state.service = self
+        self.app = Application([Endpoint(route, self.gate) for route in routes])
 
     def exchange(self, model: ServedModel, titles: Mapping[int | str, str] | None) -> None:
         """Serve another model from the next call of the engine on."""

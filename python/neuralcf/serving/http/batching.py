@@ -67,8 +67,8 @@ class EngineThread:
         self._running: tuple[StopToken, list[_Job]] | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.seconds_per_request = 0.0
-        """A moving average of the engine's time for a request."""
+        self.seconds_per_call = 0.0
+        """A moving average of the engine's time for a call."""
 
     async def ask(self, query: RecommendRequest | Query, deadline: float, receive: Callable[[], Any]) -> Answer:
         """Answer a query; a `RecommendRequest` may share a call.
@@ -98,6 +98,11 @@ class EngineThread:
             timer.cancel()
             for watch in watches:
                 watch.cancel()
+
+    def expected_wait(self, in_flight: int) -> float:
+        """Return how many seconds a request would wait behind so many others: for their calls of the engine."""
+        calls = in_flight // self._most + 1 if self._model().shares_calls else in_flight
+        return calls * self.seconds_per_call
 
     def close(self) -> None:
         """End the thread once what waits is answered."""
@@ -149,7 +154,7 @@ class EngineThread:
         if live:
             answers += self._call(model, live, max(job.deadline for job in live) - started)
             seconds = monotonic() - started
-            self.seconds_per_request += 0.1 * (seconds / len(live) - self.seconds_per_request)
+            self.seconds_per_call += 0.1 * (seconds - self.seconds_per_call)
             self._metrics.compute.observe(seconds)
             self._metrics.batch.observe(len(live))
         for loop in {job.future.get_loop() for job in jobs}:  # one, unless a test has several

@@ -164,10 +164,19 @@ def _checked(where: str, value: Any, schema: Schema) -> Any:
             )
         if len(value) > schema.get("maxItems", len(value)):
             raise RefusedError(422, "too_many", f"{where}: expected at most {schema['maxItems']}, got {len(value)}")
+        if value and _are_plain_integers(value, schema["items"]):
+            return value
         return [_checked(f"{where}[{place}]", one, schema["items"]) for place, one in enumerate(value)]
     if isinstance(value, dict) and "properties" in schema:
         return check(value, schema["properties"], tuple(schema.get("required", ())), where)
     return value
+
+
+def _are_plain_integers(values: list[Any], schema: Schema) -> bool:
+    """Return whether a list of integers is as its schema says, which is quicker to see for all than one by one."""
+    if schema.get("type") != "integer" or set(map(type, values)) != {int} or "enum" in schema:
+        return False
+    return bool(schema.get("minimum", min(values)) <= min(values) and max(values) <= schema.get("maximum", max(values)))
 
 
 def _is_exact_integer(value: float) -> bool:
