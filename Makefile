@@ -23,6 +23,10 @@ test: ## run every test, Rust and Python
 	$(MAKE) --no-print-directory $(VENV)/built
 	$(BIN)/python -m pytest --quiet
 
+.PHONY: test-convert
+test-convert: $(VENV)/built ## train by other libraries, convert, compare scores and lists; installs them in build/convert
+	tests/convert/run.sh $(PYTHON)
+
 .PHONY: test-checked
 test-checked: ## run the Rust tests with overflow checks and debug assertions
 	cargo test --quiet

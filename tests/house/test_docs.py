@@ -25,6 +25,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ NOT_RUN = {
 }
 DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}
 """Prefixes of data files, and the folders that hold them."""
+OPTIONAL = ("implicit", "faiss", "usearch")
+"""Packages that pages show, and that the environments of make test-convert have."""
 
 
 class Block(NamedTuple):
@@ -106,12 +109,18 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             if re.search(rf"(?<![\w/.]){re.escape(name)}\b", block.code) and block.language != "text":
                 pytest.skip(f"{block.place} needs {name} of ../shared/data/{DATA[name]}, which is absent")
         if block.language == "python":
+            if missing := [package for package in OPTIONAL if imports(block, package) and not find_spec(package)]:
+                pytest.skip(f"{block.place} needs {missing[0]}; make test-convert has it")
             exec(compile("\n" * block.line + block.code, page, "exec"), names)  # tracebacks show the line of the page
         elif block.language in ("sh", "console"):
             run_commands(block, monkeypatch)
         elif block.language == "toml":
             (tmp_path / "read.toml").write_text(block.code)
             assert configure(toml=tmp_path / "read.toml") != configure(), block.place
+
+
+def imports(block: Block, package: str) -> bool:
+    return re.search(rf"^(import|from) {package}\b", block.code, re.MULTILINE) is not None
 
 
 def save_small_model(path: str) -> None:
@@ -284,11 +293,11 @@ def test_serving_page_has_every_method_and_argument() -> None:
 
 
 def test_public_names_are_mentioned() -> None:
-    from neuralcf import baselines, data, evaluation, models, training
+    from neuralcf import baselines, convert, data, evaluation, models, training
     from neuralcf.training import losses
 
     pages = "\n".join(text_of(page) for page in PAGES if page.startswith("docs/"))
-    for module in (neuralcf, baselines, data, evaluation, losses, models, training):
+    for module in (neuralcf, baselines, convert, data, evaluation, losses, models, training):
         for name in module.__all__:
             assert re.search(rf"\b{name}\b", pages), f"docs: {module.__name__}.{name}"
 

@@ -26,6 +26,7 @@ IMPORTS = {
     "format": "errors files _core",
     "serving": "errors results _core",
     "batch": "errors files serving",
+    "convert": "errors _core format",
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
     "report": "errors _core data format baselines evaluation",
@@ -36,7 +37,7 @@ IMPORTS = {
     "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # entry points
-    "cli": "errors files _core batch data format serving evaluation report training experiment tuning demo",
+    "cli": "errors files _core batch convert data format serving evaluation report training experiment tuning demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }
@@ -47,9 +48,9 @@ TORCH = {"models", "training", "experiment", "tuning", "demo"}
 """Packages that cannot be imported without torch; all others can."""
 
 NEEDS = {
-    "torch": "models training demo",
+    "torch": "models training demo convert",
     "tqdm": "training",
-    "pyarrow": "batch data",
+    "pyarrow": "batch convert data",
     "optuna": "tuning",
     "starlette": "serving",
     "uvicorn": "serving",

@@ -17,6 +17,7 @@ from pathlib import Path
 from neuralcf._core import __version__
 from neuralcf.cli import (
     compare,
+    convert,
     demo,
     describe,
     doctor,
@@ -38,7 +39,7 @@ __all__ = ["INTERRUPTED", "main", "make_parser"]
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, serve, inspect, doctor, demo)
+_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, convert, serve, inspect, doctor, demo)
 _EXTRA = ("torch", "tqdm", "pyarrow")
 """Packages that `pip install 'neuralcf[train]'` installs."""
 

@@ -72,6 +72,8 @@ _OPTIONS = {
     "header=True": "--header",
     "header=False": "--no-header",
     "text_ids=True": "--text-ids",
+    "trust=True": "--trust",
+    "names": "--map",
 }
 """Arguments in Python whose options are named otherwise; the option of `min_rating` is `--min-rating`."""
 
