@@ -27,6 +27,10 @@ test: ## run every test, Rust and Python
 test-convert: $(VENV)/built ## train by other libraries, convert, compare scores and lists; installs them in build/convert
 	tests/convert/run.sh $(PYTHON)
 
+.PHONY: test-scale
+test-scale: $(VENV)/built ## run the tests beside a local Spark, which needs Java 17 or newer; installs it in build/scale
+	tests/scale/run.sh $(PYTHON)
+
 .PHONY: test-checked
 test-checked: ## run the Rust tests with overflow checks and debug assertions
 	cargo test --quiet

@@ -54,8 +54,8 @@ NOT_RUN = {
 }
 DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}
 """Prefixes of data files, and the folders that hold them."""
-OPTIONAL = ("implicit", "faiss", "usearch")
-"""Packages that pages show, and that the environments of make test-convert have."""
+OPTIONAL = {"implicit": "test-convert", "faiss": "test-convert", "usearch": "test-convert", "pyspark": "test-scale"}
+"""Packages that pages show, and the targets of make whose environments have them."""
 
 
 class Block(NamedTuple):
@@ -110,7 +110,7 @@ def test_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 pytest.skip(f"{block.place} needs {name} of ../shared/data/{DATA[name]}, which is absent")
         if block.language == "python":
             if missing := [package for package in OPTIONAL if imports(block, package) and not find_spec(package)]:
-                pytest.skip(f"{block.place} needs {missing[0]}; make test-convert has it")
+                pytest.skip(f"{block.place} needs {missing[0]}; make {OPTIONAL[missing[0]]} has it")
             exec(compile("\n" * block.line + block.code, page, "exec"), names)  # tracebacks show the line of the page
         elif block.language in ("sh", "console"):
             run_commands(block, monkeypatch)

@@ -25,7 +25,7 @@ IMPORTS = {
     "data": "errors seeds",
     "format": "errors files _core",
     "serving": "errors results _core",
-    "batch": "errors files serving",
+    "batch": "errors files _core serving",
     "convert": "errors _core format",
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
@@ -55,6 +55,7 @@ NEEDS = {
     "starlette": "serving",
     "uvicorn": "serving",
     "prometheus_client": "serving",
+    "pyspark": "batch",
     "matplotlib": "report demo",
 }
 """Optional dependencies, and the packages of ours that import them."""
