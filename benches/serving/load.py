@@ -1,6 +1,6 @@
 """Requests a second, latency and CPU time of the service, beside the bare engine, torch and implicit.
 
-    python -m benches.serving.load [--seconds 10] [--connections 32] [--only A] [--overload]
+    python -m benches.serving.load [--seconds 10] [--connections 16] [--only A] [--overload]
 
 Needs wrk (a package of Debian's) and the extras `serve` and `peers`; implicit and FastAPI where they are installed. All
 servers get the same requests: the best 10 items of a user, without what the user has seen, in turn for all users.
@@ -89,7 +89,17 @@ def cpu_seconds(pid: int) -> float:
 def measure(port: int, pid: int, connections: int, seconds: float, script: Path) -> Load:
     """Put a server under load."""
     before = cpu_seconds(pid)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+    command = [
+        "wrk",
+        "-t1",
+        "--timeout",
+        "60s",
+        f"-c{connections}",
+        f"-d{seconds:g}s",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}",
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cpu = cpu_seconds(pid) - before
     (found,) = re.findall(r"^RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", printed, re.MULTILINE)
@@ -121,7 +131,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--only", default="", help="models whose names begin so")
     parser.add_argument("--overload", action="store_true", help="the service alone, at capacity and at twice as much")
     options = parser.parse_args()

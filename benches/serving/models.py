@@ -17,7 +17,7 @@ MODELS = {
     "GMF-192, 3.7k items": ("gmf", 3_706),
     "GMF-192, 100k items": ("gmf", 100_000),
 }
-"""Kind and number of items; A is the NeuMF of 8 factors of the paper, with an MLP of 32, 16 and 8."""
+"""Kind and number of items; A is the NeuMF of 8 factors of the paper, with an MLP of 64, 32, 16 and 8."""
 
 
 def tensors_of(kind: str, items: int) -> dict[str, np.ndarray]:
@@ -35,8 +35,8 @@ def tensors_of(kind: str, items: int) -> dict[str, np.ndarray]:
         "output.bias": np.zeros(1, np.float32),
     }
     if kind == "neumf":
-        tensors |= {"mlp.user_embedding.weight": normal(USERS, 16), "mlp.item_embedding.weight": normal(items, 16)}
-        for layer, (wide, narrow) in enumerate([(32, 16), (16, 8)]):
+        tensors |= {"mlp.user_embedding.weight": normal(USERS, 32), "mlp.item_embedding.weight": normal(items, 32)}
+        for layer, (wide, narrow) in enumerate([(64, 32), (32, 16), (16, 8)]):
             tensors |= {f"mlp.layers.{layer}.weight": normal(narrow, wide), f"mlp.layers.{layer}.bias": normal(narrow)}
     return tensors
 

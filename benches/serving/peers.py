@@ -48,7 +48,7 @@ def torch_app() -> FastAPI:
     items = len(tensors["gmf.item_embedding.weight"])
     module: Any = GMF(users, items, width)
     if "mlp.layers.0.weight" in tensors:
-        module = NeuMF(users, items, width, layers=(32, 16, 8))
+        module = NeuMF(users, items, width, layers=(64, 32, 16, 8))
     module.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
     module.eval()
     every = torch.arange(items)

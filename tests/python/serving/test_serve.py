@@ -1,12 +1,14 @@
 """`neuralcf serve` as a process: hostile clients, signals, logs. Each client is a plain socket."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -124,6 +126,42 @@ def test_connections_are_bounded(server):
         answers = [answer_of(client)[0] for client in clients]
     assert answers.count(503) == 10
     assert answers.count(408) == 80
+
+
+def test_a_full_server_refuses_on_connections_that_stay(model):
+    with Process(model, "--max-in-flight", "1") as server:
+        body = b'{"users": [3], "k": 2}'
+        request = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        done, seen, wrong = threading.Event(), set(), []
+
+        def ask_on():
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            while not done.is_set():
+                connection.request("POST", "/recommend", body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+                seen.add(response.status)
+                if response.status == 503:
+                    if (answer["code"], response.getheader("retry-after")) != ("overloaded", "1"):
+                        wrong.append(answer)
+                elif [len(one["items"]) for one in answer["lists"]] != [2]:
+                    wrong.append(answer)
+            connection.close()
+
+        threads = [threading.Thread(target=ask_on) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 30
+        while seen != {200, 503} and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert (seen, wrong) == ({200, 503}, [])
+        assert server.ask(b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n")[0] == 200
+        assert server.ask(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))[0] == 200
+        assert server.stop()[0] == 0
 
 
 def test_a_connection_serves_many_requests_also_pipelined(server):

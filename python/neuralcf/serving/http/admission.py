@@ -40,12 +40,15 @@ class Admission:
         Raises:
             RefusedError: 503; the service is full.
         """
-        if self._in_flight >= self._most or (
-            self._in_flight >= _ALWAYS and self._expected_wait(self._in_flight) > self._max_wait
-        ):
+        if self.is_full():
             raise overloaded("requests")
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
+
+    def is_full(self) -> bool:
+        """Return whether there is no room for another request."""
+        in_flight = self._in_flight
+        return in_flight >= self._most or (in_flight >= _ALWAYS and self._expected_wait(in_flight) > self._max_wait)
 
     def leave(self) -> None:
         """Count a request as answered."""

@@ -125,7 +125,15 @@ class Service:
         self.features = _features(recommender)
         routes = self.routes()
         self.document = describe(routes)
+        self._admitted = {route.path.encode() for route in routes if route.admitted}
         self.app = Application([Endpoint(route, self.gate) for route in routes])
+
+    def is_full(self, path: bytes) -> bool:
+        """Return whether a request is to be refused before anything is done for it; count it then."""
+        full = path in self._admitted and self.gate.admission.is_full()
+        if full:
+            self.metrics.rejections.labels("overloaded").inc()
+        return full
 
     def exchange(self, model: ServedModel, titles: Mapping[int | str, str] | None) -> None:
         """Serve another model from the next call of the engine on."""

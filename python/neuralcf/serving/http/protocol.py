@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Callable
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from neuralcf.serving.http.refusals import RefusedError, overloaded
 
 __all__ = ["BoundedProtocol", "bounded"]
 
 MAX_HEADERS: Final = 32 << 10
 """The most bytes of a request line and headers; what comes with the last of them may be longer by one read."""
+
+
+def _response(refused: RefusedError, *headers: bytes) -> bytes:
+    status = b"HTTP/1.1 %d %s" % (refused.status, HTTPStatus(refused.status).phrase.encode())
+    extra = (f"{name.lower()}: {value}".encode() for name, value in refused.headers.items())
+    length = b"content-length: %d" % len(refused.body)
+    return b"\r\n".join([status, b"content-type: application/json", length, *extra, *headers, b"", refused.body])
+
+
+_FULL: Final = _response(overloaded("requests"))
+_REFUSED: Final = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))
+"""Stands for the request that was refused: uvicorn takes it for one that is answered, and skips its body."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -21,6 +36,8 @@ class BoundedProtocol(HttpToolsProtocol):
     receive_timeout: float = 10.0
     """Seconds from the connection, or from the first byte of a further request, to the last byte of a request."""
     max_connections: int = 1000
+    is_full: Callable[[bytes], bool] = staticmethod(lambda _path: False)
+    """Whether there is no room for a request to this path; then it is refused at a fifth of the cost."""
 
     _timer: asyncio.TimerHandle | None = None
     _in_headers = True
@@ -32,7 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the clock."""
         super().connection_made(transport)  # type: ignore[arg-type]
         if len(self.connections) > self.max_connections:
-            self._refuse(503, "overloaded", "too many connections; try again in a second", b"retry-after: 1\r\n")
+            self._refuse(overloaded("connections"))
             return
         self._timer = self.loop.call_later(self.receive_timeout, self._too_slow)
 
@@ -68,6 +85,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > MAX_HEADERS:
             self._too_large = True
             raise ValueError("headers too large")  # the parser stops, and uvicorn calls `send_400_response`
+        idle = self.cycle is None or self.cycle.response_complete
+        path = self.url.partition(b"?")[0]
+        if idle and self.parser.should_keep_alive() and self.is_full(path):
+            self.cycle = _REFUSED
+            self.transport.write(_FULL)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            return
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -80,10 +106,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._too_large:
             self._refuse_headers()
         else:
-            self._refuse(400, "bad_http", msg)
+            self._refuse(RefusedError(400, "bad_http", msg))
 
     def _refuse_headers(self) -> None:
-        self._refuse(431, "headers_too_large", f"headers: expected at most {MAX_HEADERS} bytes")
+        message = f"headers: expected at most {MAX_HEADERS} bytes"
+        self._refuse(RefusedError(431, "headers_too_large", message))
 
     def _stop_clock(self) -> None:
         if self._timer is not None:
@@ -96,20 +123,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if answering and self.cycle.response_started:
             self.transport.close()
         else:
-            self._refuse(408, "too_slow", f"the request did not arrive within {self.receive_timeout:g} seconds")
+            message = f"the request did not arrive within {self.receive_timeout:g} seconds"
+            self._refuse(RefusedError(408, "too_slow", message))
 
-    def _refuse(self, status: int, code: str, message: str, extra: bytes = b"") -> None:
+    def _refuse(self, refused: RefusedError) -> None:
         """Answer and close."""
-        if self.transport.is_closing():
-            return
-        body = json.dumps({"error": message, "code": code}).encode()
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n%s"
-            % (status, HTTPStatus(status).phrase.encode(), len(body), extra, body)
-        )
-        self.transport.close()
+        if not self.transport.is_closing():
+            self.transport.write(_response(refused, b"connection: close"))
+            self.transport.close()
 
 
-def bounded(receive_timeout: float, max_connections: int) -> type[Any]:
+def bounded(receive_timeout: float, max_connections: int, is_full: Callable[[bytes], bool]) -> type[Any]:
     """Return a protocol class with these bounds."""
-    return type("Bounded", (BoundedProtocol,), {"receive_timeout": receive_timeout, "max_connections": max_connections})
+    bounds = {
+        "receive_timeout": receive_timeout,
+        "max_connections": max_connections,
+        "is_full": staticmethod(is_full),
+    }
+    return type("Bounded", (BoundedProtocol,), bounds)

@@ -58,7 +58,7 @@ def serve(
     sys.setswitchinterval(_SWITCH)
     config = uvicorn.Config(
         service.app,
-        http=bounded(receive_timeout, max_connections),
+        http=bounded(receive_timeout, max_connections, service.is_full),
         ws="none",
         lifespan="off",
         log_config=None,
