@@ -8,7 +8,9 @@ Weights     With weights of interactions, the term of a positive is multiplied b
 Sampling    For each known interaction (u, i), `negatives` items, sampled uniformly and independently from the items
             without an interaction of u, anew in each epoch (section 3.1.1 of the paper; 4 in its experiments).
             Users who have every item are left out (`neuralcf.training.sampling`).
-Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD.
+Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD, of
+            all parameters as one vector. The gradient is computed by hand (`neuralcf.training.gradients`), and by
+            autograd where there is dropout, L2 regularisation or features.
 Stages      One; with pre-training three: GMF, MLP, then NeuMF initialised from both, with output layer [alpha h_GMF ;
             (1 - alpha) h_MLP] (section 3.4.1), fine-tuned by a fresh optimiser. All three use the same validation set.
 Training on From the weights of a model (`Start`), which new users and items join as they would an untrained one.
@@ -34,6 +36,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
 
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
@@ -43,6 +46,7 @@ from neuralcf.training.config import TrainConfig
 from neuralcf.training.descent import Descent, MovingAverage, TrainingState, Weights
 from neuralcf.training.device import isolated_torch, resolve
 from neuralcf.training.feature_embeddings import add_features, feature_maps, fold
+from neuralcf.training.gradients import accumulate_bce_gradient, flatten
 from neuralcf.training.losses import bce_with_logits, l2_penalty
 from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.presets import PAPER
@@ -174,6 +178,8 @@ class _StageTraining(Descent):
             state=state,
         )
         self.dataset, self.stage, self.config, self.seed = dataset, stage, config, seed
+        features = dataset.user_features is not None or dataset.item_features is not None
+        self.plain = not (features or config.dropout or config.l2_embeddings or config.l2_layers)
         self.sampler, self.pair_weights, self.device = sampler, pair_weights, device
         torch.manual_seed(derive(seed, Stream.INITIALISATION, stage.number))
         self.model: Model = build(config, dataset.num_users, dataset.num_items)
@@ -186,9 +192,10 @@ class _StageTraining(Descent):
         if state.model is not None:
             self.model.load_state_dict(state.model)
         self.model.to(device)
+        self.parameters = flatten(self.model)
         if config.averaging:
             self.average = MovingAverage(self.model, config.averaging * self.steps, state.average)
-        self.optimiser = _optimiser(config, self.model)
+        self.optimiser = _optimiser(config, self.parameters)
         if state.optimiser is not None:
             self.optimiser.load_state_dict(state.optimiser)
         if stage.fused and state.best is None:
@@ -205,26 +212,32 @@ class _StageTraining(Descent):
     def descend(self, epoch: int, after_step: Callable[[int, float], None]) -> float:
         """Take one optimiser step for each batch of the epoch; return the mean cross-entropy over its pairs."""
         torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch))
-        embeddings, layers = self.config.l2_embeddings, self.config.l2_layers
         total = 0.0
         for step, batch in enumerate(self.sampler.batches(self.stage.number, epoch), start=1):
             users, items, labels = (part.to(self.device) for part in batch)
             weights = None if self.pair_weights is None else self.pair_weights.find(*batch).to(self.device)
-            self.optimiser.zero_grad()
-            loss = bce_with_logits(self.model(users, items), labels, weights)
-            value = loss.item()
-            self.check_loss(value, epoch, step)
-            objective = loss + l2_penalty(self.model, embeddings=embeddings, layers=layers)
-            objective.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.zero_grad(set_to_none=False)
+            loss = self._accumulate_gradient(users, items, labels, weights)
+            self.check_loss(loss, epoch, step)
             self.optimiser.step()
             if self.average is not None:
                 self.average.update((epoch - 1) * self.steps + step)
-            after_step(step, value)
-            total += value * len(labels)
+            after_step(step, loss)
+            total += loss * len(labels)
         return total / self.sampler.samples
 
+    def _accumulate_gradient(self, users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None) -> float:
+        """Add the gradient of a batch to that of the parameters; return the loss."""
+        config = self.config
+        if self.plain:
+            return accumulate_bce_gradient(self.model, users, items, labels, weights).item()
+        loss = bce_with_logits(self.model(users, items), labels, weights)
+        penalty = l2_penalty(self.model, embeddings=config.l2_embeddings, layers=config.l2_layers)
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
-def _optimiser(config: NCFConfig, model: Model) -> torch.optim.Optimizer:
+
+def _optimiser(config: NCFConfig, parameters: nn.Parameter) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        return torch.optim.SGD([parameters], lr=config.learning_rate)
+    return torch.optim.Adam([parameters], lr=config.learning_rate, fused=True)
