@@ -3,7 +3,7 @@
     python -m benches.training.attributes --data ml-latest-small ml-1m
 
 Data        MovieLens in the splits of `benches.training.datasets`. A tenth of the items, drawn by the seed, is hidden:
-            all their interactions leave the training set. Features are genres, and the year in which a title ends.
+            all their interactions leave the training set. Features are genres, and the year and the words of titles.
 Cold        For each user with interactions with hidden items, these are to be found, NDCG@10 with an ideal of
             min(10, how many): among the hidden items, and among all items but those of the user's training history.
 Warm        The held-out interactions of the split with the other items, among all items likewise.
@@ -17,7 +17,6 @@ Models      `fast` and `neumf`, each with and without features, otherwise alike;
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from neuralcf.data.readers.features import parse_choice, read_features
 from neuralcf.data.readers.rows import read_rows
 from neuralcf.training import configure, train
 
-COLUMNS = "genres:multi,year:category"
+COLUMNS = "genres:multi,title.year:category,title.words:multi"
 CUTOFF = 10
 DISCOUNTS = 1 / np.log2(np.arange(2, CUTOFF + 2))
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -42,19 +41,16 @@ Scores = Callable[[np.ndarray], np.ndarray]
 def movies_of(data: str) -> list[tuple[int, str, str]]:
     """Read the id in the data set, the title and the genres of each movie."""
     if data == "ml-latest-small":
-        rows = list(read_rows(DATA / data / "movies.csv", "movies"))[1:]
-        return [(int(id_), title, genres) for _, (id_, title, genres) in rows]
+        _, rows = read_rows(DATA / data / "movies.csv", "movies")
+        return [(int(id_), title, genres) for _, (id_, title, genres) in list(rows)[1:]]
     index = dict(np.loadtxt(DATA / data / "item_ids.txt", dtype=int).tolist())
-    rows = list(read_rows(DATA / data / "movies.dat", "movies"))
+    _, rows = read_rows(DATA / data / "movies.dat", "movies")
     return [(index[int(id_)], title, genres) for _, (id_, title, genres) in rows if int(id_) in index]
 
 
 def write_features(data: str, file: Path) -> None:
-    """Write a table of item, genres and year."""
-    lines = ["item\tgenres\tyear"]
-    for id_, title, genres in movies_of(data):
-        year = re.search(r"\((\d{4})\)\W*$", title)
-        lines.append(f"{id_}\t{genres}\t{year[1] if year else ''}")
+    """Write a table of item, genres and title."""
+    lines = ["item\tgenres\ttitle", *(f"{id_}\t{genres}\t{title}" for id_, title, genres in movies_of(data))]
     file.write_text("\n".join(lines))
 
 

@@ -4,11 +4,11 @@ A column of attributes is of one of three kinds. The row a of an entity has an e
 after it, for each column,
 
     category   one value            a_v = 1 for the value v
-    multi      several values       a_v = 1 / m for each of its m known values
+    multi      several values       a_v = 1 for each of its known values
     number     x                    a   = (x - mean) / deviation
 
-so that with a map W [F, d] the product a W is the sum of the embeddings of an entity's values, for a multi-valued
-column their mean. A missing or unknown value adds nothing: an entity without attributes has only the shared entry.
+so that with a map W [F, d] the product a W is the sum of the embeddings of an entity's values: a western that is a
+comedy is all of both. A missing or unknown value adds nothing: an entity without attributes has only the shared entry.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ class FeatureColumn:
         """
         if self.kind == "number":
             return [(0, (parse_number(text) - self.mean) / self.deviation)] if text else []
-        known = [self.places[value] for value in values_of(text, self.kind) if value in self.places]
-        return [(place, 1 / len(known)) for place in known]
+        return [(self.places[value], 1.0) for value in values_of(text, self.kind) if value in self.places]
 
 
 @dataclass(frozen=True, eq=False)

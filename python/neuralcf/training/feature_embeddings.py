@@ -2,7 +2,7 @@
 
     e_u = own_u + a_u W,    own [n, d], W [F, d]
 
-with the rows a_u of `neuralcf.data.features`: a sum over columns, in a multi-valued column the mean over its values.
+with the rows a_u of `neuralcf.data.features`: a sum over columns, and over the values of a multi-valued one.
 An entity without interactions in the training set has no own part, which it would only learn as a negative.
 This is the linear part of a factorisation machine's sum of embeddings (Rendle, "Factorization machines", ICDM 2010),
 as in LightFM (Kula, 2015), ahead of each tower. After training e_u is an ordinary table, so that the exported model is

@@ -14,6 +14,10 @@ Q. The same for users. An item without interactions gets a_i W, and one with few
 Both weights follow from one model: q_i differs from a_i W by the item's nature, of variance v, and by the noise of its
 n_i interactions, of variance k v / n_i. Weights n_i without a limit would give a new item the vector of the most
 popular ones of its kind, and put it before the known items.
+
+Scale       A mean of what an item may be, a_i W is shorter than the vectors of known items, and its scores lie between
+            theirs: among all items new ones would hardly be seen. The vectors of entities without interactions are
+            `scale` a_i W, with the scale that `neuralcf.training.cold_scale` chooses.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ class FeatureRegression:
     """int64 [n]: how many interactions each entity has."""
     k: float
     """Of how many interactions the prediction is worth."""
+    scale: float = 1.0
+    """What the predictions for entities without interactions are multiplied by."""
 
     @classmethod
     def fit(
@@ -56,14 +62,16 @@ class FeatureRegression:
     def shrink(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the means of vectors and what features predict; without interactions, the prediction alone."""
         share = (1 - _weights(self.counts, self.k))[:, None].astype(np.float32)
-        return np.asarray(vectors + share * (self.features.times(self.map) - vectors), np.float32)
+        scale = np.where(self.counts > 0, 1, self.scale)[:, None].astype(np.float32)
+        return np.asarray(vectors + share * (scale * self.features.times(self.map) - vectors), np.float32)
 
     def to_map(self, scale: float, width: int) -> FeatureMap:
-        """Make the map to the embeddings of a model whose logits are `scale` times the scores.
+        """Make the map from features alone to the embeddings of a model whose logits are `scale` times the scores.
 
         The first `width` columns are those of the GMF; what follows, if anything, are those of the MLP.
         """
-        gmf, mlp = self.map[:, :width] * np.float32(np.sqrt(scale)), np.ascontiguousarray(self.map[:, width:])
+        map_ = self.map * np.float32(self.scale)
+        gmf, mlp = map_[:, :width] * np.float32(np.sqrt(scale)), np.ascontiguousarray(map_[:, width:])
         return FeatureMap(self.features.columns, gmf, mlp if mlp.size else None)
 
 

@@ -55,7 +55,7 @@ def test_vectors_are_the_sums_of_the_map(model, widths, folder, capsys):
         if weights is not None:
             shared, a, _, c, _, e, year, _, _, z = weights.astype(np.float64)
             mean, deviation = columns[1][3:]
-            expected = [shared + (c + e) / 2 + (2005 - mean) / deviation * year + z, shared]
+            expected = [shared + c + e + (2005 - mean) / deviation * year + z, shared]
             expected.append(shared + a + (1995 - mean) / deviation * year)
             np.testing.assert_allclose(vectors[name], expected, rtol=1e-5, atol=1e-7)
 

@@ -31,7 +31,7 @@ LAYOUTS = {
         "1,2,3:number",
     ),
 }
-WAR_DRAMA = [[1, 1, 0], [1, 0.5, 0.5], [1, 0, 1], [1, 0, 0]]  # of items 3, 20, 7, 30: shared, Drama, War
+WAR_DRAMA = [[1, 1, 0], [1, 1, 1], [1, 0, 1], [1, 0, 0]]  # of items 3, 20, 7, 30: shared, Drama, War
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -50,6 +50,32 @@ def test_layouts_are_detected_and_every_row_is_accounted_for(name, compress, tmp
     assert report.missing == {year: 1}
     assert report.left_out == {genres: 1}  # only one item is a comedy
     assert report.unused == (title,)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("itemId,title\n3,The Alien (1979)\n7,Alien's Nest: the Alien (1986) \n20,Nest\n", "title.year,title.words"),
+        ("3::The Alien (1979)\n7::Alien's Nest: the Alien (1986) \n20::Nest\n", "1.year:category,1.words:multi"),
+    ],
+)
+def test_years_and_words_of_titles(text, choice, tmp_path):
+    (tmp_path / "titles").write_text(text)
+    features, report = read_features(tmp_path / "titles", np.array([3, 7, 20]), "item", parse_choice(choice))
+    (words,) = features.columns  # each year is that of one title alone
+    assert words.values == ("alien", "nest", "the")
+    np.testing.assert_array_equal(features.dense()[:, 1:], [[1, 0, 1], [1, 1, 1], [0, 1, 0]])
+    assert report.unused == (choice.split(",")[0].removesuffix(":category"),)
+    (tmp_path / "new").write_text(text)
+    ids, encoded, unknown = encode_features(tmp_path / "new", features.columns, "item")
+    np.testing.assert_array_equal(encoded.dense(), features.dense())
+    assert (ids, unknown) == (["3", "7", "20"], {words.name: 1})
+
+
+def test_a_column_of_its_own_is_not_derived(tmp_path):
+    (tmp_path / "t.csv").write_text("itemId,title,title.words\n3,a b,x|y\n7,a b,y|x\n20,a,z\n")
+    features, _ = read_features(tmp_path / "t.csv", np.array([3, 7, 20]), "item", parse_choice("title.words"))
+    assert features.columns[0].values == ("x", "y")
 
 
 def test_kinds_are_detected():
@@ -71,7 +97,7 @@ def test_a_map_sums_the_embeddings_of_values():
     ]
     features = Features.encode(columns, [("y", "q|p|unknown", "7"), ("", "", ""), ("z", "q", "3")])
     shared, _, y, p, q, n = weights = rng.standard_normal((6, 5))
-    expected = [shared + y + (p + q) / 2 + 2 * n, shared, shared + q]
+    expected = [shared + y + p + q + 2 * n, shared, shared + q]
     np.testing.assert_allclose(features.times(weights), expected, atol=1e-12)
     with pytest.raises(ArgumentError, match=r"^features: expected CSR rows of entries below 6"):
         replace(features, indices=features.indices + 1)

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from neuralcf import Scorer
-from neuralcf.data import Dataset
+from neuralcf.data import Dataset, Split
 from neuralcf.data.features import FeatureColumn, Features
 from neuralcf.training import DistillConfig, TrainConfig, train
+from neuralcf.training.cold_scale import choose_cold_scale
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
+from neuralcf.training.student import Student
+from neuralcf.training.teachers import Factors
+from neuralcf.training.validation import Validation
 
 GENRES = 4
 COLUMN = FeatureColumn("genre", "category", tuple("abcd"))
@@ -73,6 +77,26 @@ def test_new_users_and_items_rank_by_their_features(validation):
         stages = [record.stage for record in result.history]
         assert [stage for stage in stages if "features" in stage] == ["features", "features refit"]
     assert result.chosen["features_k"] in (0, 1, 3, 10)
+
+
+@pytest.mark.parametrize(("popular", "expected"), [(1.0, 1.0), (-1.0, 2.0)])
+def test_new_items_are_as_long_as_known_ones_allow(popular, expected):
+    """All features are alike, so that new items get the mean bias: where that is above 0, longer is higher."""
+    rng, (users, items) = np.random.default_rng(0), (40, 50)
+    biases = (popular + 0.5 * rng.standard_normal(items)).astype(np.float32)
+    student = Student(Factors(np.zeros((users, 1), np.float32), np.zeros((items, 1), np.float32), biases))
+    split = Split(
+        Dataset(np.arange(users), np.arange(users), None, np.arange(users), np.arange(items)),
+        np.arange(users),
+        np.argsort(-biases)[rng.integers(0, 25, users)],
+        "given",
+    )
+    features = Features.encode([FeatureColumn("c", "category", ("x",))], [("x",)] * items)
+    validation = Validation(split, (np.zeros(users + 1, np.int64), np.zeros(0, np.int32)))
+    known = np.zeros(users + 1, np.int64), np.zeros(0, np.int32)
+    counts = np.ones(items, np.int64)
+    assert choose_cold_scale(student, features, counts, known, validation, l2=1, k=0, seed=0) == expected
+    assert choose_cold_scale(student, features, 0 * counts, known, validation, l2=1, k=0, seed=0) == 1
 
 
 def test_features_of_one_side_alone():

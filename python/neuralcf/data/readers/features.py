@@ -6,8 +6,9 @@ user or item: an id, and any number of columns of attributes. Parquet files need
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -19,6 +20,7 @@ import numpy as np
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.data.features import (
     FEATURE_KINDS,
+    SEPARATOR,
     FeatureColumn,
     FeatureKind,
     Features,
@@ -73,7 +75,8 @@ def read_features(
         path: the file.
         ids: the ids of all users or items, int64 [n] or n strings; not coerced: the row `007` is not that of 7.
         side: whose attributes they are; a header may name the ids accordingly.
-        choice: the columns to use; all but the ids if None.
+        choice: the columns to use; all but the ids if None. `title.year` and `title.words` are made from `title`: the
+            year in brackets at its end, and its words, of a multi-valued column.
 
     Returns:
         Features of n rows, in the order of the ids, and a report.
@@ -213,11 +216,13 @@ class _Table:
             raise ArgumentError(f"{path}: expected ids and attributes, got an empty file")
         header, names, id_at = _header(first, side, choice, named=parquet)
         wanted = [name for name, kind in choice.items() if kind != "id"] if choice else []
+        sources = {name: _source(name, names) for name in wanted}
         for name in (*wanted, *(name for name, kind in (choice or {}).items() if kind == "id")):
-            if name not in names:
+            if sources.get(name, name) not in names:
                 what = "names" if header else "numbers from 0, as there is no header"
                 raise ArgumentError(f"{path}:{start}: expected one of the columns {names} ({what}), got {name!r}")
-        places = {name: names.index(name) for name in wanted or names if names.index(name) != id_at}
+        places = {name: names.index(sources.get(name, name)) for name in wanted or names}
+        places = {name: place for name, place in places.items() if place != id_at}
         if not places:
             raise ArgumentError(f"{path}:{start}: expected columns of attributes beside the ids, got {names}")
         lines: list[int] = []
@@ -232,7 +237,8 @@ class _Table:
             lines.append(line)
             ids.append(text)
             for name, place in places.items():
-                columns[name].append(row[place].strip())
+                cell = row[place].strip()
+                columns[name].append(cell if name in names else _DERIVED[name.rpartition(".")[2]](cell))
         return cls(path, lines, ids, columns)
 
     def fit(self, name: str, kind: FeatureKind | None, texts: Sequence[str]) -> tuple[FeatureColumn | None, int]:
@@ -260,11 +266,35 @@ def _header(first: Sequence[str], side: Side, choice: Choice | None, *, named: b
     titles = [cell.strip() for cell in first]
     chosen_id = next((name for name, kind in (choice or {}).items() if kind == "id"), None)
     detected = find_name(titles, (*HEADER_NAMES[side], "id"))
-    header = named or detected is not None or any(name in titles and not name.isdecimal() for name in choice or ())
+    sources = [_source(name, titles) for name in choice or ()]
+    header = named or detected is not None or any(name in titles and not name.isdecimal() for name in sources)
     names = titles if header else [str(place) for place in range(len(first))]
     if chosen_id in names:
         return header, names, names.index(str(chosen_id))
     return header, names, detected or 0
+
+
+def _source(name: str, names: Sequence[str]) -> str:
+    """Give the column that a chosen one is made from: itself, or that before a derived one's ending."""
+    stem, _, ending = name.rpartition(".")
+    return stem if name not in names and ending in _DERIVED else name
+
+
+def _year(title: str) -> str:
+    """Find the year in brackets at the end of a title, such as `Alien (1979)`."""
+    found = _YEAR.search(title)
+    return found[1] if found else ""
+
+
+def _words(title: str) -> str:
+    """Give the distinct words of a title, without a year at its end, as values of a multi-valued column."""
+    return SEPARATOR.join(dict.fromkeys(_WORD.findall(_YEAR.sub("", title).casefold())))
+
+
+_YEAR = re.compile(r"\((\d{4})\)\W*$")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_DERIVED: Mapping[str, Callable[[str], str]] = {"year": _year, "words": _words}
+"""What can be made from a column of titles, by the ending of its name."""
 
 
 def _listed(ids: ExternalIds) -> list[Any]:

@@ -15,16 +15,16 @@ Cut         The best approximation of rank factors - 1 with item biases, which b
 Tower       With `student` neumf the cut is the truncated SVD, and an MLP beside it is fitted to what that leaves, by
             regression (`neuralcf.training.tower`): a NeuMF. Only where matrices of items x items fit.
 Features    Where the data set has features, the vectors are regressed on them (`neuralcf.training.feature_regression`):
-            users and items without interactions get their vectors from it, and those with few move towards it, as far
-            as the validation set likes it.
+            users and items without interactions get their vectors from it, those of items as long as the validation
+            set allows, and those with few move towards it, as far as the validation set likes it.
 Logits      a s + b for the scores s of the cut, fitted so that probabilities mean something
             (`neuralcf.training.probability`): on what was held out, or, without validation, on training interactions,
             which is too confident.
 Validation  One interaction of each of `validation_users` users is held out and ranked among 99 drawn items after each
-            stage, which tells what each teacher, the sum and the cut are worth. It calibrates the logits, and
-            chooses how far vectors move towards features; nothing else is chosen by it: the search has a split of its
-            own. With `refit` everything is then trained once more on all interactions, with the settings found and the
-            logits fitted before.
+            stage, which tells what each teacher, the sum and the cut are worth. It calibrates the logits, and chooses
+            how far vectors move towards features, and how long those of new items are; nothing else is chosen by it:
+            the search has a split of its own. With `refit` everything is then trained once more on all interactions,
+            with the settings found and the logits fitted before.
 Large       Above `dense_items` items, matrices of items x items do not fit. Then iALS and the pruned graph filter are
             summed, and cut by least squares.
 Training on From a model (`Start`): the teacher `start`, in place of teachers that take long, is the model itself, with
@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -52,6 +52,7 @@ from neuralcf.data.dataset import Dataset
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
+from neuralcf.training.cold_scale import choose_cold_scale
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
@@ -220,6 +221,8 @@ class _Distilling:
                 if features is not None:
                     l2 = chosen[f"{side}_features_l2"]
                     regressions[side] = FeatureRegression.fit(features, vectors, counts, l2=l2, k=k)
+                    if side == "item":
+                        regressions[side] = replace(regressions[side], scale=chosen.get("item_features_scale", 1.0))
                     moved[side] = regressions[side].shrink(vectors)
             return student.with_vectors(moved["user"], moved["item"]), regressions
 
@@ -231,6 +234,18 @@ class _Distilling:
         if "features_k" not in chosen:
             measured = {k: validation.measure_scores(regressed(k)[0].scores)[1] for k in _MOVES} if validation else {}
             chosen["features_k"] = max(_MOVES, key=lambda k: measured.get(k, 0.0))  # the first of the best
+        features, counts, *_ = sides["item"]
+        if features is not None and validation and "item_features_scale" not in chosen:
+            chosen["item_features_scale"] = choose_cold_scale(
+                student,
+                features,
+                counts,
+                train.user_items(),
+                validation,
+                l2=chosen["item_features_l2"],
+                k=chosen["features_k"],
+                seed=derive(self.seed, Stream.TEACHERS, 0, 3),
+            )
         result, regressions = regressed(chosen["features_k"])
         stage = f"features{suffix}"
         if all(record.stage != stage for record in self.history):
