@@ -86,7 +86,7 @@ def within_genres(genres: np.ndarray, known: np.ndarray, seen: np.ndarray, *, ow
     return lambda users: taste[users] @ shares.T
 
 
-def measure(data: str, presets: list[str], threads: int, seed: int) -> None:
+def measure(data: str, presets: list[str], settings: list[str], threads: int, seed: int) -> None:
     """Print the table of one data set."""
     split: Split = movielens_1m() if data == "ml-1m" else movielens_latest_small()
     whole = split.train
@@ -123,7 +123,7 @@ def measure(data: str, presets: list[str], threads: int, seed: int) -> None:
     for preset in presets:
         for name, dataset in (("", plain), (" with features", replace(plain, item_features=features))):
             started = time.process_time()
-            config = configure(preset=preset, options={"seed": seed, "threads": threads})
+            config = configure(preset=preset, settings=settings, options={"seed": seed, "threads": threads})
             result = train(dataset, config)
             seconds = time.process_time() - started
             row(preset + name, scorer_of(result.model), seconds)
@@ -149,11 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rank hidden items by their features.")
     parser.add_argument("--data", nargs="+", default=["ml-latest-small", "ml-1m"])
     parser.add_argument("--presets", nargs="+", default=["fast", "neumf"])
+    parser.add_argument("--set", nargs="*", default=[], help="settings, such as 'teachers=ials + ease'")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for data in options.data:
-        measure(data, options.presets, options.threads, options.seed)
+        measure(data, options.presets, options.set, options.threads, options.seed)
 
 
 if __name__ == "__main__":
