@@ -49,8 +49,13 @@ def from_recbole(
     name = _model_name(checkpoint.get("config"))
     arrays = {key: numpy_of(value) for key, value in checkpoint["state_dict"].items()}
 
+    def weight(key: str) -> Any:
+        if key not in arrays:
+            raise ArgumentError(f"{where}: expected {key} of {name}, got {', '.join(arrays)}")
+        return arrays[key]
+
     def table(key: str) -> Any:
-        if key not in arrays or arrays[key].ndim != 2 or len(arrays[key]) < 2:
+        if weight(key).ndim != 2 or len(arrays[key]) < 2:
             raise ArgumentError(f"{where}: expected {key} [rows, width] of {name}, got {', '.join(arrays)}")
         return arrays[key][1:]
 
@@ -66,9 +71,9 @@ def from_recbole(
         gmf, mlp = pairs
         numbers = sorted({int(key.split(".")[2]) for key in arrays if key.startswith("mlp_layers.mlp_layers.")})
         layers = [
-            tuple(arrays[f"mlp_layers.mlp_layers.{number}.{part}"] for part in ("weight", "bias")) for number in numbers
+            tuple(weight(f"mlp_layers.mlp_layers.{number}.{part}") for part in ("weight", "bias")) for number in numbers
         ]
-        output = arrays["predict_layer.weight"], arrays["predict_layer.bias"]
+        output = weight("predict_layer.weight"), weight("predict_layer.bias")
         width, last = output[0].shape[1], layers[-1][0].shape[0]
         trained = _setting(checkpoint, "mf_train", True), _setting(checkpoint, "mlp_train", True)
         if width != gmf[0].shape[1] * trained[0] + last * trained[1]:

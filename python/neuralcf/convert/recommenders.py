@@ -60,6 +60,10 @@ def from_recommenders(
             f"{where}: expected the variables of NCF of recommenders, got {', '.join(variables) or 'none'}"
         )
     numbered = {int(found[1] or 0): name for name in variables if (found := _LAYER.fullmatch(name))}
+    absent = [name for name in numbered.values() if name.replace("weights", "biases") not in variables]
+    flat = [name for name in (*_EMBEDDINGS, *numbered.values()) if variables[name].ndim != 2]
+    if absent or flat or outputs[0].ndim != 2:
+        raise ArgumentError(f"{where}: expected matrices and a bias for each layer, got none for {[*absent, *flat]}")
     layers = [(variables[name].T, variables[name.replace("weights", "biases")]) for _, name in sorted(numbered.items())]
     gmf, mlp = ((variables[a], variables[b]) for a, b in (_EMBEDDINGS[:2], _EMBEDDINGS[2:]))
     widths = {"gmf": gmf[0].shape[1], "mlp": layers[-1][0].shape[0] if layers else mlp[0].shape[1] * 2}

@@ -208,6 +208,8 @@ def test_recbole_checkpoints_without_padding(tmp_path):
     close(logits(convert.from_recbole({**checkpoint, "other_parameter": kept}), tmp_path), 2 * P @ Q.T)
     with pytest.raises(ArgumentError, match="expected a LightGCN with its propagated embeddings"):
         convert.from_recbole(checkpoint)
+    with pytest.raises(ArgumentError, match="expected user_mf_embedding"):
+        convert.from_recbole({"config": {"model": "NeuMF"}, "state_dict": tables})
 
 
 class Config:
