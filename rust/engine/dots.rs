@@ -21,7 +21,7 @@ pub(crate) struct DotCatalogue {
     pub(crate) isa: IntegerIsa,
     pub(crate) int4: Int4,
     /// The item at each position.
-    pub(crate) items: Vec<u32>,
+    items: Vec<PlacedItem>,
     /// The largest norm in each tile.
     norms: Vec<f32>,
     tiles: Aligned,
@@ -29,6 +29,16 @@ pub(crate) struct DotCatalogue {
     rows: Aligned,
     /// The errors of longer codes, one line for each tile.
     errors: Aligned,
+}
+
+/// An item, and the numbers of its codes once more, in one place for items that are met one by one.
+#[derive(Debug, Clone, Copy)]
+struct PlacedItem {
+    item: u32,
+    /// Its scale and its coarse error.
+    coarse: f32,
+    /// Its medium and its fine error.
+    longer: f32,
 }
 
 impl DotCatalogue {
@@ -52,10 +62,10 @@ impl DotCatalogue {
         let largest = codes.iter().copied().fold(ItemCode::default(), ItemCode::max);
         let Some(int4) = Int4::new(network.g, network.output_bias, largest) else { return Ok(None) };
 
-        let mut items: Vec<u32> = reserve("items by norm", count)?;
-        items.extend(0..count as u32);
-        items.sort_unstable_by(|&a, &b| codes[b as usize].norm.total_cmp(&codes[a as usize].norm).then(a.cmp(&b)));
-        let code = |position: usize| (codes[items[position] as usize], features(items[position] as usize));
+        let mut order: Vec<u32> = reserve("items by norm", count)?;
+        order.extend(0..count as u32);
+        order.sort_unstable_by(|&a, &b| codes[b as usize].norm.total_cmp(&codes[a as usize].norm).then(a.cmp(&b)));
+        let code = |position: usize| (codes[order[position] as usize], features(order[position] as usize));
 
         let mut tiles = Aligned::zeros("item tiles", count.div_ceil(LANES).saturating_mul(int4.tile_len()))?;
         call.for_each_chunk(&mut tiles, TILES_PER_TASK * int4.tile_len(), |n, tiles, watch| {
@@ -85,6 +95,12 @@ impl DotCatalogue {
         norms.extend((0..count).step_by(LANES).map(|position| code(position).0.norm));
         let mut errors = Aligned::zeros("item tiles", count.div_ceil(LANES))?;
         errors.as_flattened_mut().iter_mut().zip(0..count).for_each(|(to, at)| *to = code(at).0.errors());
+        let mut items = reserve("items by norm", count)?;
+        let placed = |&item: &u32| {
+            let code = codes[item as usize];
+            PlacedItem { item, coarse: code.header(), longer: code.errors() }
+        };
+        items.extend(order.iter().map(placed));
         Ok(Some(DotCatalogue { isa, int4, items, norms, tiles, rows: lower, errors }))
     }
 
@@ -94,6 +110,17 @@ impl DotCatalogue {
             + self.errors.nbytes()
             + size_of_val(&self.items[..])
             + size_of_val(&self.norms[..])
+    }
+
+    /// The item at a position; `None` if it is only padding of the last tile.
+    #[inline]
+    pub(crate) fn item(&self, position: u32) -> Option<u32> {
+        self.items.get(position as usize).map(|placed| placed.item)
+    }
+
+    /// The items at these positions.
+    pub(crate) fn items_at(&self, positions: Range<usize>) -> impl Iterator<Item = u32> {
+        self.items[positions].iter().map(|placed| placed.item)
     }
 
     /// The largest norm in a tile and all later ones.
@@ -137,10 +164,11 @@ impl DotCatalogue {
     /// What an estimate in these bits with this upper end proves for the item at a position.
     #[inline]
     pub(crate) fn interval(&self, user: &Int4User, bits: CodeBits, position: u32, upper: f32) -> Interval {
-        let [scale, coarse_error] = self.header(position);
+        let placed = &self.items[position as usize];
+        let [scale, coarse_error] = two_bf16(placed.coarse);
         let error = match bits {
             CodeBits::Four => coarse_error,
-            CodeBits::Seven => two_bf16(self.errors.as_flattened()[position as usize])[0],
+            CodeBits::Seven => two_bf16(placed.longer)[0],
         };
         user.interval([scale, error], upper)
     }
@@ -148,15 +176,8 @@ impl DotCatalogue {
     /// What a coarse estimate with this upper end and the integer sum of the lower halves prove together.
     #[inline]
     pub(crate) fn refined(&self, user: &Int4User, position: u32, upper: f32, sum: f32) -> Interval {
-        let error = two_bf16(self.errors.as_flattened()[position as usize])[1];
-        user.refined(self.header(position), upper, sum, error)
-    }
-
-    /// The scale and the coarse error of the item at a position.
-    #[inline]
-    fn header(&self, position: u32) -> [f32; 2] {
-        let (tile, lane) = (position as usize / LANES, position as usize % LANES);
-        two_bf16(self.tiles[(tile + 1) * self.int4.tile_len() - 1][lane])
+        let placed = &self.items[position as usize];
+        user.refined(two_bf16(placed.coarse), upper, sum, two_bf16(placed.longer)[1])
     }
 }
 
@@ -235,7 +256,7 @@ impl DotSample<'_> {
         };
         let last = SAMPLE_K.min(items) - 1;
         upper.select_nth_unstable_by(last, |a, b| middle(b).total_cmp(&middle(a)));
-        let best: Vec<u32> = upper[..=last].iter().map(|&(_, at)| catalogue.items[at as usize]).collect();
+        let best: Vec<u32> = upper[..=last].iter().map(|&(_, at)| catalogue.items[at as usize].item).collect();
         let mut logits = vec![0.0; best.len()];
         let mut scratch = Scratch::default();
         scratch.fit(network);

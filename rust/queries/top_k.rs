@@ -104,6 +104,10 @@ impl Collector for BestOfPart<'_> {
         Some(self.best.k())
     }
 
+    fn prove(&mut self, logit: f32) {
+        self.shared.raise(logit);
+    }
+
     fn tighten(&mut self) {
         self.best.tighten();
         self.shared.raise(self.best.threshold());

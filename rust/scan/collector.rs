@@ -10,6 +10,8 @@ pub(crate) trait Collector {
     fn certain(&self) -> f32;
     /// How many items are wanted, if only the best are.
     fn wanted(&self) -> Option<usize>;
+    /// Raises the threshold to `logit`, if that is higher: as many items as are wanted are known to reach it.
+    fn prove(&mut self, logit: f32);
     /// Raises the threshold as far as the items collected so far allow.
     fn tighten(&mut self);
     /// Collects an item that reaches the threshold.

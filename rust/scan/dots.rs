@@ -17,6 +17,7 @@ use crate::filter::Shared;
 use crate::kernel::quantized::int4::{CodeBits, Int4User, Interval, UserGroup};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::{Aligned, LANES, Lanes, StandardFloats};
+use crate::order::Key;
 use crate::pool::Watch;
 
 /// If more than one item in this many is wanted, score all in float32.
@@ -25,16 +26,18 @@ const MIN_ITEMS_PER_WANTED: usize = 8;
 /// Rows from which on a scan in seven bits pays: they share the work of expanding each tile.
 const MIN_ROWS_FOR_SEVEN_BITS: usize = 4;
 
-/// Tiles of the first panel, after which there is a threshold, and of later ones.
-const FIRST_PANEL: usize = 16;
+/// Tiles of a panel, for one row and for several.
 const PANEL: usize = 64;
 const PANEL_TOGETHER: usize = 32;
 
-/// Items of a row that may be pending in addition to four times the number wanted.
-const EXTRA_PENDING: usize = 512;
+/// Tiles of the first panel, after which there is a threshold, if `wanted` items are.
+fn first_panel(wanted: Option<usize>) -> usize {
+    (wanted.unwrap_or(0) / 2).clamp(16, PANEL)
+}
 
-/// Pending items that are rescored together at the end, the best first.
-const RESCORED_TOGETHER: usize = 16;
+/// Items of a row that may be pending in addition to four times the number wanted and to twice those that were left by
+/// the last settling.
+const EXTRA_PENDING: usize = 512;
 
 impl Query<'_> {
     /// Passes to each row's collector the items of these tiles that the filters admit and that reach its threshold.
@@ -75,7 +78,8 @@ impl Query<'_> {
         watch: &Watch<'_>,
     ) -> Result<()> {
         let mut survivors = Survivors::new(PANEL.min(tiles.len()))?;
-        for panel in panels(tiles, PANEL) {
+        let first = scans.iter().map(|scan| first_panel(scan.collector.wanted())).max().unwrap_or(PANEL);
+        for panel in panels(tiles, first, PANEL) {
             for scan in &mut *scans {
                 if watch.stopped(panel.len() * LANES * self.engine.network.g) {
                     return Ok(());
@@ -83,7 +87,7 @@ impl Query<'_> {
                 if !scan.is_over(panel.start) {
                     survivors.reset(scan.floor);
                     catalogue.estimate(&scan.user, panel.clone(), &mut survivors);
-                    scan.collect(panel.start, &survivors, watch)?;
+                    scan.collect(panel.start, &survivors)?;
                 }
             }
         }
@@ -102,9 +106,10 @@ impl Query<'_> {
         let mut expanded = Aligned::zeros("a tile", 2 * catalogue.int4.tile_len())?;
         let mut survivors = reserve("survivors", scans.len())?;
         for _ in 0..scans.len() {
-            survivors.push(Survivors::new(PANEL_TOGETHER.max(FIRST_PANEL).min(tiles.len()))?);
+            survivors.push(Survivors::new(PANEL.min(tiles.len()))?);
         }
-        for panel in panels(tiles, PANEL_TOGETHER) {
+        let first = scans.iter().map(|scan| first_panel(scan.collector.wanted())).max().unwrap_or(PANEL);
+        for panel in panels(tiles, first, PANEL_TOGETHER) {
             if watch.stopped(panel.len() * LANES * self.engine.network.g * scans.len()) {
                 return Ok(());
             }
@@ -119,7 +124,7 @@ impl Query<'_> {
             }
             catalogue.estimate_many(&groups, panel.clone(), &mut expanded, &mut survivors);
             for (survivors, scan) in survivors.iter().zip(&mut *scans) {
-                scan.collect(panel.start, survivors, watch)?;
+                scan.collect(panel.start, survivors)?;
             }
         }
         Ok(())
@@ -134,9 +139,9 @@ impl Query<'_> {
         collector: &mut impl Collector,
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let of = &catalogue.items[tiles.start * LANES..catalogue.items.len().min(tiles.end * LANES)];
+        let of = tiles.start * LANES..self.engine.num_items().min(tiles.end * LANES);
         let mut items = reserve("items", of.len())?;
-        items.extend(of.iter().copied().filter(|&item| self.shares(item)));
+        items.extend(catalogue.items_at(of).filter(|&item| self.shares(item)));
         items.sort_unstable();
         self.visit_listed(row, &items, collector, watch);
         Ok(())
@@ -151,9 +156,9 @@ impl Query<'_> {
     }
 }
 
-/// The first panel and the later ones, of up to `len` tiles.
-fn panels(tiles: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let first = tiles.start..tiles.end.min(tiles.start + FIRST_PANEL);
+/// The first panel, of up to `first` tiles, and the later ones, of up to `len`.
+fn panels(tiles: Range<usize>, first: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let first = tiles.start..tiles.end.min(tiles.start + first);
     let later = (first.end..tiles.end).step_by(len).map(move |at| at..tiles.end.min(at + len));
     std::iter::once(first).chain(later)
 }
@@ -168,31 +173,22 @@ struct RowScan<'s, 'q, C> {
     collector: &'s mut C,
     /// An item whose upper end is below the floor cannot change the result.
     floor: f32,
-    /// Items that reach the floor by their coarse estimates; the filters may not admit them.
-    pending: Vec<Pending>,
-    /// Items that reach the floor by their fine estimates.
+    /// The positions of items that reach the floor, with the upper ends of their coarse estimates. The filters may not
+    /// admit them.
+    pending: Vec<Key>,
+    /// The number of pending items at which they are settled.
+    capacity: usize,
+    /// Admitted items that reach the floor by their fine estimates.
     refined: Vec<Refined>,
     positions: Vec<u32>,
     sums: Vec<Lanes>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Pending {
-    position: u32,
-    upper: f32,
+    lower_ends: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Refined {
     item: u32,
-    upper: f64,
-    middle: f64,
-}
-
-impl Refined {
-    fn new(item: u32, interval: Interval) -> Self {
-        Refined { item, upper: interval.upper, middle: interval.lower + interval.upper }
-    }
+    interval: Interval,
 }
 
 impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
@@ -203,11 +199,21 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         (user, bits): (Int4User, CodeBits),
         collector: &'s mut C,
     ) -> Result<Self> {
-        let pending = reserve("pending items", capacity(collector.wanted()) + PANEL * LANES)?;
-        let (refined, positions, sums) = (Vec::new(), Vec::new(), Vec::new());
-        let floor = f32::MIN; // all estimates are finite
-        let mut scan =
-            RowScan { query, catalogue, row, user, bits, collector, floor, pending, refined, positions, sums };
+        let mut scan = RowScan {
+            query,
+            catalogue,
+            row,
+            user,
+            bits,
+            collector,
+            floor: f32::MIN, // all estimates are finite
+            pending: Vec::new(),
+            capacity: 0,
+            refined: Vec::new(),
+            positions: Vec::new(),
+            sums: Vec::new(),
+            lower_ends: Vec::new(),
+        };
         scan.raise_floor();
         Ok(scan)
     }
@@ -218,61 +224,46 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         self.user.most(self.catalogue.norm(tile)) < f64::from(self.collector.threshold())
     }
 
-    fn is_full(&self) -> bool {
-        self.pending.len() + self.refined.len() >= capacity(self.collector.wanted())
-    }
-
-    /// Adds the survivors of a panel that begins with tile `first`.
-    fn collect(&mut self, first: usize, survivors: &Survivors, watch: &Watch<'_>) -> Result<()> {
+    /// Adds the survivors of a panel that begins with tile `first`. The first ones are settled at once.
+    fn collect(&mut self, first: usize, survivors: &Survivors) -> Result<()> {
+        let found = survivors.found().len() * LANES;
+        self.pending.try_reserve(found).map_err(|_| pending_memory(found))?;
         for tile in survivors.found() {
             let position = (first + tile.tile) * LANES;
-            self.pending.extend(
-                lanes(tile.lanes).map(|lane| Pending { position: (position + lane) as u32, upper: tile.logits[lane] }),
-            );
+            self.pending.extend(lanes(tile.lanes).map(|lane| Key::new(tile.logits[lane], (position + lane) as u32)));
         }
-        let first_of_all = self.floor == f32::MIN;
-        if first_of_all || self.is_full() { self.settle(watch) } else { Ok(()) }
+        if self.pending.len() > self.capacity { self.settle() } else { Ok(()) }
     }
 
-    /// Rescores the best pending items, which raises the floor. If many still reach it, refines and then rescores all.
-    fn settle(&mut self, watch: &Watch<'_>) -> Result<()> {
-        if let Some(k) = self.collector.wanted() {
-            self.rescore_best(k, watch)?;
+    /// Refines the pending items with the highest upper ends, which raises the floor; without a number of wanted items,
+    /// all of them.
+    fn settle(&mut self) -> Result<()> {
+        let Some(k) = self.collector.wanted() else {
+            self.capacity = EXTRA_PENDING;
+            return self.refine(self.pending.len());
+        };
+        let count = self.pending.len().min(k + k / 4 + LANES);
+        if count < self.pending.len() {
+            self.pending.select_nth_unstable(count);
         }
-        if 2 * self.pending.len() > capacity(self.collector.wanted()) {
-            self.refine(self.pending.len())?;
-        }
-        if 2 * self.refined.len() > capacity(self.collector.wanted()) {
-            self.rescore(self.refined.len(), watch)?;
-        }
+        self.refine(count)?;
+        self.raise_threshold(k)?;
+        self.capacity = 2 * self.pending.len() + 4 * k + EXTRA_PENDING;
         Ok(())
     }
 
     /// Refines and rescores what is left.
     fn finish(&mut self, watch: &Watch<'_>) -> Result<()> {
-        if let Some(k) = self.collector.wanted() {
-            self.rescore_best(k, watch)?;
-        }
+        self.settle()?;
         self.refine(self.pending.len())?;
-        self.refined.sort_unstable_by(|a, b| b.upper.total_cmp(&a.upper));
-        while !self.refined.is_empty() {
-            self.rescore(RESCORED_TOGETHER.min(self.refined.len()), watch)?;
+        if let Some(k) = self.collector.wanted() {
+            self.raise_threshold(k)?;
+            if self.refined.len() > k + LANES {
+                self.refined.select_nth_unstable_by(k - 1, |a, b| b.interval.middle().total_cmp(&a.interval.middle()));
+                self.rescore(k, watch)?;
+            }
         }
-        Ok(())
-    }
-
-    /// Refines the pending items with the highest upper ends, and rescores the `k` with the highest middles.
-    fn rescore_best(&mut self, k: usize, watch: &Watch<'_>) -> Result<()> {
-        let enough = k + k / 2;
-        while self.refined.len() < k && !self.pending.is_empty() {
-            let count = self.pending.len().min(enough - self.refined.len());
-            self.pending.select_nth_unstable_by(count - 1, |a, b| b.upper.total_cmp(&a.upper));
-            self.refine(count)?;
-        }
-        if self.refined.len() > k {
-            self.refined.select_nth_unstable_by(k - 1, |a, b| b.middle.total_cmp(&a.middle));
-        }
-        self.rescore(k.min(self.refined.len()), watch)
+        self.rescore(self.refined.len(), watch)
     }
 
     /// Refines the first `count` pending items. Drops those that the filters do not admit, and those that turn out to
@@ -282,13 +273,14 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         let _settings = StandardFloats::enter();
         let (needed, certain) = (user.upper_for(collector.threshold()), user.lower_for(collector.certain()));
         let excluded = query.excluded(self.row);
-        refined.try_reserve(count).map_err(|_| Error::Memory(format!("pending items: cannot reserve {count}")))?;
+        refined.try_reserve(count).map_err(|_| pending_memory(count))?;
+        positions.try_reserve(count).map_err(|_| pending_memory(count))?;
         // Move the pending items that are refined to the front.
         let mut kept = 0;
         positions.clear();
         for at in 0..count {
-            let Pending { position, upper } = pending[at];
-            let Some(&item) = catalogue.items.get(position as usize) else { continue };
+            let (position, upper) = (pending[at].item(), pending[at].score());
+            let Some(item) = catalogue.item(position) else { continue };
             if excluded.binary_search(&item).is_ok() || !query.shares(item) {
                 continue;
             }
@@ -296,7 +288,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
             if coarse.lower >= certain {
                 collector.collect(item, collector.certain());
             } else if *bits == CodeBits::Seven {
-                refined.push(Refined::new(item, coarse));
+                refined.push(Refined { item, interval: coarse });
             } else {
                 pending[kept] = pending[at];
                 positions.push(position);
@@ -304,16 +296,34 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
             }
         }
         catalogue.lower_sums(user, positions, sums);
-        for (&Pending { position, upper }, &sum) in pending[..kept].iter().zip(sums.as_flattened()) {
-            let interval = catalogue.refined(user, position, upper, sum);
-            let item = catalogue.items[position as usize];
+        for (pending, &sum) in pending[..kept].iter().zip(sums.as_flattened()) {
+            let interval = catalogue.refined(user, pending.item(), pending.score(), sum);
+            let Some(item) = catalogue.item(pending.item()) else { continue };
             if interval.lower >= certain {
                 collector.collect(item, collector.certain());
             } else if interval.upper >= needed {
-                refined.push(Refined::new(item, interval));
+                refined.push(Refined { item, interval });
             }
         }
-        pending.drain(..count);
+        // What stays pending moves to the front; its order does not matter.
+        let (len, left) = (pending.len(), pending.len() - count);
+        pending.copy_within(len - left.min(count).., 0);
+        pending.truncate(left);
+        Ok(())
+    }
+
+    /// Raises the threshold to what `k` of the refined items reach for certain.
+    fn raise_threshold(&mut self, k: usize) -> Result<()> {
+        if self.refined.len() < k {
+            return Ok(());
+        }
+        let RowScan { refined, lower_ends, user, collector, .. } = self;
+        lower_ends.clear();
+        lower_ends.try_reserve(refined.len()).map_err(|_| pending_memory(refined.len()))?;
+        lower_ends.extend(refined.iter().map(|refined| refined.interval.lower));
+        let (_, &mut lower, _) = lower_ends.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        collector.prove(user.reached(lower));
+        self.raise_floor();
         Ok(())
     }
 
@@ -335,15 +345,15 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         let floor = (needed as f32).next_down();
         if floor > self.floor {
             self.floor = floor;
-            self.pending.retain(|pending| pending.upper >= floor);
-            self.refined.retain(|refined| refined.upper >= needed);
+            let last = Key::new(floor, u32::MAX);
+            self.pending.retain(|&pending| pending <= last);
+            self.refined.retain(|refined| refined.interval.upper >= needed);
         }
     }
 }
 
-/// The number of pending items at which they are settled, if `wanted` items are.
-fn capacity(wanted: Option<usize>) -> usize {
-    4 * wanted.unwrap_or(0) + EXTRA_PENDING
+fn pending_memory(items: usize) -> Error {
+    Error::Memory(format!("pending items: cannot reserve {items}"))
 }
 
 impl Engine {
@@ -367,7 +377,7 @@ impl Engine {
         let mut sums = Vec::new();
         catalogue.lower_sums(&four, &positions, &mut sums);
         let mut proven = [(); 3].map(|()| vec![[0.0; 2]; self.num_items()]);
-        for (at, &item) in (0..).zip(&catalogue.items) {
+        for (at, item) in (0..).zip(catalogue.items_at(0..self.num_items())) {
             let [four_upper, seven_upper] = [upper[0][at as usize], upper[1][at as usize]];
             let of = [
                 (&four, catalogue.interval(&four, CodeBits::Four, at, four_upper)),

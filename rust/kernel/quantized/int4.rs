@@ -9,12 +9,13 @@
 //! - *medium*: `q ~ (s / 8) (h - 63.5)`, `h` the code's upper seven bits: for many users, who share the work of putting
 //!   them together.
 //!
-//! A user's features are int8: `g ~ t u`.
+//! A user's features are int8: `g ~ t u`. All vectors are rotated before (`rotation.rs`), which changes no dot product.
 
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
 use super::error_bound::SLACK;
 use super::estimate::round;
+use super::rotation::rotate;
 use crate::kernel::survivors::Survivors;
 use crate::kernel::{IntegerKernel, IntegerSimd, LANES, Lanes, StandardFloats};
 
@@ -92,6 +93,36 @@ pub(crate) struct Int4 {
     largest: ItemCode,
 }
 
+/// The terms of the bounds, as `DOTS.md` derives them. A test leaves out one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Term {
+    /// `|e|`: what an item's code misses.
+    ItemCode,
+    /// `gamma |q|`: rounding of the logit's chain of multiply-adds.
+    Chain,
+    /// `R C`: what a user's integers miss.
+    UserCode,
+    /// Rounding of the estimate, relative to its intermediates.
+    Estimate,
+    /// Rounding of the estimate's subnormal results.
+    SubnormalEstimate,
+    /// `gamma |b|`: the bias's share of the rounding of the chain.
+    Bias,
+    /// Rounding of the chain's subnormal results.
+    SubnormalChain,
+    /// `gamma P |q|` of the largest logit of an item.
+    LargestLogit,
+}
+
+/// The value of a term of a bound.
+#[cfg(not(test))]
+fn term(_term: Term, value: f64) -> f64 {
+    value
+}
+
+#[cfg(test)]
+use tests::term;
+
 /// The relative rounding error of a logit's chain of `width` multiply-adds, with some to spare.
 fn gamma(width: usize) -> f64 {
     let relative = (width + 2) as f64 / f64::from(1 << 24);
@@ -102,13 +133,12 @@ impl ItemCode {
     /// Chooses the scale for the features `q` and measures the errors.
     pub(crate) fn new(q: &[f32]) -> Self {
         let _settings = StandardFloats::enter();
-        let largest = q.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let scale = bf16_up(f64::from(largest) / 7.96875);
+        let q = rotate(q);
+        let scale = bf16_up(largest(&q) / 7.96875);
         let code = ItemCode { scale, ..ItemCode::default() };
         let step = f64::from(scale) / 16.0;
         let (mut norm, mut errors, mut lengths) = (0.0, [0.0; 3], [0.0; 3]);
-        for (&x, byte) in q.iter().zip(code.bytes(q)) {
-            let x = f64::from(x);
+        for (&x, byte) in q.iter().zip(code.bytes(&q)) {
             norm += x * x;
             for (n, bits) in [4, 7, 8].into_iter().enumerate() {
                 let unit = f64::from(1u32 << (8 - bits)); // of the steps of the whole code
@@ -119,23 +149,24 @@ impl ItemCode {
         }
         let length = |squares: f64| squares.sqrt() * SLACK;
         let norm = length(norm);
-        let [coarse_error, medium_error, fine_error] =
-            errors.map(|squares| bf16_up(length(squares) + gamma(q.len()) * norm));
+        let [coarse_error, medium_error, fine_error] = errors
+            .map(|squares| bf16_up(term(Term::ItemCode, length(squares)) + term(Term::Chain, gamma(q.len()) * norm)));
         let [coarse_length, medium_length, fine_length] = lengths.map(|squares| f32_up(length(squares)));
         let norm = f32_up(norm);
         ItemCode { scale, coarse_error, medium_error, fine_error, norm, coarse_length, medium_length, fine_length }
     }
 
-    /// The codes of `q`, eight bits each.
-    fn bytes(self, q: &[f32]) -> impl Iterator<Item = u8> {
+    /// The codes of the rotated item `q`, eight bits each.
+    fn bytes(self, q: &[f64]) -> impl Iterator<Item = u8> {
         let per_unit = if self.scale > 0.0 { 16.0 / f64::from(self.scale) } else { 0.0 };
-        q.iter().map(move |&x| (f64::from(x) * per_unit + 128.0) as u8) // the conversion saturates
+        q.iter().map(move |&x| (x * per_unit + 128.0) as u8) // the conversion saturates
     }
 
     /// Passes the words of the upper and of the lower halves of the codes of `q`, one after the other, to `place`.
     fn words(self, q: &[f32], mut place: impl FnMut(usize, u32, u32)) {
         let _settings = StandardFloats::enter();
-        let mut bytes = self.bytes(q);
+        let q = rotate(q);
+        let mut bytes = self.bytes(&q);
         for word in 0..words(q.len()) {
             let (mut upper, mut lower) = (0, 0);
             for (n, byte) in bytes.by_ref().take(PER_WORD).enumerate() {
@@ -151,7 +182,12 @@ impl ItemCode {
     pub(crate) fn place_in_tile(self, q: &[f32], lane: usize, tile: &mut [Lanes]) {
         self.words(q, |word, upper, _| tile[word][lane] = f32::from_bits(upper));
         let last = tile.len() - 1;
-        tile[last][lane] = f32::from_bits(self.scale.to_bits() | self.coarse_error.to_bits() >> 16);
+        tile[last][lane] = self.header();
+    }
+
+    /// The scale and the coarse error in a word.
+    pub(crate) fn header(self) -> f32 {
+        f32::from_bits(self.scale.to_bits() | self.coarse_error.to_bits() >> 16)
     }
 
     /// The medium and the fine error in a word.
@@ -201,20 +237,20 @@ impl Int4 {
     /// estimate could overflow float32.
     pub(crate) fn user(&self, g: &[f32], bits: CodeBits) -> Option<Int4User> {
         let _settings = StandardFloats::enter();
-        let largest = g.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let mut step = (largest / 127.0).next_up().max(MIN_STEP);
-        let mut integers = quantize(g, step);
+        let g = rotate(g);
+        let mut step = (largest(&g) as f32 / 127.0).next_up().max(MIN_STEP);
+        let mut integers = quantize(&g, step);
         loop {
             let excess = largest_group_sum(&integers, bits) as f32 / bits.max_group_sum() as f32;
             if excess <= 1.0 {
                 break;
             }
             step *= excess.max(1.01);
-            integers = quantize(g, step);
+            integers = quantize(&g, step);
         }
         let [mut norm, mut error, mut sum, mut magnitudes] = [0.0; 4];
         for (&x, &u) in g.iter().zip(&integers) {
-            let (x, u) = (f64::from(x), f64::from(u));
+            let u = f64::from(u);
             norm += x * x;
             error += (x - f64::from(step) * u).powi(2);
             sum += u;
@@ -227,15 +263,18 @@ impl Int4 {
             CodeBits::Seven => (self.largest.medium_length, self.largest.medium_error),
         };
         let unit = step / bits.steps();
-        let code_error = error * f64::from(length) * SLACK / bits.steps();
+        let user_error = |length: f32| term(Term::UserCode, error * f64::from(length) * SLACK);
+        let code_error = user_error(length) / bits.steps();
         let offset = code_error - f64::from(bits.max()) / 2.0 * unit * sum;
 
         let [scale, item_error] = [self.largest.scale, item_error].map(f64::from);
         let per_scale = f64::from(bits.max()) * unit * magnitudes + offset.abs();
         let magnitude = scale * per_scale + f64::from(norm) * item_error;
         (magnitude + per_scale <= LIMIT).then_some(())?;
-        let rounding = magnitude / f64::from(1 << 21) + 2f64.powi(-147) * (1.0 + scale);
-        let chain = self.gamma * f64::from(self.bias.abs()) + 2f64.powi(-149) * (self.width + 1) as f64;
+        let rounding = term(Term::Estimate, magnitude / f64::from(1 << 21))
+            + term(Term::SubnormalEstimate, 2f64.powi(-147) * (1.0 + scale));
+        let chain = term(Term::Bias, self.gamma * f64::from(self.bias.abs()))
+            + term(Term::SubnormalChain, 2f64.powi(-149) * (self.width + 1) as f64);
 
         let words: Vec<[u32; 2]> = integers.chunks(PER_WORD).map(user_word).collect();
         let lines = |half: usize| {
@@ -253,10 +292,10 @@ impl Int4 {
             norm,
             sum,
             code_error,
-            fine_error: error * f64::from(self.largest.fine_length) * SLACK / 16.0,
+            fine_error: user_error(self.largest.fine_length) / 16.0,
             bias: self.bias.into(),
             error: (rounding + chain) * SLACK,
-            reach: f64::from(norm) * (1.0 + self.gamma) * SLACK,
+            reach: f64::from(norm) * (1.0 + term(Term::LargestLogit, self.gamma)) * SLACK,
         })
     }
 }
@@ -296,7 +335,18 @@ pub(crate) struct Interval {
     pub(crate) upper: f64,
 }
 
+impl Interval {
+    pub(crate) fn middle(self) -> f64 {
+        (self.lower + self.upper) / 2.0
+    }
+}
+
 impl Int4User {
+    /// A logit that an item with this lower end reaches.
+    pub(crate) fn reached(&self, lower: f64) -> f32 {
+        ((lower + self.bias - self.error) as f32).next_down()
+    }
+
     /// An item whose logit reaches `logit` has an upper end of at least this.
     pub(crate) fn upper_for(&self, logit: f32) -> f64 {
         f64::from(logit) - self.bias - self.error
@@ -607,9 +657,14 @@ fn words(features: usize) -> usize {
 /// The smallest `t`: with it, nothing that has to be exact underflows.
 const MIN_STEP: f32 = 1e-30;
 
-fn quantize(g: &[f32], step: f32) -> Vec<i8> {
+fn quantize(g: &[f64], step: f32) -> Vec<i8> {
     let per_unit = 1.0 / f64::from(step);
-    g.iter().map(|&x| round(f64::from(x) * per_unit).0 as i8).collect()
+    g.iter().map(|&x| round(x * per_unit).0 as i8).collect()
+}
+
+/// The largest magnitude.
+fn largest(x: &[f64]) -> f64 {
+    x.iter().fold(0.0, |max, x| max.max(x.abs()))
 }
 
 /// The largest sum of positive, or of negative, integers whose products are summed in int16.
@@ -644,4 +699,108 @@ fn f32_up(x: f64) -> f32 {
 /// The smallest bfloat16 value that is at least `x >= 0`, up to one rounding in float32.
 fn bf16_up(x: f64) -> f32 {
     f32::from_bits((f32_up(x).to_bits() + 0xffff) & 0xffff_0000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static LEFT_OUT: Cell<Option<Term>> = const { Cell::new(None) };
+    }
+
+    /// The value of a term of a bound, 0 if it is left out.
+    pub(super) fn term(term: Term, value: f64) -> f64 {
+        if LEFT_OUT.get() == Some(term) { 0.0 } else { value }
+    }
+
+    /// Distinct values from -1 to 1, not on any grid.
+    fn vector(d: usize, salt: usize, size: f32) -> Vec<f32> {
+        (0..d).map(|j| ((j + 1) as f32 * 0.618_034 + salt as f32 * 0.377).fract() * 2.0 * size - size).collect()
+    }
+
+    fn length(x: impl Iterator<Item = f64>) -> f64 {
+        x.map(|x| x * x).sum::<f64>().sqrt()
+    }
+
+    /// What of `DOTS.md`'s bound is missing in the numbers of an item and a user: computed again, by its formulas.
+    fn missing(q: &[f32], g: &[f32], bias: f32) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut at_least = |what: &str, number: f64, needed: f64| {
+            if number < needed {
+                missing.push(format!("{what}: {number:e} < {needed:e}"));
+            }
+        };
+        let d = q.len();
+        let gamma = (d + 2) as f64 * 2f64.powi(-24);
+        let code = ItemCode::new(q);
+        let int4 = Int4::new(d, bias, code).unwrap();
+        let (turned, bytes) = (rotate(q), code.bytes(&rotate(q)).collect::<Vec<u8>>());
+        let norm = length(turned.iter().copied());
+        let centred = |bits: u32| {
+            bytes.iter().map(move |byte| f64::from(byte >> (8 - bits)) - (2f64.powi(bits as i32) - 1.0) / 2.0)
+        };
+        for (bits, number) in [(4, code.coarse_error), (7, code.medium_error), (8, code.fine_error)] {
+            let step = f64::from(code.scale) / 2f64.powi(bits as i32 - 4);
+            let error = length(turned.iter().zip(centred(bits)).map(|(q, c)| q - step * c));
+            at_least(&format!("error in {bits} bits"), number.into(), error + gamma * norm);
+        }
+        for (bits, code_bits, item_error) in
+            [(4, CodeBits::Four, code.coarse_error), (7, CodeBits::Seven, code.medium_error)]
+        {
+            let user = int4.user(g, code_bits).unwrap();
+            let integers = user.words.as_flattened().iter().flat_map(|word| word.to_le_bytes().map(|byte| byte as i8));
+            let integers: Vec<f64> = integers.take(d).map(f64::from).collect();
+            let turned = rotate(g);
+            let user_norm = length(turned.iter().copied());
+            let rest = length(turned.iter().zip(&integers).map(|(g, u)| g - user.step * u));
+            let steps = 2f64.powi(bits as i32 - 4);
+            at_least("norm of the user", user.norm.into(), user_norm);
+            at_least("error of the user", user.code_error, rest * length(centred(bits)) / steps);
+            at_least("error of the user in eight bits", user.fine_error, rest * length(centred(8)) / 16.0);
+            at_least("largest logit", user.reach, user_norm * (1.0 + gamma));
+            let [largest, unit, scale] = [2f64.powi(bits as i32) - 1.0, user.step / steps, code.scale.into()];
+            let sum = |f: fn(f64) -> f64| integers.iter().map(|&u| f(u)).sum::<f64>();
+            let offset = rest * length(centred(bits)) / steps - largest / 2.0 * unit * sum(|u| u);
+            let magnitude = scale * (largest * unit * sum(f64::abs) + offset.abs()) + user_norm * f64::from(item_error);
+            let subnormal = 2f64.powi(-147) * (1.0 + scale) + 2f64.powi(-149) * (d + 1) as f64;
+            let needed = 2f64.powi(-21) * magnitude + subnormal + gamma * f64::from(bias.abs());
+            at_least("rounding", user.error, needed);
+        }
+        missing
+    }
+
+    #[test]
+    fn the_bound_has_all_its_terms_and_a_missing_one_is_noticed() {
+        let everything_missing = || {
+            let mut all = Vec::new();
+            for d in [1, 7, 64, 1000] {
+                for size in [1.0, 1e-4, 1e-22, 1e-44, 0.0] {
+                    for (user_size, bias) in [(1.0, 0.0), (1e-42, 0.0), (0.0, 0.0), (1.0, 1e5), (1e-12, -1.0)] {
+                        for salt in 0..5 {
+                            all.extend(missing(&vector(d, salt, size), &vector(d, salt + 9, user_size), bias));
+                        }
+                    }
+                }
+            }
+            all
+        };
+        assert_eq!(everything_missing(), [""; 0]);
+        for term in [
+            Term::ItemCode,
+            Term::Chain,
+            Term::UserCode,
+            Term::Estimate,
+            Term::SubnormalEstimate,
+            Term::Bias,
+            Term::SubnormalChain,
+            Term::LargestLogit,
+        ] {
+            LEFT_OUT.set(Some(term));
+            assert!(!everything_missing().is_empty(), "{term:?} can be left out");
+            LEFT_OUT.set(None);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! A scan computes the estimates (`estimate.rs`) from quantized tiles (`tiles.rs`) and rescores the survivors, the
 //! items that the bound cannot rule out, in float32. `int8.rs` and `int16.rs` choose the scales and compute the bounds,
 //! `error_bound.rs` their common part, `gradient_bound.rs` the largest gradient; `half_precision.rs` rounds GMF
-//! features. `int4.rs` is for dot products, which have no second layer. `BOUNDS.md`, `INT8.md` and `DOTS.md` have the
-//! proofs.
+//! features. `int4.rs` is for dot products, which have no second layer; `rotation.rs` prepares their vectors.
+//! `BOUNDS.md`, `INT8.md` and `DOTS.md` have the proofs.
 
 pub(crate) mod error_bound;
 pub(crate) mod estimate;
@@ -13,6 +13,7 @@ mod half_precision;
 pub(crate) mod int16;
 pub(crate) mod int4;
 pub(crate) mod int8;
+mod rotation;
 pub(crate) mod tiles;
 
 use error_bound::ValueRanges;
