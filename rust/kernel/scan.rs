@@ -91,6 +91,9 @@ impl Kernel for ShallowScan<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        if !Self::four_by_four::<S>() && self.0.network.h0 == 0 && self.0.users.len() >= USERS_PER_LOAD {
+            return self.scan_by_tile(s);
+        }
         let (ahead, share) = self.0.prefetching();
         let mut user = if ahead { self.scan_users::<S, true>(s, 0, 0) } else { 0 };
         while user < self.0.users.len() {
@@ -104,13 +107,44 @@ impl ShallowScan<'_> {
     /// With `AHEAD`, prefetches the whole next panel, line by line; otherwise `share` lines of a tile at once.
     #[inline(always)]
     fn scan_users<S: Simd, const AHEAD: bool>(&mut self, s: S, user: usize, share: usize) -> usize {
-        let together = USERS_PER_LOAD * TILES_INTERLEAVED <= S::BLOCK;
-        if together && user + USERS_PER_LOAD <= self.0.users.len() {
+        if Self::four_by_four::<S>() && user + USERS_PER_LOAD <= self.0.users.len() {
             self.scan_panel::<S, AHEAD, USERS_PER_LOAD>(s, user, share);
             user + USERS_PER_LOAD
         } else {
             self.scan_panel::<S, AHEAD, 1>(s, user, share);
             user + 1
+        }
+    }
+
+    /// Whether the registers hold the chains of [`USERS_PER_LOAD`] users and [`TILES_INTERLEAVED`] tiles.
+    const fn four_by_four<S: Simd>() -> bool {
+        USERS_PER_LOAD * TILES_INTERLEAVED <= S::BLOCK
+    }
+
+    /// Computes dot products of one tile after the other, which stays in the first-level cache, and four or five users
+    /// at a time, whose chains fit into few registers.
+    #[inline(always)]
+    fn scan_by_tile<S: Simd>(&mut self, s: S) {
+        let users = self.0.users.len();
+        let share = self.0.network.tile_len().div_ceil(users);
+        for tile in 0..self.0.tile_count() {
+            let mut user = 0;
+            while user < users {
+                user += match users - user {
+                    5 | 9.. => {
+                        self.scan_tiles::<S, false, 5, 1>(s, user, share, tile);
+                        5
+                    }
+                    4.. => {
+                        self.scan_tiles::<S, false, 4, 1>(s, user, share, tile);
+                        4
+                    }
+                    _ => {
+                        self.scan_tiles::<S, false, 1, 1>(s, user, share, tile);
+                        1
+                    }
+                };
+            }
         }
     }
 
