@@ -85,6 +85,11 @@ bench-peers: $(VENV)/built ## compare with torch, ONNX Runtime and OpenVINO; kee
 	$(BIN)/pip install --quiet 'neuralcf[peers]'
 	$(BIN)/python -m benches.peers.run --record build/peers
 
+.PHONY: bench-dots
+bench-dots: $(VENV)/built ## compare dot products with faiss, usearch, implicit and torch; keep figures and a plot in build/peers
+	$(BIN)/pip install --quiet 'neuralcf[peers]'
+	$(BIN)/python -m benches.peers.dots --record build/peers
+
 .PHONY: bench-quality
 bench-quality: $(VENV)/built ## rank beside baselines, implicit's ALS and LightGCN; keep a table in build/quality (hours, resumable)
 	$(BIN)/pip install --quiet 'neuralcf[quality]'

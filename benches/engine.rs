@@ -1,7 +1,7 @@
 //! The engine without Python: `cargo bench --bench engine`. Prints Criterion's lines, then a table with the roofline
 //! limits.
 //!
-//! `cargo bench --bench engine -- scan` runs one group of `scan`, `ranking`, `pairs`, `filters` and `load`;
+//! `cargo bench --bench engine -- scan` runs one group of `scan`, `dots`, `ranking`, `pairs`, `filters` and `load`;
 //! `-- --quick` takes fewer samples. `ENGINE_CSV=FILE` also writes the table to a file. Results are checked against
 //! another method before timing.
 
@@ -13,7 +13,7 @@ use std::cell::LazyCell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use common::{Random, Shape, engine_with, model, tensors};
+use common::{Random, Shape, Tensor, engine_with, model, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use neuralcf::csr::Csr;
 use neuralcf::filter::{Exclude, Filter, ItemSet};
@@ -36,6 +36,7 @@ fn shapes(items: usize) -> Vec<(&'static str, Shape)> {
         ("A", shape_a(items)),
         ("B", shape_b(items)),
         ("C64", Shape::new(USERS, items, 64, (0, 0), &[])),
+        ("C128", Shape::new(USERS, items, 128, (0, 0), &[])),
         ("C256", Shape::new(USERS, items, 256, (0, 0), &[])),
         ("gmf-40", Shape::new(USERS, items, 40, (0, 0), &[])),
         ("mlp-48", Shape::new(USERS, items, 0, (24, 24), &[24, 12])),
@@ -184,6 +185,75 @@ fn scan(bench: &mut Bench) {
     }
 }
 
+/// Factors as matrix factorization makes them: a spectrum that falls like `1 / j`, and norms of items that fall like
+/// popularity. Users are scaled so that logits are of the order of one.
+fn planted(shape: &Shape) -> Vec<Tensor> {
+    let mut tensors = tensors(shape, 1);
+    let mut random = Random(2);
+    for (n, (_, _, values)) in tensors.iter_mut().take(2).enumerate() {
+        for (row, vector) in values.chunks_exact_mut(shape.g).enumerate() {
+            let norm = if n == 0 { 1.0 } else { ((row + 1) as f32).powf(-0.3) };
+            for (j, x) in vector.iter_mut().enumerate() {
+                let gaussian = (0..4).map(|_| random.float()).sum::<f32>();
+                *x = gaussian * norm / ((j + 1) as f32).sqrt();
+            }
+        }
+    }
+    tensors[2].2.fill(1.0);
+    tensors
+}
+
+/// The mean numbers of items whose upper end reaches the `k`-th logit, in four, seven and eight bits.
+fn survivors(engine: &Engine, k: usize) -> Option<[f64; 3]> {
+    const SAMPLE: u32 = 16;
+    let users: Vec<u32> = (0..SAMPLE).collect();
+    let users = engine.users(&users).unwrap();
+    let top = engine.top_k(&users, k, &Filter::default(), Scale::Logit, Call::ALONE).unwrap();
+    let mut counts = [0; 3];
+    for row in 0..users.len() {
+        let needed = f64::from(top.scores[(row + 1) * k - 1]);
+        for (count, proven) in counts.iter_mut().zip(engine.proven_dots(&users, row)?) {
+            *count += proven.iter().filter(|[_, upper]| *upper >= needed).count();
+        }
+    }
+    Some(counts.map(|count| count as f64 / f64::from(SAMPLE)))
+}
+
+/// Dot products of planted and of random factors: the top 10 and the top 100 of 41,000 items, for 1 and 64 users on one
+/// thread, and how many items survive.
+fn dots(bench: &mut Bench) {
+    for (label, width, is_planted) in
+        [("C64 planted", 64, true), ("C256 planted", 256, true), ("C64", 64, false), ("C256", 256, false)]
+    {
+        let shape = Shape::new(2_000, 41_000, width, (0, 0), &[]);
+        if !has_precision(&shape, ScanPrecision::Int4) {
+            continue;
+        }
+        let engine = LazyCell::new(|| {
+            let tensors = if is_planted { planted(&shape) } else { tensors(&shape, 1) };
+            let engine = engine_with(&tensors, Isa::choose(None).unwrap(), ScanPrecision::Int4);
+            check(&engine);
+            for k in [10, 100] {
+                println!("{label}: survivors of a top-{k} in four, seven, eight bits: {:.0?}", survivors(&engine, k));
+            }
+            engine
+        });
+        for (k, count) in [(10, 1), (100, 1), (10, 64), (100, 64)] {
+            let row = row("dots", label, format!("top-{k}"), shape.items);
+            let row = Row { users: count, pairs: count * shape.items, ..row };
+            let work = || Some(scan_work(&shape, &engine, count, 1));
+            let first = std::cell::Cell::new(0);
+            bench.time(row, work, || {
+                // Other users in each call, since some are easier than others.
+                let from = first.replace((first.get() + count as u32) % 1_920);
+                let users: Vec<u32> = (from..from + count as u32).collect();
+                let users = engine.users(&users).unwrap();
+                black_box(engine.top_k(&users, k, &Filter::default(), Scale::Logit, Call::ALONE).unwrap());
+            });
+        }
+    }
+}
+
 /// The top 10 of a million items, for 1 and 64 users, on one and two threads.
 fn ranking(bench: &mut Bench) {
     let shape = shape_a(1_000_000);
@@ -286,7 +356,7 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     let mut bench = Bench { criterion, report: Report::default() };
-    for group in [scan, ranking, pairs, filters, load] {
+    for group in [scan, dots, ranking, pairs, filters, load] {
         group(&mut bench);
     }
     bench.criterion.final_summary();
