@@ -74,8 +74,7 @@ fn scan_work(shape: &Shape, engine: &Engine, users: usize, threads: usize) -> Wo
     let float32 = if integers.is_some() { others } else { second + others };
     let mut streams = vec![(tiles, bytes_per_pair / users as f64)];
     if users > 1 {
-        let users_per_load = if shape.layers.len() < 2 { Engine::USERS_PER_LOAD } else { 1 };
-        streams.push((Engine::PANEL_BYTES, bytes_per_pair / users_per_load as f64));
+        streams.push((Engine::PANEL_BYTES, bytes_per_pair / engine.users_per_load() as f64));
     }
     let rectified = shape.layers.len() == 1;
     Work { float32, rectified, integers, streams, threads }

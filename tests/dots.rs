@@ -217,6 +217,12 @@ fn four_bits_are_chosen_where_they_pay() {
         assert_eq!(engine(&large, isa).scan_precision(), expected(ScanPrecision::Int4));
         assert_eq!(engine(&small, isa).scan_precision(), ScanPrecision::Float32);
         assert_eq!(engine(&equal, isa).scan_precision(), ScanPrecision::Float32, "all items survive");
+        if has {
+            let reasons = [&large, &small].map(|tensors| engine(tensors, isa).scan_reason().to_string());
+            assert!(reasons[0].contains("items are refined") && reasons[1].contains("too small"), "{reasons:?}");
+            let [tiles, rows, ..] = engine(&large, isa).nbytes();
+            assert!(tiles.1 + rows.1 <= 2 * size_of::<f32>() * 3000 * 64, "twice the float32 table");
+        }
         for precision in [ScanPrecision::Int8, ScanPrecision::Int16, ScanPrecision::Float32] {
             assert_eq!(engine_with(&large, isa, precision).scan_precision(), ScanPrecision::Float32);
         }

@@ -5,7 +5,7 @@
 //! the longest of these times is the limit: `1 / min(peak, bandwidth x intensity)`, the roofline of Williams et al.
 //! (CACM 2009). The limit does not include the pair's other work (the first layer's additions, ReLUs, broadcasts of
 //! weights, the top-k), so the share reached shows its cost. With a single hidden layer, each multiply-add has its own
-//! addition and ReLU; the rate of the three together is reported too.
+//! addition and ReLU; there the peak is the rate of the three together.
 
 use std::fmt::{self, Write};
 use std::time::Instant;
@@ -75,7 +75,8 @@ impl Limits {
     /// The limit in nanoseconds per pair, and the resource that sets it.
     pub(crate) fn limit(&self) -> (f64, &'static str) {
         let integers = self.work.integers.map_or(0.0, |(_, multiply_adds)| multiply_adds as f64 / self.integers);
-        let compute = self.work.float32 as f64 / self.float32 + integers; // 0 if only reading is counted
+        let float32 = if self.work.rectified { self.rectified } else { self.float32 };
+        let compute = self.work.float32 as f64 / float32 + integers; // 0 if only reading is counted
         let reading = self.work.streams.iter().zip(&self.bandwidths).map(|(&(_, bytes), bandwidth)| bytes / bandwidth);
         let reading = reading.fold(0.0, f64::max);
         let bound = if compute >= reading { "multiply-adds" } else { "reading" };

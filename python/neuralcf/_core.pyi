@@ -112,6 +112,9 @@ class Scorer:
     def scan_precision(self) -> Literal["float32", "int16", "int8", "int4"]:
         """How the catalogue is scanned, chosen at load by counted cost. Results are the same bits with each."""
     @property
+    def scan_reason(self) -> str:
+        """Why the catalogue is scanned in this precision, in words."""
+    @property
     def threads(self) -> int:
         """Maximum number of threads per call."""
     @property

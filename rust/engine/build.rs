@@ -6,6 +6,7 @@ use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
 use super::dots::{DotCatalogue, DotSample, dots_may_pay};
 use super::layout::{Layout, Projection};
 use super::precision::{Sample, ScanPrecision, quantized_may_pay};
+use super::verdict::Verdict;
 use crate::csr::Csr;
 use crate::error::{Error, Result, try_for};
 use crate::format::{Layer, Model, Table};
@@ -42,12 +43,14 @@ impl Engine {
         let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
-        let tiles = if let Some(dots) = quantize_dots(&layout, precision, &item_rows, &user_rows)? {
-            Tiles::Dots(Box::new(dots))
-        } else if let Some(quantized) = quantize(&layout, precision, &item_rows, &user_rows)? {
-            Tiles::Quantized(Box::new(quantized))
+        let (narrow, scan_reason) = if network.h0 == 0 {
+            quantize_dots(&layout, precision, &item_rows, &user_rows)?
         } else {
-            Tiles::Float32(layout.float32_tiles(&item_rows)?)
+            quantize(&layout, precision, &item_rows, &user_rows)?
+        };
+        let tiles = match narrow {
+            Some(tiles) => tiles,
+            None => Tiles::Float32(layout.float32_tiles(&item_rows)?),
         };
         Ok(Engine {
             isa,
@@ -55,6 +58,7 @@ impl Engine {
             num_users,
             num_items,
             catalogue: Catalogue { rows: item_rows, tiles },
+            scan_reason,
             user_rows,
             projection,
             user_gmf,
@@ -122,54 +126,77 @@ impl Packing {
     }
 }
 
-/// Quantizes the catalogue of a model without an MLP to four bits. `None` means another scan, as in [`quantize`].
+/// Quantizes the catalogue of a model without an MLP to four bits. `None` means a float32 scan, as in [`quantize`]; in
+/// both cases with the reason.
 fn quantize_dots(
     layout: &Layout<'_>,
     precision: ScanPrecision,
     item_rows: &RowTable,
     user_rows: &RowTable,
-) -> Result<Option<DotCatalogue>> {
-    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return Ok(None) };
-    let (auto, forced) = (precision == ScanPrecision::Auto, precision == ScanPrecision::Int4);
-    let network = layout.network;
-    if network.h0 > 0 || !(forced || auto && dots_may_pay(item_rows.count())) {
-        return Ok(None);
+) -> Result<(Option<Tiles>, String)> {
+    let float32 = |why: &str| Ok((None, why.to_string()));
+    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return float32(NO_INTEGERS) };
+    match precision {
+        ScanPrecision::Int4 => (),
+        ScanPrecision::Auto if dots_may_pay(item_rows.count()) => (),
+        ScanPrecision::Auto => return float32(SMALL),
+        _ => return float32(REQUESTED),
     }
-    let Some(dots) = DotCatalogue::new(layout, isa, item_rows)? else { return Ok(None) };
-    let pays = forced || (DotSample { layout, catalogue: &dots, item_rows, user_rows }).pays()?;
-    Ok(pays.then_some(dots))
+    let Some(dots) = DotCatalogue::new(layout, isa, item_rows)? else { return float32(NO_BOUND) };
+    let forced = precision == ScanPrecision::Int4;
+    let verdict = if forced {
+        Verdict { pays: true, why: REQUESTED.into() }
+    } else {
+        (DotSample { layout, catalogue: &dots, item_rows, user_rows }).verdict()?
+    };
+    Ok((verdict.pays.then(|| Tiles::Dots(Box::new(dots))), verdict.why))
 }
+
+/// Why a scan has its precision, if no sample of users decides.
+const NO_INTEGERS: &str = "the instruction set has no fast integers";
+const SMALL: &str = "the catalogue or the second layer is too small for narrower numbers to pay";
+const NO_BOUND: &str = "no error bound holds for narrower numbers";
+const REQUESTED: &str = "as requested";
 
 /// The memory that quantizing takes, as a multiple of the second layer: float64 forms of it, and of its squares.
 const QUANTIZED_FORMS: usize = 16;
 
 /// Quantizes the catalogue. `None` means a float32 scan: because of `precision`, because there is no error bound or no
 /// fast integer instruction, or, with [`ScanPrecision::Auto`], because quantization does not pay for a sample of the
-/// users.
+/// users. The reason is given in words.
 fn quantize(
     layout: &Layout<'_>,
     precision: ScanPrecision,
     item_rows: &RowTable,
     user_rows: &RowTable,
-) -> Result<Option<QuantizedCatalogue>> {
-    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return Ok(None) };
+) -> Result<(Option<Tiles>, String)> {
+    let float32 = |why: &str| Ok((None, why.to_string()));
+    let Some(isa) = IntegerIsa::of(layout.isa).first().copied() else { return float32(NO_INTEGERS) };
     let int8 = match precision {
         ScanPrecision::Auto if quantized_may_pay(layout.network, item_rows.count()) => isa.prefers_int8(),
-        ScanPrecision::Auto | ScanPrecision::Float32 | ScanPrecision::Int4 => return Ok(None),
+        ScanPrecision::Auto => return float32(SMALL),
+        ScanPrecision::Float32 | ScanPrecision::Int4 => return float32(REQUESTED),
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };
     let second = layout.network.layers.first().map_or(0, Packed::nbytes);
     try_for("quantized weights", second.saturating_mul(QUANTIZED_FORMS))?;
-    let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else { return Ok(None) };
+    let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else {
+        return float32(NO_BOUND);
+    };
     let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
+    let mut why = REQUESTED.to_string();
     while let Some(catalogue) = candidate {
-        if precision != ScanPrecision::Auto
-            || (Sample { layout, catalogue: &catalogue, item_rows, user_rows }).pays()?
-        {
-            return Ok(Some(catalogue));
+        let verdict = if precision == ScanPrecision::Auto {
+            (Sample { layout, catalogue: &catalogue, item_rows, user_rows }).verdict()?
+        } else {
+            Verdict { pays: true, why }
+        };
+        if verdict.pays {
+            return Ok((Some(Tiles::Quantized(Box::new(catalogue))), verdict.why));
         }
+        why = verdict.why;
         candidate = catalogue.without_int8(layout, item_rows)?;
     }
-    Ok(None)
+    Ok((None, why))
 }

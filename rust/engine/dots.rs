@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::layout::{Layout, TILES_PER_TASK};
+use super::verdict::Verdict;
 use crate::error::{Result, reserve};
 use crate::kernel::gather::{ScorePairList, UserRows};
 use crate::kernel::quantized::int4::{
@@ -216,21 +217,29 @@ pub(super) struct DotSample<'a> {
 }
 
 impl DotSample<'_> {
-    /// Whether a scan in four bits costs less than one in float32, for a sample of users, evenly spaced.
+    /// Whether a scan in four bits costs less than one in float32, for a sample of users, evenly spaced, and why.
     ///
     /// # Errors
     /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
-    pub(super) fn pays(&self) -> Result<bool> {
+    pub(super) fn verdict(&self) -> Result<Verdict> {
         let (users, items, width) = (self.user_rows.count(), self.item_rows.count(), self.layout.network.g);
         let sample = SAMPLE_USERS.min(users);
-        let costs = self.layout.call.in_chunks("sample of users", sample, 1, 0, |n, cost, watch| {
-            let (coarse, fine) = self.survivors(n * (users / sample), watch)?;
-            cost[0] = items * width * INT4_FEATURE
-                + coarse * (REFINED + width * REFINED_FEATURE)
-                + fine * (RESCORED + width * RESCORED_FEATURE);
+        let survivors = self.layout.call.in_chunks("sample of users", sample, 1, (0, 0), |n, survivors, watch| {
+            survivors[0] = self.survivors(n * (users / sample), watch)?;
             Ok(())
         })?;
-        Ok(costs.iter().sum::<usize>() <= sample * items * width * FLOAT32_FEATURE)
+        let (coarse, fine) = survivors.iter().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        let cost = sample * items * width * INT4_FEATURE
+            + coarse * (REFINED + width * REFINED_FEATURE)
+            + fine * (RESCORED + width * RESCORED_FEATURE);
+        let float32 = sample * items * width * FLOAT32_FEATURE;
+        let percent = |count: usize| 100.0 * count as f64 / (sample * items) as f64;
+        let why = format!(
+            "{:.2} % of the items are refined and {:.2} % rescored for a top-{SAMPLE_K} of a sample of {sample} users",
+            percent(coarse),
+            percent(fine)
+        );
+        Ok(Verdict { pays: cost <= float32, why })
     }
 
     /// The numbers of items of a user that have to be refined and rescored, given the final threshold.

@@ -11,6 +11,7 @@ mod layout;
 mod pairs;
 pub(crate) mod precision;
 mod users;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ use crate::format::{FoldIn, Kind, OverflowBound, Sizes, Table};
 use crate::indices::{IndexCheck, Indices};
 use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
-use crate::kernel::scan::USERS_PER_LOAD;
+use crate::kernel::scan::{TILES_INTERLEAVED, USERS_PER_LOAD};
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Isa, LANES, Lanes};
@@ -45,6 +46,7 @@ pub struct Engine {
     num_users: usize,
     num_items: usize,
     pub(crate) catalogue: Catalogue,
+    scan_reason: String,
     /// The projected users.
     user_rows: RowTable,
     projection: Projection,
@@ -70,9 +72,6 @@ impl Engine {
     /// Bytes of a panel of tiles, about three quarters of an L1 data cache: the panel stays there while all users of a
     /// block are scored against it.
     pub const PANEL_BYTES: usize = 24 << 10;
-
-    /// Users that share the loads of a tile, in a model with at most one hidden layer.
-    pub const USERS_PER_LOAD: usize = USERS_PER_LOAD;
 
     /// `gmf`, `mlp` or `neumf`.
     pub fn kind(&self) -> Kind {
@@ -104,6 +103,18 @@ impl Engine {
             },
             Tiles::Dots(_) => ScanPrecision::Int4,
         }
+    }
+
+    /// Why the scan has its precision, in words.
+    pub fn scan_reason(&self) -> &str {
+        &self.scan_reason
+    }
+
+    /// Users of a block that share the loads of a tile in float32.
+    pub fn users_per_load(&self) -> usize {
+        let sixteen_chains = USERS_PER_LOAD * TILES_INTERLEAVED <= self.isa.block();
+        let shared = self.network.layers.is_empty() && (self.network.h0 == 0 || sixteen_chains);
+        if shared { USERS_PER_LOAD } else { 1 }
     }
 
     /// Bytes that a scan reads per item.

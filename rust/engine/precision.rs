@@ -6,6 +6,7 @@
 
 use super::catalogue::QuantizedCatalogue;
 use super::layout::Layout;
+use super::verdict::Verdict;
 use crate::error::{Result, filled, reserve};
 use crate::kernel::gather::{ScorePairList, UserRows};
 use crate::kernel::quantized::estimate::Estimate;
@@ -105,11 +106,11 @@ pub(super) struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// Whether the narrowest integers of the catalogue pay off for a sample of users, evenly spaced.
+    /// Whether the narrowest integers of the catalogue pay off for a sample of users, evenly spaced, and why.
     ///
     /// # Errors
     /// [`crate::Error::Memory`]; [`crate::Error::Interrupted`].
-    pub(super) fn pays(&self) -> Result<bool> {
+    pub(super) fn verdict(&self) -> Result<Verdict> {
         let (network, users, items) = (self.layout.network, self.user_rows.count(), self.item_rows.count());
         let affordable = SAMPLE_WORK / items.saturating_mul(network.multiply_adds());
         let sample = affordable.clamp(MIN_USERS, MAX_USERS).min(users);
@@ -118,7 +119,11 @@ impl Sample<'_> {
             survivors[0] = self.survivors(n * step, watch)?;
             Ok(())
         })?;
-        Ok(pays(network, self.catalogue.quantization.narrowest(), survivors.iter().sum(), sample * items))
+        let (width, survivors) = (self.catalogue.quantization.narrowest(), survivors.iter().sum());
+        let percent = 100.0 * survivors as f64 / (sample * items) as f64;
+        let why =
+            format!("{percent:.2} % of the items are rescored for a top-{SAMPLE_K} of a sample of {sample} users");
+        Ok(Verdict { pays: pays(network, width, survivors, sample * items), why })
     }
 
     /// The number of survivors of a user, given the final threshold.

@@ -25,7 +25,7 @@ pub(crate) struct Scan<'a> {
 }
 
 /// Tiles whose chains are interleaved, to hide the latency of multiply-adds.
-const TILES_INTERLEAVED: usize = 4;
+pub(crate) const TILES_INTERLEAVED: usize = 4;
 
 /// Users that share the loads of a tile, if there are few multiply-adds per load and the registers hold all chains.
 pub(crate) const USERS_PER_LOAD: usize = 4;

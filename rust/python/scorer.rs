@@ -218,6 +218,11 @@ impl Scorer {
     }
 
     #[getter]
+    fn scan_reason(&self) -> &str {
+        self.engine.scan_reason()
+    }
+
+    #[getter]
     fn threads(&self) -> usize {
         self.threads
     }

@@ -10,9 +10,6 @@ from neuralcf.cli.options import MODEL, Commands, add_command, add_json
 
 __all__ = ["add_parser"]
 
-_WHY_WIDE = "narrower numbers would not cost less"
-_WHY_NARROW = "few items of a sample of users had to be rescored"
-
 
 def add_parser(commands: Commands) -> None:
     """Add the command."""
@@ -72,6 +69,7 @@ def _inspect(path: str, verify_files: bool) -> dict[str, Any]:
         "history": scorer.nbytes["history"] > 0,
         "isa": scorer.isa,
         "scan_precision": scorer.scan_precision,
+        "scan_reason": scorer.scan_reason,
         "metadata": scorer.metadata,
         "nbytes": scorer.nbytes,
         "digests": has_digests(config, scorer.metadata),
@@ -83,7 +81,6 @@ def _inspect(path: str, verify_files: bool) -> dict[str, Any]:
 def _text(facts: dict[str, Any]) -> str:
     """Format the facts for the terminal."""
     config = facts["config"]
-    why = _WHY_WIDE if facts["scan_precision"] == "float32" else _WHY_NARROW
     rows = {
         "model id": facts["metadata"].get("model_id", "none"),
         "sizes": ", ".join(f"{key} {value}" for key, value in config.get("sizes", {}).items()),
@@ -92,7 +89,7 @@ def _text(facts: dict[str, Any]) -> str:
         "interactions": "stored" if facts["seen"] else "none stored",
         "new users": "by fold-in" if facts["history"] else "not without training",
         "digests": "compared" if facts["digests"] else "none stored, so damage to the files may go unnoticed",
-        "scan": f"{facts['scan_precision']} with {facts['isa']} ({why})",
+        "scan": f"{facts['scan_precision']} with {facts['isa']} ({facts['scan_reason']})",
         "memory": ", ".join(f"{part} {size:,} B" for part, size in facts["nbytes"].items() if size),
     }
     lines = [f"{facts['path']}: {facts['kind']}, {facts['num_users']:,} users, {facts['num_items']:,} items"]

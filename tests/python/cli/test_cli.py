@@ -149,6 +149,7 @@ def test_inspect_and_doctor(model, capsys):
     code, out, _ = run(capsys, "inspect", model / "model.safetensors")
     assert code == 0
     assert "neumf, 40 users" in out
+    assert f"float32 with {facts['isa']} ({facts['scan_reason']})" in out
     code, out, _ = run(capsys, "doctor", "--json")
     facts = json.loads(out)
     assert facts["instruction_set"]["chosen"] in facts["instruction_set"]["supported"]
