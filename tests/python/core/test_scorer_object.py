@@ -91,7 +91,7 @@ def test_signatures_match_the_contract() -> None:
         "top_k": f"(self, /, users, k=10, *, {filters}, search='exact', logits=False, threads=None)",
         "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
         "user_vectors": "(self, /, users)",
-        "fold_in": "(self, /, histories, *, threads=None)",
+        "fold_in": "(self, /, histories, *, weights=None, threads=None)",
     }
     assert {name: str(inspect.signature(getattr(Scorer, name))) for name in expected} == expected
 
