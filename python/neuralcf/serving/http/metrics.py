@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,7 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"namespace": "neuralcf", "registry": self.registry}
+        own: dict[str, Any] = {"namespace": "neuralcf", "registry": self.registry}
         self.requests = Counter("requests", "Requests answered", ["route", "status"], **own)
         self.latency = Histogram("request_seconds", "From headers to answer", ["route"], buckets=_SECONDS, **own)
         self.queue_wait = Histogram("queue_wait_seconds", "Waiting for the engine", buckets=_SECONDS, **own)

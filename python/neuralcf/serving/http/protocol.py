@@ -39,6 +39,8 @@ class BoundedProtocol(HttpToolsProtocol):
     is_full: Callable[[bytes], bool] = staticmethod(lambda _path: False)
     """Whether there is no room for a request to this path; then it is refused at a fifth of the cost."""
 
+    cycle: Any
+    """uvicorn's request that is being answered, or was last."""
     _timer: asyncio.TimerHandle | None = None
     _in_headers = True
     _receiving = True

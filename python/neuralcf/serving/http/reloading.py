@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -48,6 +49,8 @@ class Reloader:
         self._exchange = exchange
         self._metrics = metrics
         self._turn = asyncio.Lock()
+        # One thread for all loads: several would each keep the memory that the models they loaded have given back.
+        self._thread = ThreadPoolExecutor(1, "neuralcf-reload")
 
     async def reload(self, why: str) -> bool:
         """Load the model and exchange it, if it is another one.
@@ -61,7 +64,7 @@ class Reloader:
         reloads = self._metrics.reloads
         async with self._turn:
             try:
-                new = await asyncio.to_thread(self._prepare)
+                new = await asyncio.get_running_loop().run_in_executor(self._thread, self._prepare)
             except (NeuralCFError, OSError, MemoryError, ImportError) as error:
                 reloads.labels("refused").inc()
                 _LOG.error("model refused", extra={"why": why, "reason": str(error)})
