@@ -85,7 +85,7 @@ def from_recbole(
             name,
             gmf=gmf if trained[0] else None,
             mlp=mlp if trained[1] else None,
-            layers=layers,  # type: ignore[arg-type]
+            layers=layers,
             output=output,
             ids=numbered(*gmf),
             seen=seen,
