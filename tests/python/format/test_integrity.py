@@ -16,20 +16,30 @@ import neuralcf
 from neuralcf import ModelFormatError, Recommender, Scorer
 from neuralcf._core import read_features
 from neuralcf.cli import main
-from neuralcf.format.digests import config_text, list_file, verify
+from neuralcf.data.features import FeatureColumn, FeatureMap, feature_tensors
+from neuralcf.format.digests import list_file, verify
 from reference import Shape, random_history, random_tensors
 
 FLIPS = int(os.environ.get("NEURALCF_FLIPS", "6000"))
-"""Number of bits flipped; `make torture` flips more."""
+"""How often a file is damaged; `make torture` takes a million."""
 U, I = 5, 9  # noqa: E741 - users and items
 SHAPE = Shape(U, I, g=3, mlp=(2, 4), layers=(5, 3))
-IDS = (list(range(U)), [f"item {item}" for item in range(I)])
-READ = ("config.json", "model.safetensors", "seen.safetensors", "history.safetensors", "ids.safetensors")
+FILES = ["config.json", *(f"{part}.safetensors" for part in ("model", "seen", "history", "ids", "features"))]
 
 
 def publish(path: Path, seed: int = 0) -> None:
-    seen = (np.arange(U + 1), np.arange(U))
-    neuralcf.save(random_tensors(SHAPE, seed), path, kind="neumf", ids=IDS, seen=seen, history=random_history(I, 5))
+    """Save a model whose files all depend on the seed."""
+    feature = FeatureColumn(name="genre", kind="category", values=[f"{seed}a", f"{seed}b"])
+    gmf, mlp = (np.full((3, width), seed, np.float32) for width in (3, 4))
+    neuralcf.save(
+        random_tensors(SHAPE, seed),
+        path,
+        kind="neumf",
+        ids=([user + seed for user in range(U)], [f"item {item + seed}" for item in range(I)]),
+        seen=(np.arange(U + 1), (np.arange(U) + seed) % I),
+        history=random_history(I, 5, seed=seed),
+        features=feature_tensors({"item": FeatureMap(columns=[feature], gmf=gmf, mlp=mlp)}),
+    )
 
 
 def edit_config(path: Path, edit) -> None:
@@ -41,38 +51,66 @@ def edit_config(path: Path, edit) -> None:
 def refused(path: Path) -> bool:
     try:
         Scorer.load(path, threads=1)
+        read_features(path)
     except ModelFormatError:
         return True
     return False
 
 
-def damaged(chance: random.Random, data: bytes) -> bytes:
-    """Return the data with a bit flipped, or in one of ten cases truncated."""
-    at = chance.randrange(len(data))
-    return (
-        data[:at]
-        if chance.random() < 0.1
-        else data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
-    )
+class Damage:
+    """Damages one file in place, and mends it; `other` is what another generation has in its place."""
+
+    def __init__(self, file: Path, other: bytes | None, chance: random.Random) -> None:
+        self.good, self.other, self.chance = file.read_bytes(), other, chance
+        self.handle = os.open(file, os.O_RDWR)
+
+    def do(self) -> str:
+        """Flip a bit; in one of ten cases truncate the file, in one exchange it for that of the other generation."""
+        kinds = ("flipped", "truncated", "of another generation")
+        kind = self.chance.choices(kinds, (8, 1, 0 if self.other is None else 1))[0]
+        if kind == "flipped":
+            at = self.chance.randrange(len(self.good))
+            self._write(bytes([self.good[at] ^ 1 << self.chance.randrange(8)]), at)
+        elif kind == "truncated":
+            os.ftruncate(self.handle, self.chance.randrange(len(self.good)))
+        elif self.other is not None:
+            self._write(self.other, 0)
+            os.ftruncate(self.handle, len(self.other))
+        return kind
+
+    def mend(self) -> None:
+        self._write(self.good, 0)
+        os.ftruncate(self.handle, len(self.good))
+
+    def _write(self, data: bytes, at: int) -> None:
+        os.lseek(self.handle, at, os.SEEK_SET)
+        assert os.write(self.handle, data) == len(data)
 
 
-def test_no_damaged_file_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    publish(tmp_path / "model")
-    neuralcf.save(random_tensors(SHAPE), tmp_path / "one.safetensors", kind="neumf")
-    (tmp_path / "alone.safetensors").write_bytes((tmp_path / "model" / "model.safetensors").read_bytes())
-    targets = [(tmp_path / "model", tmp_path / "model" / name) for name in READ]
-    targets += [(file, file) for file in (tmp_path / "one.safetensors", tmp_path / "alone.safetensors")]
-    chance, accepted = random.Random(0), Counter[str]()
-    for path, file in targets:
-        good = file.read_bytes()
+def test_no_damaged_file_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Another generation has the same model_id, so that the digests alone tell it from the first.
+    monkeypatch.setattr("uuid.uuid4", lambda: type("Fixed", (), {"hex": "f" * 32}))
+    model, other, single = (tmp_path / name for name in ("model", "other", "single.safetensors"))
+    publish(model)
+    publish(other, seed=1)
+    neuralcf.save(random_tensors(SHAPE), single, kind="neumf")
+    targets = [(model, model / name, (other / name).read_bytes()) for name in FILES] + [(single, single, None)]
+    chance, tried, accepted = random.Random(0), Counter[str](), Counter[str]()
+    for path, file, exchanged in targets:
         assert not refused(path)
+        damage = Damage(file, exchanged, chance)
+        assert damage.good != exchanged
         for _ in range(FLIPS // len(targets) + 1):
-            file.unlink()  # overwriting a file may force it to disk
-            file.write_bytes(damaged(chance, good))
-            accepted[file.name] += not refused(path)
-        file.write_bytes(good)
+            kind = damage.do()
+            tried[kind] += 1
+            accepted[f"{file.name} {kind}"] += not refused(path)
+            damage.mend()
+        assert not refused(path)
+        os.close(damage.handle)
     with capsys.disabled():
-        print(f" {FLIPS} damaged, {accepted.total()} accepted", end="")
+        print(f" {dict(tried)}, {accepted.total()} accepted", end="")
     assert accepted.total() == 0, accepted
 
 
@@ -103,18 +141,12 @@ def test_a_lost_file_is_refused_but_interactions_may_be_removed(tmp_path: Path) 
 
 def test_features_are_compared_too(tmp_path: Path) -> None:
     publish(tmp_path / "model")
-    edit_config(
-        tmp_path / "model",
-        lambda config: config["files"].update({"features.safetensors": {"size": 8, "sha256": "0" * 64}}),
-    )
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    files = config.pop("files")
-    del config["sha256"]
-    (tmp_path / "model" / "config.json").write_bytes(config_text(config, files))
-    with pytest.raises(ModelFormatError, match=r"features\.safetensors: missing, but listed"):
+    features = tmp_path / "model" / "features.safetensors"
+    features.write_bytes(bytes(9))
+    with pytest.raises(ModelFormatError, match=r"features\.safetensors: 9 bytes long, expected \d{3}"):
         read_features(tmp_path / "model")
-    (tmp_path / "model" / "features.safetensors").write_bytes(bytes(9))
-    with pytest.raises(ModelFormatError, match=r"features\.safetensors: 9 bytes long, expected 8"):
+    features.unlink()
+    with pytest.raises(ModelFormatError, match=r"features\.safetensors: missing, but listed"):
         read_features(tmp_path / "model")
 
 
@@ -139,7 +171,7 @@ def test_models_without_digests_load_and_inspect_says_so(tmp_path: Path, capsys:
 def test_verify_names_every_file_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model"
     publish(model)
-    names = [*READ[1:], "README.md"]
+    names = [*FILES[1:], "README.md"]
     assert verify(model) == dict.fromkeys(sorted(names), "same")
     (model / "README.md").write_text("another card")
     (model / "seen.safetensors").unlink()
@@ -153,7 +185,7 @@ def test_verify_names_every_file_that_differs(tmp_path: Path, capsys: pytest.Cap
 def test_config_json_lists_what_sha256sum_prints(tmp_path: Path) -> None:
     publish(tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert config["files"].keys() == {*READ[1:], "README.md"}
+    assert config["files"].keys() == {*FILES[1:], "README.md"}
     assert all(list_file(tmp_path / "model" / name) == listed for name, listed in config["files"].items())
 
 
