@@ -194,3 +194,25 @@ def test_no_two_classes_share_a_name() -> None:
     )
     assert len(names) > 50
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def narrows(test: ast.expr) -> bool:
+    """Whether an assertion only tells a type checker what is there."""
+    match test:
+        case ast.Compare(ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]):
+            return True
+        case ast.Call(func=ast.Name(id="isinstance")):
+            return True
+    return False
+
+
+def test_assertions_check_nothing_that_a_user_can_cause() -> None:
+    """`python -O` removes them, and an AssertionError tells a user nothing."""
+    found = [
+        (name, node.lineno, node.test)
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert found
+    assert [f"{name}:{line}" for name, line, test in found if not narrows(test)] == []

@@ -149,6 +149,7 @@ def test_parquet_and_new_entities(tmp_path):
         (b"movieId,genre\n", None, "expected the ids of items, such as 3, got no rows"),
         (b"movieId,genre\n1,War\n", None, "expected the ids of items, such as 3, got only others, such as '1'"),
         (b"movieId,genre\n3,War\n7,Drama\n", None, "expected a column with values that several items share"),
+        (b"movieId,year\n3,1990\n", "movieId:id,year:id", ": expected one column of ids, got movieId, year"),
         (b"movieId,year\n3,1990\n7,?\n", "year:number", ":3: year: expected a number, got '?'"),
         (
             b"movieId,year\n3,1990\n",

@@ -103,10 +103,9 @@ def read_features(
         raise ArgumentError(f"{path}: expected the ids of {side}s{known}, got {got}{hint}")
     matched = sorted(found.values())
     fitted, left_out, unused, missing = [], {}, [], {}
+    kinds = {name: kind for name, kind in (choice or {}).items() if kind != "id"}
     for name, cells in table.columns.items():
-        kind = choice.get(name) if choice else None
-        assert kind != "id"
-        column, fewer = table.fit(name, kind, [cells[row] for row in matched])
+        column, fewer = table.fit(name, kinds.get(name), [cells[row] for row in matched])
         if empty := sum(not cells[row] for row in matched):
             missing[name] = empty
         if column is None:
@@ -216,8 +215,11 @@ class _Table:
             raise ArgumentError(f"{path}: expected ids and attributes, got an empty file")
         header, names, id_at = _header(first, side, choice, named=parquet)
         wanted = [name for name, kind in choice.items() if kind != "id"] if choice else []
+        of_ids = [name for name, kind in choice.items() if kind == "id"] if choice else []
+        if len(of_ids) > 1:
+            raise ArgumentError(f"{path}: expected one column of ids, got {', '.join(of_ids)}")
         sources = {name: _source(name, names) for name in wanted}
-        for name in (*wanted, *(name for name, kind in (choice or {}).items() if kind == "id")):
+        for name in (*wanted, *of_ids):
             if sources.get(name, name) not in names:
                 what = "names" if header else "numbers from 0, as there is no header"
                 raise ArgumentError(f"{path}:{start}: expected one of the columns {names} ({what}), got {name!r}")
