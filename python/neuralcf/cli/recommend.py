@@ -90,7 +90,7 @@ def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> N
         recommender,
         out,
         users,
-        options.k,
+        min(options.k, recommender.num_items),
         exclude_seen=not options.include_seen,
         titles=titles,
         model_id=str(recommender.scorer.metadata.get("model_id", options.model)),
@@ -178,7 +178,7 @@ def _recommend(
     recommender = Recommender.load(path)
     user_id = parse_id(user, recommender.user_ids.kind)
     _check_seen(recommender, path, include_seen=include_seen)
-    best = recommender.recommend(user_id, k, exclude_seen=not include_seen)
+    best = recommender.recommend(user_id, min(k, recommender.num_items), exclude_seen=not include_seen)
     titles = {}
     if items is not None:
         titles = read_titles(item_ids=recommender.item_ids.take(np.arange(recommender.num_items)), **items)
