@@ -61,6 +61,11 @@ test-old-cpu: $(VENV)/built ## run the tests of the core on an emulated x86 proc
 cross-setup: ## install, as root, the emulators and the ARM tools, from Debian's packages
 	tools/emulate.sh setup
 
+.PHONY: check-windows
+check-windows: ## check that the core and the binding compile for Windows
+	rustup target add x86_64-pc-windows-gnu
+	cargo clippy --quiet --workspace --target x86_64-pc-windows-gnu -- -D warnings
+
 .PHONY: lint
 lint: $(VENV)/built ## check format, types, docs and the stub
 	cargo fmt --all --check
