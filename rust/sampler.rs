@@ -11,6 +11,9 @@
 //! Let a user's items be `k_0 < k_1 < ... < k_(d-1)`, of `I`. The negative of rank `r`, from 0, is `r + #{j : k_j - j
 //! <= r}`, because `k_j - j` negatives lie before `k_j`. So one random rank below `I - d` and one binary search sample
 //! a negative, uniformly and without rejection, however many items the user has.
+//!
+//! Items that a user dislikes are known to be negatives, and preferred: with the probability `share` a negative is one
+//! of the user's dislikes, uniformly, and otherwise any item that the user does not have, as above.
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, reserve};
@@ -20,8 +23,60 @@ use crate::pool::Call;
 #[derive(Debug)]
 pub struct Sampler {
     user_items: Csr,
+    dislikes: Option<Dislikes>,
     /// (user, item), by user, without users who have every item.
     interactions: Vec<(u32, u32)>,
+}
+
+/// The items that users dislike, which are preferred as negatives.
+#[derive(Debug)]
+pub struct Dislikes {
+    rows: Csr,
+    /// The share in units of 2^-64.
+    threshold: u64,
+}
+
+impl Dislikes {
+    /// Dislikes, a row for each user, and the share of the negatives of a user with dislikes that are sampled from
+    /// them, 0 to 1.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a share that is not in 0..=1.
+    pub fn new(rows: Csr, share: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::Argument(format!("dislike_share: expected a number from 0 to 1, got {share}")));
+        }
+        Ok(Dislikes { rows, threshold: (share * 2f64.powi(64)) as u64 }) // 1 becomes u64::MAX
+    }
+
+    /// A dislike of `user` with the probability of the share, if there is any.
+    fn draw(&self, user: u32, random: &mut Random) -> Option<u32> {
+        let row = self.rows.row(user as usize);
+        (!row.is_empty() && random.next() < self.threshold).then(|| row[random.below(row.len() as u64) as usize])
+    }
+
+    /// Checks that they are dislikes of the users and items of `user_items`, and none of those.
+    fn check(&self, user_items: &Csr) -> Result<()> {
+        let (rows, expected) = (&self.rows, user_items);
+        if (rows.rows(), rows.columns()) != (expected.rows(), expected.columns()) {
+            return Err(Error::Argument(format!(
+                "dislikes: expected {} rows of {} items, as user_items, got {} of {}",
+                expected.rows(),
+                expected.columns(),
+                rows.rows(),
+                rows.columns()
+            )));
+        }
+        for user in 0..rows.rows() {
+            let items = user_items.row(user);
+            if let Some(item) = rows.row(user).iter().find(|item| items.binary_search(item).is_ok()) {
+                return Err(Error::Argument(format!(
+                    "dislikes: expected items that the user does not have, got item {item} of user {user}"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a batch holds of each sample, as `rows` of one length, one after the other.
@@ -54,8 +109,12 @@ impl Sampler {
     /// A user who has every item has no negatives, and nothing to be ranked: an epoch leaves their interactions out.
     ///
     /// # Errors
-    /// [`Error::Argument`] if no interaction is left; [`Error::Memory`].
-    pub fn new(user_items: Csr) -> Result<Self> {
+    /// [`Error::Argument`] if no interaction is left, or for dislikes of other users or items, or of an item that the
+    /// user has; [`Error::Memory`].
+    pub fn new(user_items: Csr, dislikes: Option<Dislikes>) -> Result<Self> {
+        if let Some(dislikes) = &dislikes {
+            dislikes.check(&user_items)?;
+        }
         let mut interactions = reserve("interactions", user_items.len())?;
         for user in 0..user_items.rows() {
             let items = user_items.row(user);
@@ -71,7 +130,7 @@ impl Sampler {
                 user_items.columns()
             )));
         }
-        Ok(Sampler { user_items, interactions })
+        Ok(Sampler { user_items, dislikes, interactions })
     }
 
     /// The number of samples in an epoch.
@@ -138,7 +197,8 @@ impl Sampler {
 
         let negative = |at: usize, interaction: usize, number: usize, negatives: usize| {
             let mut random = Random::at(seed, (interaction * negatives + number) as u64);
-            negative(users[at], self.user_items.columns(), &mut random) as i32
+            let disliked = self.dislikes.as_ref().and_then(|dislikes| dislikes.draw(interactions[at].0, &mut random));
+            disliked.unwrap_or_else(|| negative(users[at], self.user_items.columns(), &mut random)) as i32
         };
         block.put(out, 0, |at| interactions[at].0 as i32);
         match batch {
@@ -280,7 +340,7 @@ mod tests {
     fn sampler_of(rows: &[&[u32]], items: usize) -> Result<Sampler> {
         let mut indptr = vec![0];
         rows.iter().for_each(|row| indptr.push(indptr[indptr.len() - 1] + row.len()));
-        Sampler::new(Csr::new("rows", indptr, rows.concat(), items)?)
+        Sampler::new(Csr::new("rows", indptr, rows.concat(), items)?, None)
     }
 
     /// The sum of (observed - expected)^2 / expected, and its mean under chance.
@@ -344,6 +404,45 @@ mod tests {
         assert_eq!(drawn[..3], [1, 1, 1]);
         let error = sampler_of(&[&[0, 1, 2], &[]], 3).unwrap_err().to_string();
         assert!(error.contains("expected an interaction of a user who does not have every item"), "{error}");
+    }
+
+    #[test]
+    fn dislikes_have_their_share_of_the_negatives() {
+        let rows = |rows: [&[u32]; 2]| {
+            Csr::new("rows", vec![0, rows[0].len(), rows[0].len() + rows[1].len()], rows.concat(), 9).unwrap()
+        };
+        let batch = Batch::Ranked { negatives: 40_000 };
+        for (share, disliked) in [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0)] {
+            let dislikes = Dislikes::new(rows([&[3, 8], &[]]), share).unwrap();
+            let sampler = Sampler::new(rows([&[0, 1, 2], &[5]]), Some(dislikes)).unwrap();
+            let drawn = sampler.draw(batch, 4, 0, 4, 1, Call::ALONE).unwrap();
+            for sample in drawn.chunks(batch.rows()) {
+                let mut counts = [0.0; 9];
+                sample[2..].iter().for_each(|&item| counts[item as usize] += 1.0 / 40_000.0);
+                for (item, count) in (0u32..).zip(counts) {
+                    let expected = match (sample[0], item) {
+                        (0, 0..=2) | (1, 5) => 0.0,
+                        (0, 3 | 8) => disliked / 2.0 + (1.0 - share) / 6.0,
+                        (0, _) => (1.0 - share) / 6.0,
+                        _ => 1.0 / 8.0,
+                    };
+                    assert!((count - expected).abs() < 0.01, "{share}: item {item} of user {}: {count}", sample[0]);
+                }
+            }
+        }
+        let none = Sampler::new(rows([&[0, 1, 2], &[5]]), None).unwrap();
+        let empty = Dislikes::new(rows([&[], &[]]), 0.5).unwrap();
+        let same = Sampler::new(rows([&[0, 1, 2], &[5]]), Some(empty)).unwrap();
+        let few = Batch::Labelled { negatives: 3 };
+        let [all, again] = [none, same].map(|sampler| sampler.draw(few, 4, 0, 16, 5, Call::ALONE).unwrap());
+        assert_eq!(all, again);
+
+        assert!(Dislikes::new(rows([&[], &[]]), 1.5).is_err() && Dislikes::new(rows([&[], &[]]), f64::NAN).is_err());
+        let has_it = Dislikes::new(rows([&[], &[4, 5]]), 0.5).unwrap();
+        let error = Sampler::new(rows([&[0, 1, 2], &[5]]), Some(has_it)).unwrap_err().to_string();
+        assert!(error.contains("got item 5 of user 1"), "{error}");
+        let wide = Dislikes::new(Csr::new("rows", vec![0], vec![], 9).unwrap(), 0.5).unwrap();
+        assert!(Sampler::new(rows([&[0, 1, 2], &[5]]), Some(wide)).is_err());
     }
 
     #[test]

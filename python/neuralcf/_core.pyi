@@ -331,12 +331,21 @@ class StopToken:
 class Sampler:
     """Negative sampling: the shuffled batches of an epoch, every interaction once with its sampled negatives.
 
-    Negatives are uniform and independent, never items that the user has. An epoch is a function of its seed: any part
-    of it can be drawn at any time, by any number of threads. Users who have every item are left out. Immutable: any
-    number of threads may share one.
+    Negatives are independent, never items that the user has, and uniform but for preferred dislikes. An epoch is a
+    function of its seed: any part of it can be drawn at any time, by any number of threads. Users who have every item
+    are left out. Immutable: any number of threads may share one.
     """
 
-    def __new__(cls, user_items: _Rows, num_items: SupportsIndex, *, negatives: SupportsIndex, labels: bool) -> Sampler:
+    def __new__(
+        cls,
+        user_items: _Rows,
+        num_items: SupportsIndex,
+        *,
+        negatives: SupportsIndex,
+        labels: bool,
+        dislikes: _Rows | None = None,
+        dislike_share: float = 0.0,
+    ) -> Sampler:
         """Make a sampler.
 
         Args:
@@ -345,6 +354,8 @@ class Sampler:
             negatives: negatives for each interaction, 1 to 2^20.
             labels: True makes each negative a sample of its own, so that a sample is a user, an item and a label. False
                 keeps them together: a sample is a user, an item, and the negatives.
+            dislikes: items that users dislike, rows like `user_items` and without an item of those; None for none.
+            dislike_share: of the negatives of a user with dislikes, the share that is sampled from them, 0 to 1.
 
         Raises:
             OutOfRangeError: an item outside the catalogue.

@@ -1,6 +1,7 @@
 //! `neuralcf._core.Sampler`: the batches of an epoch, with sampled negatives.
 
-use neuralcf::sampler::{self, Batch};
+use neuralcf::csr::Csr;
+use neuralcf::sampler::{self, Batch, Dislikes};
 use neuralcf::{Call, choose_threads};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyTypeError;
@@ -22,27 +23,28 @@ pub(super) struct PySampler {
 #[pymethods]
 impl PySampler {
     #[new]
-    #[pyo3(signature = (user_items, num_items, *, negatives, labels))]
+    #[pyo3(signature = (user_items, num_items, *, negatives, labels, dislikes=None, dislike_share=0.0))]
     fn new(
         py: Python<'_>,
         user_items: &Bound<'_, PyAny>,
         num_items: &Bound<'_, PyAny>,
         negatives: &Bound<'_, PyAny>,
         labels: bool,
+        dislikes: Option<&Bound<'_, PyAny>>,
+        dislike_share: f64,
     ) -> PyResult<Self> {
         no_panic(|| {
             let negatives = count(negatives, "negatives")?;
             if negatives > MOST_NEGATIVES {
                 return Err(argument_error(format!("negatives: expected at most {MOST_NEGATIVES}, got {negatives}")));
             }
-            let Some(rows) = csr(user_items, "user_items", count(num_items, "num_items")?)? else {
-                let got = describe(user_items);
-                return Err(PyTypeError::new_err(format!(
-                    "user_items: expected scipy CSR or (indptr, indices), got {got}"
-                )));
-            };
+            let num_items = count(num_items, "num_items")?;
+            let rows = rows_of(user_items, "user_items", num_items)?;
+            let dislikes = dislikes
+                .map(|object| Dislikes::new(rows_of(object, "dislikes", num_items)?, dislike_share).map_err(exception))
+                .transpose()?;
             let batch = if labels { Batch::Labelled { negatives } } else { Batch::Ranked { negatives } };
-            let sampler = py.detach(|| sampler::Sampler::new(rows)).map_err(exception)?;
+            let sampler = py.detach(|| sampler::Sampler::new(rows, dislikes)).map_err(exception)?;
             Ok(PySampler { sampler, batch })
         })
     }
@@ -76,6 +78,13 @@ impl PySampler {
 
 /// Far more than any training uses; a batch of one sample still fits in memory.
 const MOST_NEGATIVES: usize = 1 << 20;
+
+fn rows_of(object: &Bound<'_, PyAny>, what: &str, num_items: usize) -> PyResult<Csr> {
+    csr(object, what, num_items)?.ok_or_else(|| {
+        let got = describe(object);
+        PyTypeError::new_err(format!("{what}: expected scipy CSR or (indptr, indices), got {got}"))
+    })
+}
 
 /// An integer from 0 to 2^64 - 1.
 fn natural(object: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
