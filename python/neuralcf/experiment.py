@@ -58,12 +58,16 @@ class Experiment:
             "training": {**self.config.to_dict(), "best_epoch": self.result.best_epoch, **self._chosen()},
             "history": [asdict(record) for record in self.result.history],
             "metrics": [asdict(metric) for metric in self.metrics],
-            "data": {**self.data, "held_out": self.split.guarantee},
+            "data": {**self.data, "held_out": self.split.guarantee, **self._dislikes()},
             **({} if self.start is None else {"start": {"model_id": self.start}}),
         }
 
     def _chosen(self) -> dict[str, Any]:
         return {"chosen": dict(self.result.chosen)} if self.result.chosen else {}
+
+    def _dislikes(self) -> dict[str, int]:
+        dislikes = self.split.train.dislikes
+        return {} if dislikes is None else {"dislikes": len(dislikes)}
 
     def write(
         self,
@@ -72,7 +76,7 @@ class Experiment:
         ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
         fold_in: bool = True,
     ) -> None:
-        """Write the model directory with the training interactions and `ids`, which default to those of the data set.
+        """Write the model directory with what is known of each user and `ids`, which default to those of the data set.
 
         With `fold_in` also how a history becomes a user's vectors, if the trainer can tell.
 
@@ -85,7 +89,7 @@ class Experiment:
             self.result.model,
             path,
             ids=ids or (train_set.user_ids, train_set.item_ids),
-            seen=train_set.user_items(),
+            seen=train_set.known_items(),
             history=self.result.fold_in if fold_in else None,
             features=feature_tensors(self.result.features) if self.result.features else None,
             config=self.stored_config(),

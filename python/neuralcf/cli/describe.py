@@ -69,6 +69,8 @@ def _text(facts: dict[str, Any]) -> str:
         ):
             if file[name]:
                 lines.append(_row("skipped", f"{file[name]:,} {what}"))
+        if file["dislikes"]:
+            lines.append(_row("dislikes", f"{file['dislikes']:,}, which are no interactions and never recommended"))
         if file["duplicates"]:
             what = f"{file['duplicates']:,} with the same user and item as another row"
             listed = ", ".join(map(str, file["duplicate_lines"]))

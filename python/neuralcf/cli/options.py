@@ -152,6 +152,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--min-rating", type=float, metavar="X", help="keep only ratings of at least X as interactions")
     data.add_argument(
+        "--dislike-below",
+        type=float,
+        metavar="X",
+        help="ratings below X are dislikes: never recommended, and preferred as negatives in training",
+    )
+    data.add_argument(
         "--min-user", type=positive, default=1, metavar="N", help="leave out users with fewer than N items, and"
     )
     data.add_argument(
@@ -178,13 +184,20 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Add `--protocol`."""
+    """Add `--protocol` and `--relevance`."""
     parser.add_argument(
         "--protocol",
         choices=("full", "1+99"),
         default="full",
         help="rank each held-out item among the whole catalogue (default), or among 99 candidates: those of X, or "
         "sampled ones",
+    )
+    parser.add_argument(
+        "--relevance",
+        choices=("binary", "weights"),
+        default="binary",
+        help="what a held-out item is worth in NDCG: all the same (default), or their weights, of --weight-column or "
+        "--event-weight",
     )
 
 
@@ -317,6 +330,7 @@ def reading(options: argparse.Namespace) -> dict[str, Any]:
         "event_weights": None if options.event_weight is None else dict(options.event_weight),
         "repeats": options.repeats,
         "min_rating": options.min_rating,
+        "dislike_below": options.dislike_below,
         "min_user": options.min_user,
         "min_item": options.min_item,
         "delimiter": options.delimiter,
@@ -336,6 +350,7 @@ def evaluation_setup(options: argparse.Namespace) -> EvaluationSetup:
         reading=reading(options),
         held_out=options.held_out,
         protocol=options.protocol,
+        relevance=options.relevance,
         cutoffs=options.k,
         seed=options.seed,
     )

@@ -41,7 +41,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--user", nargs="+", metavar="ID", help="show the lists of these users instead")
     add_items(parser)
     add_evaluation(parser)
-    parser.set_defaults(protocol="full")  # the report adds 1+99 itself
+    parser.set_defaults(protocol="full", relevance="binary")  # the report adds 1+99 itself
 
 
 def _run(options: argparse.Namespace) -> None:

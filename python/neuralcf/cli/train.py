@@ -173,7 +173,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.half_life is not None:
         train, data = decayed(train, options.half_life), {**data, "half_life": options.half_life}
     split = replace(split, train=train)
-    print_data(train, reports)
+    print_data(train, reports, config)
     for side, report in feature_reports.items():
         _print_features(side, report)
     trained = run_experiment(
@@ -225,9 +225,11 @@ def _config(options: argparse.Namespace) -> TrainConfig[Any]:
     return configure(start=start, preset=options.preset, toml=options.config, settings=options.settings, options=given)
 
 
-def print_data(train: Dataset, reports: list[ReadReport]) -> None:
-    """Print what was read."""
+def print_data(train: Dataset, reports: list[ReadReport], config: TrainConfig[Any]) -> None:
+    """Print what was read, and what of it training does not use."""
     import numpy as np
+
+    from neuralcf.training.train import unused
 
     for report in reports:
         columns = f"columns {', '.join(report.columns)}{separated_by(report.delimiter)}"
@@ -238,6 +240,7 @@ def print_data(train: Dataset, reports: list[ReadReport]) -> None:
         bad = f", {report.bad:,} bad, such as {in_options(report.problems[0])}" if report.bad else ""
         more = {"of events that do not count": report.weightless, "of users or items with too few": report.below_core}
         others = "".join(f", {count:,} {what}" for what, count in more.items() if count)
+        others += f"; {report.dislikes:,} dislikes" if report.dislikes else ""
         print(
             f"  skipped: {report.below_threshold:,} below the minimum rating, {report.duplicates:,} duplicates"
             f"{others}{bad}"
@@ -254,6 +257,8 @@ def print_data(train: Dataset, reports: list[ReadReport]) -> None:
         print(f"  {everything.size:,} users have every item, such as {user}: nothing is sampled for them")
     if untrained:
         print(f"  {' and '.join(untrained)} have no training interaction, and keep their place to be ranked")
+    for sentence in unused(train, config):
+        print(f"  {sentence}")
 
 
 def _print_features(side: str, report: FeatureReport) -> None:

@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     split, data, reports = read_split(
         one_or_all(options.ratings), reading(options), held_out=options.held_out, how=options.split, seed=config.seed
     )
-    print_data(split.train, reports)
+    print_data(split.train, reports, config)
     best = tune(
         split.train,
         config,

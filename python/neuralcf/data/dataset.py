@@ -56,6 +56,10 @@ class Dataset:
     weights: NDArray[np.float32] | None = None
     """float32 [n], finite and above 0: how much each interaction counts beside the others; None if all count alike."""
 
+    dislikes: Dataset | None = None
+    """Items that users dislike, with the same ids, and none of their interactions; None without any. They are no
+    interactions: trainers take them for known negatives, and they are never recommended."""
+
     def __post_init__(self) -> None:
         for name, ids in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
             object.__setattr__(self, name, _checked_ids(name, ids))
@@ -75,12 +79,18 @@ class Dataset:
         ):
             if features is not None and len(features) != size:
                 raise ArgumentError(f"{name}: expected {size} rows, one for each id, got {len(features)}")
+        if (other := self.dislikes) is not None:
+            sizes, expected = (other.num_users, other.num_items), (self.num_users, self.num_items)
+            if sizes != expected:
+                raise ArgumentError(f"dislikes: expected ids of {expected} users and items, as here, got {sizes}")
 
     def __len__(self) -> int:
         return len(self.users)
 
     def __repr__(self) -> str:
         timed = "without timestamps" if self.timestamps is None else "with timestamps"
+        if self.dislikes is not None:
+            timed += f", {len(self.dislikes)} dislikes"
         return f"Dataset({len(self)} interactions of {self.num_users} users with {self.num_items} items, {timed})"
 
     @property
@@ -100,6 +110,7 @@ class Dataset:
         item_ids: Sequence[int] | Sequence[str] | NDArray[Any],
         timestamps: ArrayLike | None = None,
         weights: ArrayLike | None = None,
+        dislikes: tuple[Any, Any] | None = None,
     ) -> Dataset:
         """Build a data set from the ids of n interactions.
 
@@ -111,6 +122,8 @@ class Dataset:
             item_ids: n ids.
             timestamps: n numbers, or None.
             weights: n numbers above 0, or None.
+            dislikes: m user ids and m item ids, or None. A dislike that is an interaction too, or of a user or item
+                without interactions, does not count.
 
         Raises:
             TypeError: ids that are neither all integers nor all strings.
@@ -119,17 +132,63 @@ class Dataset:
         unique_users, users = _dense(user_ids, "user_ids")
         unique_items, items = _dense(item_ids, "item_ids")
         times, heavy = (None if column is None else np.asarray(column) for column in (timestamps, weights))
-        return cls(users, items, times, unique_users, unique_items, weights=heavy)
+        dataset = cls(users, items, times, unique_users, unique_items, weights=heavy)
+        return dataset if dislikes is None else dataset.with_dislikes(cls.from_ids(*dislikes))
+
+    def with_dislikes(self, dislikes: Dataset) -> Dataset:
+        """Add dislikes, whose ids may be others; those that are interactions, or of other users or items, do not count.
+
+        Of several with the same user and item the earliest is kept, or the first without timestamps.
+        """
+        users, items = _places(self.user_ids, dislikes.user_ids), _places(self.item_ids, dislikes.item_ids)
+        mine = dislikes.reindexed(users, items, self.user_ids, self.item_ids)
+        keys = mine.users * self.num_items + mine.items
+        order = np.arange(len(mine)) if mine.timestamps is None else np.argsort(mine.timestamps, kind="stable")
+        _, first = np.unique(keys[order], return_index=True)
+        kept = np.sort(order[first])
+        kept = kept[~np.isin(keys[kept], self.users * self.num_items + self.items)]
+        return replace(self, dislikes=mine.take(kept) if kept.size else None)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
-        """Select interactions by a mask [n] or by position; dense indices, ids and features stay unchanged."""
+        """Select interactions by a mask [n] or by position; indices, ids, features and dislikes stay unchanged."""
         timestamps = None if self.timestamps is None else self.timestamps[which]
         weights = None if self.weights is None else self.weights[which]
         return replace(self, users=self.users[which], items=self.items[which], timestamps=timestamps, weights=weights)
 
+    def reindexed(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], user_ids: ExternalIds, item_ids: ExternalIds
+    ) -> Dataset:
+        """Give users and items other dense indices; the result has no features.
+
+        Args:
+            users: int64 [U], the new index of each user, -1 to leave the user out.
+            items: int64 [I], likewise.
+            user_ids: the ids behind the new indices.
+            item_ids: likewise.
+        """
+        kept = (users[self.users] >= 0) & (items[self.items] >= 0)
+        part = self if kept.all() else self.take(kept)
+        return Dataset(
+            users[part.users],
+            items[part.items],
+            part.timestamps,
+            user_ids,
+            item_ids,
+            weights=part.weights,
+            dislikes=None if self.dislikes is None else self.dislikes.reindexed(users, items, user_ids, item_ids),
+        )
+
     def user_items(self) -> CSR:
         """Return each user's items as CSR rows, sorted and unique: `(indptr int64 [U + 1], indices int32)`."""
         return csr_from_pairs(self.users, self.items, self.num_users, self.num_items)
+
+    def known_items(self) -> CSR:
+        """Return what is not to be recommended to each user, their items and dislikes, in the form of `user_items`."""
+        if self.dislikes is None:
+            return self.user_items()
+        users = np.concatenate([self.users, self.dislikes.users])
+        items = np.concatenate([self.items, self.dislikes.items])
+        return csr_from_pairs(users, items, self.num_users, self.num_items)
 
     def pair_weights(self) -> NDArray[np.float32] | None:
         """Return the weight of each distinct pair, in the order of `user_items`; None if all count alike.
@@ -158,28 +217,31 @@ class Dataset:
             _update(digest, self.timestamps.dtype.name.encode(), self.timestamps)
         if self.weights is not None:
             _update(digest, b"weights", self.weights)
+        if self.dislikes is not None:
+            digest.update(b"dislikes " + self.dislikes.fingerprint().encode())
         return digest.hexdigest()
 
 
 def compacted(dataset: Dataset) -> Dataset:
-    """Leave out the ids, and with them the features, of users and items without interactions."""
-    sides: dict[str, Any] = {}
+    """Leave out the ids, and with them the features and dislikes, of users and items without interactions."""
+    places, ids, features = [], [], list[Features | None]()
     for side in ("user", "item"):
-        indices, ids = getattr(dataset, f"{side}s"), getattr(dataset, f"{side}_ids")
-        present = np.flatnonzero(np.bincount(indices, minlength=len(ids)))
-        dense = np.zeros(len(ids), dtype=np.int64)
+        indices, all_ids = getattr(dataset, f"{side}s"), getattr(dataset, f"{side}_ids")
+        present = np.flatnonzero(np.bincount(indices, minlength=len(all_ids)))
+        dense = np.full(len(all_ids), -1)
         dense[present] = np.arange(present.size)
-        features = getattr(dataset, f"{side}_features")
-        sides |= {
-            f"{side}s": dense[indices],
-            f"{side}_ids": ids[present] if isinstance(ids, np.ndarray) else [ids[place] for place in present],
-            f"{side}_features": None if features is None else features.take(present),
-        }
-    return replace(dataset, **sides)
+        places.append(dense)
+        ids.append(all_ids[present] if isinstance(all_ids, np.ndarray) else [all_ids[place] for place in present])
+        of_side: Features | None = getattr(dataset, f"{side}_features")
+        features.append(None if of_side is None else of_side.take(present))
+    return replace(dataset.reindexed(*places, *ids), user_features=features[0], item_features=features[1])
 
 
 def with_text_ids(dataset: Dataset, side: str) -> Dataset:
-    """Turn the integer ids of one side, `user` or `item`, into text; dense indices follow their order as text."""
+    """Turn the integer ids of one side, `user` or `item`, into text; dense indices follow their order as text.
+
+    The result has no features.
+    """
     ids = getattr(dataset, f"{side}_ids")
     if isinstance(ids, list):
         return dataset
@@ -187,15 +249,10 @@ def with_text_ids(dataset: Dataset, side: str) -> Dataset:
     order = sorted(range(len(texts)), key=texts.__getitem__)
     dense = np.empty(len(texts), dtype=np.int64)
     dense[order] = np.arange(len(texts))
-    features = getattr(dataset, f"{side}_features")
-    return replace(
-        dataset,
-        **{
-            f"{side}s": dense[getattr(dataset, f"{side}s")],
-            f"{side}_ids": [texts[place] for place in order],
-            f"{side}_features": None if features is None else features.take(np.array(order, dtype=np.int64)),
-        },
-    )
+    sorted_texts = [texts[place] for place in order]
+    if side == "user":
+        return dataset.reindexed(dense, np.arange(dataset.num_items), sorted_texts, dataset.item_ids)
+    return dataset.reindexed(np.arange(dataset.num_users), dense, dataset.user_ids, sorted_texts)
 
 
 def is_integer(text: str) -> bool:
@@ -217,6 +274,12 @@ def parse_id(text: str, kind: str) -> int | str:
     if not is_integer(text):
         raise ArgumentError(f"{argument('users')}: this model's ids are integers, got {text!r}")
     return int(text)
+
+
+def _places(ids: ExternalIds, wanted: ExternalIds) -> NDArray[np.int64]:
+    """Find the place of each wanted id, -1 if it is not among the ids."""
+    place = {id_: n for n, id_ in enumerate(ids if isinstance(ids, list) else ids.tolist())}
+    return np.array([place.get(id_, -1) for id_ in (wanted if isinstance(wanted, list) else wanted.tolist())], np.int64)
 
 
 def _update(digest: Any, kind: bytes, array: NDArray[Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,9 @@ class Split:
 
     guarantee: str
     """A sentence that states what holds by construction."""
+
+    weights: NDArray[np.float32] | None = field(default=None, kw_only=True)
+    """float32 [m]: the weights of the held-out pairs in the data; None if all count alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +136,8 @@ def hold_out_fewer(dataset: Dataset, split: Split, most: int, seed: int = 0) -> 
     drawn = np.sort(np.random.default_rng(seed).choice(split.users.size, most, replace=False))
     users, items = split.users[drawn], split.items[drawn]
     train = _without(dataset, users * dataset.num_items + items)
-    return Split(train, users, items, f"only {most} randomly sampled users have one held out; {split.guarantee}")
+    guarantee = f"only {most} randomly sampled users have one held out; {split.guarantee}"
+    return Split(train, users, items, guarantee, weights=None if split.weights is None else split.weights[drawn])
 
 
 def hold_out(dataset: Dataset, seed: int = 0, how: str = "auto") -> Split:
@@ -198,7 +202,8 @@ def without_untrained(split: Split) -> Split:
         places[side] = np.where(present, np.cumsum(present) - 1, -1)
     users, items = places["user"][split.users], places["item"][split.items]
     known = (users >= 0) & (items >= 0)
-    return replace(split, train=compacted(train), users=users[known], items=items[known])
+    weights = None if split.weights is None else split.weights[known]
+    return replace(split, train=compacted(train), users=users[known], items=items[known], weights=weights)
 
 
 def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float | None = None) -> Split:
@@ -230,6 +235,8 @@ def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float 
     assert at is not None
     held_out = times >= at
     before, after = dataset.take(~held_out), dataset.take(held_out)
+    if (dislikes := dataset.dislikes) is not None and dislikes.timestamps is not None:
+        before = replace(before, dislikes=dislikes.take(dislikes.timestamps < at))
     if not len(before) or not len(after):
         raise ArgumentError(
             f"split_by_time: expected interactions before {at} and from then on, got {len(before)} and {len(after)}"
@@ -248,7 +255,8 @@ def split_by_time(dataset: Dataset, *, fraction: float | None = None, at: float 
         f"{len(after) - int(learned.sum())} with a user or item that is not in the training set and "
         f"{int(learned.sum()) - pairs.size} repeated ones are left out; users and items keep their indices"
     )
-    return Split(before, pairs // dataset.num_items, pairs % dataset.num_items, guarantee)
+    weights = _weights_of(after, pairs)
+    return Split(before, pairs // dataset.num_items, pairs % dataset.num_items, guarantee, weights=weights)
 
 
 def given(
@@ -280,18 +288,18 @@ def given(
     user_ids = _union("users", train.user_ids, test.user_ids)
     item_ids = _union("items", train.item_ids, test.item_ids, *([] if candidates is None else candidates[2:]))
     num_items = len(item_ids)
-    train_users = _find(user_ids, train.user_ids)[train.users]
-    train_items = _find(item_ids, train.item_ids)[train.items]
-    joined = Dataset(train_users, train_items, train.timestamps, user_ids, item_ids, weights=train.weights)
-    keys = _find(user_ids, test.user_ids)[test.users] * num_items + _find(item_ids, test.item_ids)[test.items]
-    pairs = np.unique(keys)
-    leaked = np.intersect1d(pairs, train_users * num_items + train_items)
+    joined = train.reindexed(_find(user_ids, train.user_ids), _find(item_ids, train.item_ids), user_ids, item_ids)
+    test = test.reindexed(_find(user_ids, test.user_ids), _find(item_ids, test.item_ids), user_ids, item_ids)
+    pairs = np.unique(test.users * num_items + test.items)
+    leaked = np.intersect1d(pairs, joined.users * num_items + joined.items)
     if leaked.size:
         user, item = user_ids[leaked[0] // num_items], item_ids[leaked[0] % num_items]
         raise ArgumentError(
             f"given: expected held-out pairs that are not in the training set, got {leaked.size} that are, "
             f"such as user {user} with item {item}"
         )
+    if joined.dislikes is not None:
+        joined = replace(joined, dislikes=_without(joined.dislikes, pairs))
     rows = None
     guarantee = "the split was made elsewhere; no held-out pair is in the training set"
     if left_out:
@@ -299,7 +307,8 @@ def given(
     if candidates is not None:
         rows = _candidate_rows(pairs, user_ids, item_ids, candidates)
         guarantee += "; the candidates were given, each counts once, and the held-out item is never its own candidate"
-    return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows, left_out)
+    weights = _weights_of(test, pairs)
+    return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows, left_out, weights=weights)
 
 
 def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Split:
@@ -319,17 +328,17 @@ def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Sp
     train = split.train
     all_users, users = _appended("users", user_ids, train.user_ids)
     all_items, items = _appended("items", item_ids, train.item_ids)
-    joined = Dataset(
-        users[train.users], items[train.items], train.timestamps, all_users, all_items, weights=train.weights
-    )
+    joined = train.reindexed(users, items, all_users, all_items)
     held_users, held_items = users[split.users], items[split.items]
     order = np.argsort(held_users, kind="stable")
-    if not isinstance(split, GivenSplit) or split.candidates is None:
-        return replace(split, train=joined, users=held_users[order], items=held_items[order])
+    weights = None if split.weights is None else split.weights[order]
+    moved = replace(split, train=joined, users=held_users[order], items=held_items[order], weights=weights)
+    if not isinstance(moved, GivenSplit) or not isinstance(split, GivenSplit) or split.candidates is None:
+        return moved
     indptr, others = take_rows(split.candidates, order)
     row = np.repeat(np.arange(order.size), np.diff(indptr))
     rows = csr_from_pairs(row, items[others], order.size, len(all_items))
-    return replace(split, train=joined, users=held_users[order], items=held_items[order], candidates=rows)
+    return replace(moved, candidates=rows)
 
 
 def _appended(what: str, first: ExternalIds, ids: ExternalIds) -> tuple[ExternalIds, NDArray[np.int64]]:
@@ -415,7 +424,17 @@ def _hold_out(dataset: Dataset, share: float | None, what: str, seed: int, strea
     keys = np.sort(users[last] * dataset.num_items + items[last])
     always = _ALWAYS.format("one" if share is None else "some")
     held_users, held_items = keys // dataset.num_items, keys % dataset.num_items
-    return Split(_without(dataset, keys), held_users, held_items, f"{what}; {always}")
+    weights = _weights_of(dataset, keys)
+    return Split(_without(dataset, keys), held_users, held_items, f"{what}; {always}", weights=weights)
+
+
+def _weights_of(dataset: Dataset, pairs: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Return the largest weight of each of some pairs of the data set, given as user * I + item."""
+    if dataset.weights is None:
+        return None
+    keys = dataset.users * dataset.num_items + dataset.items
+    order = np.lexsort((dataset.weights, keys))
+    return np.asarray(dataset.weights[order[np.searchsorted(keys[order], pairs, side="right") - 1]])
 
 
 def _without(dataset: Dataset, held: NDArray[np.int64]) -> Dataset:

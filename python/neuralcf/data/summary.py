@@ -56,6 +56,7 @@ def _reading(report: ReadReport) -> dict[str, Any]:
         "missing": report.missing,
         "problems": list(report.problems[:_MOST_LINES]),
         "below_threshold": report.below_threshold,
+        "dislikes": report.dislikes,
         "weightless": report.weightless,
         "below_core": report.below_core,
         "duplicates": report.duplicates,

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from neuralcf._core import Ids, Scorer, open_model
 from neuralcf.baselines import BASELINES
-from neuralcf.data import Dataset, GivenSplit, Split, hold_out
+from neuralcf.data import GivenSplit, Split, hold_out
 from neuralcf.data.csr import CSR, csr_from_pairs
 from neuralcf.data.dataset import ExternalIds
 from neuralcf.errors import ArgumentError, ModelFormatError, argument
-from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
+from neuralcf.evaluation.protocols import Ranker, Relevance, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.config import read_config
 
@@ -41,6 +41,8 @@ class EvaluationSetup:
     """A file of held-out interactions; None reproduces the split that the model was trained with."""
     protocol: str = "full"
     """`full` or `1+99`."""
+    relevance: Relevance = "binary"
+    """What a held-out item is worth in NDCG, as for `evaluate_full`."""
     cutoffs: Sequence[int] = (5, 10, 20)
     """The cut-offs k."""
     seed: int = 0
@@ -49,7 +51,12 @@ class EvaluationSetup:
     def evaluate(self, ranker: Ranker, split: Split) -> Evaluation:
         """Evaluate a ranker on a split."""
         if self.protocol == "full":
-            evaluation = evaluate_full(ranker, split, self.cutoffs, lists=True)
+            evaluation = evaluate_full(ranker, split, self.cutoffs, lists=True, relevance=self.relevance)
+        elif self.relevance != "binary":
+            raise ArgumentError(
+                f"{argument('relevance')}: expected binary with the protocol {self.protocol}, where each held-out item "
+                f"has a list of its own, got {self.relevance}"
+            )
         else:
             candidates, origin = candidates_of(split, seed=self.seed)
             held = split.users, split.items
@@ -172,9 +179,7 @@ def _in_model_indices(
     train = split.train
     users, all_users = _places("user", train.user_ids, user_ids, scorer.num_users)
     items, all_items = _places("item", train.item_ids, item_ids, scorer.num_items)
-    known = (users[train.users] >= 0) & (items[train.items] >= 0)
-    kept = train.take(known)
-    mapped = Dataset(users[kept.users], items[kept.items], kept.timestamps, all_users, all_items, weights=kept.weights)
+    mapped = train.reindexed(users, items, all_users, all_items)
     held = (users[split.users] >= 0) & (items[split.items] >= 0)
     guarantee, notes = split.guarantee, []
     left_out = held.size - int(held.sum()) + (split.left_out if isinstance(split, GivenSplit) else 0)
@@ -183,9 +188,11 @@ def _in_model_indices(
         notes.append(note)
         guarantee += f"; {note}"
     pairs = users[split.users[held]], items[split.items[held]]
+    weights = None if split.weights is None else split.weights[held]
     if not isinstance(split, GivenSplit) or split.candidates is None:
-        return Split(mapped, *pairs, guarantee), notes
-    return GivenSplit(mapped, *pairs, guarantee, _candidates(split.candidates, held, items)), notes
+        return Split(mapped, *pairs, guarantee, weights=weights), notes
+    candidates = _candidates(split.candidates, held, items)
+    return GivenSplit(mapped, *pairs, guarantee, candidates, weights=weights), notes
 
 
 def _candidates(rows: CSR, held: NDArray[np.bool_], items: NDArray[np.int64]) -> CSR:

@@ -14,10 +14,14 @@ number of items before it: 0 is the best. At a cut-off k:
                                                          the mean over held-out items of the precision down to them
     AUC       mean over i in R of the share of the other ranked items, those not in R, that come after i
 
+Where held-out items have gains g(i), such as weights, NDCG has g(i) in place of 1 in DCG, and in the ideal the largest
+of them, descending: graded relevance.
+
 With a single held-out item the ideal is 1, and HR and NDCG are those of He et al., WWW 2017, section 4.1. NDCG is from
-Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with binary gains; MRR from
-Voorhees, "The TREC-8 question answering track report", 1999, cut off at k. MAP from Manning, Raghavan and Schütze,
-"Introduction to information retrieval", 2008, section 8.4, cut off at k; AUC from Rendle et al., "BPR", UAI 2009.
+Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002, with binary gains unless others
+are given; MRR from Voorhees, "The TREC-8 question answering track report", 1999, cut off at k. MAP from Manning,
+Raghavan and Schütze, "Introduction to information retrieval", 2008, section 8.4, cut off at k; AUC from Rendle et al.,
+"BPR", UAI 2009.
 
 Two metrics of the first k recommended items that do not depend on the held-out items:
 
@@ -81,13 +85,35 @@ def reciprocal_rank(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Va
     return np.where(first < k, 1 / (first + 1.0), 0.0)
 
 
-def ndcg(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:
-    """Compute NDCG@k of each list; arguments, result and errors as for `hit_ratio`."""
+def ndcg(
+    ranks: Ranks, k: int = 10, lists: Ranks | None = None, gains: NDArray[np.floating[Any]] | None = None
+) -> Values:
+    """Compute NDCG@k of each list; other arguments, result and errors as for `hit_ratio`.
+
+    Args:
+        ranks: as for `hit_ratio`.
+        k: as for `hit_ratio`.
+        lists: as for `hit_ratio`.
+        gains: float [n], above 0, what each held-out item is worth; None if all are worth the same.
+    """
     ranks, lists = _checked(ranks, k, lists)
-    gains = np.bincount(lists, weights=np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0))
+    if gains is not None:
+        return _graded_ndcg(ranks, k, lists, np.asarray(gains, np.float64))
+    found = np.bincount(lists, weights=np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0))
     held_out = np.minimum(np.bincount(lists), k)
     ideal = np.cumsum(1 / np.log2(np.arange(held_out.max()) + 2.0))
-    return np.asarray(gains / ideal[held_out - 1], dtype=np.float64)
+    return np.asarray(found / ideal[held_out - 1], dtype=np.float64)
+
+
+def _graded_ndcg(ranks: Ranks, k: int, lists: Ranks, gains: Values) -> Values:
+    if gains.shape != ranks.shape or not (gains > 0).all():
+        raise ArgumentError(f"gains: expected numbers above 0, {list(ranks.shape)}, got others or {list(gains.shape)}")
+    found = np.bincount(lists, weights=np.where(ranks < k, gains / np.log2(ranks + 2.0), 0.0))
+    order = np.lexsort((-gains, lists))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(lists))])
+    place = np.arange(order.size) - starts[lists[order]]
+    ideal = np.bincount(lists[order], weights=np.where(place < k, gains[order] / np.log2(place + 2.0), 0.0))
+    return np.asarray(found / ideal, dtype=np.float64)
 
 
 def precision(ranks: Ranks, k: int = 10, lists: Ranks | None = None) -> Values:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
 from neuralcf.data.negatives import draw_candidates
 from neuralcf.data.split import GivenSplit, Split
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, argument
 from neuralcf.evaluation.metrics import (
     auc,
     average_precision,
@@ -41,6 +41,7 @@ from neuralcf.seeds import Stream, derive
 
 __all__ = [
     "Ranker",
+    "Relevance",
     "candidates_for",
     "candidates_of",
     "draw_candidates",
@@ -49,6 +50,11 @@ __all__ = [
 ]
 
 FULL_PROTOCOL = "the whole catalogue without the user's training items; ties count against"
+FULL_PROTOCOL_WITH_DISLIKES = FULL_PROTOCOL.replace("items;", "items and dislikes;")
+
+
+Relevance: TypeAlias = Literal["binary", "weights"]
+"""What a held-out item is worth in NDCG: all the same, or their weights."""
 
 
 class Ranker(Protocol):
@@ -72,7 +78,14 @@ class Ranker(Protocol):
         """As `Scorer.top_k`."""
 
 
-def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, lists: bool = False) -> Evaluation:
+def evaluate_full(
+    ranker: Ranker,
+    split: Split,
+    k: int | Sequence[int] = 10,
+    *,
+    lists: bool = False,
+    relevance: Relevance = "binary",
+) -> Evaluation:
     """Rank each held-out item among the whole catalogue without the user's training items.
 
     Args:
@@ -80,26 +93,34 @@ def evaluate_full(ranker: Ranker, split: Split, k: int | Sequence[int] = 10, *, 
         split: training set and held-out pairs, any number per user.
         k: one or several cut-offs.
         lists: whether to compute coverage and novelty too, at the cost of one `top_k` call.
+        relevance: what a held-out item is worth in NDCG: all the same, or their `weights`. All other metrics only ask
+            whether an item is held out.
 
     Raises:
-        ArgumentError: nothing is held out, or k is below 1.
+        ArgumentError: nothing is held out, or k is below 1; relevance by weights, and the split has none.
         OutOfRangeError: users or items of the split are not in the model.
     """
     cutoffs = _cutoffs(k)
     users, list_of = _distinct(split.users)
-    user_items = split.train.user_items()
-    ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(user_items, split.users))
-    per_user = _rank_metrics(ranks, cutoffs, list_of, ranker.num_items - np.diff(user_items[0])[users])
+    user_items, known = split.train.user_items(), split.train.known_items()
+    ranks = ranker.rank_of(split.users, split.items, exclude=take_rows(known, split.users))
+    per_user = _rank_metrics(ranks, cutoffs, list_of, ranker.num_items - np.diff(known[0])[users])
+    graded = [] if relevance == "binary" else [_gains(split)]
+    for gains in graded:
+        per_user |= {f"NDCG@{cutoff}": ndcg(ranks, cutoff, list_of, gains) for cutoff in cutoffs}
     overall: dict[str, float] = {}
     if lists:
-        best = ranker.top_k(users, max(cutoffs), exclude=take_rows(user_items, users)).ids
+        best = ranker.top_k(users, max(cutoffs), exclude=take_rows(known, users)).ids
         popularity = np.bincount(user_items[1], minlength=split.train.num_items)
         present = int(np.count_nonzero(np.diff(user_items[0])))
         for cutoff in cutoffs:
             per_user[f"Novelty@{cutoff}"] = novelty(best[:, :cutoff], popularity, present)
             overall[f"Coverage@{cutoff}"] = coverage(best[:, :cutoff], ranker.num_items)
-    fingerprint = _fingerprint(FULL_PROTOCOL, split.users, split.items, *user_items)
-    return Evaluation(users, per_user, overall, split.users.size, FULL_PROTOCOL, fingerprint)
+    protocol = FULL_PROTOCOL if split.train.dislikes is None else FULL_PROTOCOL_WITH_DISLIKES
+    if graded:
+        protocol += "; NDCG graded by the weights of held-out items"
+    fingerprint = _fingerprint(protocol, split.users, split.items, *known, *(each.view(np.int32) for each in graded))
+    return Evaluation(users, per_user, overall, split.users.size, protocol, fingerprint)
 
 
 def evaluate_candidates(
@@ -158,16 +179,17 @@ def evaluate_candidates(
 
 
 def candidates_for(split: Split, *, count: int = 99, seed: int = 0) -> CSR:
-    """Sample `count` candidates for each held-out item from the items that its user neither has nor has held out.
+    """Sample `count` candidates for each held-out item: items that its user neither has, dislikes, nor has held out.
 
     Returns:
         As `draw_candidates`.
     """
     train = split.train
-    users, items = np.concatenate([train.users, split.users]), np.concatenate([train.items, split.items])
-    interactions = csr_from_pairs(users, items, train.num_users, train.num_items)
+    indptr, known = train.known_items()
+    users = np.concatenate([np.repeat(np.arange(train.num_users), np.diff(indptr)), split.users])
+    taken = csr_from_pairs(users, np.concatenate([known, split.items]), train.num_users, train.num_items)
     stream = derive(seed, Stream.TEST_CANDIDATES)
-    return draw_candidates(interactions, train.num_items, split.users, split.items, count=count, seed=stream)
+    return draw_candidates(taken, train.num_items, split.users, split.items, count=count, seed=stream)
 
 
 def candidates_of(split: Split, *, seed: int = 0) -> tuple[CSR, str]:
@@ -182,6 +204,15 @@ def _cutoffs(k: int | Sequence[int]) -> list[int]:
     if not cutoffs or cutoffs[0] < 1:
         raise ArgumentError(f"k: expected integers >= 1, got {k!r}")
     return cutoffs
+
+
+def _gains(split: Split) -> NDArray[np.float32]:
+    if split.weights is None:
+        raise ArgumentError(
+            f"{argument('relevance')}: expected held-out items with weights, got data without any; pass "
+            f"{argument('weight=')} or {argument('event_weights')} for the column that has them"
+        )
+    return split.weights
 
 
 def _distinct(users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuralcf._core import Scorer, __version__
 from neuralcf.baselines import BASELINES
 from neuralcf.data import Split
-from neuralcf.data.csr import CSR, take_rows
+from neuralcf.data.csr import take_rows
 from neuralcf.data.dataset import parse_id
 from neuralcf.data.readers.titles import read_titles
 from neuralcf.errors import ArgumentError, UnknownUserError
@@ -80,7 +80,6 @@ def report(
         evaluations[_among(protocol, measured)] = measured
 
     k = 10 if 10 in setup.cutoffs else max(setup.cutoffs)
-    user_items = split.train.user_items()
     return ModelReport(
         name=Path(path).resolve().name,
         sizes=(scorer.num_users, scorer.num_items),
@@ -91,10 +90,10 @@ def report(
         seed=setup.seed,
         history=Stages.of(config) or History.of(config),
         comparison=Comparison(evaluations, k),
-        popularity=_popularity(scorer, split, user_items, evaluations["all items"], k),
+        popularity=_popularity(scorer, split, evaluations["all items"], k),
         scores=_scores(scorer, split, config, setup.seed),
         lists=Lists(
-            users=_lists(scorer, split, user_items, shown, k, titles or {}),
+            users=_lists(scorer, split, shown, k, titles or {}),
             sampled=isinstance(users, int),
             latest_first=split.train.timestamps is not None,
             untitled=None if titles is None else scorer.num_items - len(titles),
@@ -127,17 +126,14 @@ def _chosen(users: int | Sequence[str], split: Split, seed: int) -> NDArray[np.i
     return np.array([place[user] for user in wanted], dtype=np.int64)
 
 
-def _popularity(
-    scorer: Scorer, split: Split, user_items: CSR, evaluations: dict[str, Evaluation], k: int
-) -> PopularityShares:
+def _popularity(scorer: Scorer, split: Split, evaluations: dict[str, Evaluation], k: int) -> PopularityShares:
     """Compare the popularity of what users with held-out items have with that of what they are recommended."""
-    users = np.unique(split.users)
-    theirs = take_rows(user_items, users)
-    best = scorer.top_k(users, k, exclude=theirs).ids
+    users, user_items = np.unique(split.users), split.train.user_items()
+    best = scorer.top_k(users, k, exclude=take_rows(split.train.known_items(), users)).ids
     group_of = popularity_groups(np.bincount(user_items[1], minlength=scorer.num_items))
     return PopularityShares(
         recommended=shares(best[best >= 0], group_of),
-        known=shares(theirs[1].astype(np.int64), group_of),
+        known=shares(take_rows(user_items, users)[1].astype(np.int64), group_of),
         held_out=shares(split.items, group_of),
         evaluations=evaluations,
         k=k,
@@ -163,10 +159,10 @@ def _scores(scorer: Scorer, split: Split, config: dict[str, Any], seed: int) -> 
 
 
 def _lists(
-    scorer: Scorer, split: Split, user_items: CSR, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
+    scorer: Scorer, split: Split, users: NDArray[np.int64], k: int, titles: dict[int | str, str]
 ) -> list[UserList]:
     """Return each user's history and recommendations, and the ranks of the held-out items."""
-    item_ids, train = split.train.item_ids, split.train
+    item_ids, train, known = split.train.item_ids, split.train, split.train.known_items()
 
     def title(item: int) -> str:
         item_id = item_ids[item] if isinstance(item_ids, list) else int(item_ids[item])
@@ -177,10 +173,10 @@ def _lists(
         mine = np.flatnonzero(train.users == user)
         if train.timestamps is not None:
             mine = mine[np.argsort(train.timestamps[mine], kind="stable")][::-1]
-        exclude = take_rows(user_items, np.array([user]))
+        exclude = take_rows(known, np.array([user]))
         ids, probabilities = scorer.top_k(np.array([user]), k, exclude=exclude)
         held = split.items[split.users == user]
-        ranks = scorer.rank_of(np.full(held.size, user), held, exclude=take_rows(user_items, np.full(held.size, user)))
+        ranks = scorer.rank_of(np.full(held.size, user), held, exclude=take_rows(known, np.full(held.size, user)))
         best = [
             (title(item), probability, item in held)
             for item, probability in zip(ids[0].tolist(), probabilities[0].tolist(), strict=True)
@@ -190,7 +186,7 @@ def _lists(
             UserList(
                 user=str(train.user_ids[user]),
                 history=[title(item) for item in train.items[mine[:_SHOWN]].tolist()],
-                known=exclude[1].size,
+                known=np.unique(train.items[mine]).size,
                 recommended=best,
                 held_out=[(title(item), rank + 1) for item, rank in zip(held.tolist(), ranks.tolist(), strict=True)],
             )

@@ -2,7 +2,7 @@
 
 from neuralcf.training.config import TrainConfig, TrainerConfig
 from neuralcf.training.configure import configure, from_dict
-from neuralcf.training.train import train
+from neuralcf.training.train import train, unused
 from neuralcf.training.trainer import EpochRecord, Trainer, TrainResult
 from neuralcf.training.trainers import TRAINERS
 from neuralcf.training.trainers.distill_config import DistillConfig
@@ -22,4 +22,5 @@ __all__ = [
     "configure",
     "from_dict",
     "train",
+    "unused",
 ]

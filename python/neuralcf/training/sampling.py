@@ -1,8 +1,9 @@
 """Negative sampling: the shuffled batches of an epoch, every interaction once with its sampled negatives.
 
 Negatives are sampled uniformly and independently from the items that the user does not have, by the Rust core
-(`rust/sampler.rs`). A user who has every item has no negatives, and nothing to be ranked: their interactions are left
-out. Batches are made some hundred thousand samples at a time, in memory that torch takes without a copy.
+(`rust/sampler.rs`). Of users with dislikes (`Dataset.dislikes`), a share is sampled from these. A user who has every
+item has no negatives, and nothing to be ranked: their interactions are left out. Batches are made some hundred thousand
+samples at a time, in memory that torch takes without a copy.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class EpochSampler:
         seed: random seed of the run.
         batch_size: samples in a batch, B; the last batch may have fewer.
         labels: whether negatives are samples of their own, with labels, or beside their interaction.
+        dislike_share: of the negatives of a user with dislikes, the share that is sampled from them, 0 to 1.
         threads: the maximum number of threads that sample; it changes no batch.
 
     Raises:
@@ -42,9 +44,25 @@ class EpochSampler:
     """
 
     def __init__(
-        self, dataset: Dataset, negatives: int, seed: int, *, batch_size: int, labels: bool = True, threads: int = 1
+        self,
+        dataset: Dataset,
+        negatives: int,
+        seed: int,
+        *,
+        batch_size: int,
+        labels: bool = True,
+        dislike_share: float = 0.0,
+        threads: int = 1,
     ) -> None:
-        self._sampler = Sampler(dataset.user_items(), dataset.num_items, negatives=negatives, labels=labels)
+        dislikes = None if dataset.dislikes is None else dataset.dislikes.user_items()
+        self._sampler = Sampler(
+            dataset.user_items(),
+            dataset.num_items,
+            negatives=negatives,
+            labels=labels,
+            dislikes=dislikes,
+            dislike_share=dislike_share,
+        )
         self._rows = 3 if labels else 2 + negatives
         self._labels, self._seed, self._batch_size, self._threads = labels, seed, batch_size, threads
 

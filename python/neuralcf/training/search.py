@@ -18,7 +18,7 @@ Sampling    Of more than a million interactions, those of a sample of users: the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -175,8 +175,7 @@ def _of_frequent_items(dataset: Dataset, count: int) -> Dataset:
     frequent = np.argsort(-np.bincount(dataset.items, minlength=dataset.num_items), kind="stable")[:count]
     number = np.full(dataset.num_items, -1)
     number[frequent] = np.arange(count)
-    kept = dataset.take(number[dataset.items] >= 0)
-    return replace(kept, items=number[kept.items], item_ids=np.arange(count), item_features=None)
+    return dataset.reindexed(np.arange(dataset.num_users), number, dataset.user_ids, np.arange(count))
 
 
 def _sampled(dataset: Dataset, seed: int) -> Dataset:

@@ -14,7 +14,7 @@ from neuralcf.training.start import Start
 from neuralcf.training.trainer import TrainResult
 from neuralcf.training.trainers import find_trainer
 
-__all__ = ["train"]
+__all__ = ["train", "unused"]
 
 
 def train(
@@ -62,6 +62,17 @@ def train(
     start_id = None if start is None else start.model_id
     with RunDirectory(run, config, _fingerprint(dataset), resume=resume, start=start_id) as directory:
         return fit(dataset, config, directory, progress=progress)
+
+
+def unused(dataset: Dataset, config: TrainConfig[Any]) -> list[str]:
+    """Say which of the weights and dislikes of a data set training will not use, each in a sentence."""
+    what = {
+        "weights": "weights of interactions: all count alike",
+        "dislikes": "dislikes: it takes them for any other item, and they are still never recommended",
+    }
+    name = config.trainer.name
+    ignored = [field for field in find_trainer(name).ignores(config.trainer) if getattr(dataset, field) is not None]
+    return [f"the trainer {name}, with these settings, does not use {what[field]}" for field in ignored]
 
 
 def _fingerprint(dataset: Dataset) -> str:

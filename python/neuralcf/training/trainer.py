@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,9 @@ class Trainer(Generic[AnyConfig]):
 
     continued: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     """From the settings that a model was trained with, and what its training chose, to those of training on from it."""
+
+    ignores: Callable[[AnyConfig], tuple[Literal["weights", "dislikes"], ...]] = lambda _: ()
+    """Which fields of a data set training with these settings does not use."""
 
     def __post_init__(self) -> None:
         shared = {each.name for each in fields(TrainConfig)} & {each.name for each in fields(self.config)}

@@ -53,7 +53,7 @@ class Validation:
         if most is not None and most < split.users.size:
             split = hold_out_fewer(dataset, split, most, derive(seed, Stream.VALIDATION_SPLIT, 1))
         candidates = draw_candidates(
-            split.train.user_items(),
+            split.train.known_items(),
             dataset.num_items,
             split.users,
             split.items,

@@ -45,6 +45,7 @@ def test_json_of_a_file(ratings, capsys):
             f"{ratings}:7: rating: expected a number, got 'x'",
         ],
         "below_threshold": 0,
+        "dislikes": 0,
         "weightless": 0,
         "below_core": 0,
         "duplicates": 1,

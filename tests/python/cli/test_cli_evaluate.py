@@ -159,3 +159,32 @@ def test_wrong_input_is_rejected(models, ratings, dataset, tmp_path, capsys):
         assert (code, out) == (2, ""), (arguments, err)
         assert re.fullmatch(r"neuralcf: [^\n]+\n", err)
         assert message in err
+
+
+def test_weights_grade_ndcg_where_asked(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    rows = [(u, i, int(rng.integers(1, 6))) for u in range(USERS) for i in rng.permutation(ITEMS)[:8].tolist()]
+    file = tmp_path / "events.csv"
+    file.write_text("user,item,stars\n" + "".join(f"{u},{i},{stars}\n" for u, i, stars in rows))
+    dataset, _ = read_interactions(file, weight="stars")
+    config = {"training": {"seed": 3}, "data": {"fingerprint": dataset.fingerprint(), "split": "share:0.4"}}
+    model = save(tmp_path / "m", USERS, ITEMS, (dataset.user_ids, dataset.item_ids), config)
+    weight = ("--weight", "stars")
+    means = {}
+    for relevance in ("binary", "weights"):
+        code, out, _ = run(capsys, "evaluate", model, file, *weight, "--relevance", relevance, "--json")
+        assert code == 0
+        means[relevance] = json.loads(out)["results"][str(model)]
+    assert means["weights"]["NDCG@10"]["mean"] != means["binary"]["NDCG@10"]["mean"]
+    assert means["weights"]["Recall@10"]["mean"] == means["binary"]["Recall@10"]["mean"]
+    assert means["weights"]["NDCG@10"]["protocol"].endswith("; NDCG graded by the weights of held-out items")
+    for options, sentence in [
+        (("--protocol", "1+99", *weight), "--relevance: expected binary with the protocol 1+99"),
+        (("--held-out", file), "given: expected held-out pairs that are not in the training set"),
+    ]:
+        code, _, err = run(capsys, "evaluate", model, file, "--relevance", "weights", *options)
+        assert (code, sentence in err) == (2, True), err
+    file.write_text("user,item\n0,1\n1,2\n")
+    (tmp_path / "test.csv").write_text("user,item\n0,2\n")
+    code, _, err = run(capsys, "evaluate", model, file, "--held-out", tmp_path / "test.csv", "--relevance", "weights")
+    assert (code, "got data without any; pass --weight-column or --event-weight" in err) == (2, True), err

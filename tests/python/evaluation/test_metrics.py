@@ -112,12 +112,15 @@ def test_a_model_of_ties_gains_nothing():
 def test_metrics_equal_those_of_ranx():
     ranx = pytest.importorskip("ranx", reason="an independent implementation, which is not installed")
     rng = np.random.default_rng(3)
-    qrels, run, ranks, lists = {}, {}, [], []
+    qrels, graded, run, ranks, lists, gains = {}, {}, {}, [], [], []
     for number in range(40):
         order = rng.permutation(60).tolist()
         relevant = rng.choice(60, size=rng.integers(1, 9), replace=False).tolist()
         run[f"q{number}"] = {f"d{item}": 60.0 - n for n, item in enumerate(order)}
+        worth = rng.integers(1, 6, len(relevant)).tolist()
         qrels[f"q{number}"] = {f"d{item}": 1 for item in relevant}
+        graded[f"q{number}"] = {f"d{item}": gain for item, gain in zip(relevant, worth, strict=True)}
+        gains += worth
         ranks += [order.index(item) for item in relevant]
         lists += [number] * len(relevant)
     ours = {"precision": precision, "map": average_precision, "recall": recall, "mrr": reciprocal_rank, "ndcg": ndcg}
@@ -127,3 +130,18 @@ def test_metrics_equal_those_of_ranx():
         for name, metric in {**ours, "hit_rate": hit_ratio}.items():
             mean = metric(np.array(ranks), k, np.array(lists)).mean()
             assert mean == pytest.approx(theirs[f"{name}@{k}"], abs=1e-9), name
+        theirs = ranx.evaluate(ranx.Qrels(graded), ranx.Run(run), f"ndcg@{k}", return_mean=False)
+        assert ndcg(np.array(ranks), k, np.array(lists), np.array(gains, float)) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_gains_grade_ndcg():
+    """List 0 has ranks 2, 0 and 7 with gains 3, 1 and 5; list 1 has rank 3 alone, whose gain makes no difference."""
+    ranks, lists, gains = np.array([2, 3, 0, 7]), np.array([0, 1, 0, 0]), np.array([3.0, 0.2, 1.0, 5.0])
+    d = 1 / np.log2(np.arange(10) + 2)
+    ideal = 5 * d[0] + 3 * d[1] + 1 * d[2]
+    assert ndcg(ranks, 10, lists, gains) == pytest.approx([(3 * d[2] + d[0] + 5 * d[7]) / ideal, d[3]], abs=1e-12)
+    assert ndcg(ranks, 2, lists, gains) == pytest.approx([d[0] / (5 * d[0] + 3 * d[1]), 0], abs=1e-12)
+    assert ndcg(ranks, 5, lists, np.full(4, 2.5)) == pytest.approx(ndcg(ranks, 5, lists), abs=1e-12)
+    for wrong in ([1, 2, 3], [1, 2, 0, 4], [1, 2, np.nan, 4]):
+        with pytest.raises(ArgumentError, match="gains: expected numbers above 0"):
+            ndcg(ranks, 5, lists, np.array(wrong, float))

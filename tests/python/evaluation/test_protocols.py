@@ -8,8 +8,8 @@ import pytest
 from conftest import DATA
 from neuralcf import ArgumentError, Scorer
 from neuralcf.baselines import Popularity
-from neuralcf.data import Dataset, leave_last_out, planted_taste
-from neuralcf.data.split import Split
+from neuralcf.data import Dataset, given, hold_out, leave_last_out, planted_taste, renumbered
+from neuralcf.data.split import Split, without_untrained
 from neuralcf.evaluation.metrics import hit_ratio, ndcg, recall, reciprocal_rank
 from neuralcf.evaluation.protocols import candidates_for, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
@@ -204,3 +204,39 @@ def test_the_papers_own_candidates():
     assert (ours.hr, ours.ndcg) == pytest.approx((0.671026, 0.396939), abs=2e-6)
     assert (popular.hr, popular.ndcg) == pytest.approx((0.4531, 0.2541), abs=0.002)
     assert ours.protocol.startswith("1 + 95 to 99 candidates") or ours.protocol.startswith("1 + 98 to 99 candidates")
+
+
+def test_weights_are_the_relevance_where_asked():
+    """The gains follow the held-out pairs through every step of a split."""
+    rng = np.random.default_rng(3)
+    pairs = rng.permutation(12 * 20)[:150]
+    users, items, weights = pairs // 20, pairs % 20, rng.integers(1, 9, 150)
+    times = rng.permutation(150)
+    dataset = Dataset.from_ids(users, items, times, weights=weights)
+    weight_of = {
+        (dataset.user_ids[u], dataset.item_ids[i]): w
+        for u, i, w in zip(dataset.users, dataset.items, weights, strict=True)
+    }
+    split = hold_out(dataset, 0, "share:0.4")
+    renamed = renumbered(hold_out(dataset, 0, "time:0.3"), np.array([11, 3]), np.array([19, 0, 5]))
+    files = given(split.train, Dataset.from_ids([0, 1, 50], [7, 8, 9], weights=[2, 3, 4]))
+    for each in (
+        split,
+        renamed,
+        hold_out(dataset, 0, "last"),
+        hold_out(dataset, 0, "random"),
+        without_untrained(renamed),
+    ):
+        ids = zip(each.train.user_ids[each.users], each.train.item_ids[each.items], strict=True)
+        assert each.weights.tolist() == [weight_of[pair] for pair in ids]
+    assert files.weights.tolist() == [2, 3][: files.users.size]
+
+    ranker = Popularity(split.train)
+    binary, graded = (evaluate_full(ranker, split, 5, relevance=how) for how in ("binary", "weights"))
+    assert graded.protocol == binary.protocol + "; NDCG graded by the weights of held-out items"
+    assert graded.fingerprint != binary.fingerprint
+    assert {name for name in graded.per_user if (graded.per_user[name] != binary.per_user[name]).any()} == {"NDCG@5"}
+    equal = replace(split, weights=np.full(split.users.size, 3, np.float32))
+    assert evaluate_full(ranker, equal, 5, relevance="weights").ndcg == pytest.approx(binary.ndcg, abs=1e-12)
+    with pytest.raises(ArgumentError, match="relevance: expected held-out items with weights, got data without any"):
+        evaluate_full(ranker, replace(split, weights=None), 5, relevance="weights")

@@ -136,7 +136,7 @@ FLAT = {
     **{"batch_size": 1024, "optimizer": "adam", "learning_rate": 0.004, "l2_embeddings": 0.0, "l2_layers": 0.0},
     **{"dropout": 0.1, "patience": 0, "pretrain": True, "pretrain_epochs": 2, "alpha": 0.5},
     **{"fine_tune_optimizer": "adam", "fine_tune_learning_rate": 0.004, "seed": 0, "threads": 1, "device": "cpu"},
-    **{"averaging": 1.0, "validation": True, "refit": True},
+    **{"averaging": 1.0, "dislike_share": 0.05, "validation": True, "refit": True},
 }
 """The configuration as runs stored it when all settings were fields of one class."""
 

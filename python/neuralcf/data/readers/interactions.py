@@ -28,7 +28,7 @@ __all__ = ["ReadReport", "of_one_type", "read_interactions"]
 class ReadReport:
     """Account of every row of a source.
 
-    `rows` = `bad` + `below_threshold` + `weightless` + `duplicates` + `below_core` + size of the data set.
+    `rows` = `bad` + `below_threshold` + `dislikes` + `weightless` + `duplicates` + `below_core` + size of the data set.
     """
 
     source: str
@@ -51,7 +51,10 @@ class ReadReport:
     """A description of each of the first 1000 bad rows, with file and line."""
 
     below_threshold: int
-    """Rows skipped because they are rated below `min_rating`."""
+    """Rows skipped because they are rated below `min_rating`, and are no dislikes."""
+
+    dislikes: int
+    """Rows rated below `dislike_below` that are kept as dislikes."""
 
     weightless: int
     """Rows skipped because their event has the weight 0."""
@@ -96,6 +99,7 @@ def read_interactions(
     event_weights: Mapping[str, float] | None = None,
     repeats: Literal["first", "sum"] | None = None,
     min_rating: float | None = None,
+    dislike_below: float | None = None,
     min_user: int = 1,
     min_item: int = 1,
     delimiter: str | None = None,
@@ -106,10 +110,11 @@ def read_interactions(
 ) -> tuple[Dataset, ReadReport]:
     """Read interactions from a file, several files, or a table.
 
-    Each row is an interaction; with `min_rating`, only rows rated at least that high. Each pair of user and item counts
-    once: the earliest row is kept, or the first in the source if there are no timestamps. In text, ids become int64 if
-    every value of the column is a plain integer (`7`, not `007`), and stay strings otherwise; in tables they keep their
-    type. Dates in text become microseconds; timestamps in tables keep their unit.
+    Each row is an interaction; with `min_rating`, only rows rated at least that high. With `dislike_below`, rows rated
+    lower are dislikes, unless another row makes them interactions, or their user or item has none. Each pair of user
+    and item counts once: the earliest row is kept, or the first in the source if there are no timestamps. In text, ids
+    become int64 if every value of the column is a plain integer (`7`, not `007`), and stay strings otherwise; in tables
+    they keep their type. Dates in text become microseconds; timestamps in tables keep their unit.
 
     Args:
         source: a path, or several; or a pandas, polars or Arrow table. A path is that of a file, of a pipe, of a folder
@@ -125,7 +130,8 @@ def read_interactions(
             column of weights the two are multiplied.
         repeats: the weight of a pair that occurs several times: that of its `first` row, or the `sum` of all; None
             means `sum` if there are weights or events. Without them each row weighs 1.
-        min_rating: the lowest rating that counts as an interaction.
+        min_rating: the lowest rating that counts as an interaction; `dislike_below` if None.
+        dislike_below: rows rated below this are `Dataset.dislikes`; at most `min_rating`. None for no dislikes.
         min_user: leave out users with fewer items than this, and
         min_item: items with fewer users than this, in turns until none is left to leave out.
         delimiter: the delimiter of a text file, a space for any blanks; detected from the first lines if None.
@@ -145,7 +151,14 @@ def read_interactions(
         wanted["event"] = event
     if repeats not in (None, "first", "sum"):
         raise ArgumentError(f"{argument('repeats')}: expected 'first' or 'sum', got {repeats!r}")
+    if dislike_below is not None and min_rating is not None and dislike_below > min_rating:
+        raise ArgumentError(
+            f"{argument('dislike_below')}: expected at most {argument('min_rating')}, {min_rating:g}, got "
+            f"{dislike_below:g}"
+        )
+    min_rating = dislike_below if min_rating is None else min_rating
     reading = Reading(delimiter, header, encoding, text_ids, min_rating is not None, on_bad_rows)
+    thresholds = min_rating, dislike_below
     if isinstance(source, str | PathLike):
         paths = _files_of(source)
     elif isinstance(source, list | tuple) and source and all(isinstance(each, str | PathLike) for each in source):
@@ -156,7 +169,7 @@ def read_interactions(
                 f"{argument('delimiter')}, {argument('header')}, {argument('encoding')}: apply to text files only, got "
                 "a table"
             )
-        return _index(read_table(source, wanted, reading), min_rating, event_weights, repeats, (min_user, min_item))
+        return _index(read_table(source, wanted, reading), thresholds, event_weights, repeats, (min_user, min_item))
     raws: list[RawTable] = []
     for path in paths:
         with open_input(path) as opened:
@@ -169,7 +182,7 @@ def read_interactions(
                     f"files only, got {opened.kind.capitalize()}"
                 )
             raws.append(read_stored_table(opened, wanted, reading))
-    return _index(joined(raws), min_rating, event_weights, repeats, (min_user, min_item))
+    return _index(joined(raws), thresholds, event_weights, repeats, (min_user, min_item))
 
 
 def _files_of(path: str | PathLike[str]) -> list[str | PathLike[str]]:
@@ -284,27 +297,32 @@ def _of_one_type(field: str, raws: Sequence[RawTable], columns: Sequence[pa.Chun
 
 def _index(
     raw: RawTable,
-    min_rating: float | None,
+    thresholds: tuple[float | None, float | None],
     event_weights: Mapping[str, float] | None,
     repeats: str | None,
     least: tuple[int, int],
 ) -> tuple[Dataset, ReadReport]:
     """Apply the thresholds, drop duplicates and assign dense indices."""
-    table, bad = raw.table, raw.bad
+    table, bad, (min_rating, dislike_below) = raw.table, raw.bad, thresholds
+    threshold = "min_rating" if dislike_below is None else "dislike_below"
     ratings = table["rating"].to_numpy() if "rating" in table.column_names else None
     if min_rating is not None and ratings is None:
         raise ArgumentError(
-            f"{raw.source}: {argument('min_rating')}: expected a column of ratings, got columns "
+            f"{raw.source}: {argument(threshold)}: expected a column of ratings, got columns "
             f"{raw.columns.described()}, not read: {list(raw.columns.passed_over)}"
         )
     kept = np.ones(table.num_rows, dtype=np.bool_)
     if min_rating is not None and ratings is not None:
         kept &= ratings >= min_rating
     below = table.num_rows - int(kept.sum())
+    disliked = np.zeros(table.num_rows, np.bool_)
+    if dislike_below is not None and ratings is not None:
+        disliked = ratings < dislike_below
     weights = table["weight"].to_numpy() if "weight" in table.column_names else None
     if event_weights is not None:
         of_events = _event_weights(raw, event_weights)
         kept &= of_events > 0
+        disliked &= of_events > 0
         weights = of_events if weights is None else of_events * weights
     counted = int(kept.sum())
     weightless = table.num_rows - below - counted
@@ -313,7 +331,7 @@ def _index(
         events = f", {weightless} of events with the weight 0" if weightless else ""
         raise ArgumentError(
             f"{raw.source}: expected interactions, got {table.num_rows + len(bad.places)} rows, "
-            f"{below} of them rated below {argument('min_rating')}{events} and {len(bad.places)} bad{example}"
+            f"{below} of them rated below {argument(threshold)}{events} and {len(bad.places)} bad{example}"
         )
     which = None if counted == table.num_rows else np.flatnonzero(kept)
     del kept
@@ -337,6 +355,9 @@ def _index(
     whole = len(dataset)
     if least != (1, 1):
         dataset = core(dataset, *least)
+    if disliked.any():
+        dataset = dataset.with_dislikes(_pairs_at(table, np.flatnonzero(disliked)))
+    dislikes = 0 if dataset.dislikes is None else len(dataset.dislikes)
     rated = ratings
     if ratings is not None and not (finite := np.isfinite(ratings)).all():
         rated = ratings[finite]
@@ -347,7 +368,8 @@ def _index(
         missing=bad.missing,
         bad_lines=np.array(bad.places, dtype=np.int64),
         problems=tuple(map(Message, bad.sentences)),
-        below_threshold=below,
+        below_threshold=below - dislikes,
+        dislikes=dislikes,
         weightless=weightless,
         duplicates=repeated.size,
         duplicate_lines=raw.places.at(repeated if which is None else which[repeated]),
@@ -360,6 +382,14 @@ def _index(
         notes=raw.notes,
     )
     return dataset, report
+
+
+def _pairs_at(table: pa.Table, which: NDArray[np.int64]) -> Dataset:
+    """Return the pairs of user and item at some rows, with their times."""
+    users, user_ids = _dense(table["user"], which)
+    items, item_ids = _dense(table["item"], which)
+    times = table["timestamp"].to_numpy()[which] if "timestamp" in table.column_names else None
+    return Dataset(users, items, times, user_ids, item_ids)
 
 
 def _event_weights(raw: RawTable, weights: Mapping[str, float]) -> NDArray[np.float64]:

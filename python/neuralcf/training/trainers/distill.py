@@ -151,7 +151,7 @@ def _check_start(settings: DistillConfig, start: Start | None) -> None:
         raise ArgumentError("teachers: expected a model to start from (--init) for the teacher 'start', got none")
 
 
-TRAINER: Final = Trainer(DistillConfig, fit, DISTILL, fit_from, continued)
+TRAINER: Final = Trainer(DistillConfig, fit, DISTILL, fit_from, continued, lambda _: ("dislikes",))
 
 
 class _Distilling:

@@ -7,8 +7,9 @@ Model       s_ui = p_u . q_i + b_i + b: a vector for each user and item, a bias 
             exported as a GMF whose last factor holds the item biases.
 Loss        `bce`, `bpr`, `softmax` or `sampled_softmax` (`neuralcf.training.losses`).
 Negatives   For bce and bpr, `negatives` items for each interaction, sampled uniformly from those that the user does not
-            have (`neuralcf.training.sampling`). For sampled_softmax, `samples` items for each batch, with the
-            probability 1 / I or (n_i + 1) / (N + I), which the loss corrects for.
+            have, `dislike_share` of them from the user's dislikes (`neuralcf.training.sampling`). For sampled_softmax,
+            `samples` items for each batch, with the probability 1 / I or (n_i + 1) / (N + I), which the loss corrects
+            for.
 L2          l2 / 2 times the squares of the vectors p_u and q_i of each sample, and so in proportion to how often they
             occur. For the softmax losses l2 / 2 [sum over u of n_u |p_u|^2 + sum over i of (n_i + N / I) |q_i|^2], the
             items' part in equal shares over the batches of an epoch.
@@ -33,7 +34,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -119,7 +120,14 @@ def continued(settings: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, An
     return {**settings, "epochs": max(1, epochs // 5)}
 
 
-TRAINER: Final = Trainer(MatrixFactorizationConfig, fit, MATRIX_FACTORIZATION, fit_from, continued)
+def _ignores(settings: MatrixFactorizationConfig) -> tuple[Literal["weights", "dislikes"], ...]:
+    if settings.loss not in ("bce", "bpr"):
+        return "weights", "dislikes"
+    weights: tuple[Literal["weights"], ...] = () if settings.loss == "bce" else ("weights",)
+    return weights if settings.dislike_share else (*weights, "dislikes")
+
+
+TRAINER: Final = Trainer(MatrixFactorizationConfig, fit, MATRIX_FACTORIZATION, fit_from, continued, _ignores)
 
 
 def train_matrix_factorization(
@@ -226,7 +234,13 @@ class _Pairwise(_Factorisation):
     def __init__(self, train: Dataset, config: MatrixFactorizationConfig, *stage: Any) -> None:
         seed, labels = stage[3], config.loss == "bce"
         self.sampler = EpochSampler(
-            train, config.negatives, seed, batch_size=config.batch_size, labels=labels, threads=torch.get_num_threads()
+            train,
+            config.negatives,
+            seed,
+            batch_size=config.batch_size,
+            labels=labels,
+            dislike_share=config.dislike_share,
+            threads=torch.get_num_threads(),
         )
         self.pair_weights = PairWeights.of(train) if labels else None
         super().__init__(train, config, *stage, steps=self.sampler.steps)

@@ -47,6 +47,9 @@ class MatrixFactorizationConfig(TrainerConfig):
     negatives: int = 4
     """Negative sampling: how many items to sample for each interaction, anew in each epoch; for `bce` and `bpr`."""
 
+    dislike_share: float = 0.05
+    """Of the negatives of a user with dislikes, the share that is sampled from them; for `bce` and `bpr`."""
+
     batch_users: int = 256
     """Most users in one optimiser step; for the softmax losses."""
 
@@ -74,4 +77,5 @@ class MatrixFactorizationConfig(TrainerConfig):
             check_number(name, getattr(self, name), "a finite number > 0", lambda x: x > 0)
         for name in ("l2", "averaging"):
             check_number(name, getattr(self, name), "a finite number >= 0", lambda x: x >= 0)
+        check_number("dislike_share", self.dislike_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         check_number("dropout", self.dropout, "a number >= 0 and < 1", lambda x: 0 <= x < 1)

@@ -7,7 +7,8 @@ Loss        L = -mean over (u, i) of y log yhat + (1 - y) log(1 - yhat) + R: bin
 Weights     With weights of interactions, the term of a positive is multiplied by its weight; negatives keep weight 1.
 Sampling    For each known interaction (u, i), `negatives` items, sampled uniformly and independently from the items
             without an interaction of u, anew in each epoch (section 3.1.1 of the paper; 4 in its experiments).
-            Users who have every item are left out (`neuralcf.training.sampling`).
+            Users who have every item are left out. Of a user with dislikes, `dislike_share` of the negatives are
+            sampled from these (`neuralcf.training.sampling`).
 Optimiser   Adam (Kingma and Ba, ICLR 2015) over shuffled batches of positives and negatives together, or plain SGD, of
             all parameters as one vector. The gradient is computed by hand (`neuralcf.training.gradients`), and by
             autograd where there is dropout, L2 regularisation or features.
@@ -33,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,14 @@ def fit(
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
             train_set = held_out.split.train if held_out else dataset
-            sampler = EpochSampler(train_set, ncf.negatives, seed, batch_size=ncf.batch_size, threads=config.threads)
+            sampler = EpochSampler(
+                train_set,
+                ncf.negatives,
+                seed,
+                batch_size=ncf.batch_size,
+                dislike_share=ncf.dislike_share,
+                threads=config.threads,
+            )
             pair_weights = PairWeights.of(train_set)
             training = _StageTraining(dataset, stage, seed, sampler, pair_weights, held_out, device, run, state, start)
             training.train(progress)
@@ -106,7 +114,11 @@ def continued(settings: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, An
     return {**settings, "epochs": max(1, epochs // 5), "pretrain": False}
 
 
-TRAINER: Final = Trainer(NCFConfig, fit, PAPER, fit_from, continued)
+def _ignores(settings: NCFConfig) -> tuple[Literal["weights", "dislikes"], ...]:
+    return () if settings.dislike_share else ("dislikes",)
+
+
+TRAINER: Final = Trainer(NCFConfig, fit, PAPER, fit_from, continued, _ignores)
 
 
 def build(config: NCFConfig, num_users: int, num_items: int) -> Model:

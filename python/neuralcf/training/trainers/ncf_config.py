@@ -33,6 +33,10 @@ class NCFConfig(TrainerConfig):
     negatives: int = 4
     """Negative sampling: how many items without an interaction to sample for each interaction, anew in each epoch."""
 
+    dislike_share: float = 0.05
+    """Of the negatives of a user with dislikes, the share that is sampled from them. The rest are any items without
+    an interaction."""
+
     epochs: int = 20
     """Maximum number of passes over the training interactions; with pre-training, of the fine-tuning alone."""
 
@@ -94,6 +98,7 @@ class NCFConfig(TrainerConfig):
         for name in ("l2_embeddings", "l2_layers", "averaging"):
             check_number(name, getattr(self, name), "a finite number >= 0", lambda x: x >= 0)
         check_number("dropout", self.dropout, "a number >= 0 and < 1", lambda x: 0 <= x < 1)
+        check_number("dislike_share", self.dislike_share, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         check_number("alpha", self.alpha, "a number from 0 to 1", lambda x: 0 <= x <= 1)
         check_flag("pretrain", self.pretrain)
         if self.pretrain and self.model != "neumf":
