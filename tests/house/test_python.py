@@ -49,7 +49,7 @@ TORCH = {"models", "training", "experiment", "tuning", "demo"}
 
 NEEDS = {
     "torch": "models training demo convert",
-    "tqdm": "training",
+    "tqdm": "training cli",
     "pyarrow": "batch convert data",
     "optuna": "tuning",
     "starlette": "serving",

@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neuralcf.cli.options import Commands, add_command, print_notes
+from neuralcf.cli.options import Commands, add_command, add_encoding, print_notes
 from neuralcf.errors import ArgumentError
 from neuralcf.files import write_atomically
 
@@ -35,6 +35,7 @@ def add_parser(commands: Commands) -> None:
     side = parser.add_mutually_exclusive_group(required=True)
     side.add_argument("--item-features", metavar="FILE", help="attributes of items, with the columns of the training")
     side.add_argument("--user-features", metavar="FILE", help="attributes of users, likewise")
+    add_encoding(parser)
     parser.add_argument("--id-column", metavar="COL", help="name of the column of ids; detected by default")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="a .npz file with ids and arrays, or a .csv file"
@@ -49,7 +50,7 @@ def _run(options: argparse.Namespace) -> None:
     side: Side = "item" if options.item_features is not None else "user"
     file = options.item_features if side == "item" else options.user_features
     known = _read_map(options.model, side)
-    ids, features, unknown = encode_features(file, known.columns, side, options.id_column)
+    ids, features, unknown = encode_features(file, known.columns, side, options.id_column, encoding=options.encoding)
     if not ids:
         raise ArgumentError(f"{file}: expected {side}s, got no rows")
     vectors = {

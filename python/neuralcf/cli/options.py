@@ -24,6 +24,7 @@ __all__ = [
     "add_baselines",
     "add_command",
     "add_data",
+    "add_encoding",
     "add_evaluation",
     "add_features",
     "add_items",
@@ -143,7 +144,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         metavar="CHAR",
         help=r"column separator, \t for a tab, ' ' for any blanks; detected by default",
     )
-    data.add_argument("--encoding", metavar="NAME", help="encoding of text, such as latin-1 or utf-16 (default UTF-8)")
+    add_encoding(data)
     data.add_argument("--text-ids", action="store_true", help="keep all ids as text, also 007 and 7")
     data.add_argument(
         "--header",
@@ -171,6 +172,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--on-bad-rows",
         choices=("raise", "report"),
         help="stop at the first row that cannot be parsed, or skip and count such rows",
+    )
+
+
+def add_encoding(parser: argparse._ActionsContainer) -> None:
+    """Add `--encoding`."""
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="encoding of all text files that are read, such as cp1252 or utf-16 (default UTF-8; for titles and "
+        "features Latin-1 where it is not)",
     )
 
 
@@ -291,7 +302,7 @@ def with_features(options: argparse.Namespace, train: Dataset) -> tuple[Dataset,
             raise ArgumentError(f"--{side}-feature-columns: expected --{side}-features with it")
         if file is not None:
             ids = train.user_ids if side == "user" else train.item_ids
-            features, reports[side] = read_features(file, ids, side, choice)
+            features, reports[side] = read_features(file, ids, side, choice, encoding=options.encoding)
             train = replace(train, user_features=features) if side == "user" else replace(train, item_features=features)
     return train, reports
 
@@ -364,7 +375,7 @@ def items(options: argparse.Namespace) -> dict[str, Any] | None:
     """
     columns = {"id_column": options.items_id_column, "title_column": options.items_title_column}
     if options.items is not None:
-        return {"path": options.items, **columns}
+        return {"path": options.items, "encoding": options.encoding, **columns}
     if columns != {"id_column": None, "title_column": None}:
         raise ArgumentError("--items-id-column, --items-title-column: expected --items with them")
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neuralcf.cli.options import Commands, add_command, add_items, add_json, items, positive, print_notes
+from neuralcf.cli.options import Commands, add_command, add_encoding, add_items, add_json, items, positive, print_notes
 from neuralcf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_parser(commands: Commands) -> None:
         "--include-seen", action="store_true", help="also recommend items that the user has already seen"
     )
     add_items(parser)
+    add_encoding(parser)
     add_json(parser)
 
 
@@ -82,26 +84,27 @@ def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> N
         raise ArgumentError(f"--out: expected a file in an existing directory, got {out}")
     recommender = Recommender.load(options.model)
     _check_seen(recommender, options.model, include_seen=options.include_seen)
-    users = None if options.users_file is None else _users_of(options.users_file, recommender)
+    users = None if options.users_file is None else _users_of(options.users_file, recommender, options.encoding)
     titles = None
     if items is not None:
         titles = read_titles(item_ids=recommender.item_ids.take(np.arange(recommender.num_items)), **items)
-    report = write_lists(
-        recommender,
-        out,
-        users,
-        min(options.k, recommender.num_items),
-        exclude_seen=not options.include_seen,
-        titles=titles,
-        model_id=str(recommender.scorer.metadata.get("model_id", options.model)),
-        progress=_print_progress if sys.stderr.isatty() else None,
-    )
+    with _progress_bar() as progress:
+        report = write_lists(
+            recommender,
+            out,
+            users,
+            min(options.k, recommender.num_items),
+            exclude_seen=not options.include_seen,
+            titles=titles,
+            model_id=str(recommender.scorer.metadata.get("model_id", options.model)),
+            progress=progress,
+        )
     if report.short:
         print_notes([f"{report.short:,} users have fewer than {options.k} items left"])
     print(f"{report.rows:,} items for {report.users:,} users written to {out}")
 
 
-def _users_of(path: str, recommender: Recommender) -> list[int] | list[str]:
+def _users_of(path: str, recommender: Recommender, encoding: str | None) -> list[int] | list[str]:
     """Read the users in a file, each once; those who are not in the model are left out, with a note.
 
     Raises:
@@ -111,7 +114,8 @@ def _users_of(path: str, recommender: Recommender) -> list[int] | list[str]:
     from neuralcf.data.dataset import is_integer
     from neuralcf.data.readers.text import read_text
 
-    texts = list(dict.fromkeys(line.strip() for line in read_text(path).splitlines() if line.strip()))
+    lines = read_text(path, encoding=encoding).splitlines()
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     integers = recommender.user_ids.kind != "str"
     ids: list[Any] = [int(text) for text in texts if is_integer(text)] if integers else texts
     found: Any = recommender.user_ids.find(ids) >= 0 if ids else []
@@ -135,8 +139,21 @@ def _check_seen(recommender: Recommender, path: str, *, include_seen: bool) -> N
         raise ArgumentError(f"{path}: the model stores no interactions to exclude; pass --include-seen")
 
 
-def _print_progress(done: int, of: int) -> None:
-    print(f"\r{done:,} of {of:,} users", end="\n" if done == of else "", file=sys.stderr, flush=True)
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on a terminal, as training does, where tqdm is installed; yield what moves it."""
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    except ModuleNotFoundError:
+        yield None
+        return
+    with tqdm(desc="recommend", unit="user", disable=None) as bar:
+
+        def move(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield move
 
 
 class Recommended(NamedTuple):

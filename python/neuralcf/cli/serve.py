@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from neuralcf.cli.options import Commands, add_command, add_items, items, positive
+from neuralcf.cli.options import Commands, add_command, add_encoding, add_items, items, positive
 from neuralcf.errors import ArgumentError
 
 __all__ = ["add_parser"]
@@ -59,6 +59,7 @@ def add_parser(commands: Commands) -> None:
         help="seconds between two looks whether there is a new model (default 1); 0 for none",
     )
     parser.add_argument("--log-requests", action="store_true", help="log every request, in JSON")
+    add_encoding(parser)
     add_items(parser)
 
 

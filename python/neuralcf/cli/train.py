@@ -168,7 +168,8 @@ def _run(options: argparse.Namespace) -> None:
     start = None
     if options.init is not None:
         start = Start.load(options.init)
-        split = renumbered(split, start.user_ids, start.item_ids)
+        guessed = all(report.delimiter is not None for report in reports)
+        split = renumbered(split, start.user_ids, start.item_ids, guessed=guessed)
     train, feature_reports = with_features(options, split.train)
     if options.half_life is not None:
         train, data = decayed(train, options.half_life), {**data, "half_life": options.half_life}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.data.csr import CSR, csr_from_pairs, take_rows
-from neuralcf.data.dataset import Dataset, ExternalIds, compacted
+from neuralcf.data.dataset import Dataset, ExternalIds, compacted, is_integer
 from neuralcf.data.time_decay import seconds_per_unit
 from neuralcf.data.values import is_number, parse_date
 from neuralcf.errors import ArgumentError, argument
@@ -311,13 +311,14 @@ def given(
     return GivenSplit(joined, pairs // num_items, pairs % num_items, guarantee, rows, left_out, weights=weights)
 
 
-def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Split:
+def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds, *, guessed: bool = False) -> Split:
     """Renumber users and items: the given ids come first, in their order, then those that they lack, ascending.
 
     Args:
         split: training set, without features, and held-out pairs.
         user_ids: int64 [U], or U strings.
         item_ids: int64 [I], or I strings.
+        guessed: whether the types of the split's ids were guessed from text, so that integers may be text.
 
     Returns:
         The same split of users and items that are at least the given ones.
@@ -326,8 +327,8 @@ def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Sp
         ArgumentError: integer ids on one side and strings on the other.
     """
     train = split.train
-    all_users, users = _appended("users", user_ids, train.user_ids)
-    all_items, items = _appended("items", item_ids, train.item_ids)
+    all_users, users = _appended("users", user_ids, train.user_ids, guessed)
+    all_items, items = _appended("items", item_ids, train.item_ids, guessed)
     joined = train.reindexed(users, items, all_users, all_items)
     held_users, held_items = users[split.users], items[split.items]
     order = np.argsort(held_users, kind="stable")
@@ -341,11 +342,17 @@ def renumbered(split: Split, user_ids: ExternalIds, item_ids: ExternalIds) -> Sp
     return replace(moved, candidates=rows)
 
 
-def _appended(what: str, first: ExternalIds, ids: ExternalIds) -> tuple[ExternalIds, NDArray[np.int64]]:
+def _appended(what: str, first: ExternalIds, ids: ExternalIds, guessed: bool) -> tuple[ExternalIds, NDArray[np.int64]]:
     """Return `first` and then the other ids, ascending, and for each of `ids` its position among them."""
+    if guessed and isinstance(first, list) and not isinstance(ids, list):
+        ids = list(map(str, ids.tolist()))
     if isinstance(first, list) != isinstance(ids, list):
         kinds = ["strings" if isinstance(each, list) else "integers" for each in (first, ids)]
-        raise ArgumentError(f"{what}: expected {kinds[0]} as ids, as in the model to start from, got {kinds[1]}")
+        example = next((text for text in ids if not is_integer(text)), ids[0]) if isinstance(ids, list) else ids[0]
+        raise ArgumentError(
+            f"{what}: expected {kinds[0]} as ids, as in the model to start from, such as {first[0]!s}, got {kinds[1]}, "
+            f"such as {example!s}; a model for both is trained with {argument('text_ids', True)}"
+        )
     if isinstance(first, list):
         known = set(first)
         together: ExternalIds = first + sorted(text for text in ids if text not in known)

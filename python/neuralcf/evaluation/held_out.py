@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from neuralcf._core import Ids, Scorer, open_model
 from neuralcf.baselines import BASELINES
-from neuralcf.data import GivenSplit, Split, hold_out
+from neuralcf.data import Dataset, GivenSplit, Split, hold_out
 from neuralcf.data.csr import CSR, csr_from_pairs
-from neuralcf.data.dataset import ExternalIds
+from neuralcf.data.dataset import ExternalIds, is_integer, with_text_ids
 from neuralcf.errors import ArgumentError, ModelFormatError, argument
 from neuralcf.evaluation.protocols import Ranker, Relevance, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
@@ -47,6 +48,20 @@ class EvaluationSetup:
     """The cut-offs k."""
     seed: int = 0
     """Random seed of the sampled candidates."""
+
+    @cached_property
+    def source(self) -> tuple[Dataset | GivenSplit, bool]:
+        """The data, or the split if it was made elsewhere; and whether all ids are from text, which told their types.
+
+        Read once for all models, because a pipe can be read once.
+        """
+        from neuralcf.data.readers.source import given_files, read_source  # needs pyarrow; .npz files do not
+
+        source, reports = read_source(self.data, **self.reading)
+        if self.held_out is not None and not isinstance(source, GivenSplit):
+            source, report = given_files(source, reports[0], self.held_out, self.reading)
+            reports.append(report)
+        return source, all(report.delimiter is not None for report in reports)
 
     def evaluate(self, ranker: Ranker, split: Split) -> Evaluation:
         """Evaluate a ranker on a split."""
@@ -100,8 +115,9 @@ def open_with_split(path: str, setup: EvaluationSetup) -> OpenedModel:
         As `evaluate_model`.
     """
     scorer, user_ids, item_ids = open_model(path)
-    split, notes = _in_model_indices(_split(path, setup), scorer, user_ids, item_ids)
-    return OpenedModel(scorer, split, notes)
+    _, guessed = setup.source
+    split = _split(path, setup, user_ids, item_ids)
+    return OpenedModel(scorer, *_in_model_indices(split, scorer, user_ids, item_ids, guessed=guessed))
 
 
 def evaluate_or_load(
@@ -133,15 +149,14 @@ def evaluate_or_load(
     return (evaluations[paths[0]], evaluations[paths[1]]), notes
 
 
-def _split(path: str, setup: EvaluationSetup) -> Split:
-    """Read the data and split them: as the files are split, or else as for the model's training."""
-    from neuralcf.data.readers.source import given_files, read_source  # needs pyarrow; .npz files do not
-
-    dataset, reports = read_source(setup.data, **setup.reading)
+def _split(path: str, setup: EvaluationSetup, user_ids: Ids | None, item_ids: Ids | None) -> Split:
+    """Split the data as the files are split, or else as for the model's training."""
+    dataset, guessed = setup.source
     if isinstance(dataset, GivenSplit):
         return dataset
-    if setup.held_out is not None:
-        return given_files(dataset, reports[0], setup.held_out, setup.reading)[0]
+    for side, ids in (("user", user_ids), ("item", item_ids)):
+        if guessed and ids is not None and ids.kind == "str":
+            dataset = with_text_ids(dataset, side)
     config = read_config(path)
     data, seed = config.get("data", {}), config.get("training", {}).get("seed")
     fingerprint, rule = data.get("fingerprint"), data.get("split", "auto")
@@ -170,15 +185,16 @@ def _split(path: str, setup: EvaluationSetup) -> Split:
 
 
 def _in_model_indices(
-    split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None
+    split: Split, scorer: Scorer, user_ids: Ids | None, item_ids: Ids | None, *, guessed: bool
 ) -> tuple[Split, list[str]]:
     """Map a split to the model's dense indices, without users and items that are not in the model; note what it skips.
 
-    A model saved without ids has the ids 0, 1, ...
+    A model saved without ids has the ids 0, 1, ... If the types of the data's ids were `guessed` from text, they are
+    those of the model.
     """
     train = split.train
-    users, all_users = _places("user", train.user_ids, user_ids, scorer.num_users)
-    items, all_items = _places("item", train.item_ids, item_ids, scorer.num_items)
+    users, all_users = _places("user", train.user_ids, user_ids, scorer.num_users, guessed)
+    items, all_items = _places("item", train.item_ids, item_ids, scorer.num_items, guessed)
     mapped = train.reindexed(users, items, all_users, all_items)
     held = (users[split.users] >= 0) & (items[split.items] >= 0)
     guarantee, notes = split.guarantee, []
@@ -204,19 +220,35 @@ def _candidates(rows: CSR, held: NDArray[np.bool_], items: NDArray[np.int64]) ->
 
 
 def _places(
-    what: str, ours: ExternalIds, stored: Ids | None, count: int
+    what: str, ours: ExternalIds, stored: Ids | None, count: int, guessed: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | list[str]]:
     """Return the model's index of each of our ids (-1 if it is not in the model), and all ids of the model."""
     kind = "int64" if isinstance(ours, np.ndarray) else "str"
     expected = "int64" if stored is None else stored.kind
+    if kind != expected and guessed:
+        return _places_of_guessed(ours, stored, count)
     if kind != expected:
         example = 0 if stored is None else stored.take(np.zeros(1, np.int64))[0]
-        hint = f"; pass {argument('text_ids', True)} to read all ids as text" if kind == "int64" else ""
+        hint = f"pass {argument('text_ids', True)} to read all ids as text" if kind == "int64" else "make them integers"
         raise ArgumentError(
             f"{what}s: expected ids of the model's type, {expected}, such as {example!s}, got {kind}, such as "
-            f"{ours[0]!s}{hint}"
+            f"{ours[0]!s}; {hint}"
         )
     if stored is not None:
         return stored.find(ours), stored.take(np.arange(count))
     indices = np.asarray(ours)
     return np.where((indices >= 0) & (indices < count), indices, -1), np.arange(count)
+
+
+def _places_of_guessed(
+    ours: ExternalIds, stored: Ids | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | list[str]]:
+    """As `_places`, for ids of the other type than the model's: text that is no integer is not in the model."""
+    if not isinstance(ours, list):
+        return _places("", list(map(str, ours.tolist())), stored, count, guessed=False)
+    whole = np.array([is_integer(text) for text in ours], np.bool_)
+    numbers = np.array([int(text) for text in ours if is_integer(text)], np.int64)
+    found, ids = _places("", numbers, stored, count, guessed=False)
+    places = np.full(len(ours), -1)
+    places[whole] = found
+    return places, ids

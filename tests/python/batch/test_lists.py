@@ -1,7 +1,14 @@
 """Lists for many users: every format holds what `recommend` returns; resumed, whole or not at all."""
 
 import csv
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 
 import numpy as np
 import pyarrow.parquet
@@ -137,3 +144,21 @@ def test_titles_and_errors(model, tmp_path, capsys):
     ]:
         assert main(["recommend", str(model), *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_bar_on_a_terminal_only(model, tmp_path):
+    """On stderr, as training shows one; a file or a pipe gets none."""
+    pytest.importorskip("tqdm")
+    program = [sys.executable, "-m", "neuralcf", "recommend", str(model), "--all-users", "--out"]
+    quiet = subprocess.run([*program, str(tmp_path / "a.csv")], capture_output=True, check=True)
+    assert b"recommend:" not in quiet.stderr
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    done = subprocess.run([*program, str(tmp_path / "b.csv")], stdout=subprocess.PIPE, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "recommend: 100%|" in shown
+    assert f" {USERS}/{USERS} [" in shown
+    assert done.stdout.replace(b"b.csv", b"a.csv") == quiet.stdout
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()

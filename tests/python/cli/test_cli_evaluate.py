@@ -1,9 +1,12 @@
 """`neuralcf evaluate` and `neuralcf compare`: from files to metrics, and rejected input."""
 
 import json
+import os
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import neuralcf
@@ -188,3 +191,68 @@ def test_weights_grade_ndcg_where_asked(tmp_path, capsys):
     (tmp_path / "test.csv").write_text("user,item\n0,2\n")
     code, _, err = run(capsys, "evaluate", model, file, "--held-out", tmp_path / "test.csv", "--relevance", "weights")
     assert (code, "got data without any; pass --weight-column or --event-weight" in err) == (2, True), err
+
+
+def test_several_models_read_a_pipe_once(models, ratings, dataset, capsys):
+    """Both models, a baseline and the held-out file; each pipe can be read once."""
+
+    def piped(text):
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "w") as file:
+            file.write(text)
+        return f"/dev/fd/{reader}"
+
+    text = ratings.read_text()
+    code, expected, _ = run(capsys, "compare", *models, ratings, "--json")
+    assert code == 0
+    code, out, err = run(capsys, "compare", *models, piped(text), "--json")
+    assert (code, out) == (0, expected), err
+    split = hold_out(dataset, 3)
+    rows = [
+        "user,item,timestamp\n" + "".join(f"{dataset.user_ids[u]},{dataset.item_ids[i]},1\n" for u, i in pairs)
+        for pairs in (
+            zip(split.train.users, split.train.items, strict=True),
+            zip(split.users, split.items, strict=True),
+        )
+    ]
+    code, out, err = run(capsys, "compare", *models, piped(rows[0]), "--held-out", piped(rows[1]), "--json")
+    assert code == 0, err
+    assert json.loads(out)["held_out"] == split.users.size
+
+
+@pytest.mark.parametrize("stored", ["int64", "str"])
+def test_types_of_ids_that_a_file_does_not_say_are_those_of_the_model(stored, tmp_path, capsys):
+    """A file of text says `7`; whether that is a number is a guess, and the model knows."""
+    train, test = [(u, i) for u in range(9) for i in range(u, u + 3)], [(u, (u + 4) % 9) for u in range(9)]
+    users, items = list(range(9)), list(range(13))
+    ids = (sorted(map(str, users)), sorted(map(str, items))) if stored == "str" else (sorted(users), items)
+    config = {"training": {"seed": 3}, "data": {"fingerprint": "x", "split": "given"}}
+    model = save(tmp_path / "m", 9, 13, ids, config)
+
+    def write(name, pairs):
+        (tmp_path / name).write_text("user,item\n" + "".join(f"{u},{i}\n" for u, i in pairs))
+        return tmp_path / name
+
+    def ndcg(*files):
+        code, out, err = run(capsys, "evaluate", model, *files, "--json")
+        assert code == 0, err
+        return json.loads(out)["results"][str(model)]["NDCG@5"]["mean"], err
+
+    numbers = write("train.csv", train), "--held-out", write("test.csv", test)
+    value, err = ndcg(*numbers)
+    assert err == ""
+    strangers = [("x1", 3), (2, "soap"), ("07", 3)]
+    mixed = write("train2.csv", [*train, *strangers]), "--held-out", write("test2.csv", [*test, ("x1", 5), ("07", 6)])
+    again, err = ndcg(*mixed)
+    assert (again, err) == (value, "neuralcf: skipped 2 held-out pairs whose user or item is not in the model\n")
+    trained = read_interactions(numbers[0], text_ids=stored == "str")[0]
+    config["data"] = {"fingerprint": trained.fingerprint(), "split": "random"}
+    again = save(tmp_path / "again", 9, len(trained.item_ids), (trained.user_ids, trained.item_ids), config)
+    code, _, err = run(capsys, "evaluate", again, numbers[0])  # the same interactions, without --text-ids
+    assert (code, err) == (0, "")
+
+    table = pa.table({"user": [str(u) if stored == "int64" else u for u, _ in train], "item": [i for _, i in train]})
+    pa.parquet.write_table(table, tmp_path / "train.parquet")  # a table says its types
+    code, _, err = run(capsys, "evaluate", model, tmp_path / "train.parquet", "--held-out", numbers[2])
+    remedy = {"int64": "make them integers", "str": "pass --text-ids to read all ids as text"}[stored]
+    assert (code, remedy in err) == (2, True), err

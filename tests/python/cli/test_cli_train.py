@@ -118,7 +118,10 @@ def test_given_splits(ratings, tmp_path, capsys):
     ("options", "message"),
     [
         (["X", "--split", "last"], "because these files are a split"),
-        (["X", "--min-rating", "3"], "the NCF paper's files take no reading options but text_ids, got --min-rating"),
+        (
+            ["X", "--min-rating", "3"],
+            "the NCF paper's files take no reading options but --text-ids, --encoding, got --min-rating",
+        ),
         (["ratings.csv", "--split", "weekly"], "split: expected auto, last"),
         (
             ["nowhere"],

@@ -93,3 +93,25 @@ def test_events_have_weights_and_repeats_are_summed(tmp_path, parquet):
     ]:
         with pytest.raises(ArgumentError, match=message):
             read_interactions(source, event_weights=wrong)
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_ratings_may_be_the_weights_too(tmp_path, parquet):
+    """A chosen column is not detected as another one, and ratings can be a threshold and weights at once."""
+    source = tmp_path / "ratings"
+    source.write_text("user,item,stars,score,time\n1,5,4,9,1\n1,6,2,8,2\n2,5,5,7,3\n")
+    if parquet:
+        pa.parquet.write_table(pa.csv.read_csv(source), source)
+    dataset, report = read_interactions(source, weight="stars", min_rating=4, rating="stars")
+    assert dataset.weights.tolist() == [4, 5]
+    assert report.columns == ("user=user", "item=item", "rating=stars", "timestamp=time", "weight=stars")
+    assert read_interactions(source, weight="score")[0].weights.tolist() == [9, 8, 7]
+    for chosen, columns in [
+        ({"user": "item", "item": "user"}, ["user=item", "item=user", "rating=score", "timestamp=time"]),
+        ({"weight": "score"}, ["user=user", "item=item", "rating=score", "timestamp=time", "weight=score"]),
+        ({"timestamp": "score"}, ["user=user", "item=item", "rating=stars", "timestamp=score"]),
+        ({"weight": "time"}, ["user=user", "item=item", "rating=score", "weight=time"]),
+    ]:
+        assert list(read_interactions(source, **chosen)[1].columns) == columns
+    with pytest.raises(ArgumentError, match="different column for each field, got 'time' as timestamp= and weight="):
+        read_interactions(source, weight="time", timestamp="time")

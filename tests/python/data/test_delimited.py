@@ -88,7 +88,7 @@ def test_without_timestamps_the_first_in_the_file_is_kept(tmp_path):
         ("userid,rating\n1,2\n", {}, "detected none among.*pass its name or position as item="),
         ("userid,itemid\n1,2\n", {"rating": "stars"}, r"expected one of the columns \['userid', 'itemid'\]"),
         ("1,2\n", {"item": 2, "user": 0}, "item: expected a position from 0 to 1, got 2"),
-        ("1,2\n", {"item": 0, "user": 0}, "a different column for each field"),
+        ("1,2\n", {"item": 0, "user": 0}, "a different column for each field, got '0' as user= and item="),
         ("1,2,3,4,5\n", {}, "pass its position as user="),
         ("1,2\n", {"min_rating": 3}, "min_rating: expected a column of ratings"),
         ("1,2,3\n", {"min_rating": 4}, "got 1 rows, 1 of them rated below"),

@@ -12,15 +12,18 @@ import tarfile
 import threading
 import zipfile
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+import neuralcf
 from neuralcf import ArgumentError
 from neuralcf.cli import main
-from neuralcf.data import read_interactions
+from neuralcf.data import read_interactions, read_source
 from neuralcf.data.readers import opening
+from neuralcf.data.readers.features import encode_features, read_features
 from neuralcf.data.readers.titles import read_titles
 
 ROWS = "user,item\n" + "".join(f"{n},{n % 3}\n" for n in range(9))
@@ -185,3 +188,53 @@ def test_folders_and_several_files(tmp_path):
         ArgumentError, match=r"user: expected text as in .*0\.csv, such as 'a', got integers, such as 1; pass text_ids"
     ):
         read_interactions([parts[0], folder / "day=1"])
+
+
+ENCODING = "shift_jis"
+"""Whose characters may end in a byte that is a delimiter in ASCII."""
+
+
+def test_every_reader_takes_the_encoding(tmp_path, capsys):
+    def write(name, text):
+        (tmp_path / name).write_bytes(text.encode(ENCODING))
+        return tmp_path / name
+
+    titles = write("titles.csv", "item,title\n猫,表 \n")
+    assert b"\x5c" in titles.read_bytes()
+    assert read_titles(titles, ["猫"], encoding=ENCODING) == {"猫": "表"}
+    with pytest.raises(ArgumentError, match="expected ids of the model's items"):  # Latin-1, where it is not said
+        read_titles(titles, ["猫"])
+    genres = write("genres.csv", "item;genre\n猫;劇\n犬;劇\n鳥;童話\n魚;童話\n")
+    features, report = read_features(genres, ["犬", "猫", "魚", "鳥"], "item", encoding=ENCODING)
+    assert (report.matched, features.columns[0].values) == (4, ("劇", "童話"))
+    assert encode_features(genres, features.columns, "item", encoding=ENCODING)[0] == ["猫", "犬", "鳥", "魚"]
+
+    for part, text in {
+        "train.rating": "花\t猫\t5\t1\n",
+        "test.rating": "花\t犬\t5\t2\n",
+        "test.negative": "(花,犬)\t鳥\n",
+    }.items():
+        write(f"X.{part}", text)
+    split, _ = read_source(tmp_path / "X", encoding=ENCODING)
+    assert split.train.item_ids == ["犬", "猫", "鳥"]
+    assert split.candidates[1].tolist() == [2]
+    assert main(["describe", str(tmp_path / "X"), "--encoding", ENCODING]) == 0
+    assert main(["describe", str(tmp_path / "X"), "--encoding", ENCODING, "--delimiter", ","]) == 2
+    assert "take no reading options but --text-ids, --encoding, got --delimiter" in capsys.readouterr().err
+
+    rows = write("rows.csv", "user,item\n花,猫\n花,犬\n")
+    pyarrow.parquet.write_table(pa.table({"user": ["花"], "item": ["鳥"]}), tmp_path / "more.parquet")
+    both, _ = read_interactions([rows, tmp_path / "more.parquet"], encoding=ENCODING)  # Parquet knows its own
+    assert both.item_ids == ["犬", "猫", "鳥"]
+    tensors = {
+        "gmf.user_embedding.weight": np.ones((1, 1), np.float32),
+        "gmf.item_embedding.weight": np.ones((3, 1), np.float32),
+        "output.weight": np.ones((1, 1), np.float32),
+        "output.bias": np.zeros(1, np.float32),
+    }
+    neuralcf.save(tensors, tmp_path / "m", kind="gmf", ids=(both.user_ids, both.item_ids), seen=([0, 1], [0]))
+    users, out = write("users.txt", "花\n"), tmp_path / "lists.csv"
+    command = ["recommend", str(tmp_path / "m"), "--users-file", str(users), "--out", str(out), "--items", str(titles)]
+    assert main([*command, "--encoding", ENCODING]) == 0
+    rows = [row.split(",") for row in out.read_text(encoding="utf-8").split()]
+    assert [(row[0], row[2], row[4]) for row in rows[1:]] == [("花", "猫", "表"), ("花", "鳥", "")]

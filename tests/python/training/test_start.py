@@ -223,3 +223,22 @@ def test_a_trainer_goes_on_with_a_fifth_of_the_epochs(dataset, tmp_path):
     start = gmf_of(np.ones((dataset.num_users, 4)), np.ones((dataset.num_items, 4)), *ids)
     with pytest.raises(ArgumentError, match="factors: expected 3, those of the model to start from, got 5"):
         train(dataset, config, progress=False, start=start)
+
+
+def test_integers_of_a_text_file_join_a_model_of_text_ids():
+    """Where types of ids were guessed from text, they are those of the model; never in tables."""
+    split = leave_last_out(Dataset.from_ids([7, 7, 10], [1, 3, 3], [1, 2, 3]))
+    joined = renumbered(split, ["7", "x"], ["3", "soap"], guessed=True)
+    assert joined.train.user_ids == ["7", "x", "10"]
+    assert joined.train.item_ids == ["3", "soap", "1"]
+    assert (joined.train.users.tolist(), joined.train.items.tolist()) == ([0, 2], [2, 0])
+    assert (joined.users.tolist(), joined.items.tolist()) == ([0], [0])
+    with pytest.raises(
+        ArgumentError, match="expected strings as ids, as in the model to start from, such as 7, got int"
+    ):
+        renumbered(split, ["7", "x"], ["3", "soap"])
+    text = leave_last_out(Dataset.from_ids(["7", "7", "ann"], [1, 3, 3], [1, 2, 3]))
+    with pytest.raises(
+        ArgumentError, match=r"expected integers as ids.*such as ann; a model for both is trained with text"
+    ):
+        renumbered(text, np.array([7]), np.array([3]), guessed=True)

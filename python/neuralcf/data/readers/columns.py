@@ -104,10 +104,15 @@ class Columns:
         if not header:
             named = _guessed(first, sample, notes) if all(column is None for column in wanted.values()) else {}
         names = tuple(first) if header else tuple(str(n) for n in range(len(first)))
+        chosen = {
+            field: chosen_column(source, field, column, names, header)
+            for field in FIELDS
+            if (column := wanted.get(field)) is not None
+        }
+        taken = {place: field for field, place in chosen.items() if place is not None}
         places: dict[str, int] = {}
         for name in (name for name in FIELDS if name in wanted):
-            column = wanted[name]
-            place = named.get(name) if column is None else chosen_column(source, name, column, names, header)
+            place = chosen[name] if name in chosen else _untaken(first, name, named.get(name), taken, header)
             if place is not None:
                 places[name] = place
         for name in ("user", "item"):
@@ -117,11 +122,24 @@ class Columns:
                     f"pass its {'name or ' if header else ''}position as {argument(f'{name}=')}"
                     + (f" ({argument('header', False)} if this line is an interaction)" if header else "")
                 )
-        if len(set(places.values())) < len(places):
-            raise ArgumentError(f"{source}: expected a different column for each field, got {places}")
+        for second, place in places.items():
+            one = next(each for each in places if places[each] == place)
+            if one != second and {one, second} != {"rating", "weight"}:
+                raise ArgumentError(
+                    f"{source}: expected a different column for each field, got {names[place]!r} as "
+                    f"{argument(f'{one}=')} and {argument(f'{second}=')}"
+                )
         if header:
             _refuse_repeated_names(source, names, places)
         return cls(header, names, places, tuple(notes))
+
+
+def _untaken(row: Sequence[str], field: str, place: int | None, taken: Mapping[int, str], header: bool) -> int | None:
+    """Return the detected place of a field, or the next one that was not chosen for another; ratings may be weights."""
+    if place is None or place not in taken or (field, taken[place]) == ("rating", "weight"):
+        return place
+    rest = ["" if n in taken else cell for n, cell in enumerate(row)]
+    return find_name(rest, HEADER_NAMES[field]) if header else None
 
 
 def find_name(row: Sequence[str], names: Sequence[str]) -> int | None:

@@ -67,7 +67,12 @@ class FeatureReport:
 
 
 def read_features(
-    path: str | PathLike[str], ids: ExternalIds, side: Side, choice: Choice | None = None
+    path: str | PathLike[str],
+    ids: ExternalIds,
+    side: Side,
+    choice: Choice | None = None,
+    *,
+    encoding: str | None = None,
 ) -> tuple[Features, FeatureReport]:
     """Read the attributes of users or items, learn the values of their columns, and encode them.
 
@@ -77,6 +82,7 @@ def read_features(
         side: whose attributes they are; a header may name the ids accordingly.
         choice: the columns to use; all but the ids if None. `title.year` and `title.words` are made from `title`: the
             year in brackets at its end, and its words, of a multi-valued column.
+        encoding: the encoding of a text file without a byte order mark; UTF-8 or Latin-1 if None.
 
     Returns:
         Features of n rows, in the order of the ids, and a report.
@@ -87,7 +93,7 @@ def read_features(
         ImportError: a Parquet file, and pyarrow is not installed.
         OSError: the file cannot be read.
     """
-    table = _Table.read(Path(path), side, choice)
+    table = _Table.read(Path(path), side, choice, encoding)
     places = {str(id_): place for place, id_ in enumerate(_listed(ids))}
     found: dict[int, int] = {}  # the row of each id
     unknown = 0
@@ -139,7 +145,12 @@ def read_features(
 
 
 def encode_features(
-    path: str | PathLike[str], columns: Sequence[FeatureColumn], side: Side, id_column: str | None = None
+    path: str | PathLike[str],
+    columns: Sequence[FeatureColumn],
+    side: Side,
+    id_column: str | None = None,
+    *,
+    encoding: str | None = None,
 ) -> tuple[list[str], Features, Mapping[str, int]]:
     """Read the attributes of new users or items, and encode them by columns that were learned before.
 
@@ -148,6 +159,7 @@ def encode_features(
         columns: the columns; the file must have them under the same names.
         side: whose attributes they are.
         id_column: name of the column of ids; detected if None.
+        encoding: as for `read_features`.
 
     Returns:
         The ids as texts; their features, in the order of the file; how many values of each column are not known.
@@ -156,7 +168,7 @@ def encode_features(
         ArgumentError, ImportError, OSError: as `read_features`; also a duplicate id.
     """
     choice: dict[str, Any] = {column.name: column.kind for column in columns}
-    table = _Table.read(Path(path), side, choice | ({id_column: "id"} if id_column else {}))
+    table = _Table.read(Path(path), side, choice | ({id_column: "id"} if id_column else {}), encoding)
     twice = [text for text, count in Counter(table.ids).items() if count > 1]
     if twice:
         raise ArgumentError(f"{path}: expected unique ids, got {twice[0]!r} more than once")
@@ -203,13 +215,13 @@ class _Table:
     """The stripped cells of each chosen column."""
 
     @classmethod
-    def read(cls, path: Path, side: Side, choice: Choice | None) -> _Table:
+    def read(cls, path: Path, side: Side, choice: Choice | None, encoding: str | None) -> _Table:
         """Read the ids and the chosen columns.
 
         Raises:
             ArgumentError: as `read_features`.
         """
-        parquet, rows = read_rows(path, "ids and attributes")
+        parquet, rows = read_rows(path, "ids and attributes", encoding)
         start, first = next(rows, (1, []))
         if not first:
             raise ArgumentError(f"{path}: expected ids and attributes, got an empty file")

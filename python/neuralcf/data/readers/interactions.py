@@ -136,7 +136,7 @@ def read_interactions(
         min_item: items with fewer users than this, in turns until none is left to leave out.
         delimiter: the delimiter of a text file, a space for any blanks; detected from the first lines if None.
         header: whether the first line of a text file names the columns; detected if None.
-        encoding: the encoding of a text file, such as `latin-1`; a byte order mark counts more; UTF-8 if None.
+        encoding: the encoding of text files, such as `latin-1`; a byte order mark counts more; UTF-8 if None.
         text_ids: whether all ids are text, also plain integers.
         on_bad_rows: `raise` raises an error for the first row that cannot be parsed; `report` skips such rows, and
             counts and describes them in the report.
@@ -176,10 +176,10 @@ def read_interactions(
             if opened.kind == "text":
                 raws.append(read_text_rows(opened, wanted, reading, raws[-1].columns if raws else None))
                 continue
-            if delimiter is not None or header is not None or encoding is not None:
+            if delimiter is not None or header is not None:
                 raise ArgumentError(
-                    f"{path}: {argument('delimiter')}, {argument('header')}, {argument('encoding')}: apply to text "
-                    f"files only, got {opened.kind.capitalize()}"
+                    f"{path}: {argument('delimiter')}, {argument('header')}: apply to text files only, got "
+                    f"{opened.kind.capitalize()}"
                 )
             raws.append(read_stored_table(opened, wanted, reading))
     return _index(joined(raws), thresholds, event_weights, repeats, (min_user, min_item))

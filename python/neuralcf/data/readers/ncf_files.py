@@ -39,12 +39,16 @@ def read_ncf(prefix: str | PathLike[str]) -> GivenSplit:
 
 
 def read_ncf_parts(prefix: str | PathLike[str], **reading: Any) -> tuple[GivenSplit, ReadReport, ReadReport]:
-    """Read the split, with a report on the training file and one on the test file; `reading` may name `text_ids`."""
+    """Read the split, with a report on the training file and one on the test file.
+
+    `reading` may name `text_ids` and `encoding`.
+    """
     reading = {"delimiter": "\t", "header": False, **reading}
     train, train_report = read_interactions(find_ncf(prefix, "train.rating"), **reading)
     test, test_report = read_interactions(find_ncf(prefix, "test.rating"), **reading)
     train, test = of_one_type((train, train_report), (test, test_report))
-    return given(train, test, _read_negatives(find_ncf(prefix, "test.negative"), test)), train_report, test_report
+    negatives = _read_negatives(find_ncf(prefix, "test.negative"), test, reading.get("encoding"))
+    return given(train, test, negatives), train_report, test_report
 
 
 def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
@@ -61,7 +65,7 @@ def find_ncf(prefix: str | PathLike[str], part: str) -> Path:
     raise FileNotFoundError(f"{paths[0]}: expected this file, or the same with .gz or another compression, got none")
 
 
-def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds, ExternalIds]:
+def _read_negatives(path: Path, test: Dataset, encoding: str | None) -> tuple[ExternalIds, ExternalIds, ExternalIds]:
     """Read the candidates: for each, the user id and item id of its held-out pair and its own id."""
     integers = {"user": not isinstance(test.user_ids, list), "item": not isinstance(test.item_ids, list)}
     users: list[int | str] = []
@@ -79,7 +83,7 @@ def _read_negatives(path: Path, test: Dataset) -> tuple[ExternalIds, ExternalIds
             raise ArgumentError(f"{path}:{line}: {field}: expected an integer, as in the test file, got {text!r}")
         return int(text)
 
-    for line, row in enumerate(read_text(path).split("\n"), start=1):
+    for line, row in enumerate(read_text(path, encoding=encoding).split("\n"), start=1):
         if not row.strip():
             continue
         first, *others = row.removesuffix("\r").split("\t")

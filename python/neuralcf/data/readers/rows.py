@@ -24,20 +24,18 @@ def read_rows(
     Args:
         path: a file of text, UTF-8 or Latin-1 if it is not valid UTF-8, or a Parquet file.
         what: what is expected in it, for messages.
-        encoding: the encoding of a text file.
+        encoding: the encoding of a text file without a byte order mark; UTF-8 or Latin-1 if None.
 
     Returns:
         Whether the first row is known to name the columns, as in Parquet files; the rows.
 
     Raises:
-        ArgumentError: a file that is not text, has no delimiter, or is not well-formed; an encoding of a table.
+        ArgumentError: a file that is not text, has no delimiter, or is not well-formed.
         ImportError: a Parquet file, and pyarrow is not installed.
         OSError: the file cannot be read.
     """
     with open_input(path) as source:
         if source.kind != "text":
-            if encoding is not None:
-                raise ArgumentError(f"{path}: an encoding applies to text files only, got {source.kind.capitalize()}")
             return True, _stored_rows(source)
         text = text_of(source, encoding=encoding, or_else="latin-1")
     if "\0" in text:

@@ -21,7 +21,8 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
 
     Args:
         data: a source that `read_interactions` takes, or the prefix of the NCF paper's three files.
-        reading: keyword arguments of `read_interactions`; with the NCF paper's files only `on_bad_rows`.
+        reading: keyword arguments of `read_interactions`; with the NCF paper's files only `on_bad_rows`,
+            `text_ids` and `encoding`.
 
     Raises:
         ArgumentError: a source that cannot be read; reading options with the NCF paper's files.
@@ -41,14 +42,15 @@ def read_source(data: str | PathLike[str] | Any, **reading: Any) -> tuple[Datase
     usual = {
         "on_bad_rows": reading.get("on_bad_rows"),
         "text_ids": reading.get("text_ids"),
+        "encoding": reading.get("encoding"),
         "min_user": 1,
         "min_item": 1,
     }
     set_options = [name for name, value in reading.items() if value is not None and usual.get(name) != value]
     if set_options:
-        listed = ", ".join(map(argument, sorted(set_options)))
-        raise ArgumentError(f"{data}: the NCF paper's files take no reading options but text_ids, got {listed}")
-    split, *reports = read_ncf_parts(data, text_ids=bool(reading.get("text_ids")))
+        listed, taken = ", ".join(map(argument, sorted(set_options))), f"{argument('text_ids')}, {argument('encoding')}"
+        raise ArgumentError(f"{data}: the NCF paper's files take no reading options but {taken}, got {listed}")
+    split, *reports = read_ncf_parts(data, text_ids=bool(reading.get("text_ids")), encoding=reading.get("encoding"))
     return split, reports
 
 

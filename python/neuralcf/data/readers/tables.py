@@ -31,7 +31,7 @@ def read_stored_table(source: Input, wanted: Wanted, reading: Reading) -> RawTab
     def chosen(names: list[str]) -> list[int]:
         nonlocal columns
         columns = Columns.detect(source.name, names, wanted, header=True)
-        return list(columns.places.values())
+        return list(dict.fromkeys(columns.places.values()))
 
     table = stored_columns(source, chosen)
     assert columns is not None
@@ -98,7 +98,8 @@ def read_table(data: Any, wanted: Wanted, reading: Reading) -> RawTable:
 
 def _take(source: str, table: pa.Table, columns: Columns, reading: Reading, *, whole: bool = False) -> RawTable:
     """Convert the columns and skip bad rows; `table` has all columns, or just those that are read."""
-    given = {field: table.column(place if whole else n) for n, (field, place) in enumerate(columns.places.items())}
+    read = list(range(columns.width)) if whole else list(dict.fromkeys(columns.places.values()))
+    given = {field: table.column(read.index(place)) for field, place in columns.places.items()}
     arrays: dict[str, pa.ChunkedArray] = {}
     problems: dict[str, pa.ChunkedArray] = {}  # for each field, a mask of rows with a missing or invalid value
     for field, column in given.items():

@@ -51,7 +51,7 @@ def read_titles(
             the row `007` gives the title of "007", not of 7.
         id_column: the column of ids, by name or by position from 0; detected if None.
         title_column: the column of titles, likewise.
-        encoding: the encoding of a text file; detected if None.
+        encoding: the encoding of a text file without a byte order mark; UTF-8 or Latin-1 if None.
 
     Returns:
         Titles by id, for the items that have one in the file. The first title of an id counts.
