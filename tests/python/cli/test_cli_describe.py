@@ -103,7 +103,7 @@ def test_parquet_and_the_papers_files(tmp_path, capsys):
     assert "3 items have no training interaction" in out
     code, _, err = run(capsys, "describe", prefix, "--min-rating", 3)
     assert code == 2
-    assert "the NCF paper's files take no reading options but text_ids, got --min-rating" in err
+    assert "the NCF paper's files take no reading options but --text-ids, --encoding, got --min-rating" in err
     code, _, err = run(capsys, "describe", tmp_path / "nothing")
     assert code == 2
     assert "nothing.train.rating etc., found neither" in err

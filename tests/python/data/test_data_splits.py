@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from conftest import DATA
 from ncf_files import write_ncf
 from neuralcf import ArgumentError
-from neuralcf.data import Dataset, given, hold_out, leave_last_out, leave_one_out, read_ncf, split_by_time
+from neuralcf.data import (
+    Dataset,
+    given,
+    hold_out,
+    leave_last_out,
+    leave_one_out,
+    read_interactions,
+    read_ncf,
+    split_by_time,
+)
 from neuralcf.data.split import without_untrained
 
 events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 9)), min_size=2, max_size=40)
@@ -226,3 +235,25 @@ def test_what_was_never_trained_is_left_out():
     split = without_untrained(split_by_time(later, at=3))
     assert (split.train.user_ids.tolist(), split.train.item_ids.tolist()) == ([0, 1], [0, 1])
     assert pairs_of(split) == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "ties", "users"), [("ml-100k/u.data", 415, 943), ("ml-latest-small/ratings.csv", 127, 671)]
+)
+def test_ties_of_movielens(name, ties, users):
+    """Ratings within a second: for so many users the latest item is a draw, whatever the order of the rows."""
+    if not (DATA / name).is_file():
+        pytest.skip(f"{name} is absent: MovieLens may not be redistributed")
+    dataset, _ = read_interactions(DATA / name)
+    split = leave_last_out(dataset, 3)
+    assert f"({ties} of {users} users have several at that time, of which it is drawn with seed 3)" in split.guarantee
+    shuffled = leave_last_out(dataset.take(np.random.default_rng(0).permutation(len(dataset))), 3)
+    assert (shuffled.items == split.items).all()
+    latest = (
+        dataset.timestamps
+        == np.array([dataset.timestamps[dataset.users == user].max() for user in range(users)])[dataset.users]
+    )
+    largest = np.zeros(users, np.int64)
+    np.maximum.at(largest, dataset.users[latest], dataset.items[latest])
+    assert ties / 4 < (split.items != largest[split.users]).sum() < ties  # not always the largest id
+    assert (leave_last_out(dataset, 4).items != split.items).sum() > ties / 4
