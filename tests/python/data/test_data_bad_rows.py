@@ -94,7 +94,7 @@ def test_duplicate_lines_are_right_after_every_kind_of_row(tmp_path):
             (HEADER + GOOD).encode("utf-16-le"),
             "ratings.csv:1: expected UTF-8 text, got UTF-16 without a byte order mark",
         ),
-        (HEADER.encode(), "got 0 rows"),
+        (HEADER.encode(), "got no rows, but the header"),
         (gzip.compress((HEADER + GOOD).encode() * 100)[:-12], "damaged gzip file"),
         (b"PAR1 and no more", "damaged Parquet file"),
     ],
@@ -118,9 +118,7 @@ def test_a_bad_first_row_is_counted_once(tmp_path):
 def test_a_file_of_bad_rows_only_raises_with_their_count(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_text(HEADER + "x\ny\n")
-    with pytest.raises(
-        ArgumentError, match=r"got 2 rows, 0 of them rated below min_rating and 2 bad, such as .*:2: expected 4 col"
-    ):
+    with pytest.raises(ArgumentError, match=r"got 2 rows, 2 bad, such as .*:2: expected 4 col"):
         read_interactions(path, on_bad_rows="report")
 
 
@@ -172,9 +170,9 @@ def test_bad_rows_of_tables_are_reported_by_position(columns, positions, message
         ),
         ({"user": [True], "item": [1]}, ArgumentError, "user: .* bool"),
         (
-            {"user": [1], "item": [1], "rating": ["5"]},
+            {"user": [1], "item": [1], "rating": [[5]]},
             ArgumentError,
-            "rating: expected numbers, got a column of string",
+            "rating: expected numbers, got a column of list",
         ),
         ({"user": [1], "item": [1], "timestamp": [True]}, ArgumentError, "timestamp: expected numbers, dates or times"),
         ({"user": np.array([2**63], np.uint64), "item": [1]}, ArgumentError, "user: .*9223372036854775808"),

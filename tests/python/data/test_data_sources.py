@@ -185,3 +185,38 @@ def test_without_pyarrow_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(neuralcf.data, "import_module", absent)
     with pytest.raises(ImportError, match=r"read_interactions needs pyarrow: pip install 'neuralcf\[data\]'"):
         neuralcf.data.__getattr__("read_interactions")
+
+
+def test_what_pandas_and_polars_hold_in_other_ways(tmp_path):
+    """Categories of views, which Arrow does not decode; ratings as text or truth values; two types in a column."""
+    pl, pd = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    frame = pl.DataFrame({"user": pl.Series(["b", "a"], dtype=pl.Categorical), "item": [1, 2]})
+    enum = frame.with_columns(pl.col("user").cast(pl.String).cast(pl.Enum(["z", "b", "a"])))
+    for each in (frame, enum, frame.to_arrow()):
+        assert read_interactions(each)[0].user_ids == ["a", "b"]
+    ratings = pa.table({"user": [1, 2, 3], "item": [1, 2, 3], "rating": ["5", " 3.5", "1"]})
+    assert read_interactions(ratings, min_rating=3)[0].user_ids.tolist() == [1, 2]
+    assert read_interactions(ratings, weight="rating")[0].weights.tolist() == [5, 3.5, 1]
+    liked = ratings.set_column(2, "rating", [[True, False, True]])
+    assert read_interactions(liked, dislike_below=1)[1].below_threshold == 1
+    words = ratings.set_column(2, "rating", [["5", "good", None]])
+    report = read_interactions(words, min_rating=3, on_bad_rows="report")[1]
+    assert [problem.partition(": rating: ")[2] for problem in map(str, report.problems)] == [
+        "expected a number, got 'good'",
+        "expected a number, got nothing",
+    ]
+    for data, error, message in [
+        (pd.DataFrame({"user": ["a", 1], "item": [1, 2]}), ArgumentError, "got several types in the column 'user'$"),
+        (pd.DataFrame([[1, 2], [3, 4]]), ArgumentError, "pass its name or position as user=$"),
+        (frame.lazy(), TypeError, r"or Arrow table, got LazyFrame; call its collect\(\)"),
+        (pa.table({"user": [b"a", b"\xff"], "item": [1, 2]}), ArgumentError, "expected UTF-8 text, got other bytes"),
+        (pa.table({"user": pa.array([], pa.int64()), "item": pa.array([], pa.int64())}), ArgumentError, "got no rows$"),
+    ]:
+        with pytest.raises(error, match=message):
+            read_interactions(data)
+    (tmp_path / "header.csv").write_text("user,item,rating\n")
+    with pytest.raises(ArgumentError, match=r"expected interactions, got no rows, but the header$"):
+        read_interactions(tmp_path / "header.csv", min_rating=3)
+    (tmp_path / "mac.csv").write_text("user,item\r1,2\r3,4\r", newline="")
+    with pytest.raises(ArgumentError, match=r"got a bare carriage return; tr '\\r' '\\n' converts it"):
+        read_interactions(tmp_path / "mac.csv")

@@ -94,6 +94,7 @@ class Columns:
                 columns of a chosen name, or a first row that looks like names and like data.
         """
         named = {name: find_name(first, names) for name, names in HEADER_NAMES.items()}
+        detected = header is None
         if header is None:
             header = any(isinstance(column, str) and column != NONE for column in wanted.values()) or (
                 any(place is not None for place in named.values()) and not any(is_number(cell) for cell in first)
@@ -120,7 +121,7 @@ class Columns:
                 raise ArgumentError(
                     f"{source}: expected a column of {name}s, detected none among {list(first)}; "
                     f"pass its {'name or ' if header else ''}position as {argument(f'{name}=')}"
-                    + (f" ({argument('header', False)} if this line is an interaction)" if header else "")
+                    + (f" ({argument('header', False)} if this line is an interaction)" if header and detected else "")
                 )
         for second, place in places.items():
             one = next(each for each in places if places[each] == place)

@@ -455,7 +455,12 @@ class _Reader:
             elif is_unclosed(row):  # where the quoted text should have ended is unknown
                 raise ArgumentError(f"{self.name}:{place}: a quote is opened here and never closed") from row
             elif "new-line" in str(row):
-                yield place, _Problem("expected lines that end in a line feed, got a bare carriage return")
+                yield (
+                    place,
+                    _Problem(
+                        "expected lines that end in a line feed, got a bare carriage return; tr '\\r' '\\n' converts it"
+                    ),
+                )
             else:
                 yield place, _Problem(f"expected columns separated by {self.delimiter!r}: {row}")
 

@@ -327,12 +327,17 @@ def _index(
     counted = int(kept.sum())
     weightless = table.num_rows - below - counted
     if counted == 0:
-        example = f", such as {bad.sentences[0]}" if bad.sentences else ""
-        events = f", {weightless} of events with the weight 0" if weightless else ""
-        raise ArgumentError(
-            f"{raw.source}: expected interactions, got {table.num_rows + len(bad.places)} rows, "
-            f"{below} of them rated below {argument(threshold)}{events} and {len(bad.places)} bad{example}"
+        rows = table.num_rows + len(bad.places)
+        what = (
+            f"{rows} rows" if rows else "no rows, but the header" if raw.columns.header and raw.delimiter else "no rows"
         )
+        if min_rating is not None and rows:
+            what += f", {below} of them rated below {argument(threshold)}"
+        if weightless:
+            what += f", {weightless} of events with the weight 0"
+        if bad.sentences:
+            what += f", {len(bad.places)} bad, such as {bad.sentences[0]}"
+        raise ArgumentError(f"{raw.source}: expected interactions, got {what}")
     which = None if counted == table.num_rows else np.flatnonzero(kept)
     del kept
     users, user_ids = _dense(table["user"], which)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,9 @@ def as_table(data: Any) -> pa.Table:
         ArgumentError: a column of several types.
     """
     if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__dataframe__") or isinstance(data, dict)):
+        hint = "; call its collect()" if type(data).__name__ == "LazyFrame" else ""
         raise TypeError(
-            f"expected a path, several paths, or a pandas, polars or Arrow table, got {type(data).__name__}"
+            f"expected a path, several paths, or a pandas, polars or Arrow table, got {type(data).__name__}{hint}"
         )
     names = list(map(str, data if isinstance(data, dict) else getattr(data, "columns", [])))
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -77,7 +79,9 @@ def as_table(data: Any) -> pa.Table:
     try:
         table = pa.table(data)
     except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArgumentError(f"table: expected columns of one type each: {error}") from error
+        mixed = re.search("Conversion failed for column (.*) with type object", str(error))
+        which = f", got several types in the column {mixed[1]!r}" if mixed else f": {error}"
+        raise ArgumentError(f"table: expected columns of one type each{which}") from error
     return table
 
 
@@ -155,20 +159,33 @@ class _WrongTypeError(Exception):
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Return a column of text, in whatever form Arrow holds it, as large_string; None for another type."""
+    column = _decoded(column)
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):  # text of a writer that does not say so
-        return column.cast(pa.large_string())
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            raise pa.ArrowInvalid(f"expected UTF-8 text, got other bytes in a column of {kind}") from None
     return None
 
 
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the values of a dictionary, also of a view, which Arrow does not decode itself."""
+    kind = column.type
+    if not pa.types.is_dictionary(kind):
+        return column
+    values = pa.large_string() if pa.types.is_string_view(kind.value_type) else kind.value_type
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(values)).dictionary_decode()
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, type=values)
+
+
 def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _decoded(column)
     kind = column.type
     if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
         try:
@@ -184,7 +201,14 @@ def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _ratings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if _is_number(column.type) or pa.types.is_decimal(column.type):
         return column.cast(pa.float64(), safe=False)
-    raise _WrongTypeError("numbers", column.type)
+    if pa.types.is_boolean(column.type):
+        return column.cast(pa.int8()).cast(pa.float64())
+    texts = text_column(column)
+    if texts is None:
+        raise _WrongTypeError("numbers", column.type)
+    cells = [None if text is None else text.strip() for text in texts.to_pylist()]
+    numbers = [float(cell) if cell is not None and is_number(cell) else None for cell in cells]
+    return pa.chunked_array([pa.array(numbers, pa.float64())])
 
 
 def _ratings_or_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
