@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "demo",
         _run,
-        summary="train by fast and NeuMF on synthetic data, serve from Rust, compare with torch, write a report",
+        summary="run the whole workflow on synthetic data: train, serve from Rust, compare with torch, write a report",
         example="neuralcf demo --out demo",
     )
     parser.add_argument(

@@ -114,10 +114,14 @@ def add_command(
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the options for reading interactions, which `reading` converts."""
     data = parser.add_argument_group("data")
-    data.add_argument("--user-column", type=_column, metavar="COL", help="name or number from 0; detected by default")
-    data.add_argument("--item-column", type=_column, metavar="COL", help="likewise")
-    data.add_argument("--rating-column", type=_column, metavar="COL", help="likewise; - for none")
-    data.add_argument("--timestamp-column", type=_column, metavar="COL", help="likewise; - for none")
+    for field in ("user", "item", "rating", "timestamp"):
+        none = "; - for none" if field in ("rating", "timestamp") else ""
+        data.add_argument(
+            f"--{field}-column",
+            type=_column,
+            metavar="COL",
+            help=f"the column of {field}s, by name or number from 0; detected by default{none}",
+        )
     data.add_argument(
         "--weight-column", "--weight", type=_column, metavar="COL", help="how much each row counts; none by default"
     )
@@ -159,14 +163,18 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="ratings below X are dislikes: never recommended, and preferred as negatives in training",
     )
     data.add_argument(
-        "--min-user", type=positive, default=1, metavar="N", help="leave out users with fewer than N items, and"
+        "--min-user",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="leave out users with fewer than N items, in turns with --min-item until all that are left have enough",
     )
     data.add_argument(
         "--min-item",
         type=positive,
         default=1,
         metavar="N",
-        help="items with fewer than N users, in turns until all that are left have enough",
+        help="leave out items with fewer than N users, likewise",
     )
     data.add_argument(
         "--on-bad-rows",

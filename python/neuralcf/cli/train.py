@@ -89,7 +89,11 @@ def add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    training = parser.add_argument_group("training")
+    training = parser.add_argument_group(
+        "training",
+        "--epochs, --batch-size, --lr and --negatives, like --model and --layers, choose the\n"
+        "trainer ncf (gradient descent with sampled negatives), unless --preset or --set does.",
+    )
     training.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings; overrides the preset")
     training.add_argument(
         "--preset", metavar="NAME", help="a named set of settings: fast (default), best, neumf, paper-8, ..."
