@@ -22,7 +22,7 @@ pub use error::{Error, Result};
 pub use indices::{IndexCheck, Indices};
 pub use kernel::{Isa, Roofline, StandardFloats};
 pub use pool::{Call, MAX_THREADS, Watch, choose_threads};
-pub use queries::TopK;
+pub use queries::{GroupLimit, Groups, PageEnd, Terms, TopK, Walk};
 
 /// The guide to the crate; its code blocks are tests.
 #[cfg(doctest)]

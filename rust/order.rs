@@ -39,6 +39,19 @@ fn from_ascending(ascending: u32) -> f32 {
     f32::from_bits(if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending })
 }
 
+/// The lowest finite score for which `holds`; `None` if there is none. `holds` must hold for every higher score too.
+pub(crate) fn lowest_that(holds: impl Fn(f32) -> bool) -> Option<f32> {
+    let (mut low, mut high) = (ascending(f32::MIN), ascending(f32::MAX));
+    if !holds(f32::MAX) {
+        return None;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(from_ascending(middle)) { high = middle } else { low = middle + 1 }
+    }
+    Some(from_ascending(low) + 0.0) // never -0
+}
+
 /// A threshold that the parts of a catalogue share: the highest that any of them has reached so far.
 #[derive(Debug)]
 pub(crate) struct SharedThreshold(AtomicU32);

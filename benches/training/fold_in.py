@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benches.training.fold_in --data ml-100k --seeds 0 1 2
 
-Trains the default of `neuralcf train` twice for each seed: on all users, and without a random tenth of them. The test
-items of that tenth are then ranked, among 1 + 99 candidates and over the whole catalogue: "trained in" by their vectors
-in the first model, "folded in" by those that the second makes from the same histories (`Scorer.fold_in`). "Uncut" is
-the sum of the teachers, as a GMF of full rank; "cut" are its leading factors, the GMF that `neuralcf train` writes.
+Trains twice for each seed: on all users, and without a random tenth of them. The test items of that tenth are then
+ranked, among 1 + 99 candidates and over the whole catalogue: "trained in" by their vectors in the first model, "folded
+in" by those that the second makes from the same histories (`Scorer.fold_in`). By default the model is that of `neuralcf
+train`: "uncut" is the sum of the teachers, as a GMF of full rank; "cut" are its leading factors, the GMF that is
+written. `--ncf gmf`, `mlp` and `neumf` train the paper's models instead, whose fold-in fits vectors to a history.
 
 The loss is relative, and includes what a tenth fewer users to learn from cost. Its standard error is that of the paired
 difference. The time is that of folding in one user on one thread.
@@ -35,17 +36,23 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA_SETS, default="ml-100k", help="default: ml-100k")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--preset", default="fast", help="default: fast")
+    parser.add_argument("--ncf", choices=["gmf", "mlp", "neumf"], help="a model of the paper in place of the preset")
+    parser.add_argument("--epochs", type=int, default=10, help="with --ncf; default: 10")
     options = parser.parse_args()
     split = DATA_SETS[options.data]()
     ranks: dict[tuple[str, str, str], list[np.ndarray]] = {}
     for seed in options.seeds:
-        full_rank = {"factors": split.train.num_items + 1}
-        config = configure(preset=options.preset, options={"seed": seed, "threads": 1, **full_rank})
+        if options.ncf is None:
+            full_rank = {"factors": split.train.num_items + 1}
+            config = configure(preset=options.preset, options={"seed": seed, "threads": 1, **full_rank})
+        else:
+            chosen = {"model": options.ncf, "epochs": options.epochs, "seed": seed, "threads": 1}
+            config = configure(preset="neumf", options=chosen)
         for key, values in measure(split, config).items():
             ranks.setdefault(key, []).append(values)
         print(f"seed {seed}: {time.process_time():.0f} CPU s so far", flush=True)
     print("\n| | protocol | metric | trained in | folded in | loss | standard error |\n|---|---|---|---|---|---|---|")
-    for model in ("uncut", "cut"):
+    for model in dict.fromkeys(model for model, _, _ in ranks):
         for protocol in ("1 + 99", "all items"):
             for name, metric in (("HR@10", hit_ratio), ("NDCG@10", ndcg)):
                 trained, folded = (
@@ -69,8 +76,15 @@ def measure(split: Split, config: TrainConfig[Any]) -> dict[tuple[str, str, str]
     for how, part in (("trained in", data), ("folded in", data.take(~hidden[data.users]))):
         result = train(part, config)
         weights = {name: weight.numpy() for name, weight in result.model.state_dict().items()}
-        for model, width in (("uncut", data.num_items + 1), ("cut", WIDTH)):
-            ranker = Scorer.from_tensors(narrowed(weights, width), history=narrowed(result.fold_in, width))
+        rankers = {}
+        if result.fold_in is not None:
+            for model, width in (("uncut", data.num_items + 1), ("cut", WIDTH)):
+                rankers[model] = Scorer.from_tensors(narrowed(weights, width), history=narrowed(result.fold_in, width))
+        else:
+            if how == "folded in":  # without the rows of the hidden users, which are untrained
+                weights = {name: w[~hidden] if "user_embedding" in name else w for name, w in weights.items()}
+            rankers["fitted"] = Scorer.from_tensors(weights)
+        for model, ranker in rankers.items():
             vectors = ranker.user_vectors(users) if how == "trained in" else ranker.fold_in(histories, threads=1)
             ranks[model, how, "1 + 99"] = ranker.rank_of(vectors, items, allow=candidates)
             ranks[model, how, "all items"] = ranker.rank_of(vectors, items, exclude=histories)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from neuralcf.results import TopK, UserVectors
 
 __all__ = [
+    "Groups",
     "Ids",
     "ItemSet",
     "ItemSets",
@@ -157,6 +158,8 @@ class Scorer:
         exclude: _Rows | Literal["seen"] | None = None,
         allow: _Items | _Mask | _Rows | None = None,
         deny: _Items | _Mask | None = None,
+        max_per_group: Sequence[tuple[Groups, SupportsIndex]] | None = None,
+        after: tuple[NDArray[np.floating[Any]], _Items] | None = None,
         search: Literal["exact", "approximate"] = "exact",
         logits: bool = False,
         threads: int | None = None,
@@ -171,6 +174,11 @@ class Scorer:
             allow: items that may be returned: indices, a boolean mask `[num_items]` or an `ItemSet`; or CSR rows, a
                 candidate list for each given user.
             deny: items that must not be returned: indices, a boolean mask `[num_items]` or an `ItemSet`.
+            max_per_group: pairs of groups and the number of items of a group that a list may hold, at least 1. The list
+                is what walking down the whole ranking gives.
+            after: the next page: scores, floats `[B]`, and item indices `[B]` of the last items of the page before, -1
+                for an item that is gone. The list has the items that follow in the ranking; if an item no longer scores
+                this, those that score less. Items before it still count for `max_per_group`.
             search: "exact" returns, bit for bit, what scoring every item and sorting would return; "approximate" uses
                 the index.
             logits: return logits instead of probabilities.
@@ -211,6 +219,21 @@ class Scorer:
         Returns:
             int64 `[B]`.
         """
+    def explain(self, users: _Users, items: _Items) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the terms of the logits of pairs.
+
+        Args:
+            users: `[B]` user indices, one index for all items, or `UserVectors` of `B` users.
+            items: `[B]` item indices.
+
+        Returns:
+            The bias of the output layer; the terms of the GMF factors, float64 `[B, G]`; and those of the outputs of
+            the last hidden layer, float64 `[B, H]`. Summed in this order in float64 and rounded to float32, they are
+            the logit, bit for bit.
+
+        Raises:
+            OutOfRangeError, ArgumentError, TypeError: as for `score_batch`.
+        """
     def user_vectors(self, users: SupportsIndex | _Items) -> UserVectors:
         """Return the embeddings of users: `UserVectors(gmf float32 [B, G] | None, mlp float32 [B, Mu] | None)`.
 
@@ -228,9 +251,10 @@ class Scorer:
     ) -> UserVectors:
         """Compute the embeddings of users from their histories, as training would have, for users not in the model.
 
-        Needs a model saved with `history`, as `neuralcf train` does. An item counts once; a user without items gets
-        what a user without interactions gets in training. A history gives the same bits in any batch, on any number of
-        threads and with any instruction set. `rust/format/README.md` has the formula.
+        A model saved with `history`, as `neuralcf train` does by default, has encoders for it; for any other the
+        vectors are fitted to the history, with the items fixed and the distribution of the model's users as a prior. An
+        item counts once. A history gives the same bits in any batch, on any number of threads and with any instruction
+        set. `rust/format/README.md` and `rust/queries/fit_user.rs` have the formulas.
 
         Args:
             histories: the items of each user: scipy CSR `[B, num_items]`, or `(indptr, indices)`.
@@ -242,7 +266,7 @@ class Scorer:
             `UserVectors` of `B` users, which `score_batch`, `top_k` and `rank_of` take in place of users.
 
         Raises:
-            ArgumentError: the model was saved without `history`, rows that are malformed, or weights that are not.
+            ArgumentError: rows or weights that are malformed, or vectors that overflow float32.
             OutOfRangeError: an item outside the model.
             TypeError: neither scipy CSR nor a pair of integer arrays.
         """
@@ -262,6 +286,15 @@ class Ids:
         """Return the dense indices of ids, int64 `[n]`; -1 if unknown. Other types are refused, never coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
         """Return the ids at dense indices."""
+
+@final
+class Groups:
+    """A group for each item of a catalogue, such as its brand; immutable. For `max_per_group` of `Scorer.top_k`."""
+
+    def __new__(cls, groups: _Items) -> Groups:
+        """Make them of the number of each item's group, `[num_items]`; -1 for an item that has none."""
+    def __len__(self) -> int:
+        """Number of items in the catalogue."""
 
 @final
 class ItemSet:

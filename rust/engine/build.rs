@@ -1,12 +1,12 @@
 //! Builds an engine from a model: packs the weights, projects both embedding tables, and lays out the catalogue in the
 //! fastest scan precision.
 
-use super::Engine;
 use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
 use super::dots::{DotCatalogue, DotSample, dots_may_pay};
 use super::layout::{Layout, Projection};
 use super::precision::{Sample, ScanPrecision, quantized_may_pay};
 use super::verdict::Verdict;
+use super::{Engine, NewUsers};
 use crate::csr::Csr;
 use crate::error::{Error, Result, try_for};
 use crate::format::{Layer, Model, Table};
@@ -64,7 +64,7 @@ impl Engine {
             user_gmf,
             user_mlp,
             seen,
-            fold_in: None,
+            new_users: NewUsers::Unknown,
             overflow_bound: parts.overflow_bound,
             metadata: parts.metadata,
             network,

@@ -8,8 +8,10 @@ mod build;
 pub(crate) mod catalogue;
 pub(crate) mod dots;
 mod layout;
+mod new_users;
 mod pairs;
 pub(crate) mod precision;
+pub(crate) mod user_prior;
 mod users;
 mod verdict;
 
@@ -18,6 +20,7 @@ use std::collections::BTreeMap;
 use catalogue::{Catalogue, Tiles};
 use layout::{Layout, Projection};
 pub use precision::ScanPrecision;
+use user_prior::UserPrior;
 use users::Which;
 pub use users::{ProjectedUsers, UserVectors, Users};
 
@@ -54,9 +57,20 @@ pub struct Engine {
     user_gmf: Option<Table>,
     user_mlp: Option<Table>,
     seen: Option<Csr>,
-    pub(crate) fold_in: Option<FoldIn>,
+    pub(crate) new_users: NewUsers,
     overflow_bound: OverflowBound,
     metadata: BTreeMap<String, String>,
+}
+
+/// How a history becomes the vectors of a user who is not in the model.
+#[derive(Debug)]
+pub(crate) enum NewUsers {
+    /// Not at all.
+    Unknown,
+    /// By the encoders of `history.safetensors`.
+    Encoders(FoldIn),
+    /// By fitting.
+    Fitted(Box<UserPrior>),
 }
 
 /// The scale of scores. Ranking is always by logit.
@@ -150,7 +164,7 @@ impl Engine {
         if got != expected {
             return Err(Error::Argument(format!("history: expected (items, width) of {expected:?}, got {got:?}")));
         }
-        Ok(Engine { fold_in: Some(fold_in), ..self })
+        Ok(Engine { new_users: NewUsers::Encoders(fold_in), ..self })
     }
 
     /// Bytes that a model of these sizes takes at most while it is laid out: its tables and layers, the rows and tiles
@@ -207,6 +221,11 @@ impl Engine {
             Tiles::Quantized(quantized) => quantized.quantization.nbytes(),
         };
         let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
+        let history = match &self.new_users {
+            NewUsers::Unknown => 0,
+            NewUsers::Encoders(fold_in) => fold_in.nbytes(),
+            NewUsers::Fitted(prior) => prior.nbytes(),
+        };
         [
             ("item_tiles", self.catalogue.tiles.nbytes()),
             ("item_rows", self.catalogue.rows.nbytes()),
@@ -217,7 +236,7 @@ impl Engine {
                 self.network.nbytes() + quantization + projection + size_of_val(&self.projection.output_gmf[..]),
             ),
             ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
-            ("history", self.fold_in.as_ref().map_or(0, FoldIn::nbytes)),
+            ("history", history),
         ]
     }
 

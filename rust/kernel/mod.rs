@@ -19,6 +19,7 @@ pub(crate) mod scan;
 pub(crate) mod sigmoid;
 mod simd;
 pub(crate) mod survivors;
+pub(crate) mod tangent;
 pub(crate) mod weights;
 
 pub(crate) use aligned::Aligned;

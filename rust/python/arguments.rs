@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use neuralcf::csr::Csr;
-use neuralcf::error::filled;
 use neuralcf::filter::{Exclude, Filter, ItemSet};
 use neuralcf::histories::Histories;
 use neuralcf::{Call, Engine, IndexCheck, Indices, MAX_THREADS, ProjectedUsers, UserVectors, Users};
@@ -12,8 +11,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 
-use super::arrays::{Floats, as_array, describe};
+use super::arrays::{as_array, describe};
 use super::errors::{argument_error, exception};
+use super::floats::{matrix, vector};
 use super::integers::{count, indices, integers, scalar};
 use super::item_sets::item_set;
 
@@ -119,20 +119,6 @@ pub(super) fn user_vectors_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>>
     CLASS.import(py, "neuralcf.results", "UserVectors")
 }
 
-/// A float matrix and its number of rows.
-fn matrix(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<(usize, Vec<f32>)>> {
-    if object.is_none() {
-        return Ok(None);
-    }
-    let floats = Floats::new(object, what, true)?;
-    let [rows, width] = *floats.shape() else {
-        return Err(argument_error(format!("{what}: expected two dimensions, got shape {:?}", floats.shape())));
-    };
-    let mut values = filled(what, rows.saturating_mul(width), 0.0).map_err(exception)?;
-    floats.read(0, &mut values).map_err(exception)?;
-    Ok(Some((rows, values)))
-}
-
 /// The arguments `exclude`, `allow` and `deny`.
 pub(super) struct FilterArguments {
     exclude: Option<Csr>,
@@ -220,12 +206,7 @@ pub(super) fn histories(
     let Some(weights) = weights else {
         return Csr::from_indices("histories", indptr, cells).map(Histories::new).map_err(exception);
     };
-    let floats = Floats::new(weights, "weights", true)?;
-    let [len] = *floats.shape() else {
-        return Err(argument_error(format!("weights: expected one dimension, got shape {:?}", floats.shape())));
-    };
-    let mut values = filled("weights", len, 0.0).map_err(exception)?;
-    floats.read(0, &mut values).map_err(exception)?;
+    let values = vector(weights, "weights")?;
     Histories::weighted("histories", indptr, cells, &values).map_err(exception)
 }
 

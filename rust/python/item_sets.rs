@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use neuralcf::IndexCheck;
+use neuralcf::error::reserve;
 use neuralcf::filter::ItemSet;
 use neuralcf::item_sets::ItemSets;
 use numpy::{IntoPyArray, PyArray1};
@@ -39,7 +40,9 @@ impl PyItemSet {
     fn indices<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
         no_panic(|| {
             let indices = self.set.indices().map_err(exception)?;
-            Ok(indices.into_iter().map(i64::from).collect::<Vec<_>>().into_pyarray(py))
+            let mut wide = reserve("items", indices.len()).map_err(exception)?;
+            wide.extend(indices.into_iter().map(i64::from));
+            Ok(wide.into_pyarray(py))
         })
     }
 

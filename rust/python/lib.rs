@@ -4,6 +4,7 @@ mod arguments;
 mod arrays;
 mod errors;
 mod features;
+mod floats;
 mod ids;
 mod integers;
 mod interrupts;
@@ -12,6 +13,7 @@ mod sampler;
 mod scorer;
 mod stop;
 mod tensors;
+mod walk;
 mod weights;
 
 use pyo3::prelude::*;
@@ -42,6 +44,8 @@ mod _core {
     #[pymodule_export]
     use super::stop::StopToken;
     use super::tensors;
+    #[pymodule_export]
+    use super::walk::PyGroups;
     use super::weights::{self, Weights};
 
     #[pymodule_export]

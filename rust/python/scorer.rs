@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use neuralcf::error::reserve;
 use neuralcf::format::{self, FoldIn, Kind, Model, Opened, Sizes};
-use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, UserVectors, Users, choose_threads};
+use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, Terms, UserVectors, Users, choose_threads};
 use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -17,6 +18,7 @@ use super::ids::PyIds;
 use super::integers::indices;
 use super::interrupts::interruptible;
 use super::tensors::{TensorArguments, fold_in};
+use super::walk::WalkArguments;
 
 /// Pairs times multiply-adds below which a call keeps the GIL: about 20 us of work.
 const WORTH_DETACHING: usize = 1_000_000;
@@ -84,17 +86,18 @@ pub(super) fn open(
         }
         let engine =
             Engine::new(model, seen, choices.isa, ScanPrecision::Auto, Call { threads: choices.threads, interrupted })?;
-        Ok((with_fold_in(engine, history)?, users, items, found))
+        let call = Call { threads: choices.threads, interrupted };
+        Ok((with_fold_in(engine, history, call)?, users, items, found))
     })?;
     let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
     let scorer = Scorer { engine, threads: choices.threads, origin: Some(origin) };
     Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
 }
 
-fn with_fold_in(engine: Engine, fold_in: Option<FoldIn>) -> neuralcf::Result<Engine> {
+fn with_fold_in(engine: Engine, fold_in: Option<FoldIn>, call: Call<'_>) -> neuralcf::Result<Engine> {
     match fold_in {
         Some(fold_in) => engine.with_fold_in(fold_in),
-        None => Ok(engine),
+        None => engine.with_fitted_users(call),
     }
 }
 
@@ -186,7 +189,7 @@ impl Scorer {
             let (isa, threads) = (choices.isa, choices.threads);
             let engine = interruptible(py, |interrupted| {
                 let call = Call { threads, interrupted };
-                with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in)
+                with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in, call)
             })?;
             Ok(Scorer { engine, threads, origin: None })
         })
@@ -268,9 +271,9 @@ impl Scorer {
         })
     }
 
-    #[pyo3(signature = (users, k=K(10), *, exclude=None, allow=None, deny=None, search="exact", logits=false, threads=None))]
+    #[pyo3(signature = (users, k=K(10), *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search="exact", logits=false, threads=None))]
     #[pyo3(
-        text_signature = "($self, users, k=10, *, exclude=None, allow=None, deny=None, search='exact', logits=False, threads=None)"
+        text_signature = "($self, users, k=10, *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search='exact', logits=False, threads=None)"
     )]
     #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
     fn top_k<'py>(
@@ -281,6 +284,8 @@ impl Scorer {
         exclude: Option<&Bound<'py, PyAny>>,
         allow: Option<&Bound<'py, PyAny>>,
         deny: Option<&Bound<'py, PyAny>>,
+        max_per_group: Option<&Bound<'py, PyAny>>,
+        after: Option<&Bound<'py, PyAny>>,
         search: &str,
         logits: bool,
         threads: Option<&Bound<'py, PyAny>>,
@@ -301,10 +306,15 @@ impl Scorer {
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
+            let walk = WalkArguments::new(max_per_group, after)?;
             let rows = users.len();
             let top = self.run(py, self.catalogue(rows), threads, |call| {
                 users.with(&self.engine, rows, call, |users| {
-                    self.engine.top_k(users, k, &filters.filter(&self.engine), scale(logits), call)
+                    let (filter, scale) = (filters.filter(&self.engine), scale(logits));
+                    match &walk {
+                        None => self.engine.top_k(users, k, &filter, scale, call),
+                        Some(walk) => walk.with(|walk| self.engine.top_k_of_walk(users, k, &filter, walk, scale, call)),
+                    }
                 })
             })?;
             let (ids, scores) = (top.ids.into_pyarray(py), top.scores.into_pyarray(py));
@@ -341,6 +351,31 @@ impl Scorer {
         })
     }
 
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        users: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let users = UsersArgument::new(users, &self.engine, self.threads)?;
+            let items = indices(items, self.engine.item_check(), self.threads)?;
+            let terms = users
+                .with(&self.engine, items.len(), Call::ALONE, |users| self.engine.explain(users, &items))
+                .map_err(exception)?;
+            let (rows, bias) = (terms.len(), self.engine.bias());
+            let (g, h) = self.engine.term_widths();
+            let mut gmf = reserve("terms", rows * g).map_err(exception)?;
+            let mut mlp = reserve("terms", rows * h).map_err(exception)?;
+            for Terms { gmf: of_gmf, mlp: of_mlp, .. } in terms {
+                gmf.extend(of_gmf);
+                mlp.extend(of_mlp);
+            }
+            let (gmf, mlp) = (gmf.into_pyarray(py).reshape([rows, g])?, mlp.into_pyarray(py).reshape([rows, h])?);
+            Ok((bias, gmf, mlp).into_pyobject(py)?.into_any())
+        })
+    }
+
     fn user_vectors<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
             let users = UsersArgument::new(users, &self.engine, self.threads)?;
@@ -359,7 +394,10 @@ impl Scorer {
                 return Err(argument_error("seen_items: this model was saved without interactions".into()));
             };
             let users = indices(users, self.engine.user_check(), self.threads)?;
-            let (mut indptr, mut items) = (vec![0i64], Vec::new());
+            let total = users.values().iter().map(|&user| seen.row(user as usize).len()).sum();
+            let mut indptr = reserve("seen items", users.len() + 1).map_err(exception)?;
+            let mut items = reserve("seen items", total).map_err(exception)?;
+            indptr.push(0i64);
             for &user in users.values() {
                 items.extend(seen.row(user as usize).iter().copied().map(i64::from));
                 indptr.push(items.len() as i64);

@@ -1,4 +1,5 @@
-//! `fold_in`: vectors of new users from their histories, as `format/README.md` specifies them.
+//! `fold_in`: vectors of new users from their histories, as `format/README.md` specifies them; for a model without
+//! `history.safetensors`, as the module `fit_user` does.
 //!
 //! All sums are float64, from 0, in ascending index (items of the history, then `d`), each product and each sum rounded
 //! by itself; the result is rounded to float32 once. So a history gives the same bits in any batch, on any number of
@@ -11,11 +12,12 @@
 //! A weight `w` of an item counts as `w` such items: the rows of `H` and the ones are multiplied by the roots of the
 //! weights, and `n` is their sum.
 
-use crate::engine::{Engine, UserVectors};
+use super::fit_user::{self, fit_user};
+use super::normal_equations::{dot, padded, solve, stop_if_asked};
+use crate::engine::{Engine, NewUsers, UserVectors};
 use crate::error::{Error, Result, filled, reserve};
 use crate::format::{FoldIn, Linear, Ridge};
 use crate::histories::{Histories, History};
-use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::{Isa, StandardFloats};
 use crate::pool::{Call, Watch};
 
@@ -23,32 +25,33 @@ impl Engine {
     /// The vectors of users with these histories, which need not be users of the model.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a model without [`FoldIn`], for histories of another number of items, and if vectors
-    /// would overflow float32; [`Error::Memory`]; [`Error::Interrupted`].
+    /// [`Error::Argument`] for an engine without a way to do it ([`Engine::with_fold_in`],
+    /// [`Engine::with_fitted_users`]), for histories of another number of items, and if vectors would overflow float32;
+    /// [`Error::Memory`]; [`Error::Interrupted`].
     pub fn fold_in(&self, histories: &Histories, call: Call<'_>) -> Result<UserVectors> {
-        let Some(fold_in) = &self.fold_in else {
-            return Err(Error::Argument(
-                "fold_in: this model was saved without history.safetensors, which tells how a history becomes a user's \
-                 vectors"
-                    .into(),
-            ));
-        };
         let rows = histories.rows();
         if rows.columns() != self.num_items() {
             let (got, expected) = (rows.columns(), self.num_items());
             return Err(Error::Argument(format!("histories: expected rows of {expected} items, got rows of {got}")));
         }
-        let (rows, width) = (rows.rows(), fold_in.width());
+        let (gmf_width, mlp_width) = self.user_widths();
+        let (rows, width) = (rows.rows(), gmf_width + mlp_width);
         let call = self.limit_threads_for(call, self.fold_in_work(histories));
         let vectors = call.in_chunks("user vectors", rows.saturating_mul(width), width, 0.0, |row, out, watch| {
             let _settings = StandardFloats::enter();
-            fold_in_one(self.isa, fold_in, histories.row(row), out, watch)?;
+            let history = histories.row(row);
+            match &self.new_users {
+                NewUsers::Encoders(fold_in) => fold_in_one(self.isa, fold_in, history, out, watch)?,
+                NewUsers::Fitted(prior) => fit_user(self, prior, history, out, watch)?,
+                NewUsers::Unknown => {
+                    return Err(Error::Argument("fold_in: this engine was built without a way to do it".into()));
+                }
+            }
             match out.iter().all(|x| x.is_finite()) {
                 true => Ok(()),
                 false => Err(Error::Argument(format!("histories: row {row}: its vectors overflow float32"))),
             }
         })?;
-        let (gmf_width, mlp_width) = self.user_widths();
         if mlp_width == 0 {
             return Ok(UserVectors { rows, gmf: Some(vectors), mlp: None });
         }
@@ -62,13 +65,17 @@ impl Engine {
 
     /// Multiply-adds of [`Engine::fold_in`], roughly.
     pub fn fold_in_work(&self, histories: &Histories) -> usize {
-        let Some(fold_in) = &self.fold_in else { return 0 };
-        let work = |n: usize| {
+        let of_encoders = |fold_in: &FoldIn, n: usize| {
             let of_ridge = |ridge: &Ridge| {
                 let d = ridge.items.width();
                 n.max(d) * n.min(d).pow(2) / 2 + d * fold_in.width()
             };
             fold_in.linear.len() * n * fold_in.width() + fold_in.ridge.iter().map(of_ridge).sum::<usize>()
+        };
+        let work = |n: usize| match &self.new_users {
+            NewUsers::Unknown => 0,
+            NewUsers::Encoders(fold_in) => of_encoders(fold_in, n),
+            NewUsers::Fitted(prior) => fit_user::work(prior, n),
         };
         (0..histories.rows().rows()).map(|row| work(histories.row(row).items.len())).fold(0, usize::saturating_add)
     }
@@ -114,10 +121,9 @@ fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> 
     let (n, d) = (history.items.len(), ridge.items.width());
     let l2 = f64::from(ridge.l2[0]) + f64::from(ridge.l2[1]) * history.total();
     let scale: Vec<f64> = ridge.diagonal.iter().map(|&x| 1.0 / (f64::from(x) + l2).sqrt()).collect();
-    // V is G if n > d, else G', so that V'V is the smaller matrix. It is padded with columns of zeros, which become
-    // equations y = 0, to an odd number of blocks, so that the rows do not compete for the same lines of the cache.
+    // V is G if n > d, else G', so that V'V is the smaller matrix.
     let by_item = n > d;
-    let m = (n.min(d).div_ceil(BLOCK_COLUMNS) | 1) * BLOCK_COLUMNS;
+    let m = padded(n.min(d));
     let mut vectors = filled("normal equations", n.max(d) * m, 0.0)?;
     for (j, (item, weight)) in history.weighted().enumerate() {
         let root = weight.sqrt();
@@ -139,49 +145,4 @@ fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> 
     x.truncate(d);
     x.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale);
     Ok(x)
-}
-
-/// Solves `(I + V'V) y = right` in place of `right`, `[m]`, by the Cholesky decomposition `U'U`, for `V` `[len, m]`.
-fn solve(isa: Isa, vectors: &[f64], right: &mut [f64], watch: &Watch<'_>) -> Result<()> {
-    let m = right.len();
-    let y = right;
-    let mut upper = filled("normal equations", m * m, 0.0)?;
-    for first in (0..m).step_by(BLOCK_ROWS) {
-        let (above, rest) = upper.split_at_mut(first * m);
-        let block = &mut rest[..BLOCK_ROWS * m];
-        (0..BLOCK_ROWS).for_each(|r| block[r * m + first + r] = 1.0);
-        isa.run(AddProducts { block, first, vectors, subtract: false });
-        isa.run(AddProducts { block, first, vectors: above, subtract: true });
-        for r in 0..BLOCK_ROWS {
-            let i = first + r;
-            let (before, row) = block.split_at_mut(r * m);
-            let row = &mut row[i..m];
-            for other in before.chunks_exact(m) {
-                let factor = other[i];
-                row.iter_mut().zip(&other[i..]).for_each(|(x, u)| *x -= factor * u);
-            }
-            let pivot = row[0].max(1.0).sqrt(); // only rounding takes it below 1
-            row.iter_mut().for_each(|u| *u /= pivot);
-            row[0] = pivot;
-            // Forwards, U'z = right: z_i is known now; its share is taken out of what follows.
-            y[i] /= pivot;
-            let z = y[i];
-            y[i + 1..].iter_mut().zip(&row[1..]).for_each(|(y, u)| *y -= z * u);
-        }
-        stop_if_asked(watch, (vectors.len() / m + first) * BLOCK_ROWS * (m - first))?;
-    }
-    // Backwards, U y = z.
-    for i in (0..m).rev() {
-        let row = &upper[i * m..][i..m];
-        y[i] = (y[i] - dot(&row[1..], &y[i + 1..])) / row[0];
-    }
-    Ok(())
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + a * b)
-}
-
-fn stop_if_asked(watch: &Watch<'_>, multiply_adds: usize) -> Result<()> {
-    if watch.stopped(multiply_adds) { Err(Error::Interrupted) } else { Ok(()) }
 }

@@ -1,9 +1,15 @@
 //! The queries of an engine, one file per query.
 
+mod explain;
+mod fit_user;
 mod fold_in;
+mod normal_equations;
 mod plan;
 mod rank_of;
 mod score_batch;
 mod top_k;
+mod walk;
 
+pub use explain::Terms;
 pub use top_k::TopK;
+pub use walk::{GroupLimit, Groups, PageEnd, Walk};

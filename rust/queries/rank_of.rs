@@ -22,27 +22,43 @@ impl Engine {
     ) -> Result<Vec<i64>> {
         let query = Query::new(self, users, filter)?;
         let logits = self.score_batch(users, items, Scale::Logit, call)?;
-        let plan = query.plan(call, 1);
+        query.count_rivals(call, |row| RankCounter::new(items.values()[row], logits[row]))
+    }
+}
+
+impl Query<'_> {
+    /// For each row, the number of items that its `counter` counts.
+    pub(super) fn count_rivals(
+        &self,
+        call: Call<'_>,
+        counter: impl Fn(usize) -> RankCounter + Sync,
+    ) -> Result<Vec<i64>> {
+        let plan = self.plan(call, 1);
         let counts = plan.call.in_chunks("rank counts", plan.outputs(), plan.block, 0i64, |task, counts, watch| {
             let (rows, part) = plan.task(task);
-            let counter = |row: usize| RankCounter { item: items.values()[row], logit: logits[row], count: 0 };
             let mut counters = reserve("rank counters", rows.len())?;
-            counters.extend(rows.clone().map(counter));
-            query.visit(rows, part, &mut counters, watch)?;
+            counters.extend(rows.clone().map(&counter));
+            self.visit(rows, part, &mut counters, watch)?;
             counts.iter_mut().zip(counters).for_each(|(count, counter)| *count = counter.count);
             Ok(())
         })?;
-        let mut ranks = reserve("ranks", users.len())?;
-        ranks.extend((0..users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum::<i64>()));
+        let mut ranks = reserve("ranks", self.users.len())?;
+        ranks.extend((0..self.users.len()).map(|row| plan.outputs_of(row).map(|at| counts[at]).sum::<i64>()));
         Ok(ranks)
     }
 }
 
 /// Counts the other items that score at least `logit`.
-struct RankCounter {
+pub(super) struct RankCounter {
     item: u32,
     logit: f32,
     count: i64,
+}
+
+impl RankCounter {
+    pub(super) fn new(item: u32, logit: f32) -> Self {
+        RankCounter { item, logit, count: 0 }
+    }
 }
 
 impl Collector for RankCounter {

@@ -1,14 +1,33 @@
 """Generations: what a `Recommender` answers from. A change makes a new one; a call uses one from beginning to end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neuralcf._core import Ids, ItemSets, Scorer
+from neuralcf._core import Groups, Ids, ItemSet, ItemSets, Scorer
+from neuralcf.serving.similarity import Similarity
 
-__all__ = ["Generation"]
+__all__ = ["Generation", "NamedGroups", "popularity_model"]
 
 _USERS_COUNTED_TOGETHER = 1 << 16
+
+
+@dataclass(frozen=True)
+class NamedGroups:
+    """A group for each item, such as its brand."""
+
+    numbers: NDArray[np.int64]
+    """int64 `[I]`: the number of each item's group, -1 for none."""
+    groups: Groups
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.int64]) -> "NamedGroups":
+        """Make them of the numbers."""
+        return cls(numbers, Groups(numbers))
 
 
 @dataclass(frozen=True)
@@ -20,19 +39,40 @@ class Generation:
     user_ids: Ids
     item_ids: Ids
     sets: ItemSets
+    groups: Mapping[str, NamedGroups]
     popularity: Scorer | None
     """A GMF with a single user, whose logits are those of the share of users who have an item; None without stored
     interactions."""
+    similarity: Similarity
 
     @classmethod
     def first(cls, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool) -> "Generation":
         """Make the first generation of a model."""
         popularity = popularity_model(scorer) if popular and scorer.nbytes["seen"] > 0 else None
-        return cls(1, scorer, user_ids, item_ids, ItemSets(scorer.num_items), popularity)
+        sets, groups = ItemSets(scorer.num_items), MappingProxyType[str, NamedGroups]({})
+        return cls(1, scorer, user_ids, item_ids, sets, groups, popularity, Similarity(scorer))
 
-    def with_sets(self, sets: ItemSets) -> "Generation":
-        """Return the next generation, with these named sets."""
-        return replace(self, number=self.number + 1, sets=sets)
+    def next(self, **changes: Any) -> "Generation":
+        """Return the next generation, with these changes."""
+        return replace(self, number=self.number + 1, **changes)
+
+    def after(self, before: "Generation") -> "Generation":
+        """Return this generation as the one that follows `before`, with its named sets and groups.
+
+        They are carried over by id. An item that only this generation has is in none of them.
+        """
+        old_index = before.item_ids.find(self.item_ids.take(np.arange(len(self.item_ids))))
+        kept = old_index >= 0
+        sets = self.sets
+        for name in before.sets.names:
+            members = np.zeros(len(before.item_ids), np.bool_)
+            if (found := before.sets.get(name)) is not None:
+                members[found.indices()] = True
+            sets = sets.with_set(name, ItemSet(len(self.item_ids), kept & members[old_index]))
+        groups = {
+            name: NamedGroups.of(np.where(kept, named.numbers[old_index], -1)) for name, named in before.groups.items()
+        }
+        return replace(self, number=before.number + 1, sets=sets, groups=MappingProxyType(groups))
 
 
 def popularity_model(scorer: Scorer) -> Scorer:

@@ -23,6 +23,7 @@ __all__ = [
     "dense",
     "dense_rows",
     "external",
+    "id_array",
     "is_one",
     "joined_rows",
     "one",
@@ -141,6 +142,16 @@ def joined_rows(a: Rows, b: Rows) -> Rows:
     rows = np.concatenate([np.repeat(np.arange(len(part[0]) - 1), np.diff(part[0])) for part in (a, b)])
     order = np.argsort(rows, kind="stable")
     return a[0] + b[0], np.concatenate([a[1], b[1]])[order]
+
+
+def id_array(table: Ids, ids: Any) -> IdArray:
+    """Return ids, which have been found to be of the table's type, as an array `[n]`."""
+    if table.kind == "str":
+        found: IdArray = np.empty(len(ids), object)
+        found[:] = [str(id_) for id_ in ids]
+        return found
+    array = np.asarray(ids)
+    return array if array.dtype == np.int64 else np.array([int(id_) for id_ in ids], np.int64)
 
 
 def _are_rows(rows: Any) -> bool:

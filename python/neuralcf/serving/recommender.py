@@ -1,19 +1,22 @@
 """The `Recommender`: recommendations and scores in external ids."""
 
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike, fspath
 from threading import Lock
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias
+from types import MappingProxyType
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Ids, ItemSet, Scorer, open_model
 from neuralcf.errors import ArgumentError, ModelFormatError
-from neuralcf.results import TopK, UserVectors
-from neuralcf.serving.generations import Generation
+from neuralcf.results import UserVectors
+from neuralcf.serving.explanation import Explanation, leave_one_out
+from neuralcf.serving.generations import Generation, NamedGroups
 from neuralcf.serving.ids import (
-    DenseRows,
     Histories,
+    Id,
     ManyIds,
     OneOrManyIds,
     OnUnknown,
@@ -23,40 +26,17 @@ from neuralcf.serving.ids import (
     dense,
     dense_rows,
     external,
+    id_array,
     is_one,
     joined_rows,
     one,
     take_rows,
 )
+from neuralcf.serving.listing import Listing, excluded_rows, filter_of, indices_of, raises, weights_of
 from neuralcf.serving.recommendations import Recommendations
+from neuralcf.serving.watcher import Watcher
 
 __all__ = ["Recommendations", "Recommender"]
-
-
-_ItemFilter: TypeAlias = ItemSet | NDArray[np.int64] | None
-
-
-class _Listing(NamedTuple):
-    """What the lists of a call have in common."""
-
-    k: SupportsIndex
-    allow: _ItemFilter
-    deny: _ItemFilter
-    least: float | None
-    """The least score to return."""
-    logits: bool
-    threads: int | None
-
-    def best(self, scorer: Scorer, users: Any, exclude: Rows | str | None) -> TopK:
-        return scorer.top_k(
-            users,
-            self.k,
-            exclude=exclude,
-            allow=self.allow,
-            deny=self.deny,
-            logits=self.logits,
-            threads=self.threads,
-        )
 
 
 class Recommender:
@@ -70,6 +50,8 @@ class Recommender:
     def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool = True) -> None:
         self._current = Generation.first(scorer, user_ids, item_ids, popular=popular)
         self._changing = Lock()
+        self._reloading = Lock()
+        self._max_bytes: SupportsIndex | None = None
 
     @classmethod
     def load(
@@ -95,13 +77,9 @@ class Recommender:
             ModelFormatError: the files are not a valid model.
             OSError: the files cannot be read; FileNotFoundError if there are none.
         """
-        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes)
-        if user_ids is None or item_ids is None:
-            raise ArgumentError(
-                f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
-                "or use neuralcf.Scorer with dense indices"
-            )
-        return cls(scorer, user_ids, item_ids, popular=popular)
+        recommender = cls(*_open(path, threads, isa, max_bytes), popular=popular)
+        recommender._max_bytes = max_bytes
+        return recommender
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as path and digest, like `Scorer`."""
@@ -147,6 +125,14 @@ class Recommender:
         """The number of the current generation: 1 after loading, and 1 more with every change."""
         return self._current.number
 
+    @staticmethod
+    def _check_seen(model: Generation, exclude_seen: bool) -> None:
+        if exclude_seen and model.scorer.nbytes["seen"] == 0:
+            raise ArgumentError(
+                "exclude_seen: the model was saved without interactions; save it with seen=..., "
+                "or pass exclude_seen=False to also recommend items that users have already seen"
+            )
+
     def __repr__(self) -> str:
         model = self._current.scorer
         return f"<Recommender: {model.kind}, {model.num_users} users, {model.num_items} items>"
@@ -161,6 +147,8 @@ class Recommender:
         allow: str | ManyIds | None = None,
         deny: str | ManyIds | None = None,
         min_score: float | None = None,
+        max_per_group: Mapping[str, int] | None = None,
+        after: Any = None,
         on_unknown: OnUnknown = "raise",
         logits: bool = False,
         threads: int | None = None,
@@ -176,6 +164,11 @@ class Recommender:
                 `"in_stock & shoes - adult"`; see `set_items`. A single str is never an id.
             deny: items never to return, as for `allow`.
             min_score: return only items that score at least this: a probability, or a logit with `logits`.
+            max_per_group: at most so many items of a group in a list, by the name of the groups, as in `{"brand": 2}`;
+                see `set_groups`. The list is what walking down the whole ranking gives.
+            after: the end of a page, `(score, id)`, as `Recommendations.end` gives it; one for each user, None for a
+                user who begins at the top. The list is the next page: pages are the parts of one long list, as long as
+                they tell the same `generation`. If the item no longer scores this, all items that score less follow.
             on_unknown: "raise"; "skip" to return an empty row for an unknown user, marked in `known`, and to ignore
                 unknown items in filters; or "popular" to return the items that most users have to an unknown user,
                 scored by the share of the users who have them, and otherwise as "skip".
@@ -189,23 +182,66 @@ class Recommender:
             TypeError: ids whose type is not that of the model's ids.
         """
         model = self._current
-        raising = _raises(model, on_unknown)
-        if exclude_seen and model.scorer.nbytes["seen"] == 0:
-            raise ArgumentError(
-                "exclude_seen: the model was saved without interactions; save it with seen=..., "
-                "or pass exclude_seen=False to also recommend items that users have already seen"
-            )
+        raising = raises(model, on_unknown)
+        self._check_seen(model, exclude_seen)
         single = is_one(users)
-        indices = dense(model.user_ids, [one(users)] if single else as_ids(users), "users", raising=raising)
+        given = [one(users)] if single else as_ids(users)
+        indices = dense(model.user_ids, given, "users", raising=raising)
         known = indices >= 0
-        listing = _Listing(k, *_items(model, allow, deny, raising=raising), _least(min_score), logits, threads)
-        rows = None if exclude is None else _excluded(model, exclude, len(indices), raising=raising)
+        listing = Listing.of(
+            model,
+            len(indices),
+            k,
+            allow=allow,
+            deny=deny,
+            min_score=min_score,
+            max_per_group=max_per_group,
+            after=after,
+            raising=raising,
+            logits=logits,
+            threads=threads,
+        )
+        rows = None if exclude is None else excluded_rows(model, exclude, len(indices), raising=raising)
+        return listing.result(
+            listing.best(indices[known], _seen_and(model, indices[known], exclude_seen, rows, known), known),
+            known,
+            known,
+            popular=on_unknown == "popular",
+            exclude=rows,
+            users=id_array(model.user_ids, given),
+            single=single,
+        )
 
-        users, given = indices[known], None if rows is None else take_rows(rows, known)
-        if exclude_seen and given is not None:
-            given = joined_rows(model.scorer.seen_items(users), given)
-        best = listing.best(model.scorer, users, "seen" if exclude_seen and given is None else given)
-        return _result(model, listing, best, known, known, on_unknown, rows, single=single)
+    def recommend_all(
+        self, k: SupportsIndex = 10, *, batch_size: int = 4096, **options: Any
+    ) -> Iterator[Recommendations]:
+        """Recommend to all users of the model, in constant memory: yields the lists of `batch_size` users at a time.
+
+        All lists are of one generation, the current one when the first is asked for.
+
+        Args:
+            k: number of items per user, at least 1.
+            batch_size: users at a time, at least 1.
+            **options: as for `recommend`, but lists for each user, `exclude` and `after`.
+
+        Raises:
+            ArgumentError, TypeError, UnknownItemError: as for `recommend`.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"batch_size: expected an integer of at least 1, got {batch_size!r}")
+        if {"exclude", "after"} & options.keys():
+            raise TypeError("recommend_all: takes the options of recommend but exclude and after")
+        frozen = self.snapshot()
+        for start in range(0, frozen.num_users, batch_size):
+            users = frozen.user_ids.take(range(start, min(frozen.num_users, start + batch_size)))
+            yield frozen.recommend(users, k, **options)
+
+    def snapshot(self) -> "Recommender":
+        """Return a recommender that stays at the current generation, whatever happens to this one; copies nothing."""
+        frozen = object.__new__(Recommender)
+        frozen._current = self._current
+        frozen._changing, frozen._reloading, frozen._max_bytes = Lock(), Lock(), self._max_bytes
+        return frozen
 
     def recommend_for_history(
         self,
@@ -218,6 +254,8 @@ class Recommender:
         allow: str | ManyIds | None = None,
         deny: str | ManyIds | None = None,
         min_score: float | None = None,
+        max_per_group: Mapping[str, int] | None = None,
+        after: Any = None,
         on_unknown: OnUnknown = "raise",
         logits: bool = False,
         threads: int | None = None,
@@ -235,6 +273,8 @@ class Recommender:
             allow: as for `recommend`.
             deny: as for `recommend`.
             min_score: as for `recommend`.
+            max_per_group: as for `recommend`.
+            after: as for `recommend`.
             on_unknown: "raise"; "skip" to ignore unknown items; or "popular" to ignore them too, and to return popular
                 items for a history without known ones. Otherwise such a history gets what the model recommends to a
                 user of whom nothing is known. `known` marks it in either case.
@@ -246,21 +286,40 @@ class Recommender:
             ArgumentError, TypeError: as for `recommend`; weights that do not match the items.
         """
         model = self._current
-        raising = _raises(model, on_unknown)
+        raising = raises(model, on_unknown)
         histories = dense_rows(model.item_ids, items, "items", raising=raising)
         known = np.diff(histories.rows[0]) > 0
-        listing = _Listing(k, *_items(model, allow, deny, raising=raising), _least(min_score), logits, threads)
+        listing = Listing.of(
+            model,
+            histories.users,
+            k,
+            allow=allow,
+            deny=deny,
+            min_score=min_score,
+            max_per_group=max_per_group,
+            after=after,
+            raising=raising,
+            logits=logits,
+            threads=threads,
+        )
         rows = histories.rows if exclude_seen else None
         if exclude is not None:
-            given = _excluded(model, exclude, histories.users, raising=raising)
+            given = excluded_rows(model, exclude, histories.users, raising=raising)
             rows = given if rows is None else joined_rows(rows, given)
         listed = known if on_unknown == "popular" else np.ones(known.size, np.bool_)
         # A history without known items has no weights either, so all of them belong to the rows that are listed.
         vectors = model.scorer.fold_in(
-            take_rows(histories.rows, listed), weights=_weights(weights, histories), threads=threads
+            take_rows(histories.rows, listed), weights=weights_of(weights, histories), threads=threads
         )
-        best = listing.best(model.scorer, vectors, None if rows is None else take_rows(rows, listed))
-        return _result(model, listing, best, known, listed, on_unknown, rows, single=histories.single)
+        return listing.result(
+            listing.best(vectors, None if rows is None else take_rows(rows, listed), listed),
+            known,
+            listed,
+            popular=on_unknown == "popular",
+            exclude=rows,
+            users=None,
+            single=histories.single,
+        )
 
     def user_vectors_for(
         self,
@@ -288,7 +347,7 @@ class Recommender:
         model = self._current
         check_on_unknown(on_unknown, "raise", "skip")
         found = dense_rows(model.item_ids, histories, "histories", raising=on_unknown == "raise")
-        return model.scorer.fold_in(found.rows, weights=_weights(weights, found), threads=threads)
+        return model.scorer.fold_in(found.rows, weights=weights_of(weights, found), threads=threads)
 
     def score_batch(
         self,
@@ -322,6 +381,285 @@ class Recommender:
             int(user_indices[0]) if single else user_indices, item_indices, logits=logits, threads=threads
         )
 
+    def rank_of(
+        self,
+        users: OneOrManyIds,
+        items: ManyIds,
+        *,
+        exclude_seen: bool = True,
+        allow: str | ManyIds | None = None,
+        deny: str | ManyIds | None = None,
+        threads: int | None = None,
+    ) -> NDArray[np.int64]:
+        """Count, for each pair, the other unfiltered items that score at least as high: 0 for the best item.
+
+        Args:
+            users: `[B]` user ids, or one id for all items.
+            items: `[B]` item ids; an item that is itself filtered is still ranked.
+            exclude_seen: as for `recommend`.
+            allow: as for `recommend`.
+            deny: as for `recommend`.
+            threads: number of threads for this call.
+
+        Returns:
+            int64 `[B]`.
+
+        Raises:
+            UnknownUserError, UnknownItemError, ArgumentError, TypeError: as for `score_batch` and `recommend`.
+        """
+        model = self._current
+        self._check_seen(model, exclude_seen)
+        single = is_one(users)
+        user_indices = dense(model.user_ids, [one(users)] if single else as_ids(users), "users", raising=True)
+        item_indices = dense(model.item_ids, as_ids(items), "items", raising=True)
+        return model.scorer.rank_of(
+            np.repeat(user_indices, len(item_indices)) if single else user_indices,
+            item_indices,
+            exclude="seen" if exclude_seen else None,
+            allow=filter_of(model, allow, "allow", raising=True),
+            deny=filter_of(model, deny, "deny", raising=True),
+            threads=threads,
+        )
+
+    def similar_items(
+        self,
+        items: OneOrManyIds,
+        k: SupportsIndex = 10,
+        *,
+        allow: str | ManyIds | None = None,
+        deny: str | ManyIds | None = None,
+        min_score: float | None = None,
+        max_per_group: Mapping[str, int] | None = None,
+        after: Any = None,
+        on_unknown: OnUnknown = "raise",
+        threads: int | None = None,
+    ) -> Recommendations:
+        """Find the items that are most alike: that the model scores high for the same users.
+
+        The score is the cosine of the items' double-centred logits for 128 users of the model, from -1 to 1; see
+        `neuralcf.serving.similarity`. The first call computes them for all items.
+
+        Args:
+            items: `[B]` item ids, or one id; for one id the result has one dimension less. An item is not in its own
+                list.
+            k: number of similar items, at least 1.
+            allow: as for `recommend`.
+            deny: as for `recommend`.
+            min_score: return only items whose cosine is at least this.
+            max_per_group: as for `recommend`.
+            after: as for `recommend`.
+            on_unknown: "raise", or "skip" to return an empty row for an unknown item, marked in `known`, and to ignore
+                unknown items in filters.
+            threads: number of threads for this call.
+
+        Raises:
+            UnknownItemError, ArgumentError, TypeError: as for `recommend`.
+        """
+        model = self._current
+        check_on_unknown(on_unknown, "raise", "skip")
+        raising = on_unknown == "raise"
+        single = is_one(items)
+        given = [one(items)] if single else as_ids(items)
+        indices = dense(model.item_ids, given, "items", raising=raising)
+        known = indices >= 0
+        listing = Listing.of(
+            model,
+            len(indices),
+            k,
+            allow=allow,
+            deny=deny,
+            min_score=min_score,
+            max_per_group=max_per_group,
+            after=after,
+            raising=raising,
+            logits=True,
+            threads=threads,
+        )
+        own = np.arange(int(known.sum()) + 1), indices[known]
+        best = listing.best(indices[known], own, known, model.similarity.space("items"))
+        return listing.result(
+            best, known, known, popular=False, exclude=None, users=id_array(model.item_ids, given), single=single
+        )
+
+    def similar_users(
+        self, users: OneOrManyIds, k: SupportsIndex = 10, *, threads: int | None = None
+    ) -> Recommendations:
+        """Find the users who are most alike: for whom the model scores the same items high.
+
+        The score is the cosine of the users' double-centred logits for 128 items of the model, from -1 to 1; see
+        `neuralcf.serving.similarity`. The first call computes them for all users.
+
+        Args:
+            users: `[B]` user ids, or one id; for one id the result has one dimension less. A user is not in the own
+                list.
+            k: number of similar users, at least 1.
+            threads: number of threads for this call.
+
+        Returns:
+            `Recommendations` whose `ids` are ids of users.
+
+        Raises:
+            UnknownUserError, ArgumentError, TypeError: as for `recommend`.
+        """
+        model = self._current
+        single = is_one(users)
+        given = [one(users)] if single else as_ids(users)
+        indices = dense(model.user_ids, given, "users", raising=True)
+        own = np.arange(len(indices) + 1), indices
+        found, scores = model.similarity.space("users").top_k(indices, k, exclude=own, logits=True, threads=threads)
+        result = Recommendations(
+            external(model.user_ids, found),
+            scores,
+            (found >= 0).sum(axis=1),
+            indices >= 0,
+            model.number,
+            id_array(model.user_ids, given),
+        )
+        return result[0] if single else result
+
+    def explain(self, user: Id, item: Id, *, reasons: int = 5, threads: int | None = None) -> Explanation:
+        """Tell why an item has its score for a user.
+
+        Args:
+            user: a user id.
+            item: an item id.
+            reasons: how many items of the user to name that speak most for it, those whose absence lowers the logit
+                most; 0 for none. They come from the stored interactions, by leaving each out of the user's history and
+                folding in the rest (`Scorer.fold_in`); the time grows with the number of the user's items.
+            threads: number of threads for this call.
+
+        Raises:
+            UnknownUserError, UnknownItemError, TypeError: as for `score_batch`.
+            ArgumentError: a negative number of reasons.
+        """
+        model = self._current
+        if isinstance(reasons, bool) or not isinstance(reasons, int) or reasons < 0:
+            raise ArgumentError(f"reasons: expected an integer of at least 0, got {reasons!r}")
+        user_index, item_index = (
+            int(dense(table, [one(id_)], what, raising=True)[0])
+            for table, id_, what in ((model.user_ids, user, "user"), (model.item_ids, item, "item"))
+        )
+        scorer = model.scorer
+        bias, gmf, mlp = scorer.explain([user_index], [item_index])
+        logit, probability = (
+            float(scorer.score_batch([user_index], [item_index], logits=logits)[0]) for logits in (True, False)
+        )
+        named: list[tuple[Id, float]] = []
+        if reasons and scorer.nbytes["seen"] > 0:
+            history = scorer.seen_items([user_index])[1]
+            history = history[history != item_index]
+            falls = leave_one_out(scorer, history, item_index, threads)
+            best = np.argsort(-falls, kind="stable")[:reasons]
+            ids = external(model.item_ids, history[best]).tolist()
+            named = [(id_, fall) for id_, fall in zip(ids, falls[best].tolist(), strict=True) if fall > 0]
+        return Explanation(one(user), one(item), logit, probability, bias, gmf[0], mlp[0], named, model.number)
+
+    def set_groups(self, name: str, items: ManyIds, groups: Any, *, on_unknown: OnUnknown = "raise") -> None:
+        """Give each item a group, such as its brand or author, for `max_per_group`.
+
+        Groups that have the name are replaced. An item that is not named has no group: a list may hold any number of
+        such items.
+
+        Args:
+            name: the name of the groups, such as `"brand"`.
+            items: `[n]` item ids.
+            groups: the group of each, `[n]` values that can be keys of a dictionary; None for no group.
+            on_unknown: "raise", or "skip" to ignore unknown items.
+
+        Raises:
+            ArgumentError: lengths that differ.
+            UnknownItemError, TypeError: as for `set_items`; TypeError also for groups that cannot be keys.
+        """
+        check_on_unknown(on_unknown, "raise", "skip")
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a str, got {type(name).__name__}")
+        labels = groups.tolist() if isinstance(groups, np.ndarray) else list(as_ids(groups))
+        with self._changing:
+            model = self._current
+            found = dense(model.item_ids, as_ids(items), "items", raising=on_unknown == "raise")
+            if len(labels) != len(found):
+                raise ArgumentError(f"groups: expected one for each of {len(found)} items, got {len(labels)}")
+            number_of: dict[Any, int] = {None: -1}
+            numbers = np.array([number_of.setdefault(label, len(number_of) - 1) for label in labels], np.int64)
+            of_item = np.full(model.scorer.num_items, -1, np.int64)
+            of_item[found[found >= 0]] = numbers[found >= 0]
+            self._current = model.next(groups=MappingProxyType({**model.groups, name: NamedGroups.of(of_item)}))
+
+    def drop_groups(self, name: str) -> None:
+        """Forget groups; calls that name them then fail.
+
+        Raises:
+            ArgumentError: no groups have this name.
+        """
+        with self._changing:
+            model = self._current
+            if name not in model.groups:
+                known = ", ".join(sorted(model.groups)) or "none"
+                raise ArgumentError(f"name: no groups are named {name!r}; known: {known}")
+            groups = {other: named for other, named in model.groups.items() if other != name}
+            self._current = model.next(groups=MappingProxyType(groups))
+
+    def reload(self, path: str | PathLike[str] | None = None) -> bool:
+        """Exchange the model for the one that a directory holds now; no call fails or waits meanwhile.
+
+        The new model is loaded and checked beside the old one, which stays if anything is wrong. Calls that have begun
+        finish on the old one. Named sets and groups are carried over by id: an item that only the new model has is in
+        none of them, so a set that `deny` names should be set again if there are such items.
+
+        Args:
+            path: the model directory; by default the one that the model was loaded from.
+
+        Returns:
+            Whether the model was exchanged; False if the directory holds the model that is in use.
+
+        Raises:
+            ArgumentError: the model was saved without ids; no path, and the model was not loaded from one.
+            ModelFormatError, OSError, MemoryError: as for `load`.
+        """
+        with self._reloading:
+            old = self._current
+            _, (origin, digest, threads, isa) = _origin(old.scorer, path)
+            opened = _open(origin if path is None else path, threads, isa, self._max_bytes)
+            if _origin(opened[0], None)[1][1] == digest:
+                return False
+            fresh = Generation.first(*opened, popular=old.popularity is not None or old.scorer.nbytes["seen"] == 0)
+            fresh.scorer.top_k(0, 1)  # a first call, before anybody depends on it
+            with self._changing:
+                self._current = fresh.after(self._current)
+            return True
+
+    def watch(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        every: float = 1.0,
+        on_reload: Callable[[int], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+    ) -> Watcher:
+        """Reload the model whenever its directory changes, on a thread of its own, until the result is stopped.
+
+        Forked processes have no such thread: each calls `watch` itself.
+
+        Args:
+            path: the model directory; by default the one that the model was loaded from.
+            every: seconds between two looks at the directory.
+            on_reload: called with the new generation after each exchange.
+            on_error: called with the exception if a new directory is refused; by default it is logged under
+                `neuralcf`. The old model stays, and the directory is tried again when it changes again.
+
+        Returns:
+            A `Watcher`, with a method `stop`; it is a context manager too.
+
+        Raises:
+            ArgumentError: no path, and the model was not loaded from one; `every` is not above 0.
+        """
+        folder = fspath(_origin(self._current.scorer, path)[1][0] if path is None else path)
+
+        def exchange() -> int | None:
+            return self.generation if self.reload(folder) else None
+
+        return Watcher(folder, exchange, every, on_reload, on_error)
+
     def set_items(self, name: str, items: ManyIds, *, on_unknown: OnUnknown = "raise") -> None:
         """Give a set of items a name, for `allow` and `deny`; a set that has the name is replaced.
 
@@ -340,8 +678,8 @@ class Recommender:
         check_on_unknown(on_unknown, "raise", "skip")
         with self._changing:
             model = self._current
-            indices = _indices(model, items, "items", raising=on_unknown == "raise")
-            self._current = model.with_sets(model.sets.with_set(name, ItemSet(model.scorer.num_items, indices)))
+            indices = indices_of(model, items, "items", raising=on_unknown == "raise")
+            self._current = model.next(sets=model.sets.with_set(name, ItemSet(model.scorer.num_items, indices)))
 
     def change_items(
         self, name: str, *, add: ManyIds = (), remove: ManyIds = (), on_unknown: OnUnknown = "raise"
@@ -363,10 +701,10 @@ class Recommender:
             model = self._current
             raising = on_unknown == "raise"
             added, removed = (
-                _indices(model, ids, what, raising=raising) for ids, what in ((add, "add"), (remove, "remove"))
+                indices_of(model, ids, what, raising=raising) for ids, what in ((add, "add"), (remove, "remove"))
             )
             changed = _named(model, name).changed(added, removed)
-            self._current = model.with_sets(model.sets.with_set(name, changed))
+            self._current = model.next(sets=model.sets.with_set(name, changed))
 
     def drop_items(self, name: str) -> None:
         """Forget a named set; calls that name it then fail.
@@ -379,7 +717,7 @@ class Recommender:
             _named(model, name)
             sets = model.sets.without(name)
             assert sets is not None
-            self._current = model.with_sets(sets)
+            self._current = model.next(sets=sets)
 
     @property
     def item_sets(self) -> dict[str, int]:
@@ -395,95 +733,41 @@ def _named(model: Generation, name: str) -> ItemSet:
     return found
 
 
-def _indices(model: Generation, ids: Any, what: str, *, raising: bool) -> NDArray[np.int64]:
-    """Return the indices of the items that the model knows."""
-    found = dense(model.item_ids, as_ids(ids), what, raising=raising)
-    return found[found >= 0]
-
-
-def _raises(model: Generation, on_unknown: OnUnknown) -> bool:
-    """Check `on_unknown`; return whether unknown ids raise."""
-    check_on_unknown(on_unknown, "raise", "skip", "popular")
-    if on_unknown == "popular" and model.popularity is None:
-        raise ArgumentError(
-            'on_unknown: "popular" needs stored interactions and load(popular=True), and this model lacks one of them'
-        )
-    return on_unknown == "raise"
-
-
-def _items(model: Generation, allow: Any, deny: Any, *, raising: bool) -> tuple[_ItemFilter, _ItemFilter]:
-    """Return the allowed and the denied items."""
-
-    def filter_of(given: Any, what: str) -> _ItemFilter:
-        if given is None or isinstance(given, str):
-            return None if given is None else model.sets.evaluate(given, what=what)
-        return _indices(model, given, what, raising=raising)
-
-    return filter_of(allow, "allow"), filter_of(deny, "deny")
-
-
-def _excluded(model: Generation, exclude: Any, users: int, *, raising: bool) -> Rows:
-    found = dense_rows(model.item_ids, exclude, "exclude", raising=raising)
-    if found.users != users:
-        got = "one list of ids" if found.single else str(found.users)
-        raise ArgumentError(f"exclude: expected a list of ids for each of {users} users, got {got}")
-    return found.rows
-
-
-def _weights(weights: Any, histories: DenseRows) -> NDArray[np.float64] | None:
-    """Return the weights of the histories' items."""
-    if weights is None:
-        return None
-    weights = as_ids(weights)
-    try:
-        if len(weights) and hasattr(weights[0], "__len__"):
-            weights = np.concatenate([np.asarray(row, np.float64) for row in weights])
-        values = np.asarray(weights, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError("weights: expected numbers, in the form of the items") from None
-    if values.shape != (histories.given,):
-        raise ArgumentError(f"weights: expected one for each of {histories.given} items, got {values.size}")
-    return values[histories.positions]
-
-
-def _least(min_score: Any) -> float | None:
-    if min_score is None:
-        return None
-    if isinstance(min_score, bool) or not isinstance(min_score, int | float | np.number):
-        raise TypeError(f"min_score: expected a number, got {type(min_score).__name__}")
-    if np.isnan(min_score):
-        raise ArgumentError("min_score: expected a number, got nan")
-    return float(min_score)
-
-
-def _result(
+def _seen_and(
     model: Generation,
-    listing: _Listing,
-    best: TopK,
+    users: NDArray[np.int64],
+    exclude_seen: bool,
+    rows: Rows | None,
     known: NDArray[np.bool_],
-    listed: NDArray[np.bool_],
-    on_unknown: OnUnknown,
-    exclude: Rows | None,
-    *,
-    single: bool,
-) -> Recommendations:
-    """Return the lists of the users that `listed` marks, and empty or popular ones for the others."""
-    found, scores = best
-    if not listed.all():
-        shape = (len(listed), found.shape[1])
-        found, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
-        found[listed], scores[listed] = best
-        if on_unknown == "popular" and model.popularity is not None:
-            others = ~listed
-            users = np.zeros(int(others.sum()), np.int64)
-            rows = None if exclude is None else take_rows(exclude, others)
-            found[others], scores[others] = listing.best(model.popularity, users, rows)
-    if listing.least is not None:
-        below = scores.astype(np.float64) < listing.least
-        found[below], scores[below] = -1, -np.inf
-    ids = external(model.item_ids, found)
-    result = Recommendations(ids, scores, (found >= 0).sum(axis=1), known, model.number)
-    return result[0] if single else result
+) -> Rows | str | None:
+    """Return what the known users must not get: what they have seen, the rows of a call, or both."""
+    if rows is None:
+        return "seen" if exclude_seen else None
+    rows = take_rows(rows, known)
+    return joined_rows(model.scorer.seen_items(users), rows) if exclude_seen else rows
+
+
+def _origin(scorer: Scorer, path: object) -> tuple[Any, tuple[Any, ...]]:
+    """Return how the scorer was loaded: what its pickle holds."""
+    try:
+        reopen, arguments = scorer.__reduce__()
+    except TypeError:
+        if path is None:
+            raise ArgumentError("path: expected one, because the model was not loaded from a directory") from None
+        return None, (None, None, scorer.threads, scorer.isa)
+    return reopen, arguments
+
+
+def _open(
+    path: str | PathLike[str], threads: int | None, isa: str | None, max_bytes: SupportsIndex | None
+) -> tuple[Scorer, Ids, Ids]:
+    scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes)
+    if user_ids is None or item_ids is None:
+        raise ArgumentError(
+            f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
+            "or use neuralcf.Scorer with dense indices"
+        )
+    return scorer, user_ids, item_ids
 
 
 def _reopen(path: str, digest: str, threads: int | None, isa: str | None, popular: bool) -> Recommender:

@@ -103,6 +103,7 @@ def _answer_together(
             scores=together.scores[row, :k],
             counts=np.minimum(together.counts[row], k),
             known=together.known[row],
+            users=None if together.users is None else together.users[row],
         )
 
 

@@ -79,8 +79,6 @@ def test_order_repetitions_and_stored_zeros_do_not_matter(histories: list[np.nda
 
 def test_bad_histories_are_refused() -> None:
     scorer = scorer_of(SHAPES[0])
-    with pytest.raises(ArgumentError, match=r"fold_in: this model was saved without history\.safetensors"):
-        Scorer.from_tensors(random_tensors(SHAPES[0])).fold_in(([0, 1], [0]))
     for wrong in (90, -1):
         message = rf"histories.indices\[1\]: item index {wrong} is out of range for 90 items"
         with pytest.raises(OutOfRangeError, match=message):

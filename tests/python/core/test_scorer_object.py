@@ -64,7 +64,9 @@ def test_nbytes_counts_every_part() -> None:
     assert nbytes["item_tiles"] >= 1000 * (16 + 32) * 4
     assert nbytes["seen"] >= 100 * 4
     assert nbytes["history"] == sum(tensor.nbytes for name, tensor in history.items() if "exponent" not in name) - 8
-    assert Scorer.from_tensors(tensors).nbytes["seen"] == Scorer.from_tensors(tensors).nbytes["history"] == 0
+    without = Scorer.from_tensors(tensors).nbytes
+    assert without["seen"] == 0
+    assert without["history"] > 0  # what fits the vectors of new users
 
 
 def test_it_is_immutable(small: Scorer) -> None:
@@ -88,7 +90,8 @@ def test_signatures_match_the_contract() -> None:
         "load": "(path, *, threads=None, isa=None, max_bytes=None)",
         "from_tensors": "(tensors, *, kind=None, seen=None, history=None, threads=None, isa=None, max_bytes=None)",
         "score_batch": "(self, /, users, items, *, logits=False, out=None, threads=None)",
-        "top_k": f"(self, /, users, k=10, *, {filters}, search='exact', logits=False, threads=None)",
+        "top_k": f"(self, /, users, k=10, *, {filters}, max_per_group=None, after=None, search='exact', "
+        "logits=False, threads=None)",
         "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
         "user_vectors": "(self, /, users)",
         "fold_in": "(self, /, histories, *, weights=None, threads=None)",

@@ -1,0 +1,142 @@
+//! Estimates what the users of a model are like, for fitting the vectors of new ones.
+
+use super::user_prior::UserPrior;
+use super::{Engine, NewUsers};
+use crate::error::{Result, filled, try_for};
+use crate::kernel::StandardFloats;
+use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
+use crate::kernel::tangent::Tower;
+use crate::kernel::weights::Packed;
+use crate::pool::Call;
+
+/// Users from whom the mean and the covariance are estimated, evenly spaced.
+const MAX_USERS: usize = 4096;
+
+/// Items that stand for those that a new user does not have, evenly spaced.
+const MAX_NEGATIVES: usize = 256;
+
+/// The distribution of the model's user vectors.
+///
+/// # Errors
+/// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
+fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
+    let _settings = StandardFloats::enter();
+    let (g, mu) = engine.user_widths();
+    let width = g + mu;
+    let users = engine.num_users().min(MAX_USERS);
+    let mut vectors = filled("user vectors", users * padded(width), 0.0)?;
+    for (n, vector) in vectors.chunks_exact_mut(padded(width)).enumerate() {
+        let user = n * engine.num_users() / users;
+        let tables = [&engine.user_gmf, &engine.user_mlp].into_iter().flatten();
+        let values = tables.flat_map(|table| table.row(user)).copied();
+        vector.iter_mut().zip(values).for_each(|(to, x)| *to = f64::from(x));
+    }
+    let mut mean = vec![0.0; width];
+    vectors.chunks_exact(padded(width)).for_each(|vector| add(&mut mean, vector));
+    mean.iter_mut().for_each(|x| *x /= users as f64);
+    vectors.chunks_exact_mut(padded(width)).for_each(|vector| {
+        vector.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= mean);
+    });
+    let root = root(engine, vectors, width, users, call)?;
+    let by_coordinate = by_coordinate(engine, &root, width)?;
+    try_for("layers", 2 * engine.network.nbytes())?;
+    let items = engine.num_items().min(MAX_NEGATIVES);
+    Ok(UserPrior {
+        mean,
+        root,
+        tower: Tower::new(&engine.network, by_coordinate, width),
+        negatives: (0..items).map(|n| (n * engine.num_items() / items) as u32).collect(),
+    })
+}
+
+fn padded(width: usize) -> usize {
+    width.next_multiple_of(BLOCK_COLUMNS)
+}
+
+fn add(sums: &mut [f64], values: &[f64]) {
+    sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
+}
+
+/// The Cholesky root of the covariance of `vectors`, `[users, padded width]`, which have mean 0, shrunk to a multiple
+/// of the identity: `S + W / users * mean variance * I`, so that few users do not count as knowledge about the others.
+fn root(engine: &Engine, vectors: Vec<f64>, width: usize, users: usize, call: Call<'_>) -> Result<Vec<f64>> {
+    let m = padded(width);
+    let mut squares = filled("covariance", m * m, 0.0)?;
+    call.one_by_one(m / BLOCK_ROWS, |n, watch| {
+        let first = n * BLOCK_ROWS;
+        let block = &mut squares[first * m..][..BLOCK_ROWS * m];
+        engine.isa.run(AddProducts { block, first, vectors: &vectors, subtract: false });
+        watch.stopped(vectors.len() * BLOCK_ROWS);
+        Ok(())
+    })?;
+    let trace: f64 = (0..width).map(|i| squares[i * m + i]).sum();
+    let variance = if trace > 0.0 { trace / (users * width) as f64 } else { 1.0 };
+    let shrinkage = variance * width as f64 / users as f64;
+    let mut root = filled("covariance", width * width, 0.0)?;
+    call.one_by_one(width, |i, watch| {
+        for j in 0..=i {
+            // Rows are computed from the diagonal on: row j has column i.
+            let (row_i, row_j) = (&root[i * width..][..j], &root[j * width..][..j]);
+            let known: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
+            let covariance = squares[j * m + i] / users as f64;
+            root[i * width + j] = match i == j {
+                true => (covariance + shrinkage - known).max(shrinkage / 2.0).sqrt(),
+                false => (covariance - known) / root[j * width + j],
+            };
+        }
+        watch.stopped(i * i);
+        Ok(())
+    })?;
+    Ok(root)
+}
+
+/// `[G + H0, W]`: how the GMF part and the first layer of a user depend on each coordinate.
+fn by_coordinate(engine: &Engine, root: &[f64], width: usize) -> Result<Vec<f32>> {
+    let (g, mu) = engine.user_widths();
+    let h0 = engine.network.h0;
+    let mut rows = filled("coordinates", (g + h0) * width, 0.0f32)?;
+    let output = &engine.projection.output_gmf;
+    for ((row, weight), root) in rows.chunks_exact_mut(width).zip(output).zip(root.chunks_exact(width)) {
+        row.iter_mut().zip(root).for_each(|(to, x)| *to = (f64::from(*weight) * x) as f32);
+    }
+    let Some(layer) = &engine.projection.first_layer else { return Ok(rows) };
+    let mut sums = vec![0.0; width];
+    for (o, row) in rows[g * width..].chunks_exact_mut(width).enumerate() {
+        sums.fill(0.0);
+        for k in 0..mu {
+            let weight = f64::from(layer.weight(o, k));
+            sums.iter_mut().zip(&root[(g + k) * width..]).for_each(|(sum, x)| *sum += weight * x);
+        }
+        row.iter_mut().zip(&sums).for_each(|(to, x)| *to = *x as f32);
+    }
+    Ok(rows)
+}
+
+impl Engine {
+    /// The same engine, which makes vectors of new users by fitting them to their histories, as a model without
+    /// `history.safetensors` does.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn with_fitted_users(self, call: Call<'_>) -> Result<Self> {
+        let prior = Box::new(user_prior(&self, call)?);
+        Ok(Engine { new_users: NewUsers::Fitted(prior), ..self })
+    }
+
+    /// The two parts that scoring needs of a user with this vector, `[W]`: the half of the first layer, `[H0]`, and the
+    /// GMF part times the output layer's weights, `[G]`.
+    pub(crate) fn user_parts(&self, vector: &[f64], first: &mut [f32], gmf: &mut [f32]) {
+        let (p_gmf, p_mlp) = vector.split_at(gmf.len());
+        for ((to, p), weight) in gmf.iter_mut().zip(p_gmf).zip(&self.projection.output_gmf) {
+            *to = (f64::from(*weight) * p) as f32;
+        }
+        let Some(layer) = &self.projection.first_layer else { return };
+        for (o, (to, bias)) in first.iter_mut().zip(layer.bias()).enumerate() {
+            *to = p_mlp.iter().enumerate().fold(f64::from(*bias), |sum, (k, p)| sum + weight(layer, o, k) * p) as f32;
+        }
+    }
+}
+
+fn weight(layer: &Packed, o: usize, k: usize) -> f64 {
+    layer.weight(o, k).into()
+}
