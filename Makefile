@@ -45,7 +45,7 @@ fuzz: $(VENV)/built ## run the fuzz tests for longer, then the coverage-guided t
 
 .PHONY: torture
 torture: $(VENV)/built ## damage a million files, and make every call fail that can, counting (half an hour)
-	NEURALCF_FLIPS=1000000 NEURALCF_FAILING_CALLS=10 NEURALCF_KILLS=300 $(BIN)/python -m pytest --quiet \
+	NEURALCF_FLIPS=1000000 NEURALCF_FAILING_CALLS=1 NEURALCF_KILLS=300 $(BIN)/python -m pytest --quiet \
 		tests/python/format/test_integrity.py tests/python/format/test_save.py \
 		tests/python/core/test_failing_calls.py tests/python/core/test_memory.py
 

@@ -97,13 +97,57 @@ pub fn reserve<T>(what: &str, len: usize) -> Result<Vec<T>> {
     Ok(vec)
 }
 
-/// Tries whether `bytes` can be had, for what is built without fallible constructors: then a lack of memory is an error
-/// before it could end the process.
+/// The elements of `iter`.
 ///
 /// # Errors
 /// [`Error::Memory`] naming `what` they are for.
-pub(crate) fn try_for(what: &str, bytes: usize) -> Result<()> {
-    reserve::<u8>(what, bytes).map(drop)
+pub(crate) fn collected<T>(what: &str, iter: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
+    let mut vec = reserve(what, iter.len())?;
+    vec.extend(iter);
+    Ok(vec)
+}
+
+/// [`collected`] for elements that may fail.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` they are for; the first error of an element.
+pub(crate) fn try_collected<T>(what: &str, iter: impl ExactSizeIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let mut vec = reserve(what, iter.len())?;
+    for element in iter {
+        vec.push(element?);
+    }
+    Ok(vec)
+}
+
+/// Appends `value` to `vec`, which grows as by `Vec::push`.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` it is for; `vec` is as before.
+pub fn push<T>(what: &str, vec: &mut Vec<T>, value: T) -> Result<()> {
+    vec.try_reserve(1)
+        .map_err(|_| Error::Memory(format!("{what}: cannot reserve memory for more than {}", vec.len())))?;
+    vec.push(value);
+    Ok(())
+}
+
+/// An empty string with room for `bytes`.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` it is for.
+pub(crate) fn with_room(what: &str, bytes: usize) -> Result<String> {
+    let mut text = String::new();
+    text.try_reserve_exact(bytes).map_err(|_| Error::Memory(format!("{what}: cannot reserve {bytes} bytes")))?;
+    Ok(text)
+}
+
+/// A copy of `text`.
+///
+/// # Errors
+/// [`Error::Memory`] naming `what` it is for.
+pub(crate) fn copied(what: &str, text: &str) -> Result<String> {
+    let mut copy = with_room(what, text.len())?;
+    copy.push_str(text);
+    Ok(copy)
 }
 
 /// `len` copies of `value`.

@@ -8,7 +8,7 @@ use super::precision::{Sample, ScanPrecision, quantized_may_pay};
 use super::verdict::Verdict;
 use super::{Engine, NewUsers};
 use crate::csr::Csr;
-use crate::error::{Error, Result, try_for};
+use crate::error::{Error, Result, collected, filled, try_collected};
 use crate::format::{Layer, Model, Table};
 use crate::kernel::row_table::RowTable;
 use crate::kernel::weights::{Network, Packed};
@@ -33,10 +33,8 @@ impl Engine {
         };
         let gmf_width = user_gmf.as_ref().map_or(0, Table::width);
         let mlp_width = user_mlp.as_ref().map_or(0, Table::width);
-        let weights = layers.iter().map(|layer| size_of_val(&layer.weight[..]) + 3 * size_of_val(&layer.bias[..]));
-        try_for("packed weights", weights.sum::<usize>() + size_of_val(&parts.output_weight[..]))?;
         let Packing { network, item_half, projection } =
-            Packing::new(isa, &layers, gmf_width, mlp_width, &parts.output_weight, parts.output_bias);
+            Packing::new(isa, &layers, gmf_width, mlp_width, &parts.output_weight, parts.output_bias)?;
 
         let layout = Layout { isa, network: &network, call };
         let item_rows = layout.item_rows(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
@@ -103,26 +101,31 @@ impl Packing {
         user_width: usize,
         output_weight: &[f32],
         output_bias: f32,
-    ) -> Self {
+    ) -> Result<Self> {
         let pack = |layer: &Layer, bias: &[f32], from: usize, inputs: usize| {
             Packed::new(inputs, bias, isa.block(), |o, k| layer.weight[o * layer.inputs + from + k])
         };
         let (output_gmf, output_hidden) = output_weight.split_at(gmf_width);
         let first = layers.first();
-        Packing {
+        let item_half = |layer: &Layer| {
+            let no_bias = filled("packed weights", layer.outputs, 0.0)?;
+            pack(layer, &no_bias, user_width, layer.inputs - user_width)
+        };
+        let later = layers.iter().skip(1).map(|layer| pack(layer, &layer.bias, 0, layer.inputs));
+        Ok(Packing {
             network: Network {
                 h0: first.map_or(0, |layer| layer.outputs),
                 g: gmf_width,
-                layers: layers.iter().skip(1).map(|layer| pack(layer, &layer.bias, 0, layer.inputs)).collect(),
-                output_weight: output_hidden.to_vec(),
+                layers: try_collected("layers", later)?,
+                output_weight: collected("packed weights", output_hidden.iter().copied())?,
                 output_bias,
             },
-            item_half: first.map(|layer| pack(layer, &vec![0.0; layer.outputs], user_width, layer.inputs - user_width)),
+            item_half: first.map(item_half).transpose()?,
             projection: Projection {
-                first_layer: first.map(|layer| pack(layer, &layer.bias, 0, user_width)),
-                output_gmf: output_gmf.to_vec(),
+                first_layer: first.map(|layer| pack(layer, &layer.bias, 0, user_width)).transpose()?,
+                output_gmf: collected("packed weights", output_gmf.iter().copied())?,
             },
-        }
+        })
     }
 }
 
@@ -158,9 +161,6 @@ const SMALL: &str = "the catalogue or the second layer is too small for narrower
 const NO_BOUND: &str = "no error bound holds for narrower numbers";
 const REQUESTED: &str = "as requested";
 
-/// The memory that quantizing takes, as a multiple of the second layer: float64 forms of it, and of its squares.
-const QUANTIZED_FORMS: usize = 16;
-
 /// Quantizes the catalogue. `None` means a float32 scan: because of `precision`, because there is no error bound or no
 /// fast integer instruction, or, with [`ScanPrecision::Auto`], because quantization does not pay for a sample of the
 /// users. The reason is given in words.
@@ -179,8 +179,6 @@ fn quantize(
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };
-    let second = layout.network.layers.first().map_or(0, Packed::nbytes);
-    try_for("quantized weights", second.saturating_mul(QUANTIZED_FORMS))?;
     let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else {
         return float32(NO_BOUND);
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::layout::{Layout, TILES_PER_TASK};
 use super::verdict::Verdict;
-use crate::error::{Result, reserve};
+use crate::error::{Result, collected, filled, reserve};
 use crate::kernel::gather::{ScorePairList, UserRows};
 use crate::kernel::quantized::int4::{
     CodeBits, EstimateDots, EstimateDotsOfMany, Int4, Int4User, Interval, ItemCode, LowerSums, UserGroup, two_bf16,
@@ -56,7 +56,7 @@ impl DotCatalogue {
                 if watch.stopped(WORK_PER_CODE * network.g) {
                     break;
                 }
-                *code = ItemCode::new(features(item));
+                *code = ItemCode::new(features(item))?;
             }
             Ok(())
         })?;
@@ -76,7 +76,7 @@ impl DotCatalogue {
                         return Ok(());
                     }
                     let (code, features) = code(position);
-                    code.place_in_tile(features, position % LANES, lines);
+                    code.place_in_tile(features, position % LANES, lines)?;
                 }
             }
             Ok(())
@@ -88,7 +88,7 @@ impl DotCatalogue {
                     return Ok(());
                 }
                 let (code, features) = code(position);
-                code.place_in_row(features, row);
+                code.place_in_row(features, row)?;
             }
             Ok(())
         })?;
@@ -137,10 +137,16 @@ impl DotCatalogue {
     }
 
     /// The integer sums of the lower halves of the items at `positions`, sixteen in each line.
-    pub(crate) fn lower_sums(&self, user: &Int4User, positions: &[u32], sums: &mut Vec<Lanes>) {
-        sums.clear();
-        sums.resize(positions.len().div_ceil(LANES), [0.0; LANES]);
-        self.isa.run(LowerSums { user, rows: &self.rows, positions, sums });
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn lower_sums(&self, user: &Int4User, positions: &[u32], sums: &mut Vec<Lanes>) -> Result<()> {
+        let lines = positions.len().div_ceil(LANES);
+        if sums.len() < lines {
+            *sums = filled("sums of lower halves", lines, [0.0; LANES])?;
+        }
+        self.isa.run(LowerSums { user, rows: &self.rows, positions, sums: &mut sums[..lines] });
+        Ok(())
     }
 
     /// As [`DotCatalogue::estimate`], in seven bits for many users; `survivors` has one entry for each.
@@ -246,7 +252,7 @@ impl DotSample<'_> {
     fn survivors(&self, user: usize, watch: &Watch<'_>) -> Result<(usize, usize)> {
         let (network, catalogue, items) = (self.layout.network, self.catalogue, self.item_rows.count());
         let row = self.user_rows.row(user);
-        let Some(user) = catalogue.int4.user(network.split_row(row).1, CodeBits::Four) else {
+        let Some(user) = catalogue.int4.user(network.split_row(row).1, CodeBits::Four)? else {
             return Ok((items, items));
         };
         let mut survivors = Survivors::new(items.div_ceil(LANES))?;
@@ -268,7 +274,7 @@ impl DotSample<'_> {
         let best: Vec<u32> = upper[..=last].iter().map(|&(_, at)| catalogue.items[at as usize].item).collect();
         let mut logits = vec![0.0; best.len()];
         let mut scratch = Scratch::default();
-        scratch.fit(network);
+        scratch.fit(network)?;
         self.layout.isa.run(ScorePairList {
             network,
             users: UserRows::One(row),
@@ -281,9 +287,9 @@ impl DotSample<'_> {
         });
         let needed = user.upper_for(logits.into_iter().fold(f32::INFINITY, f32::min));
         upper.retain(|&(upper, _)| f64::from(upper) >= needed);
-        let positions: Vec<u32> = upper.iter().map(|&(_, position)| position).collect();
+        let positions = collected("estimates of a sample", upper.iter().map(|&(_, position)| position))?;
         let mut sums = Vec::new();
-        catalogue.lower_sums(&user, &positions, &mut sums);
+        catalogue.lower_sums(&user, &positions, &mut sums)?;
         let refined = upper.iter().zip(sums.as_flattened());
         let fine =
             refined.filter(|&(&(upper, at), &sum)| catalogue.refined(&user, at, upper, sum).upper >= needed).count();

@@ -1,6 +1,6 @@
 //! The memory layout of items and users: rows, and tiles for scans of the catalogue (`kernel/README.md`).
 
-use crate::error::{Result, filled, reserve};
+use crate::error::{Result, collected, filled, reserve};
 use crate::format::Table;
 use crate::kernel::layers::Project;
 use crate::kernel::quantized::Quantization;
@@ -155,18 +155,19 @@ impl Layout<'_> {
             return Ok(None);
         }
         let (items, users) = (self.extremes(item_rows)?, self.extremes(user_rows)?);
-        let highest = |extremes: &[[f32; 2]]| extremes[..self.network.h0].iter().map(|&[_, high]| high).collect();
+        let highest =
+            |extremes: &[[f32; 2]]| collected("extremes", extremes[..self.network.h0].iter().map(|&[_, high]| high));
         let gmf = &items[self.network.gmf_at() * LANES..][..self.network.g];
         let mut sample_items = reserve("sample of items", TUNING_ITEMS.min(item_rows.count()))?;
         sample_items.extend(self.sample_rows(item_rows, TUNING_ITEMS).map(|(first, _)| first));
         let ranges = ValueRanges {
-            items: highest(&items),
-            users: highest(&users),
-            gmf: gmf.iter().map(|&[low, high]| high.max(-low)).collect(),
+            items: highest(&items)?,
+            users: highest(&users)?,
+            gmf: collected("extremes", gmf.iter().map(|&[low, high]| high.max(-low)))?,
             sample_items,
             sample_users: self.sample_rows(user_rows, TUNING_USERS).collect(),
         };
-        Ok(Quantization::new(self.network, &ranges, block, int8))
+        Quantization::new(self.network, &ranges, block, int8)
     }
 
     /// A sample of at most `max_rows` rows, evenly spaced.

@@ -15,8 +15,6 @@ pub(crate) mod user_prior;
 mod users;
 mod verdict;
 
-use std::collections::BTreeMap;
-
 use catalogue::{Catalogue, Tiles};
 use layout::{Layout, Projection};
 pub use precision::ScanPrecision;
@@ -26,7 +24,7 @@ pub use users::{ProjectedUsers, UserVectors, Users};
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, reserve};
-use crate::format::{FoldIn, Kind, OverflowBound, Sizes, Table};
+use crate::format::{FoldIn, Kind, Metadata, OverflowBound, Sizes, Table};
 use crate::indices::{IndexCheck, Indices};
 use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
@@ -59,7 +57,7 @@ pub struct Engine {
     seen: Option<Csr>,
     pub(crate) new_users: NewUsers,
     overflow_bound: OverflowBound,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
 }
 
 /// How a history becomes the vectors of a user who is not in the model.
@@ -145,7 +143,7 @@ impl Engine {
     }
 
     /// The metadata of the model file.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
+    pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 

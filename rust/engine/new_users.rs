@@ -2,7 +2,7 @@
 
 use super::user_prior::UserPrior;
 use super::{Engine, NewUsers};
-use crate::error::{Result, filled, try_for};
+use crate::error::{Result, collected, filled};
 use crate::kernel::StandardFloats;
 use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::tangent::Tower;
@@ -31,7 +31,7 @@ fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
         let values = tables.flat_map(|table| table.row(user)).copied();
         vector.iter_mut().zip(values).for_each(|(to, x)| *to = f64::from(x));
     }
-    let mut mean = vec![0.0; width];
+    let mut mean = filled("user vectors", width, 0.0)?;
     vectors.chunks_exact(padded(width)).for_each(|vector| add(&mut mean, vector));
     mean.iter_mut().for_each(|x| *x /= users as f64);
     vectors.chunks_exact_mut(padded(width)).for_each(|vector| {
@@ -39,13 +39,12 @@ fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
     });
     let root = root(engine, vectors, width, users, call)?;
     let by_coordinate = by_coordinate(engine, &root, width)?;
-    try_for("layers", 2 * engine.network.nbytes())?;
     let items = engine.num_items().min(MAX_NEGATIVES);
     Ok(UserPrior {
         mean,
         root,
-        tower: Tower::new(&engine.network, by_coordinate, width),
-        negatives: (0..items).map(|n| (n * engine.num_items() / items) as u32).collect(),
+        tower: Tower::new(&engine.network, by_coordinate, width)?,
+        negatives: collected("items", (0..items).map(|n| (n * engine.num_items() / items) as u32))?,
     })
 }
 
@@ -100,7 +99,7 @@ fn by_coordinate(engine: &Engine, root: &[f64], width: usize) -> Result<Vec<f32>
         row.iter_mut().zip(root).for_each(|(to, x)| *to = (f64::from(*weight) * x) as f32);
     }
     let Some(layer) = &engine.projection.first_layer else { return Ok(rows) };
-    let mut sums = vec![0.0; width];
+    let mut sums = filled("coordinates", width, 0.0)?;
     for (o, row) in rows[g * width..].chunks_exact_mut(width).enumerate() {
         sums.fill(0.0);
         for k in 0..mu {

@@ -1,12 +1,16 @@
 //! Scores pairs from rows, for `score_batch` and for rescoring the survivors of a scan.
 
 use super::{Engine, Users};
+use crate::error::Result;
 use crate::kernel::gather::{ScorePairList, SixteenRows, UserRows};
 use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
 
 impl Engine {
     /// Computes the logits of the users of rows `first_row`, `first_row + 1`, ... and `items`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
     pub(crate) fn score_rows(
         &self,
         users: &Users<'_>,
@@ -14,8 +18,8 @@ impl Engine {
         items: &[u32],
         logits: &mut [f32],
         watch: &Watch<'_>,
-    ) {
-        match users.positions(first_row..first_row + items.len()) {
+    ) -> Result<()> {
+        match users.positions(first_row..first_row + items.len())? {
             None => self.score_candidates(users, first_row, items, logits, watch),
             Some(positions) => {
                 self.score_list(UserRows::Each(SixteenRows::new(users.rows())), &positions, items, logits, watch)
@@ -24,6 +28,9 @@ impl Engine {
     }
 
     /// Computes the logits of the user of row `row` and each of `items`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
     pub(crate) fn score_candidates(
         &self,
         users: &Users<'_>,
@@ -31,16 +38,23 @@ impl Engine {
         items: &[u32],
         logits: &mut [f32],
         watch: &Watch<'_>,
-    ) {
-        self.score_list(UserRows::One(users.row(row)), &[], items, logits, watch);
+    ) -> Result<()> {
+        self.score_list(UserRows::One(users.row(row)), &[], items, logits, watch)
     }
 
     /// Computes the logits of `items` and the users at `positions` of a table; of a single user if `positions` is
     /// empty.
-    fn score_list(&self, users: UserRows<'_>, positions: &[u32], items: &[u32], logits: &mut [f32], watch: &Watch<'_>) {
+    fn score_list(
+        &self,
+        users: UserRows<'_>,
+        positions: &[u32],
+        items: &[u32],
+        logits: &mut [f32],
+        watch: &Watch<'_>,
+    ) -> Result<()> {
         let (network, item_rows) = (&self.network, &self.catalogue.rows);
         Scratch::lend(network, |scratch| {
             self.isa.run(ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch });
-        });
+        })
     }
 }

@@ -132,9 +132,9 @@ impl Sample<'_> {
         let QuantizedCatalogue { isa, quantization, .. } = self.catalogue;
         let tiles = self.catalogue.tiles();
         let (b, gmf) = network.split_row(self.user_rows.row(user));
-        let Some(quantized) = quantization.user(quantization.narrowest(), b, gmf) else { return Ok(items) };
+        let Some(quantized) = quantization.user(quantization.narrowest(), b, gmf)? else { return Ok(items) };
         let mut scratch = Scratch::default();
-        scratch.fit(network);
+        scratch.fit(network)?;
         let mut upper = filled("estimates of a sample", items.div_ceil(LANES), [0.0; LANES])?;
         let mut survivors = Survivors::new(PANEL_TILES)?;
         for (n, upper) in upper.chunks_mut(PANEL_TILES).enumerate() {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::error::{Result, collected};
 use crate::kernel::Lanes;
 use crate::kernel::row_table::RowTable;
 
@@ -60,12 +61,15 @@ impl<'a> Users<'a> {
     }
 
     /// The positions of these rows' users in the table [`Users::rows`]; `None` if all rows are the same user.
-    pub(crate) fn positions(&self, rows: Range<usize>) -> Option<Cow<'a, [u32]>> {
-        match self.which {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn positions(&self, rows: Range<usize>) -> Result<Option<Cow<'a, [u32]>>> {
+        Ok(match self.which {
             Which::Each(users) => Some(users[rows].into()),
             Which::Same(_) => None,
-            Which::Projected => Some(rows.map(|row| row as u32).collect()),
-        }
+            Which::Projected => Some(collected("positions", rows.map(|row| row as u32))?.into()),
+        })
     }
 
     pub(crate) fn rows(&self) -> &'a RowTable {

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::json::quote;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reserve};
 
 /// The kind of a model: which blocks it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,19 @@ impl Table {
     /// Bytes of memory held.
     pub fn nbytes(&self) -> usize {
         self.rows * self.width * size_of::<f32>()
+    }
+
+    /// All elements, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn into_elements(mut self) -> Result<Vec<f32>> {
+        if self.chunks.len() == 1 {
+            return Ok(self.chunks.remove(0));
+        }
+        let mut elements = reserve("table", self.rows * self.width)?;
+        self.into_chunks().for_each(|chunk| elements.extend(chunk));
+        Ok(elements)
     }
 
     /// The chunks in order: [`Table::rows_per_chunk`] whole rows in each but the last.

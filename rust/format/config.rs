@@ -1,30 +1,80 @@
 //! `config.json`: the generation of a model directory, and the sizes its weights must have.
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 
 use super::{
     blocks::Kind,
     digest::{self, Listed},
-    json::{Json, quote},
+    json::{Json, describe, quote},
     model::Model,
     stream::Stream,
     weights::FORMAT_VERSION,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, copied, reserve};
 
 /// The maximum size of config.json, in bytes.
 const CONFIG_LIMIT: u64 = 4 << 20;
 
-/// The keys that the reader uses; training configuration, metrics and the like are ignored.
+/// The files beside config.json that the reader reads.
+const FILES: [&str; 5] =
+    ["model.safetensors", "seen.safetensors", "history.safetensors", "ids.safetensors", "features.safetensors"];
+
+/// The keys that the reader uses; all others (training configuration, metrics and the like) are only checked to be
+/// JSON.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) model_id: String,
     kind: Kind,
-    sizes: BTreeMap<String, Json>,
-    /// The size and digest of every other file; `None` if the writer stored none.
-    files: Option<BTreeMap<String, Listed>>,
+    sizes: Sizes,
+    /// The size and digest of those of [`FILES`] that the writer wrote; `None` if it stored no digests.
+    files: Option<Vec<(&'static str, Listed)>>,
+}
+
+/// `sizes`, as far as they are present.
+#[derive(Debug, Default)]
+struct Sizes {
+    /// In the order of [`NUMBERS`].
+    numbers: [Option<u64>; NUMBERS.len()],
+    /// The units of each layer.
+    mlp_layers: Option<Vec<u64>>,
+}
+
+const NUMBERS: [&str; 5] = ["num_users", "num_items", "gmf_width", "mlp_user_width", "mlp_item_width"];
+
+impl Sizes {
+    fn read(json: &mut Json<'_, '_>) -> Result<Self> {
+        let mut sizes = Sizes::default();
+        json.object(&"sizes must be an object", &mut |json, key| {
+            if let Some(at) = NUMBERS.iter().position(|&name| name == key) {
+                sizes.numbers[at] = Some(json.integer(&format_args!("sizes: {key} must be a non-negative integer"))?);
+            } else if key == "mlp_layers" {
+                sizes.mlp_layers = Some(json.integers(usize::MAX, &"sizes: mlp_layers must be a list of integers")?);
+            } else {
+                json.skip()?;
+            }
+            Ok(())
+        })?;
+        Ok(sizes)
+    }
+
+    /// Those that a model has.
+    fn of(model: &Model) -> Result<Self> {
+        let (gmf, mlp) = (model.gmf(), model.mlp());
+        let numbers = [
+            Some(model.num_users()),
+            Some(model.num_items()),
+            gmf.map(|gmf| gmf.users.width()),
+            mlp.map(|mlp| mlp.users.width()),
+            mlp.map(|mlp| mlp.items.width()),
+        ];
+        let mut mlp_layers = None;
+        if let Some(mlp) = mlp {
+            let mut units = reserve("layers", mlp.layers.len())?;
+            units.extend(mlp.layers.iter().map(|layer| layer.outputs as u64));
+            mlp_layers = Some(units);
+        }
+        Ok(Sizes { numbers: numbers.map(|size| size.map(|size| size as u64)), mlp_layers })
+    }
 }
 
 impl Config {
@@ -33,33 +83,39 @@ impl Config {
         if length > CONFIG_LIMIT {
             return Err(Error::Format(format!("{length} bytes long, the limit is {CONFIG_LIMIT}")));
         }
-        let text = stream.bytes(length as usize)?;
-        let mut object = Json::object_with(text, |key| {
-            matches!(key, "format_version" | "model_id" | "kind" | "sizes" | "files" | "sha256")
+        let (text, interrupts) = stream.bytes_and_interrupts(length as usize)?;
+        let (mut version, mut model_id, mut kind, mut sizes, mut files, mut own) = (None, None, None, None, None, None);
+        Json::read(text, interrupts, |json| {
+            json.object(&"expected a JSON object", &mut |json, key| {
+                match key {
+                    "format_version" => version = Some(read_version(json)?),
+                    "model_id" => model_id = Some(read_model_id(json)?),
+                    "kind" => kind = Some(read_kind(json)?),
+                    "sizes" => sizes = Some(Sizes::read(json)?),
+                    "files" => files = Some(read_files(json)?),
+                    "sha256" => own = Some(digest::read(json)?),
+                    _ => json.skip()?,
+                }
+                Ok(())
+            })
         })?;
-        let files = read_files(text, &mut object)?;
-        let mut take = |key: &str| object.remove(key).ok_or_else(|| Error::Format(format!("key {key:?} is missing")));
-
-        let version = take("format_version")?;
-        if version != Json::Integer(FORMAT_VERSION) {
-            let got = version.describe();
-            return Err(Error::Format(format!("format_version: expected {FORMAT_VERSION}, got {got}")));
+        // Each without the other is damage, so that no single change of a key switches the check off.
+        if files.is_some() != own.is_some() {
+            return Err(Error::Format("expected files, an object, and sha256, a string, or neither".to_owned()));
         }
-        let model_id = match take("model_id")? {
-            Json::String(id) if !id.is_empty() => id,
-            other => {
-                let got = other.describe();
-                return Err(Error::Format(format!("model_id must be a non-empty string, got {got}")));
-            }
-        };
-        let kind = take("kind")?;
-        let kind =
-            kind.string().unwrap_or_default().parse::<Kind>().map_err(|error| Error::Format(error.to_string()))?;
-        let sizes = match take("sizes")? {
-            Json::Object(sizes) => sizes,
-            other => return Err(Error::Format(format!("sizes must be an object, got {}", other.describe()))),
-        };
-        Ok(Config { model_id, kind, sizes, files })
+        if let Some(own) = own {
+            let mut found = Sha256::new();
+            digest::update_with_blank(&mut found, text, &own)?;
+            digest::compare(&own, &digest::hexadecimal(found.finalize()), "its own key sha256")?;
+        }
+        let missing = |key: &str| Error::Format(format!("key {key:?} is missing"));
+        version.ok_or_else(|| missing("format_version"))?;
+        Ok(Config {
+            model_id: model_id.ok_or_else(|| missing("model_id"))?,
+            kind: kind.ok_or_else(|| missing("kind"))?,
+            sizes: sizes.ok_or_else(|| missing("sizes"))?,
+            files,
+        })
     }
 
     /// The size and digest of the file `name`; `None` if the model has no digests.
@@ -68,71 +124,75 @@ impl Config {
     /// [`Error::Format`] if the model has digests but none of this file.
     pub(super) fn listed(&self, name: &str) -> Result<Option<&Listed>> {
         let Some(files) = &self.files else { return Ok(None) };
-        match files.get(name) {
-            Some(listed) => Ok(Some(listed)),
+        match files.iter().find(|&&(other, _)| other == name) {
+            Some((_, listed)) => Ok(Some(listed)),
             None => Err(Error::Format("not listed in config.json: a file of another model".to_owned())),
         }
     }
 
     /// Whether the model was published with a file `name`.
     pub(super) fn lists(&self, name: &str) -> bool {
-        self.files.as_ref().is_some_and(|files| files.contains_key(name))
+        self.files.as_ref().is_some_and(|files| files.iter().any(|&(other, _)| other == name))
     }
 
     /// The width `key` among the sizes, or `None` if it is absent.
     pub(super) fn width(&self, key: &str) -> Option<usize> {
-        match self.sizes.get(key) {
-            Some(Json::Integer(width)) => usize::try_from(*width).ok(),
-            _ => None,
-        }
+        let at = NUMBERS.iter().position(|&name| name == key)?;
+        usize::try_from(self.sizes.numbers[at]?).ok()
     }
 
     /// Rejects weights whose kind or sizes differ from these.
     pub(super) fn check(&self, model: &Model) -> Result<()> {
+        let differ = |key: &str, here: String, there: String| {
+            Err(Error::Format(format!("sizes: {key} is {here}, but {there} in model.safetensors")))
+        };
         if self.kind != model.kind() {
             let (expected, got) = (self.kind, model.kind());
             return Err(Error::Format(format!("kind is {expected}, but model.safetensors holds a {got} model")));
         }
-        for (key, expected) in sizes(model) {
-            if self.sizes.get(key) != expected.as_ref() {
-                let [here, there] = [self.sizes.get(key), expected.as_ref()]
-                    .map(|size| size.map_or_else(|| "absent".to_owned(), Json::describe));
-                return Err(Error::Format(format!("sizes: {key} is {here}, but {there} in model.safetensors")));
+        let (here, there) = (&self.sizes, Sizes::of(model)?);
+        for ((key, here), there) in NUMBERS.iter().zip(&here.numbers).zip(&there.numbers) {
+            if here != there {
+                let shown = |size: &Option<u64>| size.map_or_else(|| "absent".to_owned(), |size| size.to_string());
+                return differ(key, shown(here), shown(there));
             }
+        }
+        if here.mlp_layers != there.mlp_layers {
+            let shown = |layers: &Option<Vec<u64>>| layers.as_deref().map_or_else(|| "absent".to_owned(), describe);
+            return differ("mlp_layers", shown(&here.mlp_layers), shown(&there.mlp_layers));
         }
         Ok(())
     }
 }
 
-/// Takes the digests out of config.json: `sha256` is that of its own `text`, which is checked, `files` has those of all
-/// other files. Each without the other is damage, so that no single change of a key switches the check off.
-fn read_files(text: &[u8], object: &mut BTreeMap<String, Json>) -> Result<Option<BTreeMap<String, Listed>>> {
-    let (files, own) = match (object.remove("files"), object.remove("sha256")) {
-        (None, None) => return Ok(None),
-        (Some(Json::Object(files)), Some(Json::String(own))) => (files, own),
-        _ => return Err(Error::Format("expected files, an object, and sha256, a string, or neither".to_owned())),
-    };
-    let mut found = Sha256::new();
-    digest::update_with_blank(&mut found, text, digest::parse(&own)?)?;
-    digest::compare(&own, &digest::hexadecimal(found.finalize()), "its own key sha256")?;
-    let entry = |(name, value): (String, Json)| match Listed::from_json(&value) {
-        Ok(listed) => Ok((name, listed)),
-        Err(error) => Err(error.within(format_args!("files: {}", quote(&name)))),
-    };
-    files.into_iter().map(entry).collect::<Result<_>>().map(Some)
+fn read_version(json: &mut Json<'_, '_>) -> Result<()> {
+    let expected = format!("format_version: expected {FORMAT_VERSION}");
+    match json.integer(&expected)? {
+        FORMAT_VERSION => Ok(()),
+        other => Err(Error::Format(format!("{expected}, got {other}"))),
+    }
 }
 
-/// The model's sizes under the keys of config.json; `None` for a block that the model lacks.
-fn sizes(model: &Model) -> [(&'static str, Option<Json>); 6] {
-    let integer = |size: usize| Json::Integer(size as u64);
-    let layers = |layers: &[super::Layer]| Json::List(layers.iter().map(|layer| integer(layer.outputs)).collect());
-    let mlp = model.mlp();
-    [
-        ("num_users", Some(integer(model.num_users()))),
-        ("num_items", Some(integer(model.num_items()))),
-        ("gmf_width", model.gmf().map(|gmf| integer(gmf.users.width()))),
-        ("mlp_user_width", mlp.map(|mlp| integer(mlp.users.width()))),
-        ("mlp_item_width", mlp.map(|mlp| integer(mlp.items.width()))),
-        ("mlp_layers", mlp.map(|mlp| layers(&mlp.layers))),
-    ]
+fn read_model_id(json: &mut Json<'_, '_>) -> Result<String> {
+    let expected = "model_id must be a non-empty string";
+    match &*json.string(&expected)? {
+        "" => Err(Error::Format(format!("{expected}, got \"\""))),
+        id => copied("model_id", id),
+    }
+}
+
+fn read_kind(json: &mut Json<'_, '_>) -> Result<Kind> {
+    let kind = json.string(&"kind: expected a string")?;
+    kind.parse().map_err(|error: Error| Error::Format(error.to_string()))
+}
+
+/// Reads the digests of all files but config.json; those of files that are not read are only checked.
+fn read_files(json: &mut Json<'_, '_>) -> Result<Vec<(&'static str, Listed)>> {
+    let mut files = Vec::new();
+    json.object(&"files must be an object", &mut |json, name| {
+        let listed = Listed::read(json).map_err(|error| error.within(format_args!("files: {}", quote(name))))?;
+        files.extend(FILES.into_iter().find(|&known| known == name).map(|name| (name, listed)));
+        Ok(())
+    })?;
+    Ok(files)
 }

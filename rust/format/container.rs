@@ -6,18 +6,20 @@
 //! the rest  the tensors, little-endian, row-major, contiguous
 //! ```
 
-use std::collections::BTreeMap;
-
 use super::{
     digest,
     dtype::Dtype,
     json::{Json, quote},
+    metadata::Metadata,
     stream::Stream,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, collected, copied, push};
 
 /// The maximum size of the header, in bytes. A model of a hundred layers needs some 20 KB.
 pub(super) const HEADER_LIMIT: u64 = 4 << 20;
+
+/// The maximum number of dimensions of a tensor; the tensors of the format have one or two.
+const MOST_DIMENSIONS: usize = 8;
 
 /// A tensor in the header. Its data follow those of the previous entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub(super) struct Entry {
 /// A header, checked against the length of its file.
 #[derive(Debug)]
 pub(super) struct Header {
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) metadata: Metadata,
     /// In the order of their data, which fill the rest of the file exactly.
     pub(super) entries: Vec<Entry>,
     /// The length of its JSON in bytes.
@@ -41,7 +43,7 @@ impl Header {
     /// Checks what the header, just read, says of the file's own digest, and blanks it in that of the stream. Returns
     /// it, or `None` if the file has none.
     pub(super) fn blank_own_digest(&self, stream: &mut Stream<'_>) -> Result<Option<String>> {
-        let [marked, own] = ["digest", "sha256"].map(|key| self.metadata.get(key).map(String::as_str));
+        let [marked, own] = ["digest", "sha256"].map(|key| self.metadata.get(key));
         match (marked == Some("sha256"), own) {
             (false, None) => Ok(None),
             (true, Some(own)) => {
@@ -72,26 +74,32 @@ impl Header {
         if header > length - 8 {
             return Err(Error::Format(format!("truncated: a header of {header} bytes in a file of {length} bytes")));
         }
-        let text = stream.bytes(header as usize)?;
+        let (text, interrupts) = stream.bytes_and_interrupts(header as usize)?;
         if text.first() != Some(&b'{') {
             return Err(Error::Format("header does not start with '{'; is this a safetensors file?".to_owned()));
         }
-        let object = Json::object(text).map_err(|error| error.within("header"))?;
-        Self::from_json(object, header, length - 8 - header)
+        let content = Json::read(text, interrupts, |json| {
+            let (mut metadata, mut spans) = (Metadata::default(), Vec::new());
+            json.object(&"expected an object", &mut |json, name| {
+                match name {
+                    "__metadata__" => metadata = Metadata::read(json, header as usize)?,
+                    _ => {
+                        let entry = read_entry(json, name).map_err(|error| error.within(quote(name)))?;
+                        push("tensors", &mut spans, entry)?;
+                    }
+                }
+                Ok(())
+            })?;
+            Ok((metadata, spans))
+        });
+        let (metadata, spans) = content.map_err(|error| error.within("header"))?;
+        Self::checked(metadata, spans, header, length - 8 - header)
     }
 
-    /// Checks a parsed header of `length` bytes against the `available` bytes that follow it.
-    fn from_json(object: BTreeMap<String, Json>, length: u64, available: u64) -> Result<Self> {
-        let mut metadata = BTreeMap::new();
-        let mut spans = Vec::new();
-        for (name, value) in object {
-            if name == "__metadata__" {
-                metadata = parse_metadata(value)?;
-            } else {
-                spans.push(parse_entry(name, &value)?);
-            }
-        }
-        spans.sort_by_key(|(span, _)| *span);
+    /// Checks the tensors of a header of `length` bytes, with the spans of their data, against the `available` bytes
+    /// that follow it.
+    fn checked(metadata: Metadata, mut spans: Vec<(Span, Entry)>, length: u64, available: u64) -> Result<Self> {
+        spans.sort_unstable_by_key(|(span, _)| *span);
         let mut end = 0;
         for ((start, stop), entry) in &spans {
             let name = quote(&entry.name);
@@ -113,66 +121,55 @@ impl Header {
         if end < available {
             return Err(Error::Format(format!("{} bytes after the last tensor", available - end)));
         }
-        Ok(Header { metadata, entries: spans.into_iter().map(|(_, entry)| entry).collect(), length })
+        let entries = collected("tensors", spans.into_iter().map(|(_, entry)| entry))?;
+        Ok(Header { metadata, entries, length })
     }
 }
 
-fn parse_metadata(value: Json) -> Result<BTreeMap<String, String>> {
-    let Json::Object(object) = value else {
-        return Err(Error::Format(format!("__metadata__: expected an object, got {}", value.describe())));
-    };
-    let text = |(key, value): (String, Json)| match value {
-        Json::String(value) => Ok((key, value)),
-        other => {
-            let (key, other) = (quote(&key), other.describe());
-            Err(Error::Format(format!("__metadata__: the value of {key} must be a string, got {other}")))
+/// Where the data of a tensor start and end, after the header.
+type Span = (u64, u64);
+
+/// Reads the entry of the tensor `name`, and checks the span of its data against its shape and dtype.
+fn read_entry(json: &mut Json<'_, '_>, name: &str) -> Result<(Span, Entry)> {
+    const DTYPES: &str = "dtype: expected F32, F16, BF16, I64, I32 or U8";
+    let (mut dtype, mut shape, mut offsets) = (None, None, None);
+    json.object(&"expected an object", &mut |json, key| {
+        match key {
+            "dtype" => {
+                let text = json.string(&DTYPES)?;
+                let parsed = Dtype::parse(&text);
+                dtype = Some(parsed.ok_or_else(|| Error::Format(format!("{DTYPES}, got {}", quote(&text))))?);
+            }
+            "shape" => shape = Some(json.integers(MOST_DIMENSIONS, &"shape must be a list of sizes, at most 8")?),
+            "data_offsets" => {
+                let expected = "data_offsets must be a list of two positions";
+                offsets = match json.integers(2, &expected)?[..] {
+                    [start, end] => Some((start, end)),
+                    ref other => return Err(Error::Format(format!("{expected}, got {other:?}"))),
+                };
+            }
+            _ => return Err(Error::Format(format!("unknown key {} in the header", quote(key)))),
         }
-    };
-    object.into_iter().map(text).collect()
-}
-
-/// Parses a tensor's entry; returns it with the span of its data, checked against its shape and dtype.
-fn parse_entry(name: String, value: &Json) -> Result<((u64, u64), Entry)> {
-    let fail = |text: String| Error::Format(format!("{}: {text}", quote(&name)));
-    let Json::Object(fields) = value else {
-        return Err(fail(format!("expected an object, got {}", value.describe())));
-    };
-    if let Some(key) = fields.keys().find(|key| !matches!(key.as_str(), "dtype" | "shape" | "data_offsets")) {
-        return Err(fail(format!("unknown key {} in the header", quote(key))));
-    }
-    let field = |key: &str| fields.get(key).ok_or_else(|| fail(format!("{key} is missing")));
-
-    let dtype = field("dtype")?;
-    let dtype = dtype
-        .string()
-        .and_then(Dtype::parse)
-        .ok_or_else(|| fail(format!("dtype: expected F32, F16, BF16, I64, I32 or U8, got {}", dtype.describe())))?;
-    let shown = field("shape")?.describe();
-    let shape = integers(field("shape")?).ok_or_else(|| fail(format!("shape must be a list of sizes, got {shown}")))?;
-    let offsets = integers(field("data_offsets")?);
-    let &[start, end] = offsets.as_deref().unwrap_or_default() else {
-        return Err(fail("data_offsets must be a list of two positions".to_owned()));
-    };
+        Ok(())
+    })?;
+    let missing = |key: &str| Error::Format(format!("{key} is missing"));
+    let dtype = dtype.ok_or_else(|| missing("dtype"))?;
+    let shape = shape.ok_or_else(|| missing("shape"))?;
+    let (start, end) = offsets.ok_or_else(|| missing("data_offsets"))?;
 
     if start > end {
-        return Err(fail(format!("data_offsets run backwards, from {start} to {end}")));
+        return Err(Error::Format(format!("data_offsets run backwards, from {start} to {end}")));
     }
-    let elements = shape.iter().try_fold(dtype.size() as u64, |bytes, &size| bytes.checked_mul(size));
-    let bytes = elements.ok_or_else(|| fail(format!("shape {shown} is too large")))?;
+    let too_large = || Error::Format(format!("shape {shape:?} is too large"));
+    let bytes = shape.iter().try_fold(dtype.size() as u64, |bytes, &size| bytes.checked_mul(size));
+    let bytes = bytes.ok_or_else(too_large)?;
     if bytes != end - start {
-        return Err(fail(format!(
-            "shape {shown} of {dtype:?} takes {bytes} bytes, but data_offsets {start} to {end} hold {}",
+        return Err(Error::Format(format!(
+            "shape {shape:?} of {dtype:?} takes {bytes} bytes, but data_offsets {start} to {end} hold {}",
             end - start
         )));
     }
     let sizes = shape.iter().map(|&size| usize::try_from(size)).collect::<std::result::Result<_, _>>();
-    let shape = sizes.map_err(|_| fail(format!("shape {shown} is too large")))?;
-    Ok(((start, end), Entry { name, dtype, shape }))
-}
-
-fn integers(value: &Json) -> Option<Vec<u64>> {
-    match value {
-        Json::List(list) => list.iter().map(Json::integer).collect(),
-        _ => None,
-    }
+    let shape = sizes.map_err(|_| too_large())?;
+    Ok(((start, end), Entry { name: copied("tensor name", name)?, dtype, shape }))
 }

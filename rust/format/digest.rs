@@ -44,6 +44,11 @@ pub(super) fn parse(value: &str) -> Result<&str> {
     }
 }
 
+/// Reads a digest, the value of a key sha256.
+pub(super) fn read(json: &mut Json<'_, '_>) -> Result<String> {
+    json.string(&"sha256: expected a string").and_then(|text| parse(&text).map(str::to_owned))
+}
+
 /// Rejects a file whose digest `got` is not the one `expected` that `place` states.
 pub(super) fn compare(expected: &str, got: &str, place: impl std::fmt::Display) -> Result<()> {
     match expected == got {
@@ -63,13 +68,17 @@ pub(super) struct Listed {
 
 impl Listed {
     /// Reads the entry of a file in config.json.
-    pub(super) fn from_json(value: &Json) -> Result<Self> {
-        let Json::Object(fields) = value else {
-            return Err(Error::Format(format!("expected an object, got {}", value.describe())));
-        };
-        let size = fields.get("size").and_then(Json::integer);
-        let size = size.ok_or_else(|| Error::Format("size: expected a number of bytes".to_owned()))?;
-        let sha256 = fields.get("sha256").and_then(Json::string).unwrap_or_default();
-        Ok(Listed { size, sha256: parse(sha256)?.to_owned() })
+    pub(super) fn read(json: &mut Json<'_, '_>) -> Result<Self> {
+        let (mut size, mut sha256) = (None, None);
+        json.object(&"expected an object", &mut |json, key| {
+            match key {
+                "size" => size = Some(json.integer(&"size: expected a number of bytes")?),
+                "sha256" => sha256 = Some(read(json)?),
+                _ => json.skip()?,
+            }
+            Ok(())
+        })?;
+        let missing = |key: &str| Error::Format(format!("{key} is missing"));
+        Ok(Listed { size: size.ok_or_else(|| missing("size"))?, sha256: sha256.ok_or_else(|| missing("sha256"))? })
     }
 }

@@ -169,7 +169,7 @@ fn read_single(file: ModelFile, admit: &Admit<'_>, check: &mut dyn FnMut() -> Re
     if let Some(own) = own {
         digest::compare(&own, &digest, "its own metadata").map_err(|error| error.within(path.display()))?;
     }
-    let model_id = model.metadata().get("model_id").cloned();
+    let model_id = model.metadata().get("model_id").map(str::to_owned);
     Ok(Opened { model, seen: None, history: None, users: None, items: None, model_id, digest })
 }
 
@@ -294,7 +294,7 @@ impl OpenConfig {
         let expected = quote(&self.config.model_id);
         let config_path = self.path.display();
         match header.metadata.get("model_id") {
-            Some(model_id) if *model_id == self.config.model_id => Ok(()),
+            Some(model_id) if model_id == self.config.model_id => Ok(()),
             Some(model_id) => Err(Error::Format(format!(
                 "files of different models: model_id {} here, {expected} in {config_path}",
                 quote(model_id)

@@ -1,6 +1,6 @@
 //! `features.safetensors`: what gives vectors to users and items by their features alone. Scoring does not use it.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use super::{
     config::Config,
@@ -11,7 +11,7 @@ use super::{
     sidecar::{missing, offsets, unknown, vector_len, wrong_dtype},
     stream::Stream,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, copied, reserve};
 
 const EXPECTED: &str = "columns.bytes, columns.offsets, kinds, values.bytes, values.offsets, starts, scales, and gmf or \
                         mlp or both, of users or items or both";
@@ -172,7 +172,7 @@ impl Side {
         let name = |part: &str| format!("{side}.{part}");
         let refuse = |part: &str, text: String| Err(Error::Format(format!("{side}.{part}: {text}")));
         let names = self.columns.decode(&name("columns"))?;
-        let mut values = self.values.decode(&name("values"))?;
+        let values = self.values.decode(&name("values"))?;
         let kinds = self.kinds.ok_or_else(|| missing(&name("kinds")))?;
         let starts = self.starts.ok_or_else(|| missing(&name("starts")))?;
         let scales = self.scales.ok_or_else(|| missing(&name("scales")))?;
@@ -186,15 +186,18 @@ impl Side {
         if (scales.rows, scales.width) != (count, 2) {
             return refuse("scales", format!("shape [{}, {}], expected [{count}, 2]", scales.rows, scales.width));
         }
-        let mut before = BTreeSet::new();
-        if let Some(twice) = names.iter().find(|&name| !before.insert(name)) {
-            return refuse("columns", format!("duplicate name {}", quote(twice)));
+        let mut sorted = reserve(side, count)?;
+        sorted.extend(&names);
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return refuse("columns", format!("duplicate name {}", quote(twice[0])));
         }
         let starts = offsets(&name("starts"), starts, values.len())?;
 
-        let mut columns = Vec::new();
-        for (at, column) in names.into_iter().enumerate().rev() {
-            let of_column = values.split_off(starts[at]);
+        let (mut columns, mut values) = (reserve(side, count)?, values.into_iter());
+        for (at, column) in names.into_iter().enumerate() {
+            let mut of_column = reserve(side, starts[at + 1] - starts[at])?;
+            of_column.extend(values.by_ref().take(starts[at + 1] - starts[at]));
             let scale = [scales.elements[2 * at], scales.elements[2 * at + 1]];
             let kind = match kinds[at] {
                 0 => FeatureKind::Category,
@@ -215,7 +218,6 @@ impl Side {
             }
             columns.push(FeatureColumn { name: column, kind, values: of_column, scale });
         }
-        columns.reverse();
 
         let rows = 1 + columns.iter().map(|column| column.values.len().max(1)).sum::<usize>();
         for (part, map, width) in [("gmf", &self.gmf, gmf_width), ("mlp", &self.mlp, mlp_width)] {
@@ -240,11 +242,14 @@ impl Texts {
         let bytes = self.bytes.ok_or_else(|| missing(&format!("{name}.bytes")))?;
         let starts = self.offsets.ok_or_else(|| missing(&format!("{name}.offsets")))?;
         let starts = offsets(&format!("{name}.offsets"), starts, bytes.len())?;
-        let text = |(at, span): (usize, &[usize])| match str::from_utf8(&bytes[span[0]..span[1]]) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(Error::Format(format!("{name}: the text at {at} is not valid UTF-8"))),
-        };
-        starts.windows(2).enumerate().map(text).collect()
+        let mut texts = reserve(name, starts.len() - 1)?;
+        for (at, span) in starts.windows(2).enumerate() {
+            match str::from_utf8(&bytes[span[0]..span[1]]) {
+                Ok(text) => texts.push(copied(name, text)?),
+                Err(_) => return Err(Error::Format(format!("{name}: the text at {at} is not valid UTF-8"))),
+            }
+        }
+        Ok(texts)
     }
 }
 

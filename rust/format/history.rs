@@ -11,6 +11,7 @@ use super::{
     model::{Fill, Model, TensorReader},
     schema::TensorInfo,
     stream::Stream,
+    weights::split,
 };
 use crate::error::{Error, Result};
 
@@ -25,6 +26,9 @@ pub struct FoldIn {
     pub(crate) ridge: Vec<Ridge>,
     num_items: usize,
 }
+
+/// The name, shape and elements of a tensor.
+pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
 
 /// The sum of a history's rows of a table, times `n^-exponent`, for `n` items.
 #[derive(Debug, Clone)]
@@ -111,23 +115,27 @@ impl FoldIn {
     }
 
     /// The tensors that [`FoldIn::assemble`] takes: names, shapes and elements.
-    pub fn into_tensors(self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn into_tensors(self) -> Result<Vec<NamedTensor>> {
         let vector = |name: &str, elements: Vec<f32>| (name.to_owned(), vec![elements.len()], elements);
         let table = |name: &str, table: Table| {
-            (name.to_owned(), vec![table.rows(), table.width()], table.into_chunks().flatten().collect())
+            let shape = vec![table.rows(), table.width()];
+            Ok((name.to_owned(), shape, table.into_elements()?))
         };
         let mut tensors = vec![vector("empty", self.empty), vector("bias", self.bias)];
         for (k, Linear { items, exponent }) in self.linear.into_iter().enumerate() {
-            tensors.push(table(&format!("linear.{k}.items"), items));
+            tensors.push(table(&format!("linear.{k}.items"), items)?);
             tensors.push(vector(&format!("linear.{k}.exponent"), vec![f32::from(exponent) / 4.0]));
         }
         for (k, Ridge { items, diagonal, l2, output }) in self.ridge.into_iter().enumerate() {
-            tensors.push(table(&format!("ridge.{k}.items"), items));
+            tensors.push(table(&format!("ridge.{k}.items"), items)?);
             tensors.push(vector(&format!("ridge.{k}.diagonal"), diagonal));
             tensors.push(vector(&format!("ridge.{k}.l2"), l2.to_vec()));
-            tensors.push(table(&format!("ridge.{k}.output"), output));
+            tensors.push(table(&format!("ridge.{k}.output"), output)?);
         }
-        tensors
+        Ok(tensors)
     }
 
     /// Bytes of memory held.
@@ -148,8 +156,7 @@ pub(super) fn read_history(stream: &mut Stream<'_>, header: Header, model: &Mode
         let (name, dtype) = (quote(&entry.name), entry.dtype);
         return Err(Error::Format(format!("{name}: dtype {dtype:?}, expected F32, F16 or BF16")));
     }
-    let dtypes: Vec<_> = entries.iter().map(|entry| entry.dtype).collect();
-    let infos: Vec<_> = entries.into_iter().map(|entry| TensorInfo { name: entry.name, shape: entry.shape }).collect();
+    let (dtypes, infos) = split(entries)?;
     FoldIn::assemble(model.num_items(), model.user_width(), &infos, &mut |index, _, out| {
         stream.floats(dtypes[index], out)
     })

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     blocks::{Extent, Gmf, Kind, Layer, Mlp, Table},
+    metadata::Metadata,
     overflow::OverflowBound,
     schema::{Schema, Sizes, Slot, TensorInfo},
 };
@@ -34,7 +35,7 @@ pub struct Parts {
     /// The bias of the logit.
     pub output_bias: f32,
     /// All metadata of the file.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Metadata,
     /// The overflow bound, which new user vectors are checked against.
     pub overflow_bound: OverflowBound,
 }
@@ -50,12 +51,7 @@ impl Model {
     /// # Errors
     /// [`Error::Format`] for tensors that are unknown, missing, not finite, of inconsistent shapes, or so large that a
     /// score could overflow float32; [`Error::Memory`]; the errors of `fill`.
-    pub fn assemble(
-        kind: Option<Kind>,
-        metadata: BTreeMap<String, String>,
-        infos: &[TensorInfo],
-        fill: &mut Fill<'_>,
-    ) -> Result<Self> {
+    pub fn assemble(kind: Option<Kind>, metadata: Metadata, infos: &[TensorInfo], fill: &mut Fill<'_>) -> Result<Self> {
         let (schema, tensors) = read(kind, infos, fill, |reader| reader.table())?;
         let overflow_bound = tensors.checked_bound(Table::extent)?;
         let Tensors { gmf, mlp, output_weight, output_bias } = tensors;
@@ -106,7 +102,7 @@ impl Model {
     }
 
     /// All metadata of the file.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
+    pub fn metadata(&self) -> &Metadata {
         &self.parts.metadata
     }
 
@@ -146,7 +142,7 @@ impl<T> Tensors<T> {
         let gmf = self.gmf.as_ref().map(|tables| tables.each_ref().map(&extent));
         let mlp = self.mlp.as_ref().map(|(tables, layers)| (tables.each_ref().map(&extent), &layers[..]));
         let largest = |[users, _]: [Extent; 2]| users.max_abs;
-        let bound = OverflowBound::new(gmf, mlp, &self.output_weight, self.output_bias);
+        let bound = OverflowBound::new(gmf, mlp, &self.output_weight, self.output_bias)?;
         bound.check_model(gmf.map_or(0.0, largest), mlp.map_or(0.0, |(extents, _)| largest(extents)))?;
         Ok(bound)
     }

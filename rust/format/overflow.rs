@@ -1,7 +1,10 @@
 //! A bound on every number in a model's arithmetic, which proves that no score can overflow float32.
 
 use super::blocks::{Extent, Layer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, collected};
+
+/// What the memory is for.
+const WHAT: &str = "overflow bound";
 
 /// The largest bound accepted. Float32 ends at 3.4e38; the margin covers the rounding errors of the bound itself.
 const LIMIT: f64 = 1e38;
@@ -34,7 +37,7 @@ impl OverflowBound {
         mlp: Option<([Extent; 2], &[Layer])>,
         output_weight: &[f32],
         output_bias: f32,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut steps = Vec::new();
         let (gmf_weight, mlp_weight) = output_weight.split_at(gmf.map_or(0, |[_, items]| items.width));
         let grow = growth(output_weight.len() + 2);
@@ -46,7 +49,7 @@ impl OverflowBound {
             logit.gmf = l1(gmf_weight) * f64::from(items.max_abs) * grow;
         }
         if let Some((extents, layers)) = mlp {
-            let units = hidden_bounds(extents, layers, &mut steps);
+            let units = hidden_bounds(extents, layers, &mut steps)?;
             for (weight, unit) in mlp_weight.iter().zip(units) {
                 let weight = f64::from(weight.abs()) * grow;
                 logit.fixed += weight * unit.fixed;
@@ -54,7 +57,7 @@ impl OverflowBound {
             }
         }
         steps.push(logit);
-        OverflowBound { steps }
+        Ok(OverflowBound { steps })
     }
 
     /// Rejects new user vectors if a score with them could overflow: `gmf_max_abs` and `mlp_max_abs` are the largest
@@ -100,18 +103,17 @@ struct Unit {
 }
 
 /// Bounds the units of the last hidden layer; pushes a step for every intermediate before them.
-fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<Step>) -> Vec<Unit> {
+fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<Step>) -> Result<Vec<Unit>> {
     let (first, deeper) = layers.split_first().expect("a model with an MLP block has at least one layer");
     let grow = growth(first.inputs + 2);
     let largest_item = f64::from(items.max_abs);
     let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(users.width));
-    let item_halves: Vec<f64> = halves.clone().map(|(_, item)| l1(item) * largest_item * grow).collect();
-    let user_halves: Vec<Unit> = halves
-        .zip(&first.bias)
-        .map(|((user, _), bias)| Unit { fixed: f64::from(bias.abs()) * grow, user: l1(user) * grow })
-        .collect();
+    let item_halves = collected(WHAT, halves.clone().map(|(_, item)| l1(item) * largest_item * grow))?;
+    let user_half =
+        |((user, _), bias): ((&[f32], _), &f32)| Unit { fixed: f64::from(bias.abs()) * grow, user: l1(user) * grow };
+    let user_halves = collected(WHAT, halves.zip(&first.bias).map(user_half))?;
     let sums = user_halves.iter().zip(&item_halves).map(|(user, item)| Unit { fixed: user.fixed + item, ..*user });
-    let mut units: Vec<Unit> = sums.collect();
+    let mut units = collected(WHAT, sums)?;
 
     let item = item_halves.iter().fold(0.0, |largest, &bound| f64::max(largest, bound));
     steps.push(Step::new("mlp.layers.0.weight: its products with mlp.item_embedding.weight", item, 0.0, 0.0));
@@ -120,19 +122,18 @@ fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<
     for (n, layer) in (1..).zip(deeper) {
         let grow = growth(layer.inputs + 1);
         let rows = layer.weight.chunks_exact(layer.inputs).zip(&layer.bias);
-        units = rows
-            .map(|(row, bias)| {
-                let start = Unit { fixed: f64::from(bias.abs()), user: 0.0 };
-                let sum = row.iter().zip(&units).fold(start, |sum, (weight, unit)| {
-                    let weight = f64::from(weight.abs());
-                    Unit { fixed: sum.fixed + weight * unit.fixed, user: sum.user + weight * unit.user }
-                });
-                Unit { fixed: sum.fixed * grow, user: sum.user * grow }
-            })
-            .collect();
+        let unit = |(row, bias): (&[f32], &f32)| {
+            let start = Unit { fixed: f64::from(bias.abs()), user: 0.0 };
+            let sum = row.iter().zip(&units).fold(start, |sum, (weight, unit)| {
+                let weight = f64::from(weight.abs());
+                Unit { fixed: sum.fixed + weight * unit.fixed, user: sum.user + weight * unit.user }
+            });
+            Unit { fixed: sum.fixed * grow, user: sum.user * grow }
+        };
+        units = collected(WHAT, rows.map(unit))?;
         steps.push(widest(&format!("mlp.layers.{n}.weight: the output of layer {n}"), &units));
     }
-    units
+    Ok(units)
 }
 
 /// The step that bounds all of `units`.

@@ -1,42 +1,31 @@
 //! Reads a file once, sequentially, through a small buffer; hashes it on the way, and can be interrupted.
 
-use std::{
-    io::{ErrorKind, Read},
-    time::{Duration, Instant},
-};
+use std::io::{ErrorKind, Read};
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use sha2::{Digest, Sha256};
 
-use super::{digest, dtype::Dtype};
+use super::digest;
+use super::dtype::Dtype;
+use super::interrupts::{Check, Interrupts};
 use crate::error::{Error, Result, filled, reserve};
-
-/// The interrupt check, called while a file is read; its error aborts the read and is returned.
-pub(super) type Check<'a> = dyn FnMut() -> Result<()> + 'a;
 
 /// Bytes read at a time: they stay in the L2 cache from reading through hashing to converting.
 const PIECE: usize = 128 << 10;
-
-/// The interrupt check is called after this many bytes or this much time since the last call.
-const CHECK_BYTES: usize = 8 << 20;
-const CHECK_EVERY: Duration = Duration::from_millis(25);
 
 /// The bytes of one file, read in order, each once.
 pub(super) struct Stream<'a> {
     reader: &'a mut dyn Read,
     length: u64,
     digest: Sha256,
-    check: &'a mut Check<'a>,
     buffer: Vec<u8>,
-    checked: Instant,
-    unchecked_bytes: usize,
+    interrupts: Interrupts<'a>,
 }
 
 impl<'a> Stream<'a> {
     /// Reads `reader`, which holds `length` bytes.
     pub(super) fn new(reader: &'a mut dyn Read, length: u64, check: &'a mut Check<'a>) -> Self {
-        let digest = Sha256::new();
-        Stream { reader, length, digest, check, buffer: Vec::new(), checked: Instant::now(), unchecked_bytes: 0 }
+        Stream { reader, length, digest: Sha256::new(), buffer: Vec::new(), interrupts: Interrupts::new(check) }
     }
 
     /// The length of the whole file in bytes.
@@ -61,15 +50,21 @@ impl<'a> Stream<'a> {
                 }
                 Ok(read) => {
                     done += read;
-                    self.unchecked_bytes += read;
+                    self.interrupts.count(read);
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => self.unchecked_bytes = CHECK_BYTES,
+                Err(error) if error.kind() == ErrorKind::Interrupted => self.interrupts.hasten(),
                 Err(source) => return Err(Error::Io { doing: "cannot read".to_owned(), source }),
             }
         }
         let bytes = &self.buffer[..count];
         self.digest.update(bytes);
         Ok(bytes)
+    }
+
+    /// The next `count` bytes, as by [`Stream::bytes`], with the interrupt check for what is done with them.
+    pub(super) fn bytes_and_interrupts(&mut self, count: usize) -> Result<(&[u8], &mut Interrupts<'a>)> {
+        self.bytes(count)?;
+        Ok((&self.buffer[..count], &mut self.interrupts))
     }
 
     /// Starts the digest again: with `prefix`, then the last `count` bytes read, in which `own`, the file's own digest,
@@ -121,18 +116,13 @@ impl<'a> Stream<'a> {
 
     /// Reports `bytes` of work other than reading, and calls the interrupt check if it is due.
     pub(super) fn worked(&mut self, bytes: usize) -> Result<()> {
-        self.unchecked_bytes += bytes;
-        if self.unchecked_bytes >= CHECK_BYTES { self.poll() } else { Ok(()) }
+        self.interrupts.count(bytes);
+        if self.interrupts.due_by_bytes() { self.poll() } else { Ok(()) }
     }
 
     /// Calls the interrupt check if it is due.
     pub(super) fn poll(&mut self) -> Result<()> {
-        if self.unchecked_bytes >= CHECK_BYTES || self.checked.elapsed() >= CHECK_EVERY {
-            (self.check)()?;
-            self.checked = Instant::now();
-            self.unchecked_bytes = 0;
-        }
-        Ok(())
+        self.interrupts.poll()
     }
 }
 

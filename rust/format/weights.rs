@@ -1,16 +1,18 @@
 //! Reads a single `model.safetensors`: header, metadata, then the tensors, directly into a [`Model`].
 
-use std::{collections::BTreeMap, io::Read};
+use std::io::Read;
 
 use super::{
     blocks::Kind,
-    container::Header,
+    container::{Entry, Header},
+    dtype::Dtype,
     json::quote,
+    metadata::Metadata,
     model::Model,
     schema::{Sizes, TensorInfo},
     stream::Stream,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reserve};
 
 /// The format version that this reader supports.
 pub(super) const FORMAT_VERSION: u64 = 1;
@@ -41,19 +43,28 @@ pub(super) fn read_weights(
         let (name, dtype) = (quote(&entry.name), entry.dtype);
         return Err(Error::Format(format!("{name}: dtype {dtype:?}, expected F32, F16 or BF16")));
     }
-    let dtypes: Vec<_> = entries.iter().map(|entry| entry.dtype).collect();
-    let infos: Vec<_> = entries.into_iter().map(|entry| TensorInfo { name: entry.name, shape: entry.shape }).collect();
+    let (dtypes, infos) = split(entries)?;
     admit(&Model::sizes(Some(kind), &infos)?)?;
     Model::assemble(Some(kind), metadata, &infos, &mut |index, _, out| stream.floats(dtypes[index], out))
 }
 
+/// The dtypes of tensors, and their names and shapes.
+pub(super) fn split(entries: Vec<Entry>) -> Result<(Vec<Dtype>, Vec<TensorInfo>)> {
+    let (mut dtypes, mut infos) = (reserve("tensors", entries.len())?, reserve("tensors", entries.len())?);
+    for Entry { name, dtype, shape } in entries {
+        dtypes.push(dtype);
+        infos.push(TensorInfo { name, shape });
+    }
+    Ok((dtypes, infos))
+}
+
 /// Rejects metadata of another format or version; every file of a model has both keys.
-pub(super) fn check_version(metadata: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn check_version(metadata: &Metadata) -> Result<()> {
     expect(metadata, "format", "neuralcf")?;
     expect(metadata, "format_version", &FORMAT_VERSION.to_string())
 }
 
-fn expect(metadata: &BTreeMap<String, String>, key: &str, expected: &str) -> Result<()> {
+fn expect(metadata: &Metadata, key: &str, expected: &str) -> Result<()> {
     let got = require(metadata, key)?;
     if got != expected {
         let got = quote(got);
@@ -62,7 +73,8 @@ fn expect(metadata: &BTreeMap<String, String>, key: &str, expected: &str) -> Res
     Ok(())
 }
 
-fn require<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str> {
-    let value = metadata.get(key).map(String::as_str);
-    value.ok_or_else(|| Error::Format(format!("metadata: {key:?} is missing; is this a neuralcf model file?")))
+fn require<'a>(metadata: &'a Metadata, key: &str) -> Result<&'a str> {
+    metadata
+        .get(key)
+        .ok_or_else(|| Error::Format(format!("metadata: {key:?} is missing; is this a neuralcf model file?")))
 }

@@ -7,6 +7,7 @@
 
 use super::weights::{Network, Packed};
 use super::{Kernel, LANES, Lanes, Simd};
+use crate::error::{Result, collected, filled, reserve, try_collected};
 
 /// The layers after the two halves of the first, and how the user's parts depend on `W` coordinates.
 #[derive(Debug, Clone)]
@@ -32,31 +33,26 @@ struct TowerLayer {
 
 impl Tower {
     /// The tower of `network`, for users with `coordinates` coordinates.
-    pub(crate) fn new(network: &Network, by_coordinate: Vec<f32>, coordinates: usize) -> Self {
+    pub(crate) fn new(network: &Network, by_coordinate: Vec<f32>, coordinates: usize) -> Result<Self> {
         let layer = |packed: &Packed| {
             let (inputs, outputs) = (packed.inputs, packed.outputs);
             let weight = |o, k| packed.weight(o, k);
-            TowerLayer {
-                forwards: (0..inputs * outputs).map(|at| weight(at % outputs, at / outputs)).collect(),
-                backwards: (0..inputs * outputs).map(|at| weight(at / inputs, at % inputs)).collect(),
-                bias: packed.bias().to_vec(),
-            }
+            let all = 0..inputs * outputs;
+            Ok(TowerLayer {
+                forwards: collected("layers", all.clone().map(|at| weight(at % outputs, at / outputs)))?,
+                backwards: collected("layers", all.map(|at| weight(at / inputs, at % inputs)))?,
+                bias: collected("layers", packed.bias().iter().copied())?,
+            })
         };
-        Tower {
+        Ok(Tower {
             h0: network.h0,
             g: network.g,
-            layers: network.layers.iter().map(layer).collect(),
-            output: network.output_weight.clone(),
+            layers: try_collected("layers", network.layers.iter().map(layer))?,
+            output: collected("layers", network.output_weight.iter().copied())?,
             output_bias: network.output_bias,
             by_coordinate,
             coordinates,
-        }
-    }
-
-    /// Bytes of a [`TangentScratch`].
-    pub(crate) fn scratch_bytes(&self) -> usize {
-        let outputs: usize = self.layers.iter().map(|layer| layer.bias.len()).sum();
-        (2 * (self.h0 + outputs) + self.g) * size_of::<Lanes>()
+        })
     }
 
     /// Multiply-adds for one item, roughly.
@@ -81,12 +77,16 @@ pub(crate) struct TangentScratch {
 }
 
 impl TangentScratch {
-    pub(crate) fn new(tower: &Tower) -> Self {
-        let widths = || std::iter::once(tower.h0).chain(tower.layers.iter().map(|layer| layer.bias.len()));
-        let lanes = |width| vec![[0.0; LANES]; width];
-        let mut gradients: Vec<_> = widths().map(lanes).collect();
-        gradients[0] = lanes(tower.g + tower.h0);
-        TangentScratch { activations: widths().map(lanes).collect(), gradients }
+    pub(crate) fn new(tower: &Tower) -> Result<Self> {
+        let outputs = || tower.layers.iter().map(|layer| layer.bias.len());
+        let of_layers = |first| {
+            let mut layers = reserve("activations", 1 + tower.layers.len())?;
+            for width in std::iter::once(first).chain(outputs()) {
+                layers.push(filled("activations", width, [0.0; LANES])?);
+            }
+            Ok(layers)
+        };
+        Ok(TangentScratch { activations: of_layers(tower.h0)?, gradients: of_layers(tower.g + tower.h0)? })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::{LANES, Lanes};
+use crate::error::{Result, collected, filled, reserve};
 
 /// A layer's weights in the order that the kernels read them: block by block of outputs; within a block, input by
 /// input, one weight per output of the block.
@@ -50,17 +51,26 @@ impl PrefetchShare {
 
 impl Packed {
     /// Packs `weight(output, input)` and `bias` in blocks of at most `max_block` outputs.
-    pub(crate) fn new(inputs: usize, bias: &[f32], max_block: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn new(
+        inputs: usize,
+        bias: &[f32],
+        max_block: usize,
+        weight: impl Fn(usize, usize) -> f32,
+    ) -> Result<Self> {
         let outputs = bias.len();
         let block = block_size(outputs, max_block);
-        let mut packed = Vec::with_capacity(inputs * outputs);
+        let mut packed = reserve("packed weights", inputs * outputs)?;
         for first in (0..outputs).step_by(block) {
             for k in 0..inputs {
                 packed.extend((first..outputs.min(first + block)).map(|o| weight(o, k)));
             }
         }
         let prefetch_share = PrefetchShare::for_blocks(outputs.div_ceil(block));
-        Packed { inputs, outputs, block, prefetch_share, weight: packed, bias: bias.to_vec() }
+        let bias = collected("packed weights", bias.iter().copied())?;
+        Ok(Packed { inputs, outputs, block, prefetch_share, weight: packed, bias })
     }
 
     /// The weight of input `k` in output `o`.
@@ -137,21 +147,28 @@ thread_local! {
 impl Scratch {
     /// Lends the thread's scratch buffers, large enough for `network`, to `work`. (They are moved out meanwhile,
     /// because an interrupt check may run code that calls the engine again.)
-    pub(crate) fn lend<R>(network: &Network, work: impl FnOnce(&mut Scratch) -> R) -> R {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn lend<R>(network: &Network, work: impl FnOnce(&mut Scratch) -> R) -> Result<R> {
         let mut scratch = SCRATCH.take();
-        scratch.fit(network);
+        scratch.fit(network)?;
         let result = work(&mut scratch);
         SCRATCH.set(scratch);
-        result
+        Ok(result)
     }
 
     /// Grows the buffers to fit `network`.
-    pub(crate) fn fit(&mut self, network: &Network) {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn fit(&mut self, network: &Network) -> Result<()> {
         let len = network.widest().next_multiple_of(LANES);
-        if self.from.len() < len {
-            for buffer in [&mut self.first, &mut self.from, &mut self.to] {
-                buffer.resize(len, [0.0; LANES]);
+        for buffer in [&mut self.first, &mut self.from, &mut self.to] {
+            if buffer.len() < len {
+                *buffer = filled("activations", len, [0.0; LANES])?;
             }
         }
+        Ok(())
     }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use neuralcf::Error;
 use neuralcf::format::{self, FeatureColumn, FeatureKind, FeatureMap, Map};
-use numpy::{PyArray2, PyArrayMethods, ToPyArray};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList, PyString};
 
+use super::ids::list_of_strings;
 use super::interrupts::interruptible;
 
 /// Reads features.safetensors: for each side `user` and `item` that has a map, its columns as tuples (name, kind,
@@ -21,24 +22,29 @@ pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Option<Bound<'
     let sides = PyDict::new(py);
     for (side, map) in [("user", features.users), ("item", features.items)] {
         if let Some(FeatureMap { columns, gmf, mlp }) = map {
-            let columns = columns.into_iter().map(column).collect::<Vec<_>>();
-            let array = |map: Option<Map>| map.map(|map| array(py, &map)).transpose();
-            sides.set_item(side, (columns, array(gmf)?, array(mlp)?))?;
+            let list = PyList::empty(py);
+            columns.into_iter().try_for_each(|of| list.append(column(py, of)?))?;
+            let array = |map: Option<Map>| map.map(|map| array(py, map)).transpose();
+            sides.set_item(side, (list, array(gmf)?, array(mlp)?))?;
         }
     }
     Ok(Some(sides))
 }
 
-fn column(column: FeatureColumn) -> (String, &'static str, Vec<String>, f32, f32) {
+/// Name, kind, values, mean and deviation.
+type Column<'py> = (Bound<'py, PyString>, &'static str, Bound<'py, PyList>, f32, f32);
+
+fn column(py: Python<'_>, column: FeatureColumn) -> PyResult<Column<'_>> {
     let FeatureColumn { name, kind, values, scale: [mean, deviation] } = column;
     let kind = match kind {
         FeatureKind::Category => "category",
         FeatureKind::Multi => "multi",
         FeatureKind::Number => "number",
     };
-    (name, kind, values, mean, deviation)
+    let values = list_of_strings(py, values.iter().map(String::as_str))?;
+    Ok((PyString::from_bytes(py, name.as_bytes())?, kind, values, mean, deviation))
 }
 
-fn array<'py>(py: Python<'py>, map: &Map) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    map.elements.to_pyarray(py).reshape([map.rows, map.width])
+fn array(py: Python<'_>, map: Map) -> PyResult<Bound<'_, PyArray2<f32>>> {
+    map.elements.into_pyarray(py).reshape([map.rows, map.width])
 }

@@ -1,12 +1,12 @@
 //! `neuralcf._core.Ids`: external ids.
 
 use neuralcf::IndexCheck;
-use neuralcf::error::reserve;
+use neuralcf::error::{push, reserve};
 use neuralcf::ids::{self, Id};
 use numpy::{IntoPyArray, PyArray1};
-use pyo3::exceptions::{PyMemoryError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyList, PyString};
 
 use super::arrays::describe;
 use super::errors::{exception, no_panic};
@@ -54,10 +54,8 @@ impl PyIds {
                 }
                 let mut found = reserve("positions of ids", ids.len().unwrap_or(0)).map_err(exception)?;
                 for id in ids.try_iter()? {
-                    if found.try_reserve(1).is_err() {
-                        return Err(PyMemoryError::new_err("positions of ids: cannot reserve memory"));
-                    }
-                    found.push(position(id?)?);
+                    let position = position(id?)?;
+                    push("positions of ids", &mut found, position).map_err(exception)?;
                 }
                 found
             } else {
@@ -83,7 +81,19 @@ impl PyIds {
                     Id::Str(id) => texts.push(id),
                 }
             }
-            if strings { Ok(texts.into_pyobject(py)?.into_any()) } else { Ok(ints.into_pyarray(py).into_any()) }
+            if strings { Ok(list_of_strings(py, texts)?.into_any()) } else { Ok(ints.into_pyarray(py).into_any()) }
         })
     }
+}
+
+/// A list of strings; unlike the conversion of a vector, raises `MemoryError`.
+pub(super) fn list_of_strings<'py, 't>(
+    py: Python<'py>,
+    texts: impl IntoIterator<Item = &'t str>,
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for text in texts {
+        list.append(PyString::from_bytes(py, text.as_bytes())?)?;
+    }
+    Ok(list)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use neuralcf::error::{filled, reserve};
+use neuralcf::error::{filled, push, reserve};
 use neuralcf::{Call, Error, IndexCheck, Indices, Watch};
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyTypeError;
@@ -124,7 +124,8 @@ macro_rules! read_as {
 fn items<U>(object: &Bound<'_, PyAny>, what: &str, convert: impl Fn(usize, i128) -> PyResult<U>) -> PyResult<Vec<U>> {
     let (mut out, mut breather) = (reserve(what, object.len()?).map_err(exception)?, Breather::new());
     for (at, item) in object.try_iter()?.enumerate() {
-        out.push(convert(at, integer(&item?, format_args!("{what}[{at}]"))?)?);
+        let value = convert(at, integer(&item?, format_args!("{what}[{at}]"))?)?;
+        push(what, &mut out, value).map_err(exception)?; // the list may have grown meanwhile
         if at % PIECE == PIECE - 1 {
             breather.pause(object.py())?;
         }

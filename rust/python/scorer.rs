@@ -9,7 +9,7 @@ use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyMapping, PyType};
+use pyo3::types::{PyDict, PyMapping, PyString, PyType};
 
 use super::arguments::{self, FilterArguments, K, UsersArgument, csr, max_bytes, threads, user_vectors_class};
 use super::arrays::Out;
@@ -233,7 +233,10 @@ impl Scorer {
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        self.engine.metadata().iter().try_for_each(|(key, value)| dict.set_item(key, value))?;
+        for (key, value) in self.engine.metadata().iter() {
+            let [key, value] = [key, value].map(|text| PyString::from_bytes(py, text.as_bytes()));
+            dict.set_item(key?, value?)?;
+        }
         Ok(dict)
     }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use neuralcf::Error;
 use neuralcf::format::{self, Gmf, Mlp, Opened, Parts, Table};
-use numpy::{PyArrayMethods, ToPyArray};
+use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::errors::exception;
 use super::ids::PyIds;
 use super::interrupts::interruptible;
 
@@ -23,12 +24,13 @@ pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Weights<'py>> 
     })?;
     let Parts { gmf, mlp, output_weight, output_bias, .. } = model.into_parts();
     let tensors = PyDict::new(py);
-    let matrix = |name: &str, elements: &[f32], width: usize| {
-        tensors.set_item(name, elements.to_pyarray(py).reshape([elements.len() / width, width])?)
+    let matrix = |name: &str, elements: Vec<f32>, width: usize| {
+        let rows = elements.len() / width;
+        tensors.set_item(name, elements.into_pyarray(py).reshape([rows, width])?)
     };
     let table = |name: &str, table: Table| {
         let width = table.width();
-        matrix(name, &table.into_chunks().flatten().collect::<Vec<_>>(), width)
+        matrix(name, table.into_elements().map_err(exception)?, width)
     };
     if let Some(Gmf { users, items }) = gmf {
         table("gmf.user_embedding.weight", users)?;
@@ -37,17 +39,18 @@ pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Weights<'py>> 
     if let Some(Mlp { users, items, layers }) = mlp {
         table("mlp.user_embedding.weight", users)?;
         table("mlp.item_embedding.weight", items)?;
-        for (n, layer) in layers.iter().enumerate() {
-            matrix(&format!("mlp.layers.{n}.weight"), &layer.weight, layer.inputs)?;
-            tensors.set_item(format!("mlp.layers.{n}.bias"), layer.bias.to_pyarray(py))?;
+        for (n, layer) in layers.into_iter().enumerate() {
+            matrix(&format!("mlp.layers.{n}.weight"), layer.weight, layer.inputs)?;
+            tensors.set_item(format!("mlp.layers.{n}.bias"), layer.bias.into_pyarray(py))?;
         }
     }
-    matrix("output.weight", &output_weight, output_weight.len())?;
-    tensors.set_item("output.bias", [output_bias].to_pyarray(py))?;
+    let width = output_weight.len();
+    matrix("output.weight", output_weight, width)?;
+    tensors.set_item("output.bias", vec![output_bias].into_pyarray(py))?;
     let history = history.map(|fold_in| {
         let tensors = PyDict::new(py);
-        for (name, shape, elements) in fold_in.into_tensors() {
-            tensors.set_item(name, elements.to_pyarray(py).reshape(shape)?)?;
+        for (name, shape, elements) in fold_in.into_tensors().map_err(exception)? {
+            tensors.set_item(name, elements.into_pyarray(py).reshape(shape)?)?;
         }
         Ok::<_, PyErr>(tensors)
     });

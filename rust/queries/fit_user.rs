@@ -20,7 +20,7 @@
 use super::normal_equations::{padded, solve, stop_if_asked};
 use crate::engine::Engine;
 use crate::engine::user_prior::UserPrior;
-use crate::error::{Result, filled, reserve, try_for};
+use crate::error::{Result, filled, reserve};
 use crate::histories::History;
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::tangent::{TangentScratch, Tangents};
@@ -106,7 +106,6 @@ impl<'a> Fit<'a> {
         items.extend(negatives.map(|&item| item as usize));
         let weight = NEGATIVES * history.total() / (items.len() - positives).max(1) as f64;
         weights.resize(items.len(), weight);
-        try_for("activations", prior.tower.scratch_bytes())?;
         let m = padded(prior.width());
         let network = &engine.network;
         Ok(Fit {
@@ -116,7 +115,7 @@ impl<'a> Fit<'a> {
             gradients: filled("gradients", items.len() * m, 0.0)?,
             probabilities: filled("probabilities", items.len(), 0.0)?,
             gradient: filled("gradient", m, 0.0)?,
-            scratch: TangentScratch::new(&prior.tower),
+            scratch: TangentScratch::new(&prior.tower)?,
             lanes: filled("gradients", network.h0 + network.g + prior.width(), [0.0; LANES])?,
             items,
             weights,

@@ -15,7 +15,7 @@
 use super::fit_user::{self, fit_user};
 use super::normal_equations::{dot, padded, solve, stop_if_asked};
 use crate::engine::{Engine, NewUsers, UserVectors};
-use crate::error::{Error, Result, filled, reserve};
+use crate::error::{Error, Result, collected, filled, reserve};
 use crate::format::{FoldIn, Linear, Ridge};
 use crate::histories::{Histories, History};
 use crate::kernel::{Isa, StandardFloats};
@@ -86,7 +86,7 @@ fn fold_in_one(isa: Isa, fold_in: &FoldIn, history: History<'_>, out: &mut [f32]
         out.copy_from_slice(&fold_in.empty);
         return Ok(());
     }
-    let mut sums: Vec<f64> = fold_in.bias.iter().copied().map(f64::from).collect();
+    let mut sums = collected("user vector", fold_in.bias.iter().copied().map(f64::from))?;
     for Linear { items, exponent } in &fold_in.linear {
         let mut term = filled("user vector", sums.len(), 0.0)?;
         for (item, weight) in history.weighted() {
@@ -120,7 +120,8 @@ fn inverse_power(n: f64, quarters: u8) -> f64 {
 fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> Result<Vec<f64>> {
     let (n, d) = (history.items.len(), ridge.items.width());
     let l2 = f64::from(ridge.l2[0]) + f64::from(ridge.l2[1]) * history.total();
-    let scale: Vec<f64> = ridge.diagonal.iter().map(|&x| 1.0 / (f64::from(x) + l2).sqrt()).collect();
+    let of_dimension = |&x: &f32| 1.0 / (f64::from(x) + l2).sqrt();
+    let scale = collected("normal equations", ridge.diagonal.iter().map(of_dimension))?;
     // V is G if n > d, else G', so that V'V is the smaller matrix.
     let by_item = n > d;
     let m = padded(n.min(d));
@@ -132,7 +133,7 @@ fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> 
         }
         stop_if_asked(watch, d)?;
     }
-    let mut y = vec![0.0; m];
+    let mut y = filled("normal equations", m, 0.0)?;
     if by_item {
         let roots = history.weighted().map(|(_, weight)| weight.sqrt());
         let add = |(vector, root): (&[f64], f64)| y.iter_mut().zip(vector).for_each(|(sum, x)| *sum += root * x);
@@ -141,7 +142,10 @@ fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> 
         y.iter_mut().zip(history.weighted()).for_each(|(y, (_, weight))| *y = weight.sqrt());
     }
     solve(isa, &vectors, &mut y, watch)?;
-    let mut x = if by_item { y } else { vectors.chunks_exact(m).map(|vector| dot(vector, &y)).collect() };
+    let mut x = match by_item {
+        true => y,
+        false => collected("normal equations", vectors.chunks_exact(m).map(|vector| dot(vector, &y)))?,
+    };
     x.truncate(d);
     x.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale);
     Ok(x)

@@ -29,7 +29,7 @@ impl Engine {
         let call = self.limit_threads(call, items.len());
         call.in_chunks("scores", items.len(), PAIRS_PER_TASK, 0.0, |n, scores, watch| {
             let first = n * PAIRS_PER_TASK;
-            self.score_rows(users, first, &items[first..][..scores.len()], scores, watch);
+            self.score_rows(users, first, &items[first..][..scores.len()], scores, watch)?;
             self.rescale(scores, scale);
             Ok(())
         })

@@ -145,10 +145,7 @@ impl Engine {
         if let Some(item) = end.item {
             let item = self.item_check().one(row, item.into())?;
             let mut logit = [0.0];
-            Call::ALONE.one_by_one(1, |_, watch| {
-                self.score_candidates(users, row, &[item], &mut logit, watch);
-                Ok(())
-            })?;
+            Call::ALONE.one_by_one(1, |_, watch| self.score_candidates(users, row, &[item], &mut logit, watch))?;
             let mut score = logit;
             self.rescale(&mut score, scale);
             if score[0] == end.score {

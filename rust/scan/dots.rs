@@ -12,7 +12,7 @@ use super::{Collector, Query};
 use crate::engine::catalogue::Tiles;
 use crate::engine::dots::DotCatalogue;
 use crate::engine::{Engine, Users};
-use crate::error::{Error, Result, reserve};
+use crate::error::{Error, Result, collected, reserve};
 use crate::filter::Shared;
 use crate::kernel::quantized::int4::{CodeBits, Int4User, Interval, UserGroup};
 use crate::kernel::survivors::Survivors;
@@ -56,7 +56,7 @@ impl Query<'_> {
         let mut scans = reserve("scans", collectors.len())?;
         for (row, collector) in rows.zip(collectors) {
             let few = collector.wanted().is_none_or(|k| k.saturating_mul(MIN_ITEMS_PER_WANTED) <= tiles.len() * LANES);
-            let user = catalogue.int4.user(self.engine.network.split_row(self.users.row(row)).1, bits);
+            let user = catalogue.int4.user(self.engine.network.split_row(self.users.row(row)).1, bits)?;
             match user.filter(|_| few) {
                 Some(user) => scans.push(RowScan::new(self, catalogue, row, (user, bits), collector)?),
                 None => self.visit_positions(catalogue, row, &tiles, collector, watch)?,
@@ -102,7 +102,7 @@ impl Query<'_> {
         scans: &mut [RowScan<'_, '_, C>],
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let groups = UserGroup::all(&scans.iter().map(|scan| &scan.user).collect::<Vec<_>>());
+        let groups = UserGroup::all(&collected("groups of users", scans.iter().map(|scan| &scan.user))?)?;
         let mut expanded = Aligned::zeros("a tile", 2 * catalogue.int4.tile_len())?;
         let mut survivors = reserve("survivors", scans.len())?;
         for _ in 0..scans.len() {
@@ -143,8 +143,7 @@ impl Query<'_> {
         let mut items = reserve("items", of.len())?;
         items.extend(catalogue.items_at(of).filter(|&item| self.shares(item)));
         items.sort_unstable();
-        self.visit_listed(row, &items, collector, watch);
-        Ok(())
+        self.visit_listed(row, &items, collector, watch)
     }
 
     /// Whether the shared filter admits an item.
@@ -274,7 +273,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         let (needed, certain) = (user.upper_for(collector.threshold()), user.lower_for(collector.certain()));
         let excluded = query.excluded(self.row);
         refined.try_reserve(count).map_err(|_| pending_memory(count))?;
-        positions.try_reserve(count).map_err(|_| pending_memory(count))?;
+        positions.try_reserve(count.saturating_sub(positions.len())).map_err(|_| pending_memory(count))?;
         // Move the pending items that are refined to the front.
         let mut kept = 0;
         positions.clear();
@@ -295,7 +294,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
                 kept += 1;
             }
         }
-        catalogue.lower_sums(user, positions, sums);
+        catalogue.lower_sums(user, positions, sums)?;
         for (pending, &sum) in pending[..kept].iter().zip(sums.as_flattened()) {
             let interval = catalogue.refined(user, pending.item(), pending.score(), sum);
             let Some(item) = catalogue.item(pending.item()) else { continue };
@@ -332,7 +331,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         let mut items = reserve("pending items", count)?;
         items.extend(self.refined.drain(..count).map(|refined| refined.item));
         items.sort_unstable();
-        self.query.visit_listed(self.row, &items, self.collector, watch);
+        self.query.visit_listed(self.row, &items, self.collector, watch)?;
         self.collector.tighten();
         self.raise_floor();
         Ok(())
@@ -363,19 +362,19 @@ impl Engine {
     pub fn proven_dots(&self, users: &Users<'_>, row: usize) -> Option<[Vec<[f64; 2]>; 3]> {
         let Tiles::Dots(catalogue) = &self.catalogue.tiles else { return None };
         let g = self.network.split_row(users.row(row)).1;
-        let four = catalogue.int4.user(g, CodeBits::Four)?;
-        let seven = catalogue.int4.user(g, CodeBits::Seven)?;
+        let four = catalogue.int4.user(g, CodeBits::Four).ok()??;
+        let seven = catalogue.int4.user(g, CodeBits::Seven).ok()??;
         let tiles = 0..self.num_items().div_ceil(LANES);
         let mut survivors = [Survivors::new(tiles.len()).ok()?, Survivors::new(tiles.len()).ok()?];
         survivors.iter_mut().for_each(|survivors| survivors.reset(f32::MIN));
         catalogue.estimate(&four, tiles.clone(), &mut survivors[0]);
         let mut expanded = Aligned::zeros("a tile", 2 * catalogue.int4.tile_len()).ok()?;
-        catalogue.estimate_many(&UserGroup::all(&[&seven]), tiles, &mut expanded, &mut survivors[1..]);
+        catalogue.estimate_many(&UserGroup::all(&[&seven]).ok()?, tiles, &mut expanded, &mut survivors[1..]);
         let upper: [Vec<f32>; 2] =
             survivors.map(|survivors| survivors.found().iter().flat_map(|survivor| survivor.logits).collect());
         let positions: Vec<u32> = (0..self.num_items() as u32).collect();
         let mut sums = Vec::new();
-        catalogue.lower_sums(&four, &positions, &mut sums);
+        catalogue.lower_sums(&four, &positions, &mut sums).ok()?;
         let mut proven = [(); 3].map(|()| vec![[0.0; 2]; self.num_items()]);
         for (at, item) in (0..).zip(catalogue.items_at(0..self.num_items())) {
             let [four_upper, seven_upper] = [upper[0][at as usize], upper[1][at as usize]];

@@ -64,7 +64,7 @@ impl Query<'_> {
                         survivors: &mut survivors,
                     };
                     scan.run(engine.isa);
-                });
+                })?;
                 for (survivors, (collector, cursor)) in survivors.iter().zip(collectors.iter_mut().zip(cursors)) {
                     for survivor in survivors.found() {
                         let tile = panel.start + survivor.tile;

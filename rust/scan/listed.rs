@@ -2,6 +2,7 @@
 //! scan.
 
 use super::{Collector, Query};
+use crate::error::{Result, reserve};
 use crate::filter::Cursor;
 use crate::kernel::StandardFloats;
 use crate::pool::Watch;
@@ -9,16 +10,25 @@ use crate::pool::Watch;
 impl Query<'_> {
     /// Passes to a row's collector those of `items`, which are ascending, that are not excluded and reach its
     /// threshold.
-    pub(super) fn visit_listed(&self, row: usize, items: &[u32], collector: &mut impl Collector, watch: &Watch<'_>) {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(super) fn visit_listed(
+        &self,
+        row: usize,
+        items: &[u32],
+        collector: &mut impl Collector,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
         const BATCH: usize = 1024;
         let mut excluded = Cursor::new(self.excluded(row), items.first().copied().unwrap_or(0));
-        let mut remaining: Vec<u32> = Vec::with_capacity(items.len().min(BATCH)); // a few kilobytes at most
+        let mut remaining = reserve("items", items.len().min(BATCH))?;
         let mut logits = [0.0; BATCH];
         for items in items.chunks(BATCH) {
             remaining.clear();
             remaining.extend(items.iter().copied().filter(|&item| !excluded.contains(item)));
             let logits = &mut logits[..remaining.len()];
-            self.engine.score_candidates(self.users, row, &remaining, logits, watch);
+            self.engine.score_candidates(self.users, row, &remaining, logits, watch)?;
             let _settings = StandardFloats::enter(); // otherwise subnormal logits may compare as equal
             for (&item, &mut logit) in remaining.iter().zip(logits) {
                 if logit >= collector.threshold() {
@@ -26,5 +36,6 @@ impl Query<'_> {
                 }
             }
         }
+        Ok(())
     }
 }

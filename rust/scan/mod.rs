@@ -45,12 +45,12 @@ impl Query<'_> {
                     };
                     let mut items = reserve("candidates", csr.row(row).len())?;
                     items.extend(csr.row(row).iter().copied().filter(allowed));
-                    self.visit_listed(row, &items, collector, watch);
+                    self.visit_listed(row, &items, collector, watch)?;
                 }
             }
             (Shared::Few(items), None) => {
                 for (row, collector) in rows.zip(collectors) {
-                    self.visit_listed(row, &items[part.clone()], collector, watch);
+                    self.visit_listed(row, &items[part.clone()], collector, watch)?;
                 }
             }
             _ => match &self.engine.catalogue.tiles {

@@ -61,7 +61,7 @@ impl Query<'_> {
                 _ => &[IntegerWidth::Int16],
             };
             let mut state = RowState::new(collector, Cursor::new(self.excluded(row), first_item));
-            state.restart(self.quantized_user(catalogue, row, widths));
+            state.restart(self.quantized_user(catalogue, row, widths)?);
             if state.user.is_some() {
                 // All survivors of a panel are added before any are pruned.
                 state.pending = reserve("pending items", state.capacity() + panel_len * LANES)?;
@@ -92,7 +92,7 @@ impl Query<'_> {
                         scratch,
                         survivors: &mut survivors,
                     });
-                });
+                })?;
                 let settings = StandardFloats::enter();
                 for survivor in survivors.found() {
                     let tile = panel.start + survivor.tile;
@@ -118,7 +118,7 @@ impl Query<'_> {
                     if !pays_off {
                         self.rescore(row, state, state.pending.len(), watch)?;
                         let wider: &[_] = if width == IntegerWidth::Int8 { &[IntegerWidth::Int16] } else { &[] };
-                        state.restart(self.quantized_user(catalogue, row, wider));
+                        state.restart(self.quantized_user(catalogue, row, wider)?);
                     }
                 }
             }
@@ -136,9 +136,10 @@ impl Query<'_> {
         catalogue: &'c QuantizedCatalogue,
         row: usize,
         widths: &[IntegerWidth],
-    ) -> Option<QuantizedUser<'c>> {
+    ) -> Result<Option<QuantizedUser<'c>>> {
         let (b, g) = self.engine.network.split_row(self.users.row(row));
-        widths.iter().find_map(|&width| catalogue.quantization.user(width, b, g))
+        let quantized = |&width: &IntegerWidth| catalogue.quantization.user(width, b, g).transpose();
+        widths.iter().find_map(quantized).transpose()
     }
 
     /// Prunes pending items that cannot be among the best: by their estimates alone, and if many remain, by rescoring
@@ -166,7 +167,7 @@ impl Query<'_> {
         items.extend(state.pending.drain(..count).map(|pending| pending.item));
         items.sort_unstable();
         state.rescored += items.len();
-        self.visit_listed(row, &items, state.collector, watch);
+        self.visit_listed(row, &items, state.collector, watch)?;
         state.collector.tighten();
         state.raise_floor();
         Ok(())
@@ -184,8 +185,7 @@ impl Query<'_> {
         for tile in tiles {
             items.extend(lanes(self.admitted_lanes(tile)).map(|lane| (tile * LANES + lane) as u32));
         }
-        self.visit_listed(row, &items, collector, watch);
-        Ok(())
+        self.visit_listed(row, &items, collector, watch)
     }
 }
 
@@ -313,7 +313,7 @@ impl Engine {
         let Tiles::Quantized(catalogue) = &self.catalogue.tiles else { return None };
         let (b, gmf) = self.network.split_row(users.row(row));
         let all = catalogue.tiles();
-        let user = catalogue.quantization.user(catalogue.quantization.narrowest(), b, gmf)?;
+        let user = catalogue.quantization.user(catalogue.quantization.narrowest(), b, gmf).ok()??;
         let mut survivors = Survivors::new(self.num_items().div_ceil(LANES)).ok()?;
         survivors.reset(f32::NEG_INFINITY);
         Scratch::lend(&self.network, |scratch| {
@@ -325,7 +325,8 @@ impl Engine {
                 scratch,
                 survivors: &mut survivors,
             });
-        });
+        })
+        .ok()?;
         let interval = |(item, upper): (usize, f32)| {
             [f64::from(upper) - 2.0 * f64::from(all.spread(item)) - user.error, f64::from(upper) + user.error]
         };

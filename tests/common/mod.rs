@@ -1,8 +1,6 @@
 //! Random models, and a naive implementation of the arithmetic of `rust/kernel/README.md`, one pair at a time.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
-use std::collections::BTreeMap;
-
 use neuralcf::format::{FoldIn, Kind, Model, TensorInfo};
 use neuralcf::{Call, Engine, Isa, ScanPrecision};
 
@@ -104,7 +102,7 @@ pub fn tensors(shape: &Shape, seed: u64) -> Vec<Tensor> {
 pub fn model(tensors: &[Tensor]) -> Model {
     let infos: Vec<TensorInfo> =
         tensors.iter().map(|(name, shape, _)| TensorInfo { name: name.clone(), shape: shape.clone() }).collect();
-    Model::assemble(None, BTreeMap::new(), &infos, &mut |tensor, first, to| {
+    Model::assemble(None, Default::default(), &infos, &mut |tensor, first, to| {
         to.copy_from_slice(&tensors[tensor].2[first..][..to.len()]);
         Ok(())
     })

@@ -115,8 +115,14 @@ fn malformed_configs() {
         ("sizes: num_users is 4, but 3 in model.safetensors", swap("\"num_users\":3", "\"num_users\":4")),
         ("sizes: num_items is absent, but 4 in model.safetensors", swap("num_items", "items")),
         ("sizes: gmf_width is 3", swap("\"gmf_width\":2", "\"gmf_width\":3")),
-        ("sizes: mlp_user_width is null, a boolean", swap("\"mlp_user_width\":2", "\"mlp_user_width\":2.5")),
-        ("sizes: mlp_item_width is \"3\"", swap("\"mlp_item_width\":3", "\"mlp_item_width\":\"3\"")),
+        (
+            "sizes: mlp_user_width must be a non-negative integer, got a negative number or a fraction",
+            swap("\"mlp_user_width\":2", "\"mlp_user_width\":2.5"),
+        ),
+        (
+            "sizes: mlp_item_width must be a non-negative integer, got \"3\"",
+            swap("\"mlp_item_width\":3", "\"mlp_item_width\":\"3\""),
+        ),
         ("sizes: mlp_layers is [4, 3], but [4, 2] in model.safetensors", swap("[4,2]", "[4,3]")),
     ];
     for (fragment, files) in cases {

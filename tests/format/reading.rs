@@ -12,7 +12,7 @@ use neuralcf::{
     format::{Kind, Model, Table, TensorInfo, read_model},
 };
 
-use super::builder::{Container, gmf, neumf, open, read, refusal, values};
+use super::builder::{Container, gmf, join, neumf, open, read, refusal, values};
 
 fn rows(table: &Table) -> Vec<f32> {
     (0..table.rows()).flat_map(|row| table.row(row)).copied().collect()
@@ -58,7 +58,10 @@ fn additional_metadata_are_kept() {
     let mut file = gmf();
     file.metadata.insert("model_id".to_owned(), "m-1".to_owned());
     file.metadata.insert("note".to_owned(), "ü\n\"".to_owned());
-    assert_eq!(*read(&file.bytes()).unwrap().metadata(), file.metadata);
+    let model = read(&file.bytes()).unwrap();
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    assert!(model.metadata().iter().map(owned).eq(file.metadata.clone()), "{:?}", model.metadata());
+    assert_eq!([model.metadata().get("note"), model.metadata().get("no")], [Some("ü\n\""), None]);
 
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("alone.safetensors");
@@ -116,6 +119,37 @@ fn short_and_interrupted_reads_work_and_run_the_interrupt_check() {
     assert!(matches!(stopped, Err(Error::Interrupted)));
     let truncated = read_model(&mut &bytes[..bytes.len() - 1], bytes.len() as u64, &mut || Ok(()));
     assert!(refusal(truncated).contains("the file ends early"));
+}
+
+/// Sleeps after a header was read, so that the interrupt check is due when its text is parsed.
+struct Sleepy<'a>(&'a [u8]);
+
+impl Read for Sleepy<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        if read > 8 {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        Ok(read)
+    }
+}
+
+#[test]
+fn parsing_a_header_runs_the_interrupt_check() {
+    let list = ["1,".repeat(5000), "1".to_owned()].concat();
+    let nested = ["{\"a\":[".repeat(60), "1,".repeat(5000), "1".to_owned(), "]}".repeat(60)].concat();
+    let keys = (0..5000).map(|n| format!("\"{n}\":\"\",")).collect::<String>();
+    for header in [
+        format!("{{\"x\":[{list}]}}"),
+        format!("{{\"x\":[{nested}]}}"),
+        format!("{{\"x\":{{\"shape\":[{list}]}}}}"),
+        format!("{{\"__metadata__\":{{{keys}\"\":\"\"}}}}"),
+    ] {
+        let bytes = join(header.as_bytes(), b"");
+        let stopped = read_model(&mut Sleepy(&bytes), bytes.len() as u64, &mut || Err(Error::Interrupted));
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{:?}", stopped.map(drop));
+        assert!(!refusal(read(&bytes)).contains("not valid JSON"));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! All bounds are computed in float64 and multiplied by [`SLACK`].
 
 use super::half_precision::HalfPrecision;
+use crate::error::{Result, collected};
 use crate::kernel::weights::Network;
 
 /// The factor that covers the rounding errors of computing a bound in float64.
@@ -15,6 +16,9 @@ pub(super) const TINY: f64 = 1e-250;
 /// The maximum magnitude of an estimate's intermediates; the margin up to the maximum of float32 covers their rounding
 /// errors.
 const LIMIT: f64 = 2e38;
+
+/// What the memory is for.
+const WHAT: &str = "error bound";
 
 /// The range of every feature, for which the bounds hold, and samples, on which the scales are tuned.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ pub(crate) struct ValueRanges<'a> {
 }
 
 /// The part of a bound that does not depend on the scales.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct ErrorPaths {
     /// `G`: the maximum change of the logit when an output of the second layer changes by one.
     pub(super) second: Vec<f64>,
@@ -46,16 +50,19 @@ pub(super) struct ErrorPaths {
 }
 
 impl ErrorPaths {
-    pub(super) fn new(network: &Network, largest_gmf: &[f32]) -> Option<Self> {
+    /// `None` if there are too many roundings for a useful bound.
+    pub(super) fn new(network: &Network, largest_gmf: &[f32]) -> Result<Option<Self>> {
         let last = network.output_weight.len();
         let roundings = 4 + network.g + last + network.layers.iter().map(|layer| layer.inputs).sum::<usize>();
         let relative = roundings as f64 / f64::from(1 << 24);
-        (relative < 0.1).then_some(())?;
+        if relative >= 0.1 {
+            return Ok(None);
+        }
         let gamma = relative / (1.0 - relative);
 
         let half_precision = HalfPrecision::new(largest_gmf);
         let underflow = 2f64.powi(-148);
-        let mut path: Vec<f64> = network.output_weight.iter().map(|w| f64::from(w.abs()) + TINY).collect();
+        let mut path = collected(WHAT, network.output_weight.iter().map(|w| f64::from(w.abs()) + TINY))?;
         let mut fixed = 2.0 * gamma * f64::from(network.output_bias.abs()) + underflow * (network.g + last) as f64;
         fixed += 2f64.powi(-133) * network.g as f64; // users' weights that are subnormal
         for (n, layer) in network.layers.iter().enumerate().rev() {
@@ -67,18 +74,23 @@ impl ErrorPaths {
                     let outputs = path.iter().enumerate();
                     outputs.map(|(o, path)| path * f64::from(layer.weight(o, k).abs())).sum::<f64>() + TINY
                 };
-                path = (0..layer.inputs).map(through).collect();
+                path = collected(WHAT, (0..layer.inputs).map(through))?;
             }
         }
         let weight = |&q: &f32| half_precision.error(q) + 2.0 * gamma * (f64::from(q) + half_precision.error(q));
-        let gmf = largest_gmf.iter().map(weight).collect();
-        Some(ErrorPaths { second: path, gamma, half_precision, gmf, fixed })
+        let gmf = collected(WHAT, largest_gmf.iter().map(weight))?;
+        Ok(Some(ErrorPaths { second: path, gamma, half_precision, gmf, fixed }))
     }
 
     /// Bounds the error of rounding GMF features to half precision and all values to float32, for a user with GMF
     /// features `g`, except for errors that pass through the second layer.
     pub(super) fn rounding(&self, g: &[f32]) -> f64 {
         self.fixed + self.gmf.iter().zip(g).map(|(weight, g)| weight * f64::from(g.abs())).sum::<f64>()
+    }
+
+    pub(super) fn copied(&self) -> Result<Self> {
+        let copied = |values: &[f64]| collected(WHAT, values.iter().copied());
+        Ok(ErrorPaths { second: copied(&self.second)?, gmf: copied(&self.gmf)?, ..*self })
     }
 
     pub(super) fn nbytes(&self) -> usize {
@@ -93,17 +105,17 @@ pub(super) fn sums_fit(row: &[i16], x: &[i64]) -> bool {
 }
 
 /// Whether no intermediate of an estimate overflows float32, if `largest` bounds the outputs of the second layer.
-pub(super) fn fits_float32(network: &Network, mut largest: Vec<f64>) -> bool {
+pub(super) fn fits_float32(network: &Network, mut largest: Vec<f64>) -> Result<bool> {
     for layer in &network.layers[1..] {
         if largest.iter().any(|&x| x.is_nan() || x > LIMIT) {
-            return false;
+            return Ok(false);
         }
         let of = |o| {
             let terms = largest.iter().enumerate().map(|(k, x)| f64::from(layer.weight(o, k).abs()) * x);
             f64::from(layer.bias()[o].abs()) + terms.sum::<f64>()
         };
-        largest = (0..layer.outputs).map(of).collect();
+        largest = collected(WHAT, (0..layer.outputs).map(of))?;
     }
     let logit: f64 = network.output_weight.iter().zip(&largest).map(|(w, x)| f64::from(w.abs()) * x).sum();
-    largest.into_iter().chain([logit]).all(|x| x <= LIMIT)
+    Ok(largest.into_iter().chain([logit]).all(|x| x <= LIMIT))
 }

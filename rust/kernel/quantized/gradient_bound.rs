@@ -2,7 +2,11 @@
 //! "The largest gradient".
 
 use super::error_bound::SLACK;
+use crate::error::{Result, collected, filled, reserve, try_collected};
 use crate::kernel::weights::Network;
+
+/// What the memory is for.
+const WHAT: &str = "bound of the gradient";
 
 /// The maximum multiply-adds for the bound of one matrix.
 const MAX_WORK: usize = 1 << 26;
@@ -21,37 +25,44 @@ pub(super) struct GradientBound {
 impl GradientBound {
     /// Enumerates the corners of `D_n`, one box each, where [`MAX_WORK`] allows, from the last layer backwards; the
     /// other layers widen the boxes.
-    pub(super) fn new(network: &Network) -> Self {
-        let point = network.output_weight.iter().map(|&w| [f64::from(w); 2]).collect();
-        let mut boxes: Vec<Vec<[f64; 2]>> = vec![point];
+    pub(super) fn new(network: &Network) -> Result<Self> {
+        let mut boxes = vec![collected(WHAT, network.output_weight.iter().map(|&w| [f64::from(w); 2]))?];
         let max_boxes = MAX_WORK / ascent_work(network.layers[0].bias().len() + 1);
         for layer in network.layers[1..].iter().rev() {
             let outputs = layer.bias().len();
             let corners = u32::try_from(outputs).ok().and_then(|n| 1usize.checked_shl(n));
             boxes = match corners.filter(|&corners| corners.saturating_mul(boxes.len()) <= max_boxes) {
-                Some(corners) => boxes.iter().flat_map(|y| (0..corners).map(|corner| at_corner(y, corner))).collect(),
-                None => boxes.iter().map(|y| with_zero(y)).collect(),
+                Some(corners) => {
+                    let mut at_corners = reserve(WHAT, corners * boxes.len())?;
+                    for y in &boxes {
+                        for corner in 0..corners {
+                            at_corners.push(at_corner(y, corner)?);
+                        }
+                    }
+                    at_corners
+                }
+                None => try_collected(WHAT, boxes.iter().map(|y| with_zero(y)))?,
             };
             let through = |y: &Vec<[f64; 2]>| {
                 let of_input = |k| {
                     let terms = y.iter().enumerate().map(|(o, y)| y.map(|y| y * f64::from(layer.weight(o, k))));
                     terms.fold([0.0; 2], |[low, high], [a, b]| [low + a.min(b), high + a.max(b)])
                 };
-                (0..layer.inputs).map(of_input).collect()
+                collected(WHAT, (0..layer.inputs).map(of_input))
             };
-            boxes = boxes.iter().map(through).collect();
+            boxes = try_collected(WHAT, boxes.iter().map(through))?;
         }
-        GradientBound { boxes: boxes.iter().map(|y| with_zero(y)).collect() }
+        Ok(GradientBound { boxes: try_collected(WHAT, boxes.iter().map(|y| with_zero(y)))? })
     }
 
     /// A bound on `|y N|` over all gradients `y`; `rows` are the rows of `N`, one per output. Infinite if it overflows
     /// float64.
-    pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> f64 {
+    pub(super) fn largest_norm(&self, rows: &[Vec<f64>]) -> Result<f64> {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let norms: Vec<f64> = rows.iter().map(|row| dot(row, row).sqrt()).collect();
+        let norms = collected(WHAT, rows.iter().map(|row| dot(row, row).sqrt()))?;
         let affordable = ascent_work(rows.len() + 1) <= MAX_WORK;
         let gram: Vec<Vec<f64>> = match affordable {
-            true => rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect(),
+            true => try_collected(WHAT, rows.iter().map(|a| collected(WHAT, rows.iter().map(|b| dot(a, b)))))?,
             false => Vec::new(),
         };
         let (mut best, mut widest) = (0.0, 0.0);
@@ -59,21 +70,21 @@ impl GradientBound {
             let triangle: f64 = y.iter().zip(&norms).map(|([low, high], norm)| high.max(-low) * norm).sum();
             widest = f64::max(widest, triangle);
             if triangle * triangle > best {
-                let bound = if affordable { largest_square(y, &gram) } else { f64::INFINITY };
+                let bound = if affordable { largest_square(y, &gram)? } else { f64::INFINITY };
                 best = best.max(bound.min(triangle * triangle));
             }
         }
         let bound = (best * SLACK + widest * widest / f64::from(1 << 30)).sqrt();
-        if bound.is_nan() { f64::INFINITY } else { bound }
+        Ok(if bound.is_nan() { f64::INFINITY } else { bound })
     }
 }
 
-fn with_zero(y: &[[f64; 2]]) -> Vec<[f64; 2]> {
-    y.iter().map(|&[low, high]| [low.min(0.0), high.max(0.0)]).collect()
+fn with_zero(y: &[[f64; 2]]) -> Result<Vec<[f64; 2]>> {
+    collected(WHAT, y.iter().map(|&[low, high]| [low.min(0.0), high.max(0.0)]))
 }
 
-fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
-    y.iter().enumerate().map(|(o, &y)| if corner >> o & 1 == 1 { y } else { [0.0; 2] }).collect()
+fn at_corner(y: &[[f64; 2]], corner: usize) -> Result<Vec<[f64; 2]>> {
+    collected(WHAT, y.iter().enumerate().map(|(o, &y)| if corner >> o & 1 == 1 { y } else { [0.0; 2] }))
 }
 
 /// A bound on `y K y` over a box, with `K` positive semidefinite.
@@ -82,11 +93,11 @@ fn at_corner(y: &[[f64; 2]], corner: usize) -> Vec<[f64; 2]> {
 /// `s' Q s' <= sum mu` for every `mu` that makes `diag(mu) - Q` positive semidefinite. The ascent computes a `mu` close
 /// to the best one, which is then raised until the Cholesky factorisation succeeds; infinity if it does not after a few
 /// steps.
-fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
+fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> Result<f64> {
     let n = y.len() + 1;
-    let centre: Vec<f64> = y.iter().map(|[low, high]| (low + high) / 2.0).collect();
-    let radius: Vec<f64> = y.iter().map(|[low, high]| (high - low) / 2.0).collect();
-    let mut q = vec![0.0; n * n];
+    let centre = collected(WHAT, y.iter().map(|[low, high]| (low + high) / 2.0))?;
+    let radius = collected(WHAT, y.iter().map(|[low, high]| (high - low) / 2.0))?;
+    let mut q = filled(WHAT, n * n, 0.0)?;
     for (o, row) in gram.iter().enumerate() {
         let centre_of_row: f64 = row.iter().zip(&centre).map(|(k, c)| k * c).sum();
         q[0] += centre[o] * centre_of_row;
@@ -96,18 +107,18 @@ fn largest_square(y: &[[f64; 2]], gram: &[Vec<f64>]) -> f64 {
             q[(o + 1) * n + p + 1] = radius[o] * k * radius[p];
         }
     }
-    let mu = ascend(&q, n);
+    let mu = ascend(&q, n)?;
     let total: f64 = mu.iter().sum();
     for raise in [1.0 / 4096.0, 1.0 / 256.0, 1.0 / 16.0, 1.0] {
-        let mut rest: Vec<f64> = q.iter().map(|q| -q).collect();
+        let mut rest = collected(WHAT, q.iter().map(|q| -q))?;
         for i in 0..n {
             rest[i * n + i] += mu[i] + raise * total / n as f64;
         }
         if is_positive_definite(&mut rest, n) {
-            return total * (1.0 + raise);
+            return Ok(total * (1.0 + raise));
         }
     }
-    f64::INFINITY
+    Ok(f64::INFINITY)
 }
 
 /// The rank of the ascent's vectors: large enough that every local maximum is global.
@@ -122,12 +133,13 @@ fn ascent_work(n: usize) -> usize {
 /// Finds `mu` with a near-minimal sum such that `diag(mu) - q` is positive semidefinite: coordinate ascent on
 /// `sum q[i, j] v[i] . v[j]` over unit vectors `v` (Wang, Chang and Kolter, "The Mixing method", 2017), whose
 /// multipliers are `mu`.
-fn ascend(q: &[f64], n: usize) -> Vec<f64> {
+fn ascend(q: &[f64], n: usize) -> Result<Vec<f64>> {
     let rank = rank(n);
     // Any start that is not in a low-dimensional subspace works.
-    let mut v: Vec<f64> = (1..=n * rank).map(|at| (at as f64 * 0.754_877_666_246_692_8).fract() - 0.5).collect();
-    let mut pull = vec![0.0; rank];
-    let mut mu = vec![0.0; n];
+    let start = |at: usize| ((at + 1) as f64 * 0.754_877_666_246_692_8).fract() - 0.5;
+    let mut v = collected(WHAT, (0..n * rank).map(start))?;
+    let mut pull = filled(WHAT, rank, 0.0)?;
+    let mut mu = filled(WHAT, n, 0.0)?;
     for _ in 0..SWEEPS {
         for i in 0..n {
             pull.fill(0.0);
@@ -142,7 +154,7 @@ fn ascend(q: &[f64], n: usize) -> Vec<f64> {
             }
         }
     }
-    mu
+    Ok(mu)
 }
 
 /// Whether the Cholesky factorisation of the symmetric `a`, `[n, n]`, succeeds; overwrites its lower triangle.
@@ -176,7 +188,7 @@ mod tests {
         };
         let layers = widths.windows(2).map(|pair| {
             let weight: Vec<f32> = (0..pair[0] * pair[1]).map(|_| next()).collect();
-            Packed::new(pair[0], &vec![0.0; pair[1]], 16, |o, k| weight[o * pair[0] + k])
+            Packed::new(pair[0], &vec![0.0; pair[1]], 16, |o, k| weight[o * pair[0] + k]).unwrap()
         });
         let layers: Vec<_> = layers.collect();
         let last = widths.last().unwrap();
@@ -212,7 +224,7 @@ mod tests {
                 .map(|o| (0..widths[0]).map(|k| f64::from(network.layers[0].weight(o, k))).collect())
                 .collect();
             let exact = by_enumeration(&network, &rows);
-            let bound = GradientBound::new(&network).largest_norm(&rows);
+            let bound = GradientBound::new(&network).unwrap().largest_norm(&rows).unwrap();
             println!("{widths:?}: bound {bound}, largest {exact}");
             assert!(exact <= bound && bound <= close * exact, "{widths:?}: {bound} {exact}");
         }

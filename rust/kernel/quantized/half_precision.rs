@@ -4,6 +4,7 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::error::{Result, filled};
 use crate::kernel::{LANES, Lanes, StandardFloats};
 
 /// The exponent of the largest magnitude after scaling: far above the subnormals of half precision and below its
@@ -36,10 +37,10 @@ impl HalfPrecision {
     }
 
     /// A user's weights, scaled and padded to whole lines.
-    pub(super) fn user(self, g: &[f32]) -> Vec<f32> {
-        let mut weights: Vec<f32> = g.iter().map(|&g| (f64::from(g) / self.scale) as f32).collect();
-        weights.resize(2 * Self::lines(g.len()), 0.0);
-        weights
+    pub(super) fn user(self, g: &[f32]) -> Result<Vec<f32>> {
+        let mut weights = filled("quantized user", 2 * Self::lines(g.len()), 0.0)?;
+        weights.iter_mut().zip(g).for_each(|(weight, &g)| *weight = (f64::from(g) / self.scale) as f32);
+        Ok(weights)
     }
 
     /// Rounds the features of sixteen items; `features` has one line per feature, `to` one line per two features.

@@ -5,8 +5,12 @@
 use super::error_bound::{ErrorPaths, SLACK, TINY, ValueRanges, fits_float32, sums_fit};
 use super::estimate::{QuantizedUser, round};
 use super::tiles::{IntegerWidth, QuantizedLayer};
+use crate::error::{Result, collected, filled, reserve};
 use crate::kernel::weights::Network;
 use crate::kernel::{Kernel, LANES, Lanes, Simd, StandardFloats};
+
+/// What the memory is for.
+const WHAT: &str = "int16 weights";
 
 /// How many scales of activations are tried: the largest possible one and its halvings.
 const SCALES_TRIED: i32 = 9;
@@ -39,20 +43,26 @@ impl Int16 {
     /// Chooses the scales with the smallest mean bound for the sample users, in blocks of at most `max_block` outputs.
     /// `None` if no bound holds: no second hidden layer, all activations zero, or magnitudes near the limits of
     /// float32.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Option<Self> {
+    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Result<Option<Self>> {
         let _settings = StandardFloats::enter();
-        let error_paths = ErrorPaths::new(network, &ranges.gmf)?;
+        let Some(error_paths) = ErrorPaths::new(network, &ranges.gmf)? else { return Ok(None) };
         let reach = ranges.items.iter().zip(&ranges.users).map(|(a, b)| f64::from(a.max(0.0)) + f64::from(b.max(0.0)));
         // Rounding two values to integers raises their sum by at most one.
         let largest = f64::from(i16::MAX - 1) / reach.fold(0.0, f64::max);
         let largest = (largest.min(1e30) as f32).next_down();
-        let candidates = (0..SCALES_TRIED).filter_map(|halvings| {
-            let int16 = Self::with_scale(network, ranges, &error_paths, largest * 0.5f32.powi(halvings), max_block)?;
-            let users = ranges.sample_users.iter();
-            let bounds = users.map(|(b, g)| int16.user(b, g).map_or(f64::INFINITY, |user| user.error)).sum::<f64>();
-            bounds.is_finite().then_some((bounds, int16))
-        });
-        candidates.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, int16)| int16)
+        let mut best: Option<(f64, Self)> = None;
+        for halvings in 0..SCALES_TRIED {
+            let scale = largest * 0.5f32.powi(halvings);
+            let Some(int16) = Self::with_scale(network, ranges, &error_paths, scale, max_block)? else { continue };
+            let mut bounds = 0.0;
+            for (b, g) in &ranges.sample_users {
+                bounds += int16.user(b, g)?.map_or(f64::INFINITY, |user| user.error);
+            }
+            if bounds.is_finite() && best.as_ref().is_none_or(|(least, _)| bounds < *least) {
+                best = Some((bounds, int16));
+            }
+        }
+        Ok(best.map(|(_, int16)| int16))
     }
 
     fn with_scale(
@@ -61,32 +71,38 @@ impl Int16 {
         error_paths: &ErrorPaths,
         scale: f32,
         max_block: usize,
-    ) -> Option<Self> {
-        let second = network.layers.first()?;
+    ) -> Result<Option<Self>> {
+        let Some(second) = network.layers.first() else { return Ok(None) };
         let inputs = second.inputs;
         let s = f64::from(scale);
-        let integers = |values: &[f32]| -> Vec<i16> { values.iter().map(|&x| quantize(scale, x)).collect() };
-        let (items, users) = (integers(&ranges.items), integers(&ranges.users));
+        let integers = |values: &[f32]| collected(WHAT, values.iter().map(|&x| quantize(scale, x)));
+        let (items, users) = (integers(&ranges.items)?, integers(&ranges.users)?);
         // The largest activations, as integers and as real numbers.
-        let x: Vec<i64> = items.iter().zip(&users).map(|(&a, &b)| (i64::from(a) + i64::from(b)).max(0)).collect();
+        let x = collected(WHAT, items.iter().zip(&users).map(|(&a, &b)| (i64::from(a) + i64::from(b)).max(0)))?;
         if x.iter().any(|&x| x > i64::from(i16::MAX)) {
-            return None;
+            return Ok(None);
         }
-        let reach: Vec<f64> = x.iter().map(|&x| (x as f64 + 2.0) / s).collect();
+        let reach = collected(WHAT, x.iter().map(|&x| (x as f64 + 2.0) / s))?;
 
-        let mut weight = Vec::with_capacity(inputs * second.outputs);
-        let mut scales = Vec::with_capacity(second.outputs);
+        let mut weight = reserve(WHAT, inputs * second.outputs)?;
+        let mut scales = reserve(WHAT, second.outputs)?;
         // `P`, `R` and `V` of `BOUNDS.md`, and the largest outputs of the second layer.
-        let (mut p, mut r, mut v) = (vec![TINY; inputs], vec![TINY; inputs], vec![TINY; inputs]);
-        let mut largest = Vec::with_capacity(second.outputs);
+        let sums = || filled(WHAT, inputs, TINY);
+        let (mut p, mut r, mut v) = (sums()?, sums()?, sums()?);
+        let mut largest = reserve(WHAT, second.outputs)?;
+        let (mut row, mut quantized) = (filled(WHAT, inputs, 0.0)?, filled(WHAT, inputs, 0)?);
         for (o, path) in error_paths.second.iter().enumerate() {
-            let row: Vec<f32> = (0..inputs).map(|k| second.weight(o, k)).collect();
-            let t = weight_scale(&row, &x, s)?;
-            let quantized: Vec<i16> = row.iter().map(|&w| quantize(t, w)).collect();
-            sums_fit(&quantized, &x).then_some(())?;
+            row.iter_mut().enumerate().for_each(|(k, w)| *w = second.weight(o, k));
+            let Some(t) = weight_scale(&row, &x, s) else { return Ok(None) };
+            quantized.iter_mut().zip(&row).for_each(|(q, &w)| *q = quantize(t, w));
+            if !sums_fit(&quantized, &x) {
+                return Ok(None);
+            }
             let t64 = f64::from(t);
             let unit = 1.0 / (s * t64);
-            (1e-36..1e36).contains(&unit).then_some(())?;
+            if !(1e-36..1e36).contains(&unit) {
+                return Ok(None);
+            }
             let mut largest_output = f64::from(second.bias()[o].abs());
             for k in 0..inputs {
                 let (exact, rounded) = (f64::from(row[k]), f64::from(quantized[k]) / t64);
@@ -98,36 +114,38 @@ impl Int16 {
             }
             largest.push(largest_output);
             scales.push(unit as f32);
-            weight.extend(quantized);
+            weight.extend_from_slice(&quantized);
         }
-        fits_float32(network, largest).then_some(())?;
+        if !fits_float32(network, largest)? {
+            return Ok(None);
+        }
         let features = (0..inputs).map(|k| Int16Feature {
             item: ranges.items[k].into(),
             user: users[k],
             activation: p[k],
             rounding: r[k] + 2.0 * error_paths.gamma * v[k],
         });
-        Some(Int16 {
-            layer: QuantizedLayer::new(IntegerWidth::Int16, &weight, scales, max_block),
-            bias: second.bias().to_vec(),
+        Ok(Some(Int16 {
+            layer: QuantizedLayer::new(IntegerWidth::Int16, &weight, scales, max_block)?,
+            bias: collected(WHAT, second.bias().iter().copied())?,
             scale,
-            features: features.collect(),
-            error_paths: error_paths.clone(),
-        })
+            features: collected(WHAT, features)?,
+            error_paths: error_paths.copied()?,
+        }))
     }
 
     /// Quantizes the user with first-layer features `b` and GMF features `g`. `None` if a feature exceeds those of the
     /// model's users.
-    pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
+    pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Result<Option<QuantizedUser<'_>>> {
         let _settings = StandardFloats::enter();
         let s = f64::from(self.scale);
         let step = SLACK / s;
         let mut error = self.error_paths.rounding(g);
-        let mut values = Vec::with_capacity(b.len());
+        let mut values = reserve(WHAT, b.len())?;
         for (feature, &b) in self.features.iter().zip(b) {
             let value = quantize(self.scale, b);
             if value > feature.user {
-                return None;
+                return Ok(None);
             }
             let reach = (feature.item + f64::from(b) + step).max(0.0);
             let rounded = step / 2.0 + (f64::from(value) / s - f64::from(b)).abs();
@@ -135,8 +153,9 @@ impl Int16 {
             values.push(value);
         }
         error *= SLACK;
-        let (words, gmf) = (IntegerWidth::Int16.pack(&values), self.error_paths.half_precision.user(g));
-        error.is_finite().then(|| QuantizedUser { layer: &self.layer, words, bias: self.bias.clone(), gmf, error })
+        let (words, gmf) = (IntegerWidth::Int16.pack(&values)?, self.error_paths.half_precision.user(g)?);
+        let bias = collected(WHAT, self.bias.iter().copied())?;
+        Ok(error.is_finite().then_some(QuantizedUser { layer: &self.layer, words, bias, gmf, error }))
     }
 
     /// Quantizes a tile: writes the lines of int16 words; `features` has one line per first-layer feature.

@@ -16,6 +16,7 @@
 use super::error_bound::SLACK;
 use super::estimate::round;
 use super::rotation::rotate;
+use crate::error::{Result, collected, reserve};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::{IntegerKernel, IntegerSimd, LANES, Lanes, StandardFloats};
 
@@ -131,9 +132,12 @@ fn gamma(width: usize) -> f64 {
 
 impl ItemCode {
     /// Chooses the scale for the features `q` and measures the errors.
-    pub(crate) fn new(q: &[f32]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn new(q: &[f32]) -> Result<Self> {
         let _settings = StandardFloats::enter();
-        let q = rotate(q);
+        let q = rotate(q)?;
         let scale = bf16_up(largest(&q) / 7.96875);
         let code = ItemCode { scale, ..ItemCode::default() };
         let step = f64::from(scale) / 16.0;
@@ -153,7 +157,7 @@ impl ItemCode {
             .map(|squares| bf16_up(term(Term::ItemCode, length(squares)) + term(Term::Chain, gamma(q.len()) * norm)));
         let [coarse_length, medium_length, fine_length] = lengths.map(|squares| f32_up(length(squares)));
         let norm = f32_up(norm);
-        ItemCode { scale, coarse_error, medium_error, fine_error, norm, coarse_length, medium_length, fine_length }
+        Ok(ItemCode { scale, coarse_error, medium_error, fine_error, norm, coarse_length, medium_length, fine_length })
     }
 
     /// The codes of the rotated item `q`, eight bits each.
@@ -163,9 +167,9 @@ impl ItemCode {
     }
 
     /// Passes the words of the upper and of the lower halves of the codes of `q`, one after the other, to `place`.
-    fn words(self, q: &[f32], mut place: impl FnMut(usize, u32, u32)) {
+    fn words(self, q: &[f32], mut place: impl FnMut(usize, u32, u32)) -> Result<()> {
         let _settings = StandardFloats::enter();
-        let q = rotate(q);
+        let q = rotate(q)?;
         let mut bytes = self.bytes(&q);
         for word in 0..words(q.len()) {
             let (mut upper, mut lower) = (0, 0);
@@ -176,13 +180,15 @@ impl ItemCode {
             }
             place(word, upper, lower);
         }
+        Ok(())
     }
 
     /// Writes the item to lane `lane` of a coarse tile.
-    pub(crate) fn place_in_tile(self, q: &[f32], lane: usize, tile: &mut [Lanes]) {
-        self.words(q, |word, upper, _| tile[word][lane] = f32::from_bits(upper));
+    pub(crate) fn place_in_tile(self, q: &[f32], lane: usize, tile: &mut [Lanes]) -> Result<()> {
+        self.words(q, |word, upper, _| tile[word][lane] = f32::from_bits(upper))?;
         let last = tile.len() - 1;
         tile[last][lane] = self.header();
+        Ok(())
     }
 
     /// The scale and the coarse error in a word.
@@ -196,9 +202,9 @@ impl ItemCode {
     }
 
     /// Writes the lower halves of the item's codes to a row.
-    pub(crate) fn place_in_row(self, q: &[f32], row: &mut [Lanes]) {
+    pub(crate) fn place_in_row(self, q: &[f32], row: &mut [Lanes]) -> Result<()> {
         let row = row.as_flattened_mut();
-        self.words(q, |word, _, lower| row[word] = f32::from_bits(lower));
+        self.words(q, |word, _, lower| row[word] = f32::from_bits(lower))
     }
 
     /// The larger of each number.
@@ -235,18 +241,18 @@ impl Int4 {
 
     /// Quantizes the user with features `g`, to be multiplied with these bits of the items' codes. `None` if an
     /// estimate could overflow float32.
-    pub(crate) fn user(&self, g: &[f32], bits: CodeBits) -> Option<Int4User> {
+    pub(crate) fn user(&self, g: &[f32], bits: CodeBits) -> Result<Option<Int4User>> {
         let _settings = StandardFloats::enter();
-        let g = rotate(g);
+        let g = rotate(g)?;
         let mut step = (largest(&g) as f32 / 127.0).next_up().max(MIN_STEP);
-        let mut integers = quantize(&g, step);
+        let mut integers = quantize(&g, step)?;
         loop {
             let excess = largest_group_sum(&integers, bits) as f32 / bits.max_group_sum() as f32;
             if excess <= 1.0 {
                 break;
             }
             step *= excess.max(1.01);
-            integers = quantize(&g, step);
+            integers = quantize(&g, step)?;
         }
         let [mut norm, mut error, mut sum, mut magnitudes] = [0.0; 4];
         for (&x, &u) in g.iter().zip(&integers) {
@@ -270,20 +276,23 @@ impl Int4 {
         let [scale, item_error] = [self.largest.scale, item_error].map(f64::from);
         let per_scale = f64::from(bits.max()) * unit * magnitudes + offset.abs();
         let magnitude = scale * per_scale + f64::from(norm) * item_error;
-        (magnitude + per_scale <= LIMIT).then_some(())?;
+        let reach = magnitude + per_scale;
+        if reach.is_nan() || reach > LIMIT {
+            return Ok(None);
+        }
         let rounding = term(Term::Estimate, magnitude / f64::from(1 << 21))
             + term(Term::SubnormalEstimate, 2f64.powi(-147) * (1.0 + scale));
         let chain = term(Term::Bias, self.gamma * f64::from(self.bias.abs()))
             + term(Term::SubnormalChain, 2f64.powi(-149) * (self.width + 1) as f64);
 
-        let words: Vec<[u32; 2]> = integers.chunks(PER_WORD).map(user_word).collect();
+        let words = collected("quantized user", integers.chunks(PER_WORD).map(user_word))?;
         let lines = |half: usize| {
             words
                 .chunks(LANES)
                 .map(move |words| std::array::from_fn(|l| f32::from_bits(words.get(l).map_or(0, |word| word[half]))))
         };
-        let lines = lines(0).zip(lines(1)).map(|(lower, upper)| [lower, upper]).collect();
-        Some(Int4User {
+        let lines = collected("quantized user", lines(0).zip(lines(1)).map(|(lower, upper)| [lower, upper]))?;
+        Ok(Some(Int4User {
             words,
             lines,
             step,
@@ -296,7 +305,7 @@ impl Int4 {
             bias: self.bias.into(),
             error: (rounding + chain) * SLACK,
             reach: f64::from(norm) * (1.0 + term(Term::LargestLogit, self.gamma)) * SLACK,
-        })
+        }))
     }
 }
 
@@ -529,15 +538,15 @@ pub(crate) struct UserGroup {
 
 impl UserGroup {
     /// Groups of users.
-    pub(crate) fn all(users: &[&Int4User]) -> Vec<UserGroup> {
-        let mut groups = Vec::new();
+    pub(crate) fn all(users: &[&Int4User]) -> Result<Vec<UserGroup>> {
+        let mut groups = reserve("groups of users", users.len().div_ceil(USERS_TOGETHER))?;
         let mut rest = users;
         while let Some(first) = rest.first() {
             let (users, later) = rest.split_at(USERS_TOGETHER.min(rest.len()));
             let of = |n: usize| users.get(n).unwrap_or(first);
             let words = (0..2 * first.words.len()).map(|line| std::array::from_fn(|n| of(n).words[line / 2][line % 2]));
             groups.push(UserGroup {
-                words: words.collect(),
+                words: collected("groups of users", words)?,
                 unit: std::array::from_fn(|n| of(n).unit),
                 offset: std::array::from_fn(|n| of(n).offset),
                 norm: std::array::from_fn(|n| of(n).norm),
@@ -545,7 +554,7 @@ impl UserGroup {
             });
             rest = later;
         }
-        groups
+        Ok(groups)
     }
 }
 
@@ -657,9 +666,9 @@ fn words(features: usize) -> usize {
 /// The smallest `t`: with it, nothing that has to be exact underflows.
 const MIN_STEP: f32 = 1e-30;
 
-fn quantize(g: &[f64], step: f32) -> Vec<i8> {
+fn quantize(g: &[f64], step: f32) -> Result<Vec<i8>> {
     let per_unit = 1.0 / f64::from(step);
-    g.iter().map(|&x| round(x * per_unit).0 as i8).collect()
+    collected("quantized user", g.iter().map(|&x| round(x * per_unit).0 as i8))
 }
 
 /// The largest magnitude.
@@ -735,9 +744,9 @@ mod tests {
         };
         let d = q.len();
         let gamma = (d + 2) as f64 * 2f64.powi(-24);
-        let code = ItemCode::new(q);
+        let code = ItemCode::new(q).unwrap();
         let int4 = Int4::new(d, bias, code).unwrap();
-        let (turned, bytes) = (rotate(q), code.bytes(&rotate(q)).collect::<Vec<u8>>());
+        let (turned, bytes) = (rotate(q).unwrap(), code.bytes(&rotate(q).unwrap()).collect::<Vec<u8>>());
         let norm = length(turned.iter().copied());
         let centred = |bits: u32| {
             bytes.iter().map(move |byte| f64::from(byte >> (8 - bits)) - (2f64.powi(bits as i32) - 1.0) / 2.0)
@@ -750,10 +759,10 @@ mod tests {
         for (bits, code_bits, item_error) in
             [(4, CodeBits::Four, code.coarse_error), (7, CodeBits::Seven, code.medium_error)]
         {
-            let user = int4.user(g, code_bits).unwrap();
+            let user = int4.user(g, code_bits).unwrap().unwrap();
             let integers = user.words.as_flattened().iter().flat_map(|word| word.to_le_bytes().map(|byte| byte as i8));
             let integers: Vec<f64> = integers.take(d).map(f64::from).collect();
-            let turned = rotate(g);
+            let turned = rotate(g).unwrap();
             let user_norm = length(turned.iter().copied());
             let rest = length(turned.iter().zip(&integers).map(|(g, u)| g - user.step * u));
             let steps = 2f64.powi(bits as i32 - 4);

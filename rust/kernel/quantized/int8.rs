@@ -6,6 +6,7 @@ use super::error_bound::{ErrorPaths, SLACK, TINY, ValueRanges, fits_float32, sum
 use super::estimate::{QuantizedUser, round};
 use super::gradient_bound::GradientBound;
 use super::tiles::{IntegerWidth, QuantizedLayer};
+use crate::error::{Result, collected, reserve, try_collected};
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Kernel, LANES, Lanes, Simd, StandardFloats};
 
@@ -20,6 +21,9 @@ const MAX_NUM_WEIGHTS: usize = 1 << 20;
 
 /// The maximum spread of an item: small relative to the margin that `fits_float32` leaves.
 const MAX_SPREAD: f64 = 1e37;
+
+/// What the memory is for.
+const WHAT: &str = "int8 weights";
 
 /// The second layer in int8, and the error bound of its estimates.
 #[derive(Debug)]
@@ -113,15 +117,18 @@ impl Int8Feature {
 impl Int8 {
     /// Quantizes the second layer, in blocks of at most `max_block` outputs. `None` if no bound holds (no second hidden
     /// layer, or magnitudes near the limits of float32) or the second layer is huge.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Option<Self> {
+    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Result<Option<Self>> {
         let _settings = StandardFloats::enter();
-        let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MAX_NUM_WEIGHTS)?;
-        let error_paths = ErrorPaths::new(network, &ranges.gmf)?;
+        let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MAX_NUM_WEIGHTS);
+        let Some(second) = second else { return Ok(None) };
+        let Some(error_paths) = ErrorPaths::new(network, &ranges.gmf)? else { return Ok(None) };
         let extremes = ranges.items.iter().zip(&ranges.users);
-        let mut features: Vec<Int8Feature> = extremes.map(|(&item, &user)| Int8Feature::new(item, user)).collect();
-        let Weights { exact, rounded, integers, units, larger } = Weights::new(second, &features)?;
-        let tops: Vec<i64> = features.iter().map(Int8Feature::top).collect();
-        let fit = tops.iter().all(|&top| top <= 255) && integers.iter().all(|row| sums_fit(row, &tops));
+        let mut features = collected(WHAT, extremes.map(|(&item, &user)| Int8Feature::new(item, user)))?;
+        let Some(weights) = Weights::new(second, &features)? else { return Ok(None) };
+        let Weights { exact, rounded, integers, units, larger } = weights;
+        let tops = collected(WHAT, features.iter().map(Int8Feature::top))?;
+        let fit =
+            tops.iter().all(|&top| top <= 255) && integers.chunks_exact(second.inputs).all(|row| sums_fit(row, &tops));
         let largest = (0..second.outputs).map(|o| {
             let of = |k: usize| {
                 let feature: &Int8Feature = &features[k];
@@ -129,53 +136,63 @@ impl Int8 {
             };
             f64::from(second.bias()[o].abs()) + (0..second.inputs).map(of).sum::<f64>()
         });
-        (fit && fits_float32(network, largest.collect())).then_some(())?;
+        if !fit || !fits_float32(network, collected(WHAT, largest)?)? {
+            return Ok(None);
+        }
 
         for (k, feature) in features.iter_mut().enumerate() {
             let values = ranges.sample_items.iter().map(|a| a[k]);
-            feature.tune(values, column(&exact, k), column(&rounded, k));
+            feature.tune(values, column(&exact, k), column(&rounded, k))?;
             let in_logit =
                 |rows| error_paths.second.iter().zip(column(rows, k)).map(|(path, x)| path * x.abs()).sum::<f64>();
             [feature.rounding, feature.corrections[0], feature.corrections[1]] =
                 [&larger, &exact, &rounded].map(|rows| 2.0 * error_paths.gamma * (in_logit(rows) + TINY));
         }
-        normalise(features.iter_mut().map(|feature| &mut feature.of_activation).collect());
-        normalise(features.iter_mut().map(|feature| &mut feature.of_weight).collect());
+        normalise(&mut features, |feature| &mut feature.of_activation);
+        normalise(&mut features, |feature| &mut feature.of_weight);
         let of_activations = || features.iter().map(|feature| feature.of_activation);
         let of_weights = || features.iter().map(|feature| feature.of_weight);
-        let gradients = GradientBound::new(network);
-        let activation = gradients.largest_norm(&divide(&exact, of_activations()));
+        let gradients = GradientBound::new(network)?;
+        let activation = gradients.largest_norm(&divide(&exact, of_activations())?)?;
         // `exact` and `rounded` themselves have rounding errors of about 2^-52 of `exact`.
-        let off =
-            error_paths.second.iter().zip(divide(&exact, of_weights())).map(|(path, row)| path * norm(row.into_iter()));
-        let weight = gradients.largest_norm(&divide(&rounded, of_weights())) + off.sum::<f64>() / 2f64.powi(50);
+        let divided = divide(&exact, of_weights())?;
+        let off = error_paths.second.iter().zip(divided).map(|(path, row)| path * norm(row.into_iter()));
+        let weight = gradients.largest_norm(&divide(&rounded, of_weights())?)? + off.sum::<f64>() / 2f64.powi(50);
         let max_spread =
             activation * of_activations().sum::<f64>().sqrt() + 255.0 * weight * of_weights().sum::<f64>().sqrt();
-        (max_spread <= MAX_SPREAD).then(|| Int8 {
-            layer: QuantizedLayer::new(IntegerWidth::Int8, &integers.concat(), units, max_block),
-            bias: second.bias().to_vec(),
-            exact: (0..second.inputs).flat_map(|k| column(&exact, k)).collect(),
-            rounded: (0..second.inputs).flat_map(|k| column(&rounded, k)).collect(),
+        if max_spread.is_nan() || max_spread > MAX_SPREAD {
+            return Ok(None);
+        }
+        let transposed = |rows: &[Vec<f64>]| -> Result<Vec<f64>> {
+            let mut columns = reserve(WHAT, second.inputs * second.outputs)?;
+            (0..second.inputs).for_each(|k| columns.extend(column(rows, k)));
+            Ok(columns)
+        };
+        Ok(Some(Int8 {
+            layer: QuantizedLayer::new(IntegerWidth::Int8, &integers, units, max_block)?,
+            bias: collected(WHAT, second.bias().iter().copied())?,
+            exact: transposed(&exact)?,
+            rounded: transposed(&rounded)?,
             features,
             activation,
             weight,
             error_paths,
-        })
+        }))
     }
 
     /// Quantizes the user with first-layer features `b` and GMF features `g`. `None` if a feature exceeds those of the
     /// model's users.
-    pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
+    pub(super) fn user(&self, b: &[f32], g: &[f32]) -> Result<Option<QuantizedUser<'_>>> {
         let _settings = StandardFloats::enter();
         let outputs = self.bias.len();
-        let mut bias: Vec<f64> = self.bias.iter().map(|&bias| bias.into()).collect();
+        let mut bias = collected(WHAT, self.bias.iter().map(|&bias| f64::from(bias)))?;
         let mut error = self.error_paths.rounding(g);
         let mut of_activations = 0.0;
-        let mut bytes = Vec::with_capacity(b.len());
+        let mut bytes = reserve(WHAT, b.len())?;
         let matrices = self.exact.chunks_exact(outputs).zip(self.rounded.chunks_exact(outputs));
         for ((feature, &b), (exact, rounded)) in self.features.iter().zip(b).zip(matrices) {
             if b > feature.user {
-                return None;
+                return Ok(None);
             }
             let (byte, off) = feature.user_byte(b);
             let typical = (feature.centre - byte).max(0.0);
@@ -188,9 +205,9 @@ impl Int8 {
             bytes.push(byte as i16);
         }
         error = (error + self.activation * of_activations.sqrt() / 2.0) * SLACK;
-        let bias = bias.into_iter().map(|bias| bias as f32).collect();
-        let (words, gmf) = (IntegerWidth::Int8.pack(&bytes), self.error_paths.half_precision.user(g));
-        error.is_finite().then_some(QuantizedUser { layer: &self.layer, words, bias, gmf, error })
+        let bias = collected(WHAT, bias.into_iter().map(|bias| bias as f32))?;
+        let (words, gmf) = (IntegerWidth::Int8.pack(&bytes)?, self.error_paths.half_precision.user(g)?);
+        Ok(error.is_finite().then_some(QuantizedUser { layer: &self.layer, words, bias, gmf, error }))
     }
 
     /// Quantizes a tile: writes its lines of bytes and its line of spreads; `features` has one line per first-layer
@@ -219,11 +236,11 @@ impl Int8Feature {
     /// `F'` from the columns of `M` and `r - M`.
     fn tune(
         &mut self,
-        values: impl Iterator<Item = f32>,
+        values: impl ExactSizeIterator<Item = f32>,
         exact: impl Iterator<Item = f64>,
         rounded: impl Iterator<Item = f64>,
-    ) {
-        let bytes: Vec<(f64, f64)> = values.map(|x| self.item_byte(x)).collect();
+    ) -> Result<()> {
+        let bytes = collected(WHAT, values.map(|x| self.item_byte(x)))?;
         let count = bytes.len() as f64;
         self.centre = (bytes.iter().map(|(byte, _)| byte).sum::<f64>() / count * 16.0).round() / 16.0;
         let error = norm(bytes.iter().map(|(_, error)| *error)) / count.sqrt();
@@ -231,6 +248,7 @@ impl Int8Feature {
         // A thousandth of a step is added to avoid division by zero.
         self.of_activation = norm(exact) / (error + 1e-3);
         self.of_weight = norm(rounded) / (difference + 1e-3);
+        Ok(())
     }
 }
 
@@ -241,7 +259,7 @@ struct Weights {
     /// `r - M`.
     rounded: Vec<Vec<f64>>,
     /// `round(T M)`.
-    integers: Vec<Vec<i16>>,
+    integers: Vec<i16>,
     /// `1/T`.
     units: Vec<f32>,
     /// The larger of `|W|` and `|r S|`.
@@ -250,33 +268,44 @@ struct Weights {
 
 impl Weights {
     /// `None` if a scale would be outside the range of float32.
-    fn new(second: &Packed, features: &[Int8Feature]) -> Option<Self> {
-        let mut all = Weights { exact: vec![], rounded: vec![], integers: vec![], units: vec![], larger: vec![] };
-        for o in 0..second.outputs {
+    fn new(second: &Packed, features: &[Int8Feature]) -> Result<Option<Self>> {
+        let (inputs, outputs) = (second.inputs, second.outputs);
+        let mut all = Weights {
+            exact: reserve(WHAT, outputs)?,
+            rounded: reserve(WHAT, outputs)?,
+            integers: reserve(WHAT, inputs * outputs)?,
+            units: reserve(WHAT, outputs)?,
+            larger: reserve(WHAT, outputs)?,
+        };
+        for o in 0..outputs {
             let weights =
                 features.iter().enumerate().map(|(k, feature)| (f64::from(feature.scale), second.weight(o, k)));
-            let row: Vec<f64> =
-                weights.clone().map(|(scale, w)| if scale > 0.0 { f64::from(w) / scale } else { 0.0 }).collect();
+            let scaled = |(scale, w)| if scale > 0.0 { f64::from(w) / scale } else { 0.0 };
+            let row = collected(WHAT, weights.clone().map(scaled))?;
             let largest = row.iter().fold(0.0, |largest: f64, m| largest.max(m.abs()));
             let t = f64::from(((MAX_WEIGHT / largest).min(1e30) as f32).next_down());
             let unit = 1.0 / t;
-            (1e-36..1e36).contains(&unit).then_some(())?;
-            let whole: Vec<f64> = row.iter().map(|m| round(t * m).0).collect();
-            all.rounded.push(whole.iter().zip(&row).map(|(q, m)| q / t - m).collect());
-            all.larger
-                .push(whole.iter().zip(weights).map(|(q, (s, w))| f64::from(w.abs()).max((q / t).abs() * s)).collect());
-            all.integers.push(whole.into_iter().map(|q| q as i16).collect());
+            if !(1e-36..1e36).contains(&unit) {
+                return Ok(None);
+            }
+            let whole = collected(WHAT, row.iter().map(|m| round(t * m).0))?;
+            let larger = |(q, (s, w)): (&f64, (f64, f32))| f64::from(w.abs()).max((q / t).abs() * s);
+            all.rounded.push(collected(WHAT, whole.iter().zip(&row).map(|(q, m)| q / t - m))?);
+            all.larger.push(collected(WHAT, whole.iter().zip(weights).map(larger))?);
+            all.integers.extend(whole.into_iter().map(|q| q as i16));
             all.units.push(unit as f32);
             all.exact.push(row);
         }
-        Some(all)
+        Ok(Some(all))
     }
 }
 
-/// Scales the values so that the largest is 1, and raises the others to at least 1e-12.
-fn normalise(squares: Vec<&mut f64>) {
-    let largest = squares.iter().fold(0.0, |largest: f64, square| largest.max(**square));
-    squares.into_iter().for_each(|square| *square = if largest > 0.0 { (*square / largest).max(1e-12) } else { 1.0 });
+/// Scales the features' squares so that the largest is 1, and raises the others to at least 1e-12.
+fn normalise(features: &mut [Int8Feature], square: impl Fn(&mut Int8Feature) -> &mut f64) {
+    let largest = features.iter_mut().fold(0.0, |largest: f64, feature| largest.max(*square(feature)));
+    for square in features.iter_mut().map(square) {
+        *square = if largest > 0.0 { (*square / largest).max(1e-12) } else { 1.0 };
+    }
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -288,8 +317,10 @@ fn column(rows: &[Vec<f64>], k: usize) -> impl Iterator<Item = f64> {
 }
 
 /// `rows / F`, column by column, from `F^2`.
-fn divide(rows: &[Vec<f64>], squares: impl Iterator<Item = f64> + Clone) -> Vec<Vec<f64>> {
-    rows.iter().map(|row| row.iter().zip(squares.clone()).map(|(x, square)| x / square.sqrt()).collect()).collect()
+fn divide(rows: &[Vec<f64>], squares: impl ExactSizeIterator<Item = f64> + Clone) -> Result<Vec<Vec<f64>>> {
+    let divided =
+        |row: &Vec<f64>| collected(WHAT, row.iter().zip(squares.clone()).map(|(x, square)| x / square.sqrt()));
+    try_collected(WHAT, rows.iter().map(divided))
 }
 
 struct QuantizeInt8<'a> {

@@ -25,6 +25,7 @@ use tiles::{IntegerWidth, TileLayout};
 
 use super::Lanes;
 use super::weights::Network;
+use crate::error::Result;
 
 /// The second layer in int16, and optionally also in int8, with the error bounds of the estimates.
 #[derive(Debug)]
@@ -36,10 +37,10 @@ pub(crate) struct Quantization {
 impl Quantization {
     /// Quantizes the second layer in int16, and with `int8` also in int8, in blocks of at most `block` outputs, for
     /// items and users within `ranges`. `None` if no bound holds for int16.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Option<Self> {
-        let int16 = Int16::new(network, ranges, block)?;
-        let int8 = if int8 { Int8::new(network, ranges, block) } else { None };
-        Some(Quantization { int16, int8 })
+    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Result<Option<Self>> {
+        let Some(int16) = Int16::new(network, ranges, block)? else { return Ok(None) };
+        let int8 = if int8 { Int8::new(network, ranges, block)? } else { None };
+        Ok(Some(Quantization { int16, int8 }))
     }
 
     /// The narrowest width available.
@@ -60,9 +61,9 @@ impl Quantization {
 
     /// Quantizes the user with first-layer features `b` and GMF features `g` in this width. `None` if the width is not
     /// available or its bound does not hold for the user.
-    pub(crate) fn user(&self, width: IntegerWidth, b: &[f32], g: &[f32]) -> Option<QuantizedUser<'_>> {
+    pub(crate) fn user(&self, width: IntegerWidth, b: &[f32], g: &[f32]) -> Result<Option<QuantizedUser<'_>>> {
         match width {
-            IntegerWidth::Int8 => self.int8.as_ref()?.user(b, g),
+            IntegerWidth::Int8 => self.int8.as_ref().map_or(Ok(None), |int8| int8.user(b, g)),
             IntegerWidth::Int16 => self.int16.user(b, g),
         }
     }

@@ -3,13 +3,15 @@
 //!
 //! Random signs and a Hadamard transform do it in `d log d` additions. Dot products stay as they are.
 
+use crate::error::{Result, collected};
+
 /// Rotates `x`: random signs, then a Hadamard transform of the first `2^m` features, and if these are not all, the same
 /// of the last `2^m`; `2^m` is the largest power of two that is at most their number.
 ///
 /// Computed in float64: each feature is within `2^-48 |x|` of its exact value.
-pub(super) fn rotate(x: &[f32]) -> Vec<f64> {
-    let mut rotated: Vec<f64> = (0..).zip(x).map(|(j, &x)| sign(j) * f64::from(x)).collect();
-    let Some(stages) = x.len().checked_ilog2() else { return rotated };
+pub(super) fn rotate(x: &[f32]) -> Result<Vec<f64>> {
+    let mut rotated = collected("rotated features", x.iter().enumerate().map(|(j, &x)| sign(j as u64) * f64::from(x)))?;
+    let Some(stages) = x.len().checked_ilog2() else { return Ok(rotated) };
     let len = 1 << stages;
     transform(&mut rotated[..len]);
     if len < x.len() {
@@ -18,7 +20,7 @@ pub(super) fn rotate(x: &[f32]) -> Vec<f64> {
         last.iter_mut().zip(x.len() as u64..).for_each(|(x, j)| *x *= sign(j));
         transform(last);
     }
-    rotated
+    Ok(rotated)
 }
 
 /// The orthogonal Hadamard transform of a power of two of features.
@@ -58,7 +60,7 @@ mod tests {
             };
             let (a, b) = (vector(seed), vector(seed.wrapping_add(77)));
             let exact: f64 = a.iter().zip(&b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-            let rotated: f64 = rotate(&a).iter().zip(rotate(&b)).map(|(a, b)| a * b).sum();
+            let rotated: f64 = rotate(&a).unwrap().iter().zip(rotate(&b).unwrap()).map(|(a, b)| a * b).sum();
             prop_assert!((exact - rotated).abs() < 1e-13 * d as f64, "{exact} {rotated}");
         }
     }
@@ -69,7 +71,7 @@ mod tests {
             for j in 0..d {
                 let mut x = vec![0.0; d];
                 x[j] = 1.0;
-                let largest = rotate(&x).into_iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+                let largest = rotate(&x).unwrap().into_iter().fold(0.0, |max: f64, x| max.max(x.abs()));
                 assert!(largest < 5.0 / (d as f64).sqrt(), "feature {j} of {d}: {largest}");
             }
         }

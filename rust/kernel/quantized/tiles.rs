@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::error::{Result, collected, reserve, try_collected};
 use crate::kernel::weights::block_size;
 use crate::kernel::{LANES, Lanes};
 
@@ -42,9 +43,9 @@ impl IntegerWidth {
     }
 
     /// `values` packed into words.
-    pub(super) fn pack(self, values: &[i16]) -> Vec<u32> {
+    pub(super) fn pack(self, values: &[i16]) -> Result<Vec<u32>> {
         let word = |values: &[i16]| values.iter().enumerate().fold(0, |word, (at, &x)| word | self.place(x as u64, at));
-        values.chunks(self.per_word()).map(word).collect()
+        collected("quantized values", values.chunks(self.per_word()).map(word))
     }
 }
 
@@ -62,16 +63,16 @@ pub(crate) struct QuantizedLayer {
 
 impl QuantizedLayer {
     /// Packs `weight`, `[outputs, inputs]`, in blocks of at most `max_block` outputs.
-    pub(super) fn new(width: IntegerWidth, weight: &[i16], scale: Vec<f32>, max_block: usize) -> Self {
+    pub(super) fn new(width: IntegerWidth, weight: &[i16], scale: Vec<f32>, max_block: usize) -> Result<Self> {
         let outputs = scale.len();
         let inputs = weight.len() / outputs;
         let (words, block) = (width.words(inputs), block_size(outputs, max_block));
-        let rows: Vec<Vec<u32>> = weight.chunks_exact(inputs).map(|row| width.pack(row)).collect();
-        let mut packed = Vec::with_capacity(words * outputs);
+        let rows = try_collected("quantized weights", weight.chunks_exact(inputs).map(|row| width.pack(row)))?;
+        let mut packed = reserve("quantized weights", words * outputs)?;
         for block in rows.chunks(block) {
             (0..words).for_each(|p| packed.extend(block.iter().map(|row| row[p])));
         }
-        QuantizedLayer { width, words, block, weight: packed, scale }
+        Ok(QuantizedLayer { width, words, block, weight: packed, scale })
     }
 
     pub(super) fn nbytes(&self) -> usize {
