@@ -8,7 +8,8 @@ AS_WINDOWS = """
 import importlib, os, pkgutil, signal, sys, types
 import numpy, pathlib, shutil, socket, subprocess, tempfile, uuid  # they choose by the true system
 optional = {}
-for name in ("torch", "pandas", "polars", "pyarrow", "matplotlib", "optuna", "scipy.sparse"):
+for name in ("torch", "pandas", "polars", "pyarrow", "matplotlib", "optuna", "scipy.sparse",
+             "starlette.applications", "uvicorn.protocols.http.httptools_impl", "prometheus_client"):
     try:
         optional[name] = importlib.import_module(name)
     except ModuleNotFoundError:
