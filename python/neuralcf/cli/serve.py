@@ -75,11 +75,13 @@ def _run(options: argparse.Namespace) -> None:
             raise
         raise ImportError(f"neuralcf serve needs {error.name}: pip install 'neuralcf[serve]'") from error
     from neuralcf.serving.recommender import Recommender
+    from neuralcf.serving.watcher import Changes
 
     def load() -> tuple[Recommender, dict[int | str, str] | None]:
         recommender = Recommender.load(options.model, threads=options.threads)
         return recommender, _titles(recommender, titles_from)
 
+    watched = Changes(options.model, known=True) if options.watch else None
     recommender, titles = load()
     settings = Settings(
         max_k=options.max_k,
@@ -100,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
         max_connections=options.max_connections,
         drain=options.drain,
         load=load,
-        watched=Path(options.model) if options.watch else None,
+        watched=watched,
         watch_every=options.watch or 1.0,
     )
 

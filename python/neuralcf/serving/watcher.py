@@ -1,16 +1,41 @@
-"""Watches a model directory, and calls when it has changed."""
+"""Watches the files of a model, and calls when they have changed."""
 
 import logging
-import os
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from threading import Event, Thread
 from typing import TypeAlias
 
 from neuralcf.errors import ArgumentError
 
-__all__ = ["Watcher"]
+__all__ = ["Changes", "Watcher"]
 
 _State: TypeAlias = tuple[object, ...]
+
+
+class Changes:
+    """Whether the files of a model are others than before, by their inodes, sizes and times; none is read."""
+
+    def __init__(self, path: str | PathLike[str], *, known: bool) -> None:
+        """Look for the first time.
+
+        Args:
+            path: a model directory or a file.
+            known: whether what is there now is no change; then make this before the model is loaded.
+        """
+        self._path = Path(path)
+        self._before = _state(self._path)
+        self._known = self._before if known else None
+
+    def settled(self) -> bool:
+        """Look again; return whether there was a change after which two looks have seen the same, once for each."""
+        now = _state(self._path)
+        changed = now == self._before != self._known
+        if changed:
+            self._known = now
+        self._before = now
+        return changed
 
 
 class Watcher:
@@ -44,11 +69,9 @@ class Watcher:
         self.stop()
 
     def _run(self) -> None:
-        seen: _State | None = None  # the model may have changed since it was loaded, so the first look reloads
+        changes = Changes(self._folder, known=False)  # it may have changed since it was loaded: the first look reloads
         while True:
-            state = _state(self._folder)
-            if state != seen:
-                seen = state
+            if changes.settled():
                 try:
                     if (generation := self._exchange()) is not None and self._on_reload is not None:
                         self._on_reload(generation)
@@ -61,11 +84,9 @@ class Watcher:
         logging.getLogger("neuralcf").error("%s: the new model is refused, the old one stays: %s", self._folder, error)
 
 
-def _state(folder: str) -> _State:
-    """Return what tells one content of a directory from another, without reading it."""
+def _state(path: Path) -> _State:
     try:
-        with os.scandir(folder) as entries:
-            found = sorted(((entry.name, entry.stat()) for entry in entries), key=lambda pair: pair[0])
+        files = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
+        return tuple((file.name, (s := file.stat()).st_ino, s.st_size, s.st_mtime_ns) for file in files)
     except OSError as error:
         return (error.errno,)
-    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found)

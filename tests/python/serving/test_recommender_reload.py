@@ -10,7 +10,7 @@ import pytest
 
 import neuralcf
 from neuralcf import ArgumentError, ModelFormatError, Recommender
-from neuralcf.serving.watcher import Watcher
+from neuralcf.serving.watcher import Changes, Watcher
 
 VALUES = [3.0, 5.0, 1.0, 4.0]
 
@@ -158,6 +158,19 @@ def test_watch_swaps_under_readers_and_refuses_what_is_broken(path):
     assert reloaded == list(range(2, 12))
     assert recommender.recommend(2, 1, logits=True).to_list() == [("b", 55.0)]
     assert all(isinstance(error, ModelFormatError | OSError) for error in errors)
+
+
+def test_a_change_is_told_once_and_when_the_files_stand_still(path):
+    changes = Changes(path, known=True)
+    assert not changes.settled()
+    save(path, 2.0)  # as it may happen while the model is loaded
+    assert [changes.settled() for _ in range(3)] == [False, True, False]
+    (path / "config.json").unlink()
+    assert not changes.settled()
+    (path / "README.md").unlink()
+    assert [changes.settled() for _ in range(3)] == [False, True, False]
+    one = path / "model.safetensors"
+    assert [Changes(one, known=known).settled() for known in (True, False)] == [False, True]
 
 
 def test_a_watcher_logs_and_stops(path, caplog):

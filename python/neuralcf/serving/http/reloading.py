@@ -7,14 +7,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from neuralcf.errors import ModelFormatError, NeuralCFError
 from neuralcf.serving.http.metrics import Metrics
 from neuralcf.serving.http.model import ServedModel
 from neuralcf.serving.http.refusals import RefusedError
 from neuralcf.serving.recommender import Recommender
+from neuralcf.serving.watcher import Changes
 
 __all__ = ["Loaded", "Reloader", "watch"]
 
@@ -91,23 +91,10 @@ class Reloader:
         return ServedModel.of(recommender, old.generation + 1), titles
 
 
-async def watch(path: Path, reloader: Reloader, seconds: float) -> None:
-    """Reload whenever the files at `path` have changed and then stood still for a turn; look every `seconds`."""
-    loaded = before = _state(path)
+async def watch(changes: Changes, reloader: Reloader, seconds: float) -> None:
+    """Reload whenever the files of the model have changed; look every `seconds`."""
     while True:
         await asyncio.sleep(seconds)
-        now = _state(path)
-        if now == before != loaded:
-            loaded = now
+        if changes.settled():
             with contextlib.suppress(RefusedError):  # logged; the next change is another try
                 await reloader.reload("file change")
-        before = now
-
-
-def _state(path: Path) -> Any:
-    """Return what changes when a model is published: inodes, sizes and times."""
-    try:
-        files = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
-        return [(file.name, (s := file.stat()).st_ino, s.st_size, s.st_mtime_ns) for file in files]
-    except OSError:
-        return None

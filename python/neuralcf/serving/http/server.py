@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -18,6 +17,7 @@ from neuralcf.serving.http.app import Service
 from neuralcf.serving.http.protocol import bounded
 from neuralcf.serving.http.refusals import RefusedError
 from neuralcf.serving.http.reloading import Loaded, Reloader, watch
+from neuralcf.serving.watcher import Changes
 
 __all__ = ["serve"]
 
@@ -36,7 +36,7 @@ def serve(
     max_connections: int = 1000,
     drain: float = 0.0,
     load: Callable[[], Loaded] | None = None,
-    watched: Path | None = None,
+    watched: Changes | None = None,
     watch_every: float = 1.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted and return.
@@ -48,8 +48,8 @@ def serve(
         receive_timeout: seconds to receive a request.
         max_connections: the most connections.
         drain: seconds from a signal, which makes `/readyz` say no, until no more connections are accepted.
-        load: loads the model again, at SIGHUP, at POST /admin/reload and when the files at `watched` change.
-        watched: where the model comes from; None to watch nothing.
+        load: loads the model again, at SIGHUP, at POST /admin/reload and when `watched` has changed.
+        watched: the files of the model, looked at before they were loaded; None to watch nothing.
         watch_every: seconds between two looks.
 
     Raises:
@@ -81,7 +81,7 @@ class _Server(uvicorn.Server):
         service: Service,
         drain: float,
         load: Callable[[], Loaded] | None,
-        watched: Path | None,
+        watched: Changes | None,
         watch_every: float,
     ) -> None:
         super().__init__(config)
