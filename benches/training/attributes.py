@@ -17,6 +17,7 @@ Models      `fast` and `neumf`, each with and without features, otherwise alike;
 from __future__ import annotations
 
 import argparse
+import csv
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,9 +50,11 @@ def movies_of(data: str) -> list[tuple[int, str, str]]:
 
 
 def write_features(data: str, file: Path) -> None:
-    """Write a table of item, genres and title."""
-    lines = ["item\tgenres\ttitle", *(f"{id_}\t{genres}\t{title}" for id_, title, genres in movies_of(data))]
-    file.write_text("\n".join(lines))
+    """Write a table of item, genres and title, as CSV."""
+    with file.open("w", newline="", encoding="utf-8") as table:
+        rows = csv.writer(table)
+        rows.writerow(["item", "genres", "title"])
+        rows.writerows([id_, genres, title] for id_, title, genres in movies_of(data))
 
 
 def ndcg(scores: Scores, relevant: np.ndarray, allowed: np.ndarray, excluded: np.ndarray) -> float:
@@ -95,9 +98,9 @@ def measure(data: str, presets: list[str], settings: list[str], threads: int, se
     hidden[drawn] = True
     plain = whole.take(~hidden[whole.items])
     with tempfile.TemporaryDirectory() as folder:
-        write_features(data, Path(folder) / "items.tsv")
-        features, report = read_features(Path(folder) / "items.tsv", whole.item_ids, "item", parse_choice(COLUMNS))
-        only_genres, _ = read_features(Path(folder) / "items.tsv", whole.item_ids, "item", parse_choice("genres:multi"))
+        write_features(data, Path(folder) / "items.csv")
+        features, report = read_features(Path(folder) / "items.csv", whole.item_ids, "item", parse_choice(COLUMNS))
+        only_genres, _ = read_features(Path(folder) / "items.csv", whole.item_ids, "item", parse_choice("genres:multi"))
     print(f"{data}: {len(plain):,} interactions to train on, {hidden.sum()} hidden items, features {report.columns}")
 
     shape = (whole.num_users, whole.num_items)
