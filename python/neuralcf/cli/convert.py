@@ -119,7 +119,7 @@ def _ids(options: argparse.Namespace) -> tuple[list[Any], list[Any]] | None:
 def _read_ids(path: str, text_ids: bool) -> list[Any]:
     """Read an id from each line; integers if all are."""
     from neuralcf.data.dataset import is_integer
-    from neuralcf.data.readers.text import read_text
+    from neuralcf.data.readers.text import read_lines
 
-    ids = read_text(path).splitlines()
+    ids = read_lines(path)
     return ids if text_ids or not all(map(is_integer, ids)) else [int(id_) for id_ in ids]

@@ -112,9 +112,9 @@ def _users_of(path: str, recommender: Recommender, encoding: str | None) -> list
         OSError: the file cannot be read.
     """
     from neuralcf.data.dataset import is_integer
-    from neuralcf.data.readers.text import read_text
+    from neuralcf.data.readers.text import read_lines
 
-    lines = read_text(path, encoding=encoding).splitlines()
+    lines = read_lines(path, encoding=encoding)
     texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     integers = recommender.user_ids.kind != "str"
     ids: list[Any] = [int(text) for text in texts if is_integer(text)] if integers else texts

@@ -24,6 +24,7 @@ from neuralcf.cli import main
 from neuralcf.data import read_interactions, read_source
 from neuralcf.data.readers import opening
 from neuralcf.data.readers.features import encode_features, read_features
+from neuralcf.data.readers.text import read_lines
 from neuralcf.data.readers.titles import read_titles
 
 ROWS = "user,item\n" + "".join(f"{n},{n % 3}\n" for n in range(9))
@@ -238,3 +239,8 @@ def test_every_reader_takes_the_encoding(tmp_path, capsys):
     assert main([*command, "--encoding", ENCODING]) == 0
     rows = [row.split(",") for row in out.read_text(encoding="utf-8").split()]
     assert [(row[0], row[2], row[4]) for row in rows[1:]] == [("花", "猫", "表"), ("花", "鳥", "")]
+
+
+def test_only_cr_and_lf_end_a_line(tmp_path):
+    (tmp_path / "ids").write_bytes("a\u2028b\r\nc\x85d\re\x0bf\n\ng".encode())
+    assert read_lines(tmp_path / "ids") == ["a\u2028b", "c\x85d", "e\x0bf", "", "g"]

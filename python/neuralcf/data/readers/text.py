@@ -26,6 +26,7 @@ __all__ = [
     "detect_delimiter",
     "is_quoted",
     "lines_of",
+    "read_lines",
     "read_text",
     "shown",
     "without_preamble",
@@ -139,6 +140,11 @@ def read_text(path: str | PathLike[str], *, encoding: str | None = None, or_else
     """
     with open_input(path) as source:
         return text_of(source, encoding=encoding, or_else=or_else)
+
+
+def read_lines(path: str | PathLike[str], *, encoding: str | None = None) -> list[str]:
+    """Read the lines of a text file, as `read_text`. Only CR and LF end one: an id may hold Unicode's other breaks."""
+    return [line.rstrip("\n") for line in io.StringIO(read_text(path, encoding=encoding), newline=None)]
 
 
 def text_of(source: Input, *, encoding: str | None = None, or_else: str | None = None) -> str:
