@@ -10,7 +10,7 @@ pub mod ids;
 mod indices;
 pub mod item_sets;
 mod kernel;
-mod memory;
+pub mod memory;
 mod order;
 mod pool;
 mod queries;

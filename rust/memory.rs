@@ -54,7 +54,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// [`Error::Memory`] with both numbers.
-pub(crate) fn check(what: &str, bytes: u64, limit: Option<u64>) -> Result<()> {
+pub fn check(what: &str, bytes: u64, limit: Option<u64>) -> Result<()> {
     let (most, whose) = match limit {
         Some(limit) => (limit, "max_bytes allows"),
         None if bytes < SMALL => return Ok(()),

@@ -18,6 +18,7 @@ __all__ = [
     "Scorer",
     "StopToken",
     "__version__",
+    "check_memory",
     "check_tensors",
     "machine",
     "open_model",
@@ -499,6 +500,14 @@ def read_weights(
         ModelFormatError: the model is not valid.
         OSError: the model cannot be read.
         MemoryError: the weights do not fit in memory.
+    """
+
+def check_memory(what: str, bytes: int) -> None:
+    """Check that `bytes` are free on this machine and in this process's cgroup, before `what` is built.
+
+    Raises:
+        MemoryError: they are not; the message has both numbers.
+        OverflowError: `bytes` is negative or not below 2**64.
     """
 
 def publish(staging: str | PathLike[str], target: str | PathLike[str]) -> None:

@@ -102,6 +102,12 @@ mod _core {
         no_panic(|| weights::read(py, &path))
     }
 
+    /// Rejects what would take more bytes than are free.
+    #[pyfunction]
+    fn check_memory(what: &str, bytes: u64) -> PyResult<()> {
+        no_panic(|| neuralcf::memory::check(what, bytes, None).map_err(exception))
+    }
+
     /// Moves a complete directory into place atomically.
     #[pyfunction]
     fn publish(py: Python<'_>, staging: PathBuf, target: PathBuf) -> PyResult<()> {

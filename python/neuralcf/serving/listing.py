@@ -1,5 +1,6 @@
 """What the lists of a call have in common: length, filters, limits; and from dense indices to `Recommendations`."""
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex, TypeAlias
@@ -7,7 +8,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf._core import Groups, ItemSet, Scorer
+from neuralcf._core import Groups, ItemSet, Scorer, check_memory
 from neuralcf.errors import ArgumentError
 from neuralcf.results import TopK
 from neuralcf.serving.generations import Generation
@@ -25,10 +26,13 @@ from neuralcf.serving.ids import (
 )
 from neuralcf.serving.recommendations import Recommendations
 
-__all__ = ["Listing", "excluded_rows", "filter_of", "indices_of", "raises", "weights_of"]
+__all__ = ["Listing", "check_lists", "excluded_rows", "filter_of", "indices_of", "raises", "weights_of"]
 
 _ItemFilter: TypeAlias = ItemSet | NDArray[np.int64] | None
 _PageEnds: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+_BYTES_PER_ENTRY = 32
+"""The most that an item of a list, or its padding, takes while the list is made."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Listing:
         threads: int | None,
     ) -> "Listing":
         """Check the arguments of a call for `rows` users."""
+        check_lists(rows, k)
         return cls(
             model,
             k,
@@ -121,6 +126,15 @@ class Listing:
         counts = (found >= 0).sum(axis=1)
         result = Recommendations(ids, scores, counts, known, self.model.number, users)
         return result[0] if single else result
+
+
+def check_lists(rows: int, k: SupportsIndex) -> None:
+    """Check that `rows` lists of `k` items fit in memory, padding and all; whether `k` is valid the scorer says."""
+    try:
+        entries = rows * max(0, operator.index(k))
+    except TypeError:
+        return
+    check_memory("recommendations", min(entries * _BYTES_PER_ENTRY, 2**64 - 1))
 
 
 def raises(model: Generation, on_unknown: OnUnknown) -> bool:

@@ -32,7 +32,7 @@ from neuralcf.serving.ids import (
     one,
     take_rows,
 )
-from neuralcf.serving.listing import Listing, excluded_rows, filter_of, indices_of, raises, weights_of
+from neuralcf.serving.listing import Listing, check_lists, excluded_rows, filter_of, indices_of, raises, weights_of
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.watcher import Watcher
 
@@ -505,6 +505,7 @@ class Recommender:
         single = is_one(users)
         given = [one(users)] if single else as_ids(users)
         indices = dense(model.user_ids, given, "users", raising=True)
+        check_lists(len(indices), k)
         own = np.arange(len(indices) + 1), indices
         found, scores = model.similarity.space("users").top_k(indices, k, exclude=own, logits=True, threads=threads)
         result = Recommendations(

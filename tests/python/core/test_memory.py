@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralcf import ModelFormatError, Scorer, save
+from neuralcf import ModelFormatError, Recommender, Scorer, save
 from reference import Shape, metadata_of, random_tensors, safetensors
 
 LIMITS = 8
@@ -148,6 +148,29 @@ def test_a_result_larger_than_the_free_memory_is_refused_at_once() -> None:
         scorer.top_k(0, k=10**12)
     assert peak() - before < 64 << 20
     assert (scorer.top_k(0, k=1000).ids >= 0).sum() == 50
+
+
+@pytest.mark.parametrize("kind", ["int", "str"])
+def test_lists_of_a_recommender_take_what_was_checked(tmp_path: Path, kind: str) -> None:
+    users, items = (["a", "b", "c", "d"], [f"i{n}" for n in range(50)]) if kind == "str" else (range(4), range(50))
+    tensors = random_tensors(Shape(4, 50, g=8))
+    seen = (np.arange(5), np.arange(4))
+    save(tensors, tmp_path / "model", kind="gmf", ids=(list(users), list(items)), seen=seen)
+    model = Recommender.load(tmp_path / "model")
+    k = 500_000
+    for ask in (
+        lambda k: model.recommend(users, k, min_score=0.1),
+        lambda k: model.recommend([*users[:3], "unknown" if kind == "str" else 99], k, on_unknown="popular"),
+        lambda k: model.recommend_for_history([items[:3]] * 4, k, min_score=0.1),
+        lambda k: model.similar_items(items[:4], k),
+        lambda k: model.similar_users(users, k),
+    ):
+        ask(1)
+        with pytest.raises(MemoryError, match=r"^recommendations: takes \d+ bytes, but \d+ are free$") as refusal:
+            ask(10**6 * k)
+        said = int(re.search(r"\d+", str(refusal.value))[0]) // 10**6
+        with taking_at_most(said + (4 << 20)):
+            ask(k)
 
 
 def load_under_limits(path: Path) -> None:
