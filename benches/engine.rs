@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::{Random, Shape, Tensor, engine_with, model, tensors};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use neuralcf::csr::Csr;
-use neuralcf::filter::{Exclude, Filter, ItemSet};
+use neuralcf::filter::{Allow, Exclude, Filter, ItemSet};
 use neuralcf::{Call, Engine, Isa, Roofline, Scale, ScanPrecision};
 use roofline::{Integers, Limits, Rates, Report, Row, Work};
 
@@ -312,8 +312,8 @@ fn filters(bench: &mut Bench) {
     let cases = [
         ("none", 1, shape.items, Filter::default()),
         ("exclude 1000", 1, shape.items, Filter { exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() }),
-        ("allow half", 1, shape.items, Filter { allow: Some(&half), ..Filter::default() }),
-        ("allow 1 %", 1, shape.items / 100, Filter { allow: Some(&hundredth), ..Filter::default() }),
+        ("allow half", 1, shape.items, Filter { allow: Some(Allow::Set(&half)), ..Filter::default() }),
+        ("allow 1 %", 1, shape.items / 100, Filter { allow: Some(Allow::Set(&hundredth)), ..Filter::default() }),
         ("1000 candidates each", 64, 64 * 1_000, Filter { candidates: Some(&candidates), ..Filter::default() }),
     ];
     for (variant, count, pairs, filter) in cases {

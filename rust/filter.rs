@@ -50,17 +50,11 @@ impl ItemSet {
         Ok(ItemSet { words, items })
     }
 
-    /// The items of a catalogue of `items` that are in `allow`, if given, and not in `deny`.
-    fn allowed(items: usize, allow: Option<&ItemSet>, deny: Option<&ItemSet>) -> Result<Self> {
+    /// All items of a catalogue.
+    fn all(items: usize) -> Result<Self> {
         let mut words = filled("allow and deny", items.div_ceil(64), u64::MAX)?;
         if let (Some(last), used @ 1..) = (words.last_mut(), items % 64) {
             *last = (1 << used) - 1;
-        }
-        if let Some(allow) = allow {
-            words.iter_mut().zip(&allow.words).for_each(|(word, allow)| *word &= allow);
-        }
-        if let Some(deny) = deny {
-            words.iter_mut().zip(&deny.words).for_each(|(word, deny)| *word &= !deny);
         }
         Ok(ItemSet { words, items })
     }
@@ -140,11 +134,30 @@ pub struct Filter<'a> {
     /// Items excluded row by row.
     pub exclude: Option<Exclude<'a>>,
     /// Items that may be returned for any row; `None` allows all.
-    pub allow: Option<&'a ItemSet>,
+    pub allow: Option<Allow<'a>>,
     /// Items that are returned for no row.
     pub deny: Option<&'a ItemSet>,
     /// The only items that may be returned for row `r`: its candidates.
     pub candidates: Option<&'a Csr>,
+}
+
+/// Items that may be returned for any row.
+#[derive(Debug, Clone, Copy)]
+pub enum Allow<'a> {
+    /// Those of a set.
+    Set(&'a ItemSet),
+    /// Those listed, in any order, repeated or not. Few cost what they are, whatever the size of the catalogue.
+    Listed(&'a Indices<'a>),
+}
+
+impl Allow<'_> {
+    /// The number of items in the catalogue.
+    pub(crate) fn items(&self) -> usize {
+        match self {
+            Allow::Set(set) => set.items(),
+            Allow::Listed(listed) => listed.bound(),
+        }
+    }
 }
 
 /// Items excluded row by row.
@@ -170,15 +183,30 @@ pub(crate) enum Shared {
 impl Filter<'_> {
     /// The items that `allow` and `deny` admit; [`Shared::Few`] if they are at most `items / few`.
     pub(crate) fn shared(&self, items: usize, few: usize) -> Result<Shared> {
-        if self.allow.is_none() && self.deny.is_none() {
-            return Ok(Shared::All);
+        let mut allowed = match self.allow {
+            None if self.deny.is_none() => return Ok(Shared::All),
+            None => ItemSet::all(items)?,
+            Some(Allow::Set(set)) => set.try_clone()?,
+            Some(Allow::Listed(listed)) if listed.len() <= items / few => return self.few(listed),
+            Some(Allow::Listed(listed)) => ItemSet::of("allow", listed)?,
+        };
+        if let Some(deny) = self.deny {
+            allowed.combine(deny, |word, deny| word & !deny);
         }
-        let allowed = ItemSet::allowed(items, self.allow, self.deny)?;
         Ok(match allowed.count() {
             count if count == items => Shared::All,
             count if count <= items / few => Shared::Few(allowed.indices()?),
             _ => Shared::Most(allowed),
         })
+    }
+
+    /// The listed items that are not denied.
+    fn few(&self, listed: &Indices<'_>) -> Result<Shared> {
+        let mut left = reserve("allowed items", listed.len())?;
+        left.extend(listed.values().iter().filter(|&&item| !self.deny.is_some_and(|deny| deny.contains(item))));
+        left.sort_unstable();
+        left.dedup();
+        Ok(Shared::Few(left))
     }
 }
 

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Random, Shape, bits, engine, fold_in, shapes, tensors};
 use neuralcf::csr::Csr;
-use neuralcf::filter::{Filter, ItemSet};
+use neuralcf::filter::{Allow, Filter, ItemSet};
 use neuralcf::histories::Histories;
 use neuralcf::{Call, Isa, Scale};
 use sha2::{Digest, Sha256};
@@ -47,7 +47,7 @@ fn results_of(shape: &Shape, seed: u64, isa: Isa) -> [Vec<u8>; 6] {
     let every_seventh: Vec<u32> = (0..shape.items as u32).step_by(7).collect();
     let few = ItemSet::from_indices("items", &every_seventh, shape.items).unwrap();
     let (mut ids, mut ranks) = (Vec::new(), Vec::new());
-    for filter in [Filter::default(), Filter { allow: Some(&few), ..Filter::default() }] {
+    for filter in [Filter::default(), Filter { allow: Some(Allow::Set(&few)), ..Filter::default() }] {
         ids.extend(engine.top_k(&all, 20, &filter, Scale::Logit, Call::ALONE).unwrap().ids);
         ranks.extend(engine.rank_of(&all, &engine.items(&first).unwrap(), &filter, Call::ALONE).unwrap());
     }

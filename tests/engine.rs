@@ -4,8 +4,8 @@ mod common;
 
 use common::{Random, Shape, bits, engine, logit, shapes, tensors};
 use neuralcf::csr::Csr;
-use neuralcf::filter::{Exclude, Filter, ItemSet};
-use neuralcf::{Call, Engine, Isa, Scale, UserVectors, Users};
+use neuralcf::filter::{Allow, Exclude, Filter, ItemSet};
+use neuralcf::{Call, Engine, IndexCheck, Isa, Scale, UserVectors, Users};
 
 fn isas() -> Vec<Isa> {
     let isas = Isa::supported();
@@ -78,11 +78,18 @@ fn top_k_and_rank_of_equal_scoring_all_items_and_sorting() {
         };
         let (odd, sevenths) = (set(1, 2), set(0, 7));
         let (thirds, even) = (set(0, 3), set(0, 2));
+        let check = IndexCheck { what: "allow", noun: "item", bound: shape.items };
+        let last = shape.items as u32 - 1;
+        let few = check.all(vec![last, 0, last / 2, last, 0]).unwrap();
+        let most = check.all((1..=last).rev().collect::<Vec<u32>>()).unwrap();
         let filters = [
             Filter::default(),
             Filter { exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
-            Filter { allow: Some(&odd), deny: Some(&thirds), ..Filter::default() },
-            Filter { allow: Some(&sevenths), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
+            Filter { allow: Some(Allow::Set(&odd)), deny: Some(&thirds), ..Filter::default() },
+            Filter { allow: Some(Allow::Set(&sevenths)), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
+            Filter { allow: Some(Allow::Listed(&few)), ..Filter::default() },
+            Filter { allow: Some(Allow::Listed(&few)), deny: Some(&thirds), ..Filter::default() },
+            Filter { allow: Some(Allow::Listed(&most)), deny: Some(&even), ..Filter::default() },
             Filter { candidates: Some(&candidates), deny: Some(&even), ..Filter::default() },
             Filter { candidates: Some(&candidates), exclude: Some(Exclude::Rows(&excluded)), ..Filter::default() },
         ];
@@ -94,8 +101,10 @@ fn top_k_and_rank_of_equal_scoring_all_items_and_sorting() {
                     let got = engine.top_k(&users, k, filter, Scale::Logit, call).unwrap();
                     for row in 0..rows {
                         let kept = |item: u32| {
-                            filter.allow.is_none_or(|set| set.contains(item))
-                                && filter.deny.is_none_or(|set| !set.contains(item))
+                            filter.allow.is_none_or(|allow| match allow {
+                                Allow::Set(set) => set.contains(item),
+                                Allow::Listed(listed) => listed.values().contains(&item),
+                            }) && filter.deny.is_none_or(|set| !set.contains(item))
                                 && filter.candidates.is_none_or(|csr| csr.row(row).contains(&item))
                                 && (filter.exclude.is_none() || !excluded.row(row).contains(&item))
                         };

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::hint::black_box;
 
 use common::{Shape, Tensor, bits, engine, tensors};
-use neuralcf::filter::{Filter, ItemSet};
+use neuralcf::filter::{Allow, Filter, ItemSet};
 use neuralcf::{Call, Isa, Scale};
 
 #[cfg(target_arch = "x86_64")]
@@ -97,7 +97,7 @@ fn results(tensors: &[Tensor], isa: Isa, call: Call<'_>) -> Vec<(&'static str, V
     let engine = engine(tensors, isa);
     let items: Vec<u32> = (0..2500).collect();
     let few = ItemSet::from_indices("items", &items[..200], items.len()).unwrap();
-    let (all, listed) = (Filter::default(), Filter { allow: Some(&few), ..Filter::default() });
+    let (all, listed) = (Filter::default(), Filter { allow: Some(Allow::Set(&few)), ..Filter::default() });
     let score = |items: &[u32], scale| {
         let user = engine.user(1, items.len()).unwrap();
         bits(&engine.score_batch(&user, &engine.items(items).unwrap(), scale, call).unwrap())

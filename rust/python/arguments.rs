@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use neuralcf::csr::Csr;
-use neuralcf::filter::{Exclude, Filter, ItemSet};
+use neuralcf::filter::{Allow, Exclude, Filter, ItemSet};
 use neuralcf::histories::Histories;
 use neuralcf::{Call, Engine, IndexCheck, Indices, MAX_THREADS, ProjectedUsers, UserVectors, Users};
 use pyo3::exceptions::PyTypeError;
@@ -15,7 +15,7 @@ use super::arrays::{as_array, describe};
 use super::errors::{argument_error, exception};
 use super::floats::{matrix, vector};
 use super::integers::{count, indices, integers, scalar};
-use super::item_sets::item_set;
+use super::item_sets::{given_set, item_set};
 
 /// The argument `k`.
 pub(super) struct K(pub(super) usize);
@@ -123,9 +123,14 @@ pub(super) fn user_vectors_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>>
 pub(super) struct FilterArguments {
     exclude: Option<Csr>,
     exclude_seen: bool,
-    allow: Option<Arc<ItemSet>>,
+    allow: Option<AllowArgument>,
     deny: Option<Arc<ItemSet>>,
     candidates: Option<Csr>,
+}
+
+enum AllowArgument {
+    Set(Arc<ItemSet>),
+    Listed(Indices<'static>),
 }
 
 impl FilterArguments {
@@ -134,6 +139,7 @@ impl FilterArguments {
         exclude: Option<&Bound<'_, PyAny>>,
         allow: Option<&Bound<'_, PyAny>>,
         deny: Option<&Bound<'_, PyAny>>,
+        threads: usize,
     ) -> PyResult<Self> {
         let items = engine.num_items();
         let exclude_seen = match exclude {
@@ -147,7 +153,7 @@ impl FilterArguments {
             },
             _ => false,
         };
-        let rows = |object: &Bound<'_, PyAny>| match csr(object, "exclude", items)? {
+        let rows = |object: &Bound<'_, PyAny>| match csr(object, "exclude", items, threads)? {
             Some(rows) => Ok(rows),
             None => {
                 let got = describe(object);
@@ -156,10 +162,10 @@ impl FilterArguments {
                 )))
             }
         };
-        let candidates = allow.map(|object| csr(object, "allow", items)).transpose()?.flatten();
+        let candidates = allow.map(|object| csr(object, "allow", items, threads)).transpose()?.flatten();
         let allow = if candidates.is_some() { None } else { allow };
         if let Some(object) = deny
-            && csr(object, "deny", items)?.is_some()
+            && csr(object, "deny", items, threads)?.is_some()
         {
             return Err(PyTypeError::new_err(
                 "deny: expected item indices or a boolean mask; use exclude for CSR rows",
@@ -168,8 +174,8 @@ impl FilterArguments {
         Ok(FilterArguments {
             exclude: exclude.filter(|_| !exclude_seen).map(rows).transpose()?,
             exclude_seen,
-            allow: allow.map(|object| item_set(object, "allow", items)).transpose()?,
-            deny: deny.map(|object| item_set(object, "deny", items)).transpose()?,
+            allow: allow.map(|object| AllowArgument::new(object, items, threads)).transpose()?,
+            deny: deny.map(|object| item_set(object, "deny", items, threads)).transpose()?,
             candidates,
         })
     }
@@ -178,16 +184,31 @@ impl FilterArguments {
         let seen = engine.seen().filter(|_| self.exclude_seen).map(Exclude::Seen);
         Filter {
             exclude: self.exclude.as_ref().map(Exclude::Rows).or(seen),
-            allow: self.allow.as_deref(),
+            allow: self.allow.as_ref().map(|allow| match allow {
+                AllowArgument::Set(set) => Allow::Set(set),
+                AllowArgument::Listed(listed) => Allow::Listed(listed),
+            }),
             deny: self.deny.as_deref(),
             candidates: self.candidates.as_ref(),
         }
     }
 }
 
+impl AllowArgument {
+    /// An `ItemSet`, indices of items, or a boolean mask over them.
+    fn new(object: &Bound<'_, PyAny>, items: usize, threads: usize) -> PyResult<Self> {
+        if let Some(set) = given_set(object, "allow", items)? {
+            return Ok(AllowArgument::Set(set));
+        }
+        indices(object, IndexCheck { what: "allow", noun: "item", bound: items }, threads).map(AllowArgument::Listed)
+    }
+}
+
 /// A scipy CSR matrix or a pair `(indptr, indices)`; None if `object` is neither.
-pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Csr>> {
-    let Some((indptr, cells)) = rows(object, what, columns)? else { return Ok(None) };
+///
+/// Up to `threads` threads read the indices.
+pub(super) fn csr(object: &Bound<'_, PyAny>, what: &str, columns: usize, threads: usize) -> PyResult<Option<Csr>> {
+    let Some((indptr, cells)) = rows(object, what, columns, threads)? else { return Ok(None) };
     Csr::from_indices(what, indptr, cells).map(Some).map_err(exception)
 }
 
@@ -196,8 +217,9 @@ pub(super) fn histories(
     object: &Bound<'_, PyAny>,
     weights: Option<&Bound<'_, PyAny>>,
     columns: usize,
+    threads: usize,
 ) -> PyResult<Histories> {
-    let Some((indptr, cells)) = rows(object, "histories", columns)? else {
+    let Some((indptr, cells)) = rows(object, "histories", columns, threads)? else {
         let got = describe(object);
         return Err(PyTypeError::new_err(format!(
             "histories: expected scipy CSR or (indptr, indices), one row for each user, got {got}"
@@ -214,12 +236,12 @@ pub(super) fn histories(
 type Rows = (Vec<usize>, Indices<'static>);
 
 /// The `indptr` and `indices` of a scipy CSR matrix or a pair; None if `object` is neither.
-fn rows(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Option<Rows>> {
+fn rows(object: &Bound<'_, PyAny>, what: &str, columns: usize, threads: usize) -> PyResult<Option<Rows>> {
     if let Ok(pair) = object.cast::<PyTuple>() {
         if pair.len() != 2 || scalar(&pair.get_item(0)?, what).is_ok_and(|value| value.is_some()) {
             return Ok(None);
         }
-        return parts(&pair.get_item(0)?, &pair.get_item(1)?, what, columns).map(Some);
+        return parts(&pair.get_item(0)?, &pair.get_item(1)?, what, columns, threads).map(Some);
     }
     if as_array(object)?.is_some() || !object.hasattr("format")? || !object.hasattr("shape")? {
         return Ok(None);
@@ -236,14 +258,20 @@ fn rows(object: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Optio
     if width != columns {
         return Err(argument_error(format!("{what}: expected one column for each of {columns} items, got {width}")));
     }
-    parts(&object.getattr("indptr")?, &object.getattr("indices")?, what, columns).map(Some)
+    parts(&object.getattr("indptr")?, &object.getattr("indices")?, what, columns, threads).map(Some)
 }
 
-fn parts(indptr: &Bound<'_, PyAny>, cells: &Bound<'_, PyAny>, what: &str, columns: usize) -> PyResult<Rows> {
+fn parts(
+    indptr: &Bound<'_, PyAny>,
+    cells: &Bound<'_, PyAny>,
+    what: &str,
+    columns: usize,
+    threads: usize,
+) -> PyResult<Rows> {
     let (indptr_name, cells_name) = (format!("{what}.indptr"), format!("{what}.indices"));
     let indptr = integers(indptr, &indptr_name, |at, value| {
         usize::try_from(value)
             .map_err(|_| argument_error(format!("{indptr_name}[{at}]: expected a position of at least 0, got {value}")))
     })?;
-    Ok((indptr, indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, 1)?))
+    Ok((indptr, indices(cells, IndexCheck { what: &cells_name, noun: "item", bound: columns }, threads)?))
 }

@@ -23,7 +23,7 @@ impl PyItemSet {
     #[new]
     fn new(num_items: &Bound<'_, PyAny>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
         no_panic(|| {
-            let set = item_set(items, "items", count(num_items, "num_items")?)?;
+            let set = item_set(items, "items", count(num_items, "num_items")?, 1)?;
             Ok(PyItemSet { set })
         })
     }
@@ -49,23 +49,28 @@ impl PyItemSet {
     fn changed(&self, add: &Bound<'_, PyAny>, remove: &Bound<'_, PyAny>) -> PyResult<Self> {
         no_panic(|| {
             let [add, remove] =
-                [item_set(add, "add", self.set.items())?, item_set(remove, "remove", self.set.items())?];
+                [item_set(add, "add", self.set.items(), 1)?, item_set(remove, "remove", self.set.items(), 1)?];
             let set = self.set.changed(&add, &remove).map_err(exception)?;
             Ok(PyItemSet { set: Arc::new(set) })
         })
     }
 }
 
-/// An `ItemSet`, indices of items, or a boolean mask over them.
-pub(super) fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<Arc<ItemSet>> {
-    if let Ok(set) = object.cast::<PyItemSet>() {
-        return Ok(Arc::clone(&set.get().set));
+/// An `ItemSet`, indices of items, which up to `threads` threads read, or a boolean mask over them.
+pub(super) fn item_set(object: &Bound<'_, PyAny>, what: &str, items: usize, threads: usize) -> PyResult<Arc<ItemSet>> {
+    if let Some(set) = given_set(object, what, items)? {
+        return Ok(set);
     }
-    if let Some(mask) = mask(object, what)? {
-        return ItemSet::from_mask(what, &mask, items).map(Arc::new).map_err(exception);
-    }
-    let items = indices(object, IndexCheck { what, noun: "item", bound: items }, 1)?;
+    let items = indices(object, IndexCheck { what, noun: "item", bound: items }, threads)?;
     ItemSet::of(what, &items).map(Arc::new).map_err(exception)
+}
+
+/// An `ItemSet` or a boolean mask over the items; None if `object` is neither.
+pub(super) fn given_set(object: &Bound<'_, PyAny>, what: &str, items: usize) -> PyResult<Option<Arc<ItemSet>>> {
+    if let Ok(set) = object.cast::<PyItemSet>() {
+        return Ok(Some(Arc::clone(&set.get().set)));
+    }
+    mask(object, what)?.map(|mask| ItemSet::from_mask(what, &mask, items).map(Arc::new).map_err(exception)).transpose()
 }
 
 /// Sets of items by name.

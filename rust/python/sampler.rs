@@ -80,7 +80,7 @@ impl PySampler {
 const MOST_NEGATIVES: usize = 1 << 20;
 
 fn rows_of(object: &Bound<'_, PyAny>, what: &str, num_items: usize) -> PyResult<Csr> {
-    csr(object, what, num_items)?.ok_or_else(|| {
+    csr(object, what, num_items, 1)?.ok_or_else(|| {
         let got = describe(object);
         PyTypeError::new_err(format!("{what}: expected scipy CSR or (indptr, indices), got {got}"))
     })

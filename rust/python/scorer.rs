@@ -178,7 +178,7 @@ impl Scorer {
             })?;
             let seen = match seen {
                 None => None,
-                Some(object) => Some(csr(object, "seen", model.num_items())?.ok_or_else(|| {
+                Some(object) => Some(csr(object, "seen", model.num_items(), choices.threads)?.ok_or_else(|| {
                     PyTypeError::new_err("seen: expected scipy CSR or (indptr, indices), one row for each user")
                 })?),
             };
@@ -308,7 +308,7 @@ impl Scorer {
             let K(k) = k;
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
-            let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
+            let filters = FilterArguments::new(&self.engine, exclude, allow, deny, threads)?;
             let walk = WalkArguments::new(max_per_group, after)?;
             let rows = users.len();
             let top = self.run(py, self.catalogue(rows), threads, |call| {
@@ -344,7 +344,7 @@ impl Scorer {
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
             let items = indices(items, self.engine.item_check(), threads)?;
-            let filters = FilterArguments::new(&self.engine, exclude, allow, deny)?;
+            let filters = FilterArguments::new(&self.engine, exclude, allow, deny, threads)?;
             let ranks = self.run(py, self.catalogue(items.len()), threads, |call| {
                 users.with(&self.engine, items.len(), call, |users| {
                     self.engine.rank_of(users, &items, &filters.filter(&self.engine), call)
@@ -419,7 +419,7 @@ impl Scorer {
     ) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
             let threads = self.threads_of(threads)?;
-            let histories = arguments::histories(histories, weights, self.engine.num_items())?;
+            let histories = arguments::histories(histories, weights, self.engine.num_items(), threads)?;
             let query = |call: Call<'_>| self.engine.fold_in(&histories, call);
             let vectors = if self.engine.fold_in_work(&histories) < WORTH_DETACHING {
                 query(Call::ALONE).map_err(exception)?

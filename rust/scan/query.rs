@@ -3,7 +3,7 @@
 use crate::csr::Csr;
 use crate::engine::{Engine, Users};
 use crate::error::{Error, Result};
-use crate::filter::{Exclude, Filter, ItemSet, Shared};
+use crate::filter::{Allow, Exclude, Filter, ItemSet, Shared};
 use crate::kernel::LANES;
 
 /// If a filter admits at most one item in this many, scoring the items one by one is cheaper than a scan.
@@ -28,7 +28,7 @@ impl<'a> Query<'a> {
             let text = || format!("{what}: expected one row for each of {rows} users, got {got}");
             if got == rows { Ok(()) } else { Err(Error::Argument(text())) }
         };
-        check_items("allow", filter.allow.map(ItemSet::items), engine)?;
+        check_items("allow", filter.allow.as_ref().map(Allow::items), engine)?;
         check_items("deny", filter.deny.map(ItemSet::items), engine)?;
         check_items("allow", filter.candidates.map(Csr::columns), engine)?;
         match &filter.exclude {
