@@ -58,6 +58,12 @@ def add_parser(commands: Commands) -> None:
         metavar="S",
         help="seconds between two looks whether there is a new model (default 1); 0 for none",
     )
+    parser.add_argument(
+        "--sets",
+        type=Path,
+        metavar="FILE",
+        help="named sets and groups of items, in JSON, for filters; read again with each new model",
+    )
     parser.add_argument("--log-requests", action="store_true", help="log every request, in JSON")
     add_encoding(parser)
     add_items(parser)
@@ -70,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
         from neuralcf.serving.http.app import Service, Settings
         from neuralcf.serving.http.logs import log_json
         from neuralcf.serving.http.server import serve
+        from neuralcf.serving.http.sets import set_named
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn", "httptools", "prometheus_client"):
             raise
@@ -77,12 +84,13 @@ def _run(options: argparse.Namespace) -> None:
     from neuralcf.serving.recommender import Recommender
     from neuralcf.serving.watcher import Changes
 
-    def load() -> tuple[Recommender, dict[int | str, str] | None]:
-        recommender = Recommender.load(options.model, threads=options.threads)
-        return recommender, _titles(recommender, titles_from)
+    def prepare(recommender: Recommender) -> dict[int | str, str] | None:
+        if options.sets is not None:
+            set_named(recommender, options.sets)
+        return _titles(recommender, titles_from)
 
     watched = Changes(options.model, known=True) if options.watch else None
-    recommender, titles = load()
+    recommender = Recommender.load(options.model, threads=options.threads)
     settings = Settings(
         max_k=options.max_k,
         max_users=options.max_users,
@@ -95,13 +103,12 @@ def _run(options: argparse.Namespace) -> None:
     )
     log_json()
     serve(
-        Service(recommender, settings, titles),
+        Service(recommender, settings, prepare),
         host=options.host,
         port=options.port,
         receive_timeout=options.receive_timeout,
         max_connections=options.max_connections,
         drain=options.drain,
-        load=load,
         watched=watched,
         watch_every=options.watch or 1.0,
     )

@@ -10,6 +10,8 @@ from neuralcf.serving.ids import Id
 
 __all__ = ["Explanation", "leave_one_out"]
 
+_ITEMS_TOGETHER = 1 << 18
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -39,10 +41,15 @@ def leave_one_out(scorer: Scorer, history: NDArray[np.int64], item: int, threads
     history.safetensors as far as their fold-in is; for others both are fits.
     """
     n = len(history)
-    if n == 0:
-        return np.zeros(0)
-    without = np.broadcast_to(history, (n, n))[~np.eye(n, dtype=np.bool_)]  # row j lacks item j
-    indptr = np.concatenate([[0], n + np.arange(n + 1) * (n - 1)])
-    vectors = scorer.fold_in((indptr, np.concatenate([history, without])), threads=threads)
-    logits = scorer.score_batch(vectors, np.full(n + 1, item), logits=True, threads=threads).astype(np.float64)
-    return np.asarray(logits[0] - logits[1:])
+    falls = np.zeros(n)
+    step = max(1, _ITEMS_TOGETHER // max(1, n))
+    for start in range(0, n, step):
+        left_out = np.arange(start, min(n, start + step))
+        rows = np.broadcast_to(history, (left_out.size, n))
+        without = rows[np.arange(n) != left_out[:, None]]
+        indptr = np.concatenate([[0], n + np.arange(left_out.size + 1) * (n - 1)])
+        vectors = scorer.fold_in((indptr, np.concatenate([history, without])), threads=threads)
+        items = np.full(left_out.size + 1, item)
+        logits = scorer.score_batch(vectors, items, logits=True, threads=threads).astype(np.float64)
+        falls[left_out] = logits[0] - logits[1:]
+    return falls

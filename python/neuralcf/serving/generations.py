@@ -57,21 +57,24 @@ class Generation:
         return replace(self, number=self.number + 1, **changes)
 
     def after(self, before: "Generation") -> "Generation":
-        """Return this generation as the one that follows `before`, with its named sets and groups.
+        """Return this generation as the one that follows `before`, with its named sets and groups beside its own.
 
         They are carried over by id. An item that only this generation has is in none of them.
         """
         old_index = before.item_ids.find(self.item_ids.take(np.arange(len(self.item_ids))))
         kept = old_index >= 0
         sets = self.sets
-        for name in before.sets.names:
+        for name in set(before.sets.names).difference(self.sets.names):
             members = np.zeros(len(before.item_ids), np.bool_)
             if (found := before.sets.get(name)) is not None:
                 members[found.indices()] = True
             sets = sets.with_set(name, ItemSet(len(self.item_ids), kept & members[old_index]))
-        groups = {
-            name: NamedGroups.of(np.where(kept, named.numbers[old_index], -1)) for name, named in before.groups.items()
+        carried = {
+            name: NamedGroups.of(np.where(kept, named.numbers[old_index], -1))
+            for name, named in before.groups.items()
+            if name not in self.groups
         }
+        groups = {**carried, **self.groups}
         return replace(self, number=before.number + 1, sets=sets, groups=MappingProxyType(groups))
 
 

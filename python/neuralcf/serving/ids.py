@@ -18,6 +18,7 @@ __all__ = [
     "OnUnknown",
     "OneOrManyIds",
     "Rows",
+    "are_rows",
     "as_ids",
     "check_on_unknown",
     "dense",
@@ -85,8 +86,8 @@ class DenseRows(NamedTuple):
     rows: Rows
     positions: NDArray[np.int64]
     """int64 `[n]`: the positions of the rows' ids among all that were given."""
-    given: int
-    """The number of ids that were given."""
+    given: NDArray[np.int64]
+    """int64 `[B]`: the number of ids that were given for each row."""
     single: bool
     """Whether one list of ids was given, not a list of lists."""
 
@@ -104,7 +105,7 @@ def dense_rows(table: Ids, rows: Any, what: str, *, raising: bool) -> DenseRows:
         TypeError: ids of another type than the table's.
     """
     rows = rows.to_list() if hasattr(rows, "to_list") else as_ids(rows)  # columns of pandas and polars
-    single = not _are_rows(rows)
+    single = not are_rows(rows)
     lists = [as_ids(row) for row in ([rows] if single else rows)]
     for at, row in enumerate(lists):
         if is_one(row) or not hasattr(row, "__len__"):
@@ -115,7 +116,7 @@ def dense_rows(table: Ids, rows: Any, what: str, *, raising: bool) -> DenseRows:
     positions = np.flatnonzero(found >= 0)
     kept = np.bincount(np.repeat(np.arange(len(lists)), lengths)[positions], minlength=len(lists))
     indptr = np.concatenate([[0], kept.cumsum()]).astype(np.int64)
-    return DenseRows((indptr, found[positions]), positions, found.size, single)
+    return DenseRows((indptr, found[positions]), positions, lengths, single)
 
 
 def external(table: Ids, indices: NDArray[np.int64]) -> IdArray:
@@ -154,7 +155,7 @@ def id_array(table: Ids, ids: Any) -> IdArray:
     return array if array.dtype == np.int64 else np.array([int(id_) for id_ in ids], np.int64)
 
 
-def _are_rows(rows: Any) -> bool:
+def are_rows(rows: Any) -> bool:
     """Whether it is a list of lists: what its first element is, or its dimensions, tell."""
     if isinstance(rows, np.ndarray):
         return rows.ndim > 1

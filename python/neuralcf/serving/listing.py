@@ -17,6 +17,7 @@ from neuralcf.serving.ids import (
     IdArray,
     OnUnknown,
     Rows,
+    are_rows,
     as_ids,
     check_on_unknown,
     dense,
@@ -167,15 +168,19 @@ def weights_of(weights: Any, histories: DenseRows) -> NDArray[np.float64] | None
     if weights is None:
         return None
     weights = as_ids(weights)
+    rows = [as_ids(row) for row in weights] if are_rows(weights) else [weights]
     try:
-        if len(weights) and hasattr(weights[0], "__len__"):
-            weights = np.concatenate([np.asarray(row, np.float64) for row in weights])
-        values = np.asarray(weights, np.float64)
+        values = [np.asarray(row, np.float64) for row in rows]
     except (TypeError, ValueError):
         raise TypeError("weights: expected numbers, in the form of the items") from None
-    if values.shape != (histories.given,):
-        raise ArgumentError(f"weights: expected one for each of {histories.given} items, got {values.size}")
-    return values[histories.positions]
+    given, got = histories.given.tolist(), [row.size for row in values]
+    if given != got:
+        at = next((at for at, (a, b) in enumerate(zip(given, got, strict=False)) if a != b), None)
+        if at is None:
+            raise ArgumentError(f"weights: expected {len(given)}, a list for each history, got {len(got)}")
+        place = "weights" if histories.single else f"weights[{at}]"
+        raise ArgumentError(f"{place}: expected {given[at]}, one for each item, got {got[at]}")
+    return np.concatenate([row.ravel() for row in values])[histories.positions]
 
 
 def filter_of(model: Generation, given: Any, what: str, *, raising: bool) -> _ItemFilter:

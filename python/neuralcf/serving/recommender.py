@@ -238,9 +238,12 @@ class Recommender:
 
     def snapshot(self) -> "Recommender":
         """Return a recommender that stays at the current generation, whatever happens to this one; copies nothing."""
+        return self._frozen(self._current)
+
+    def _frozen(self, generation: Generation) -> "Recommender":
         frozen = object.__new__(Recommender)
-        frozen._current = self._current
-        frozen._changing, frozen._reloading, frozen._max_bytes = Lock(), Lock(), self._max_bytes
+        frozen._current, frozen._max_bytes = generation, self._max_bytes
+        frozen._changing, frozen._reloading = Lock(), Lock()
         return frozen
 
     def recommend_for_history(
@@ -600,7 +603,17 @@ class Recommender:
             groups = {other: named for other, named in model.groups.items() if other != name}
             self._current = model.next(groups=MappingProxyType(groups))
 
-    def reload(self, path: str | PathLike[str] | None = None) -> bool:
+    @property
+    def item_groups(self) -> dict[str, int]:
+        """The named groups, with the number of items that have a group."""
+        return {name: int((named.numbers >= 0).sum()) for name, named in sorted(self._current.groups.items())}
+
+    def reload(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        prepare: Callable[["Recommender"], object] | None = None,
+    ) -> bool:
         """Exchange the model for the one that a directory holds now; no call fails or waits meanwhile.
 
         The new model is loaded and checked beside the old one, which stays if anything is wrong. Calls that have begun
@@ -609,13 +622,17 @@ class Recommender:
 
         Args:
             path: the model directory; by default the one that the model was loaded from.
+            prepare: called with the new model before it is exchanged, to check it or to set its named sets and groups;
+                those that it sets are not carried over. What it raises refuses the model.
 
         Returns:
             Whether the model was exchanged; False if the directory holds the model that is in use.
 
         Raises:
-            ArgumentError: the model was saved without ids; no path, and the model was not loaded from one.
+            ArgumentError: the model was saved without ids, or with ids of another type; no path, and the model was not
+                loaded from one.
             ModelFormatError, OSError, MemoryError: as for `load`.
+            Exception: what `prepare` raises.
         """
         with self._reloading:
             old = self._current
@@ -624,7 +641,16 @@ class Recommender:
             if _origin(opened[0], None)[1][1] == digest:
                 return False
             fresh = Generation.first(*opened, popular=old.popularity is not None or old.scorer.nbytes["seen"] == 0)
+            for what in ("user_ids", "item_ids"):
+                before, now = getattr(old, what).kind, getattr(fresh, what).kind
+                if before != now:
+                    raise ArgumentError(f"{what}: expected {before}, as in the model in use, got {now}")
             fresh.scorer.top_k(0, 1)  # a first call, before anybody depends on it
+            fresh.similarity.compute_like(old.similarity)
+            if prepare is not None:
+                prepared = self._frozen(fresh)
+                prepare(prepared)
+                fresh = prepared._current
             with self._changing:
                 self._current = fresh.after(self._current)
             return True

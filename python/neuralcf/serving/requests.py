@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from neuralcf.errors import NeuralCFError, StoppedError
+from neuralcf.errors import NeuralCFError, StoppedError, UnknownItemError
 from neuralcf.serving.ids import Id, OnUnknown
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.recommender import Recommender
@@ -23,19 +24,31 @@ class RecommendRequest:
     users: Sequence[int] | Sequence[str] = ()
     histories: Sequence[Sequence[int]] | Sequence[Sequence[str]] | None = None
     """The items of users who are not in the model, in place of `users`."""
+    weights: Sequence[Sequence[float]] | None = None
+    """The weights of the histories' items, a list for each history."""
     k: int = 10
     exclude_seen: bool = True
+    exclude: Sequence[Sequence[Id]] | None = None
+    """Items that a user must not get, a list for each user or history."""
     allow: str | tuple[Id, ...] | None = None
     deny: str | tuple[Id, ...] | None = None
     min_score: float | None = None
+    max_per_group: Mapping[str, int] | None = None
+    after: Sequence[tuple[float, Id] | None] | None = None
+    """The ends of pages, for each user or history."""
     on_unknown: OnUnknown = "raise"
     logits: bool = False
 
     @property
     def group(self) -> object:
-        """Requests of equal groups can share a call: only their users and k differ, and k by less than a factor 2."""
-        asked = self.exclude_seen, self.allow, self.deny, self.min_score, self.on_unknown, self.logits
-        return self.histories is None, self.k.bit_length(), asked
+        """Requests of equal groups can share a call.
+
+        They differ in what they say of each user, and in k by less than a factor 2.
+        """
+        limits = None if self.max_per_group is None else tuple(sorted(self.max_per_group.items()))
+        asked = self.exclude_seen, self.allow, self.deny, self.min_score, limits, self.on_unknown, self.logits
+        of_users = self.histories, self.weights, self.exclude, self.after
+        return self.k.bit_length(), asked, tuple(part is None for part in of_users)
 
 
 def recommend_requests(
@@ -69,7 +82,7 @@ def recommend_requests(
 
 def _alone(recommender: Recommender, request: RecommendRequest) -> Recommendations | Exception:
     try:
-        return _recommend(recommender, request, _asked(request), request.k)
+        return _recommend(recommender, request)
     except StoppedError:
         raise
     except (NeuralCFError, TypeError) as error:
@@ -84,19 +97,18 @@ def _answer_together(
 ) -> None:
     """Answer the members of a group with one call; leave out those that a call refuses."""
     try:
-        fine = [at for at in members if _known(recommender, requests[at])]
-        asked = [_asked(requests[at]) for at in fine]
-        k = max((requests[at].k for at in fine), default=1)
-        joined = [one for part in asked for one in part]
-        together = _recommend(recommender, requests[members[0]], joined, k)
+        fine = [at for at in members if _fits(requests[at]) and _known(recommender, requests[at])]
+        if not fine:
+            return
+        together = _recommend(recommender, _joined([requests[at] for at in fine]))
     except StoppedError:
         raise
     except (NeuralCFError, TypeError):
         return
     end = 0
-    for at, part in zip(fine, asked, strict=True):
-        row, end = slice(end, end + len(part)), end + len(part)
-        k = requests[at].k
+    for at in fine:
+        size, k = len(_asked(requests[at])), requests[at].k
+        row, end = slice(end, end + size), end + size
         answers[at] = replace(
             together,
             ids=together.ids[row, :k],
@@ -111,25 +123,57 @@ def _asked(request: RecommendRequest) -> Sequence[Any]:
     return request.users if request.histories is None else request.histories
 
 
+def _joined(requests: Sequence[RecommendRequest]) -> RecommendRequest:
+    """Return one request for the users of all, which belong to one group."""
+    of_users: dict[str, Any] = {}
+    for name in ("users", "histories", "weights", "exclude", "after"):
+        parts = [getattr(request, name) for request in requests]
+        of_users[name] = None if parts[0] is None else [one for part in parts for one in part]
+    return replace(requests[0], k=max(request.k for request in requests), **of_users)
+
+
+def _fits(request: RecommendRequest) -> bool:
+    """Return whether what is said of each user is said of as many as are asked for."""
+    users = len(_asked(request))
+    of_users = (request.weights, request.exclude, request.after)
+    if any(part is not None and len(part) != users for part in of_users):
+        return False
+    if request.weights is None or request.histories is None:
+        return request.weights is None
+    return list(map(len, request.weights)) == list(map(len, request.histories))
+
+
 def _known(recommender: Recommender, request: RecommendRequest) -> bool:
     """Return whether a call does not refuse the request's ids."""
     if request.on_unknown != "raise":
         return True
     if request.histories is None:
-        return bool((recommender.user_ids.find(request.users) >= 0).all())
-    items: list[Any] = [item for history in request.histories for item in history]
+        known = bool((recommender.user_ids.find(request.users) >= 0).all())
+    else:
+        known = _items_known(recommender, request.histories)
+    return known and (request.exclude is None or _items_known(recommender, request.exclude))
+
+
+def _items_known(recommender: Recommender, rows: Sequence[Sequence[Id]]) -> bool:
+    items: list[Any] = [item for row in rows for item in row]
     return bool((recommender.item_ids.find(items) >= 0).all())
 
 
-def _recommend(recommender: Recommender, request: RecommendRequest, users_or_histories: Any, k: int) -> Recommendations:
-    ask = recommender.recommend if request.histories is None else recommender.recommend_for_history
-    return ask(
-        users_or_histories,
-        k,
-        exclude_seen=request.exclude_seen,
-        allow=request.allow,  # type: ignore[arg-type]
-        deny=request.deny,  # type: ignore[arg-type]
-        min_score=request.min_score,
-        on_unknown=request.on_unknown,
-        logits=request.logits,
-    )
+def _recommend(recommender: Recommender, request: RecommendRequest) -> Recommendations:
+    options: dict[str, Any] = {
+        "exclude_seen": request.exclude_seen,
+        "exclude": request.exclude if _asked(request) else None,  # an empty list would be that of one user
+        "allow": request.allow,
+        "deny": request.deny,
+        "min_score": request.min_score,
+        "max_per_group": request.max_per_group,
+        "after": request.after,
+        "on_unknown": request.on_unknown,
+        "logits": request.logits,
+    }
+    if request.histories is None:
+        return recommender.recommend(request.users, request.k, **options)
+    try:
+        return recommender.recommend_for_history(request.histories, request.k, weights=request.weights, **options)
+    except UnknownItemError as error:
+        raise UnknownItemError(re.sub("^items:", "histories:", str(error)), error.ids) from None  # type: ignore[arg-type]

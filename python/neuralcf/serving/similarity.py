@@ -9,6 +9,8 @@ which leaves out that a user scores everything high and that everybody scores an
 of these vectors, that is the correlation of what is left, from -1 to 1; it is 0 for an item that scores alike for all.
 """
 
+from __future__ import annotations
+
 from threading import Lock
 from typing import Literal, TypeAlias
 
@@ -47,6 +49,11 @@ class Similarity:
                 scorer = self._scorer
                 self._spaces[side] = Scorer.from_tensors(tensors, threads=scorer.threads, isa=scorer.isa)
             return self._spaces[side]
+
+    def compute_like(self, other: Similarity) -> None:
+        """Compute what another model's similarity has computed, so that no first call waits for it."""
+        for side in list(other._spaces):
+            self.space(side)
 
 
 def _unit_vectors(scorer: Scorer, side: Side) -> NDArray[np.float32]:

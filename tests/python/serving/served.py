@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,26 @@ for package in ("starlette", "uvicorn", "httptools", "prometheus_client"):
 
 USERS, ITEMS = 20, 60
 JSON = "application/json"
+REFUSALS = Path(__file__).resolve().parents[3] / "docs" / "refusals.md"
+
+
+def documented_refusals():
+    """Return the tables of docs/refusals.md by section: rows of what is sent, status, code and message."""
+    sections = re.findall(
+        r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", REFUSALS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    tables = {}
+    for section, text in sections:
+        cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+        rows = [[cell.strip().replace("\\|", "|") for cell in row] for row in cells]
+        tables[section] = [(what.strip("`"), int(status), code.strip("`"), words) for what, status, code, words in rows]
+    return tables
+
+
+def says(message, documented):
+    """Return whether a message is as it is documented, where an ellipsis stands for anything."""
+    start, more, _ = documented.partition("…")
+    return message.startswith(start) if more else message == documented
 
 
 def saved(path, *, seed=0, strings=False, seen=True, history=False):

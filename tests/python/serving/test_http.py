@@ -6,11 +6,13 @@ import threading
 
 import numpy as np
 import pytest
-from served import Client, saved, send  # first, because it skips these tests without the extra `serve`
+from served import ITEMS, Client, saved, send  # first, because it skips these tests without the extra `serve`
 
 import neuralcf
 
 from neuralcf.serving.http.app import Service, Settings  # isort: skip
+from neuralcf.serving.http.endpoint import Call  # isort: skip
+from neuralcf.serving.requests import RecommendRequest, recommend_requests  # isort: skip
 
 JSON = {"content-type": "application/json"}
 TITLES = {1000: "Alien", 1001: "Brazil"}
@@ -23,10 +25,10 @@ def recommender(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(recommender):
-    service = Service(recommender, Settings(max_users=4, max_items=50, max_k=30, max_body=2000), TITLES)
+    service = Service(recommender, Settings(max_users=4, max_items=50, max_k=30, max_body=2000), lambda _: TITLES)
     with Client(service.app) as client:
         yield client
-    service.engine.close()
+    service.close()
 
 
 def refusal(response):
@@ -80,6 +82,96 @@ def test_scores_are_the_recommenders(client, recommender):
     assert np.array_equal(np.float32(one["scores"]), recommender.score_batch(3, [1002, 1003]))
 
 
+def pairs_of(lists, *, of="items", name="item"):
+    """Return the lists of an answer as `Recommendations.to_list` has them."""
+    return [[(one[name], np.float32(one["score"])) for one in row[of]] for row in lists]
+
+
+def test_all_arguments_of_recommend(recommender):
+    own = recommender.snapshot()
+    service = Service(own, Settings())
+    with Client(service.app) as client:
+        put = {"items": list(range(1000, 1040))}
+        assert ask(client, "PUT", "/admin/sets/in_stock", put).json() == {
+            "name": "in_stock",
+            "items": 40,
+            "generation": 2,
+        }
+        ask(client, "PUT", "/admin/sets/adult", {"items": [1000, 1001, 7], "on_unknown": "skip"})
+        changed = ask(client, "PATCH", "/admin/sets/in_stock", {"add": [1041], "remove": [1002]}).json()
+        assert changed == {"name": "in_stock", "items": 40, "generation": 4}
+        brands = [n % 7 or None for n in range(ITEMS)]
+        groups = {"items": list(range(1000, 1000 + ITEMS)), "groups": brands}
+        assert ask(client, "PUT", "/admin/groups/brand", groups).json()["items"] == sum(map(bool, brands))
+        assert client.get("/admin/sets").json() == {"adult": 2, "in_stock": 40}
+        assert client.get("/admin/groups").json() == {"brand": sum(map(bool, brands))}
+
+        asked = {
+            "k": 6,
+            "exclude": [[1005], []],
+            "allow": "in_stock - adult",
+            "deny": [1010],
+            "max_per_group": {"brand": 1},
+            "min_score": 0.1,
+        }
+        best = own.recommend([3, 4], **asked)
+        answer = client.post("/recommend", {"users": [3, 4], **asked}).json()
+        assert pairs_of(answer["lists"]) == best.to_list()
+        assert answer["generation"] == best.generation == 5
+        after = [row["items"][-1] for row in answer["lists"]]
+        page = client.post("/recommend", {"users": [3, 4], **asked, "after": after}).json()
+        assert pairs_of(page["lists"]) == own.recommend([3, 4], **asked, after=best.end).to_list()
+
+        histories, weights = [[1001, 1002], [1030]], [[1, 2.5], [3]]
+        answer = client.post("/recommend_for_history", {"histories": histories, "weights": weights, **asked}).json()
+        assert pairs_of(answer["lists"]) == own.recommend_for_history(histories, weights=weights, **asked).to_list()
+
+        ask(client, "DELETE", "/admin/sets/adult")
+        ask(client, "DELETE", "/admin/groups/brand")
+        assert client.get("/admin/sets").json() == {"in_stock": 40}
+        assert client.get("/admin/groups").json() == {}
+        assert recommender.item_sets == {}
+    service.close()
+
+
+def ask(client, method, path, body=None):
+    content = b"" if body is None else json.dumps(body).encode()
+    response = client.request(method, path, content=content, headers=JSON)
+    assert response.status_code == 200, response.text
+    return response
+
+
+def test_similar_items_and_users(client, recommender):
+    asked = {"items": [1003, 1000], "k": 4, "deny": [1001], "min_score": 0.1}
+    expected = recommender.similar_items([1003, 1000], 4, deny=[1001], min_score=0.1)
+    answer = client.post("/similar", asked).json()
+    assert pairs_of(answer["lists"]) == expected.to_list()
+    assert [row["item"] for row in answer["lists"]] == [1003, 1000]
+    assert "title" in answer["lists"][0]["items"][0]
+    assert client.get("/similar?items=1003&items=1000&k=4&deny=1001&min_score=0.1").json() == answer
+    answer = client.get("/similar_users?users=3&k=4").json()
+    assert pairs_of(answer["lists"], of="users", name="user") == recommender.similar_users([3], 4).to_list()
+
+
+def test_reasons(client, recommender):
+    item = int(recommender.recommend(3, 1).ids[0])
+    why = recommender.explain(3, item, reasons=2)
+    answer = client.post("/explain", {"user": 3, "item": item, "reasons": 2}).json()
+    assert client.get(f"/explain?user=3&item={item}&reasons=2").json() == answer
+    assert answer["bias"] + sum(answer["gmf"]) + sum(answer["mlp"]) == pytest.approx(answer["logit"], rel=1e-6)
+    assert (answer["logit"], answer["probability"]) == (why.logit, why.probability)
+    assert [(one["item"], one["contribution"]) for one in answer["reasons"]] == why.reasons
+    assert (answer["user"], answer["item"], answer["title"]) == (3, item, TITLES.get(item))
+
+
+def test_no_administration_where_there_are_several_processes(recommender):
+    service = Service(recommender, Settings(admin=False))
+    with Client(service.app) as client:
+        assert client.get("/admin/sets").status_code == client.post("/admin/reload", {}).status_code == 404
+        assert not any(path.startswith("/admin") for path in client.get("/openapi.json").json()["paths"])
+    service.close()
+
+
 def test_ids_of_text(tmp_path):
     recommender = neuralcf.Recommender.load(saved(tmp_path / "model", strings=True))
     service = Service(recommender, Settings())
@@ -89,135 +181,10 @@ def test_ids_of_text(tmp_path):
         assert refusal(client.post("/recommend", {"users": [3]}))[:2] == (422, "bad_argument")
         assert refusal(client.post("/recommend", content=b'{"users": ["\\ud800"]}', headers=JSON))[0] == 422
         assert refusal(client.get("/recommend?users=%ff"))[:2] == (400, "bad_query")
-    service.engine.close()
+    service.close()
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
-
-BODIES = {
-    "nothing": (b"", 400, "expected JSON"),
-    "no JSON": (b"users=3", 400, "expected JSON"),
-    "NaN": (b'{"users": [3], "k": NaN}', 400, "NaN"),
-    "infinity": (b'{"users": [3], "k": -Infinity}', 400, "Infinity"),
-    "no UTF-8": (b'{"users": ["\xff"]}', 400, "UTF-8"),
-    "UTF-16": ('{"users": [3]}'.encode("utf-16"), 400, "UTF-8"),
-    "a name twice": (b'{"users": [3], "users": [4]}', 400, "twice"),
-    "nested": (b"[" * 900 + b"]" * 900, 422, "expected an object"),
-    "nested deeply": (b'{"a":' * 300 + b"1" + b"}" * 300, 422, "unknown"),
-    "half": (b'{"users": [3]', 400, "expected JSON"),
-    "two values": (b'{"users": [3]} {}', 400, "expected JSON"),
-    "a list": (b"[3]", 422, "body: expected an object, got [3]"),
-    "null": (b"null", 422, "expected an object"),
-    "unknown field": (b'{"users": [3], "limit": 3}', 422, '"limit": unknown'),
-    "a longer body": (b'{"users": [3], "k": ' + b" " * 2000 + b"3}", 413, "at most 2000 bytes"),
-}
-FIELDS = {
-    "/recommend": [
-        ({}, 422, "users: missing"),
-        ({"users": 3}, 422, "users: expected an array, got 3"),
-        ({"users": None}, 422, "users: expected an array, got null"),
-        ({"users": ["3"]}, 422, 'users[0]: expected an integer, got "3"'),
-        ({"users": [3.5]}, 422, "users[0]: expected an integer, got 3.5"),
-        ({"users": [1e17]}, 422, "users[0]: expected an integer, got 1e+17"),
-        ({"users": [True]}, 422, "users[0]: expected an integer, got true"),
-        ({"users": [[3]]}, 422, "users[0]: expected an integer, got [3]"),
-        ({"users": [2**63]}, 422, "users[0]: expected at most"),
-        ({"users": [10**1500]}, 422, "users[0]: expected at most"),
-        ({"users": [-(2**63) - 1]}, 422, "users[0]: expected at least"),
-        ({"users": [3] * 5}, 422, "users: expected at most 4, got 5"),
-        ({"users": [99, 3, -1]}, 404, "users: not in the model: 99, -1"),
-        ({"users": [3], "k": 0}, 422, "k: expected at least 1, got 0"),
-        ({"users": [3], "k": 31}, 422, "k: expected at most 30, got 31"),
-        ({"users": [3], "k": "5"}, 422, 'k: expected an integer, got "5"'),
-        ({"users": [3], "k": 5.5}, 422, "k: expected an integer, got 5.5"),
-        ({"users": [3], "k": None}, 422, "k: expected an integer, got null"),
-        ({"users": [3], "exclude_seen": 1}, 422, "exclude_seen: expected a boolean, got 1"),
-        ({"users": [3], "exclude_seen": "yes"}, 422, 'exclude_seen: expected a boolean, got "yes"'),
-        ({"users": [3], "logits": None}, 422, "logits: expected a boolean, got null"),
-        ({"users": [3], "allow": 1000}, 422, "allow: expected an array, got 1000"),
-        ({"users": [3], "allow": ["1000"]}, 422, 'allow[0]: expected an integer, got "1000"'),
-        ({"users": [3], "deny": [1000, 7]}, 404, "deny: not in the model: 7"),
-        ({"users": [3], "allow": [1000] * 51}, 422, "allow: expected at most 50, got 51"),
-        ({"users": [3], "on_unknown": "popularity"}, 422, 'on_unknown: expected one of "raise", "skip"'),
-    ],
-    "/score": [
-        ({"users": [3]}, 422, "items: missing"),
-        ({"items": [1000]}, 422, "users: missing"),
-        ({"users": [3, 4], "items": [1000, 1001, 1002]}, 422, "2"),
-        ({"users": [3], "items": [7]}, 404, "items: not in the model: 7"),
-        ({"users": [99], "items": [1000]}, 404, "users: not in the model: 99"),
-        ({"users": [3], "items": [1000] * 51}, 422, "items: expected at most 50, got 51"),
-        ({"users": [3], "items": [1000], "logits": 0}, 422, "logits: expected a boolean, got 0"),
-    ],
-}
-CODES = {
-    400: {"bad_json"},
-    404: {"unknown_user", "unknown_item"},
-    413: {"too_large"},
-    422: {"bad_argument", "too_many"},
-}
-
-
-@pytest.mark.parametrize("path", FIELDS)
-@pytest.mark.parametrize("name", BODIES)
-def test_bad_bodies(client, path, name):
-    body, status, words = BODIES[name]
-    got, code, message = refusal(client.post(path, content=body, headers=JSON))
-    assert (got, code in CODES[status]) == (status, True), message
-    assert words in message
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "words"),
-    [(path, *row) for path, rows in FIELDS.items() for row in rows],
-    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
-)
-def test_bad_fields(client, path, body, status, words):
-    got, code, message = refusal(client.post(path, body))
-    assert (got, code in CODES[status]) == (status, True), message
-    assert words in message
-
-
-@pytest.mark.parametrize(
-    ("query", "status", "words"),
-    [
-        ("", 422, "users: missing"),
-        ("users", 400, "expected name=value"),
-        ("users=", 422, 'users: expected an integer, got ""'),
-        ("users=3.0", 422, 'users: expected an integer, got "3.0"'),
-        ("users=+3", 422, "users: expected an integer"),
-        ("users=03", 422, "users: expected an integer"),
-        ("users=%D9%A3", 422, "users: expected an integer"),
-        ("users=3&k=2&k=3", 422, "k: expected once, got twice"),
-        ("users=3&exclude_seen=True", 422, 'exclude_seen: expected a boolean, got "True"'),
-        ("users=3&n=5", 422, '"n": unknown'),
-        ("users=3&k=99999999999999999999", 422, "k: expected an integer"),
-        ("users=3&k=31", 422, "k: expected at most 30, got 31"),
-        ("users=1&users=1&users=1&users=1&users=1", 422, "users: expected at most 4, got 5"),
-    ],
-)
-def test_bad_queries(client, query, status, words):
-    got, _, message = refusal(client.get(f"/recommend?{query}"))
-    assert (got, words in message) == (status, True), message
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status", "code"),
-    [
-        ("POST", "/nothing", {}, 404, "no_such_path"),
-        ("GET", "/recommend/", {}, 404, "no_such_path"),
-        ("GET", "/../model", {}, 404, "no_such_path"),
-        ("PUT", "/recommend", {}, 405, "method_not_allowed"),
-        ("POST", "/livez", {}, 405, "method_not_allowed"),
-        ("POST", "/recommend", {"content-type": "text/plain"}, 415, "not_json"),
-        ("POST", "/recommend", {"x-timeout-ms": "soon"}, 400, "bad_header"),
-        ("POST", "/recommend", {"x-timeout-ms": "0"}, 400, "bad_header"),
-    ],
-)
-def test_bad_paths_methods_and_headers(client, method, path, headers, status, code):
-    response = client.request(method, path, content=b'{"users": [3]}', headers={**JSON, **headers})
-    assert refusal(response)[:2] == (status, code)
-    assert status != 405 or "GET" in response.headers["allow"]
+# ---------------------------------------------------------------------------------------------------- filters and keys
 
 
 def test_filters_never_switch_themselves_off(tmp_path):
@@ -226,7 +193,7 @@ def test_filters_never_switch_themselves_off(tmp_path):
         status, _, message = refusal(client.post("/recommend", {"users": [3]}))
         assert (status, "exclude_seen" in message) == (422, True)
         assert client.post("/recommend", {"users": [3], "exclude_seen": False}).status_code == 200
-    service.engine.close()
+    service.close()
 
 
 def test_api_key(recommender):
@@ -243,7 +210,7 @@ def test_api_key(recommender):
         assert refusal(client.get("/metrics"))[0] == 401
         assert client.get("/recommend?users=3", headers={"authorization": "Bearer secret"}).status_code == 200
         assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
-    service.engine.close()
+    service.close()
 
 
 # --------------------------------------------------------------------------------------------------- health and metrics
@@ -257,10 +224,10 @@ def test_readiness_is_the_golden_query(recommender):
         assert refusal(client.get("/readyz"))[:2] == (503, "draining")
         service.draining = False
         service._sound = 0.0, True
-        object.__setattr__(service.model, "golden", ([], b""))
+        service.model._golden = service.model._golden._replace(scores=b"")
         assert refusal(client.get("/readyz"))[:2] == (503, "unsound")
         assert client.get("/livez").json() == {"live": True}
-    service.engine.close()
+    service.close()
 
 
 def test_metrics(client):
@@ -309,8 +276,9 @@ class Held:
 def held_service(recommender, settings, *, shares=True):
     service = Service(recommender, settings)
     held = Held(recommender)
-    object.__setattr__(service.model, "recommender", held)
-    object.__setattr__(service.model, "shares_calls", shares)
+    service.model.snapshot = lambda: held
+    service.engine._snapshot = service.model.snapshot
+    service.model.shares_calls = shares
     return service, held
 
 
@@ -320,7 +288,7 @@ def test_what_waits_shares_a_call_where_that_pays(recommender, shares):
     threading.Timer(0.2, held.go.set).start()
     queries = [f"users={user}&k=5" for user in range(8)] + ["users=99&k=5", "users=1&k=5&logits=true"]
     answers = ask_many(service, queries)
-    service.engine.close()
+    service.close()
     expected = ask_many(Service(recommender, Settings()), queries)
     assert answers == expected
     assert [status for status, _ in answers] == [200] * 8 + [404, 200]
@@ -331,11 +299,39 @@ def test_what_waits_shares_a_call_where_that_pays(recommender, shares):
         assert held.calls == [[user] for user in [*range(8), 99, 1]]
 
 
+def test_what_is_said_of_each_user_is_shared_too(recommender):
+    def request(user, **more):
+        return RecommendRequest([user], k=5, exclude=[[1000 + user]], **more)
+
+    end = recommender.recommend(4, 3).end
+    requests = [
+        *(request(user) for user in range(4)),
+        RecommendRequest([5, 6], k=7, exclude=[[1001]]),  # refused: a list for one of two users
+        request(99),
+        *(RecommendRequest(histories=[[1000 + n, 1001]], weights=[[1, 2]], k=5) for n in range(3)),
+        RecommendRequest(histories=[[1000, 1001]], weights=[[1]], k=5),
+        RecommendRequest([4], k=5, after=[end]),
+        RecommendRequest([4], k=5, after=[None]),
+        RecommendRequest([], k=5, exclude=[]),
+    ]
+    held = Held(recommender)
+    held.go.set()
+    together = recommend_requests(held, requests)
+    alone = [recommend_requests(recommender, [one])[0] for one in requests]
+    for one, other in zip(together, alone, strict=True):
+        if isinstance(other, Exception):
+            assert (type(one), str(one)) == (type(other), str(other))
+        else:
+            assert one.to_list() == other.to_list()
+    assert [isinstance(one, Exception) for one in alone] == [n in (4, 5, 9) for n in range(len(alone))]
+    assert [0, 1, 2, 3] in held.calls
+
+
 def test_a_full_service_says_so_at_once(recommender):
     service, held = held_service(recommender, Settings(max_in_flight=3))
     threading.Timer(0.2, held.go.set).start()
     answers = ask_many(service, [f"users={user}" for user in range(8)])
-    service.engine.close()
+    service.close()
     assert sorted(status for status, _ in answers) == [200] * 3 + [503] * 5
     assert answers[-1][1]["code"] == "overloaded"
     assert 'reason="overloaded"} 5.0' in service.metrics.page().decode()
@@ -347,7 +343,7 @@ def test_a_long_expected_wait_is_refused(recommender, shares, accepted):
     service.engine.seconds_per_call = 0.02
     threading.Timer(0.2, held.go.set).start()
     answers = ask_many(service, [f"users={user}" for user in range(15)])
-    service.engine.close()
+    service.close()
     assert [status for status, _ in answers] == [200] * accepted + [503] * (15 - accepted)
 
 
@@ -355,7 +351,7 @@ def test_a_late_request_is_not_computed(recommender):
     service, held = held_service(recommender, Settings(timeout=0.1))
     threading.Timer(0.3, held.go.set).start()
     answers = ask_many(service, ["users=1", "users=2&logits=true"])
-    service.engine.close()
+    service.close()
     assert [(status, body.get("code")) for status, body in answers] == [(200, None), (504, "deadline_exceeded")]
     assert held.calls == [[1]]
 
@@ -377,9 +373,8 @@ def test_a_call_stops_when_its_client_leaves(recommender):
         async def receive():
             return messages.pop()
 
-        from neuralcf.serving.requests import RecommendRequest
-
-        asked = asyncio.ensure_future(service.engine.ask(RecommendRequest([1]), 1e18, receive))
+        call = Call({}, {}, "/recommend", 1e18, receive)
+        asked = asyncio.ensure_future(service.engine.ask(RecommendRequest([1]), call))
         while service.engine._running is None or not service.engine._running[0].stopped:
             await asyncio.sleep(0.01)
         held.go.set()
@@ -387,5 +382,5 @@ def test_a_call_stops_when_its_client_leaves(recommender):
             await asked
 
     asyncio.run(leave())
-    service.engine.close()
+    service.close()
     assert stopped == [True]

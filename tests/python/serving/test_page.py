@@ -61,7 +61,19 @@ def test_lists_for_a_user_and_for_items(server, browser, width, scheme):
     page.get_by_role("heading", name="For user 3").wait_for()
     shown = page.locator("#list .title").all_inner_texts()
     assert shown == titles_of(recommender.recommend(3).ids.tolist())
+    first = int(recommender.recommend(3).ids[0])
+    page.get_by_role("button", name=f"Why {titles_of([first])[0]}").click()
+    page.locator(".why").wait_for()
+    why = recommender.explain(3, first)
+    assert why.reasons
+    assert page.locator(".why li span:first-child").all_inner_texts() == titles_of([item for item, _ in why.reasons])
+    assert f"Logit {why.logit:+.2f}".replace("-", "\N{MINUS SIGN}") in page.locator(".why").inner_text()
     keep(page, f"user-{width}-{scheme}")
+    page.get_by_role("button", name=f"Similar to {titles_of([first])[0]}").click()
+    page.get_by_role("heading", name=f"Similar to {titles_of([first])[0]}").wait_for()
+    assert page.locator("#list .title").all_inner_texts() == titles_of(recommender.similar_items(first).ids.tolist())
+    assert page.get_by_role("button", name="Why").count() == 0
+    keep(page, f"similar-{width}-{scheme}")
 
     page.get_by_label("User", exact=True).fill("nobody")
     page.keyboard.press("Enter")

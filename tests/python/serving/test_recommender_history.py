@@ -124,7 +124,10 @@ def test_unknown_items_of_a_history(model):
 
 
 BAD = [
-    ([[3, 5], [4]], [[1, 1]], ArgumentError, "weights: expected one for each of 3 items, got 2"),
+    ([[3, 5], [4]], [[1, 1]], ArgumentError, "weights: expected 2, a list for each history, got 1"),
+    ([[3, 5], [4]], [[1], [1, 1]], ArgumentError, r"weights\[0\]: expected 2, one for each item, got 1"),
+    ([[3, 5], [4]], [1, 1, 1], ArgumentError, r"weights\[0\]: expected 2, one for each item, got 3"),
+    ([3, 5], [1], ArgumentError, "weights: expected 2, one for each item, got 1"),
     ([3, 5], [1, 0], ArgumentError, r"weights\[1\]: expected a finite number above 0, got 0"),
     ([3, 5], [1, -1], ArgumentError, r"weights\[1\]: expected a finite number above 0, got -1"),
     ([3, 5], [1, np.nan], ArgumentError, r"weights\[1\]: expected a finite number above 0, got NaN"),

@@ -89,6 +89,42 @@ def test_a_broken_directory_is_refused(path):
     assert recommender.recommend(2, 1, logits=True).to_list() == [("b", 35.0)]
 
 
+def test_prepare_checks_a_new_model_and_sets_its_sets(path):
+    recommender = Recommender.load(path)
+    recommender.set_items("some", ["a", "d"])
+    recommender.set_items("other", ["b"])
+    recommender.set_groups("kind", ["a"], ["x"])
+    recommender.similar_items("a", 1)
+    save(path, 2.0, ("a", "b", "c", "e"))
+
+    def refuse(new):
+        assert (new.item_sets, new.recommend(2, 1, logits=True).to_list()) == ({}, [("b", 10.0)])
+        raise RuntimeError("not this one")
+
+    with pytest.raises(RuntimeError, match="not this one"):
+        recommender.reload(prepare=refuse)
+    assert (recommender.generation, recommender.item_sets) == (4, {"other": 1, "some": 2})
+
+    def prepare(new):
+        new.set_items("some", ["e"])
+        new.set_groups("kind", ["b", "e"], ["x", "y"])
+
+    assert recommender.reload(prepare=prepare)
+    assert recommender.generation == 5
+    assert recommender.item_sets == {"other": 1, "some": 1}
+    assert recommender.item_groups == {"kind": 2}
+    assert recommender.recommend(2, 4, allow="some | other").ids.tolist() == ["b", "e", None, None]
+    assert list(recommender._current.similarity._spaces) == ["items"]  # no first call computes them
+
+
+def test_ids_of_another_type_are_refused(path):
+    recommender = Recommender.load(path)
+    save(path, items=(1, 2, 3, 4))
+    with pytest.raises(ArgumentError, match="item_ids: expected str, as in the model in use, got int64"):
+        recommender.reload()
+    assert recommender.recommend(2, 1).ids.tolist() == ["b"]
+
+
 def test_another_path_and_no_path(path, tmp_path):
     save(tmp_path / "other", 3.0)
     recommender = Recommender.load(path)

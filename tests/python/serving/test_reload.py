@@ -69,7 +69,42 @@ def test_each_way_to_reload(path, tmp_path):
         until(lambda: ask(connection, "/recommend", {"users": [3]})[1]["generation"] == 2)
         saved(tmp_path / "other", strings=True)
         status, body = ask(connection, "/admin/reload", {})
-        assert (status, "user_ids: expected int64" in body["error"]) == (409, True)
+        assert (status, "user_ids: expected int64, as in the model in use" in body["error"]) == (409, True)
+        connection.close()
+
+
+def test_sets_of_a_file_are_read_with_each_model_and_others_are_kept(path, tmp_path):
+    sets = tmp_path / "sets.json"
+    sets.write_text('{"sets": {"some": [1003, 1005, 7]}, "groups": {"kind": {"items": [1003], "groups": ["x"]}}}')
+    with Process(path, "--sets", str(sets), "--watch", "0") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        assert [(entry["event"], entry["unknown_items"]) for entry in server.before] == [("sets with unknown items", 1)]
+        asked = {"users": [3], "allow": "some", "exclude_seen": False}
+
+        def items():
+            return {one["item"] for one in ask(connection, "/recommend", asked)[1]["lists"][0]["items"]}
+
+        assert items() == {1003, 1005}
+        connection.request("PUT", "/admin/sets/own", b'{"items": [1004]}', {"content-type": "application/json"})
+        assert json.loads(connection.getresponse().read())["items"] == 1
+        sets.write_text('{"sets": {"some": [1009]}}')
+        saved(path, seed=1)
+        assert ask(connection, "/admin/reload", {})[1]["changed"]
+        assert items() == {1009}
+        asked["allow"] = "some | own"
+        assert items() == {1004, 1009}
+
+        sets.write_text('{"sets": {"some": ["1009"]}}')
+        saved(path, seed=2)
+        status, body = ask(connection, "/admin/reload", {})
+        assert (status, body["error"].endswith('sets.json: sets["some"][0]: expected an integer, got "1009"')) == (
+            409,
+            True,
+        )
+        saved(path, seed=2, seen=False)
+        status, body = ask(connection, "/admin/reload", {})
+        assert (status, "expected stored interactions, as in the model being served" in body["error"]) == (409, True)
+        assert items() == {1004, 1009}
         connection.close()
 
 

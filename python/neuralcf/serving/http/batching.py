@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from neuralcf._core import StopToken
 from neuralcf.errors import StoppedError
+from neuralcf.serving.http.endpoint import Call
 from neuralcf.serving.http.metrics import Metrics
-from neuralcf.serving.http.model import ServedModel
 from neuralcf.serving.recommender import Recommender
 from neuralcf.serving.requests import RecommendRequest, recommend_requests
 
-__all__ = ["Answer", "EngineThread"]
+__all__ = ["Answer", "Ask", "EngineThread"]
 
 _WATCH_AFTER: Final = 0.02
 """Seconds that an answer may take before it is watched whether the client is still there."""
@@ -29,10 +29,14 @@ Query = Callable[[Recommender], Any]
 
 
 class Answer(NamedTuple):
-    """The result of a query, and the model that gave it."""
+    """The result of a query, and the generation that gave it."""
 
     value: Any
-    model: ServedModel
+    recommender: Recommender
+
+
+Ask = Callable[[RecommendRequest | Query, Call], Awaitable[Answer]]
+"""Answers a query for a call."""
 
 
 class _Job:
@@ -51,15 +55,19 @@ class _Job:
 class EngineThread:
     """Calls the engine, one call at a time; its thread starts with the first query, in the process that asks it."""
 
-    def __init__(self, model: Callable[[], ServedModel], metrics: Metrics, *, most: int) -> None:
+    def __init__(
+        self, snapshot: Callable[[], Recommender], shares_calls: Callable[[], bool], metrics: Metrics, *, most: int
+    ) -> None:
         """Make a thread.
 
         Args:
-            model: returns the model to answer with; read once for each call of the engine.
+            snapshot: returns the generation to answer with; asked once for each call of the engine.
+            shares_calls: returns whether requests that wait share a call.
             metrics: what to count in.
             most: how many requests may share a call.
         """
-        self._model = model
+        self._snapshot = snapshot
+        self._shares_calls = shares_calls
         self._metrics = metrics
         self._most = most
         self._waiting: deque[_Job] = deque()
@@ -70,20 +78,19 @@ class EngineThread:
         self.seconds_per_call = 0.0
         """A moving average of the engine's time for a call."""
 
-    async def ask(self, query: RecommendRequest | Query, deadline: float, receive: Callable[[], Any]) -> Answer:
+    async def ask(self, query: RecommendRequest | Query, call: Call) -> Answer:
         """Answer a query; a `RecommendRequest` may share a call.
 
         Args:
             query: what to compute.
-            deadline: when to give up, by `time.monotonic`.
-            receive: the client's ASGI messages: its disconnection ends the call.
+            call: whose deadline, and whose client's disconnection, end the query.
 
         Raises:
             StoppedError: the deadline passed, or the client left.
             Exception: what the query raises.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(query, deadline, loop.create_future())
+        job = _Job(query, call.deadline, loop.create_future())
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="neuralcf-engine", daemon=True)
@@ -91,7 +98,7 @@ class EngineThread:
             self._waiting.append(job)
             self._changed.notify()
         watches: list[asyncio.Task[None]] = []
-        timer = loop.call_later(_WATCH_AFTER, lambda: watches.append(loop.create_task(self._watch(job, receive))))
+        timer = loop.call_later(_WATCH_AFTER, lambda: watches.append(loop.create_task(self._watch(job, call.receive))))
         try:
             return await job.future
         finally:
@@ -101,7 +108,7 @@ class EngineThread:
 
     def expected_wait(self, in_flight: int) -> float:
         """Return how many seconds a request would wait behind so many others: for their calls of the engine."""
-        calls = in_flight // self._most + 1 if self._model().shares_calls else in_flight
+        calls = in_flight // self._most + 1 if self._shares_calls() else in_flight
         return calls * self.seconds_per_call
 
     def close(self) -> None:
@@ -134,7 +141,7 @@ class EngineThread:
                 self._changed.wait()
             first = self._waiting.popleft()
             jobs = [first]
-            if isinstance(first.query, RecommendRequest) and self._model().shares_calls:
+            if isinstance(first.query, RecommendRequest) and self._shares_calls():
                 group = first.query.group
                 others: list[_Job] = []
                 for job in self._waiting:
@@ -144,7 +151,7 @@ class EngineThread:
             return jobs
 
     def _compute(self, jobs: list[_Job]) -> None:
-        started, model = monotonic(), self._model()
+        started, recommender = monotonic(), self._snapshot()
         live: list[_Job] = []
         late: list[_Job] = []
         for job in jobs:
@@ -152,7 +159,7 @@ class EngineThread:
             self._metrics.queue_wait.observe(started - job.since)
         answers: list[Any] = [StoppedError("the deadline passed before the engine was free")] * len(late)
         if live:
-            answers += self._call(model, live, max(job.deadline for job in live) - started)
+            answers += self._call(recommender, live, max(job.deadline for job in live) - started)
             seconds = monotonic() - started
             self.seconds_per_call += 0.1 * (seconds - self.seconds_per_call)
             self._metrics.compute.observe(seconds)
@@ -161,9 +168,9 @@ class EngineThread:
             pairs = [
                 (job, answer) for job, answer in zip(late + live, answers, strict=True) if job.future.get_loop() is loop
             ]
-            loop.call_soon_threadsafe(_deliver, pairs, model)
+            loop.call_soon_threadsafe(_deliver, pairs, recommender)
 
-    def _call(self, model: ServedModel, jobs: list[_Job], seconds: float) -> list[Any]:
+    def _call(self, recommender: Recommender, jobs: list[_Job], seconds: float) -> list[Any]:
         """Return the answer of each job, or its exception."""
         token = StopToken(seconds)
         self._running = token, jobs
@@ -171,15 +178,15 @@ class EngineThread:
             with token:
                 query = jobs[0].query
                 if isinstance(query, RecommendRequest):
-                    return list(recommend_requests(model.recommender, [job.query for job in jobs]))  # type: ignore[misc]
-                return [query(model.recommender)]
+                    return list(recommend_requests(recommender, [job.query for job in jobs]))  # type: ignore[misc]
+                return [query(recommender)]
         except Exception as error:
             return [error] * len(jobs)
         finally:
             self._running = None
 
 
-def _deliver(pairs: list[tuple[_Job, Any]], model: ServedModel) -> None:
+def _deliver(pairs: list[tuple[_Job, Any]], recommender: Recommender) -> None:
     """Hand the answers over, on the event loop."""
     for job, answer in pairs:
         if job.future.done():
@@ -187,4 +194,4 @@ def _deliver(pairs: list[tuple[_Job, Any]], model: ServedModel) -> None:
         if isinstance(answer, Exception):
             job.future.set_exception(answer)
         else:
-            job.future.set_result(Answer(answer, model))
+            job.future.set_result(Answer(answer, recommender))

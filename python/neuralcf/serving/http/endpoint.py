@@ -6,15 +6,19 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from neuralcf.serving.http.admission import Admission, check_key, deadline_of
-from neuralcf.serving.http.fields import Schema, check, parse_json, parse_query
+from neuralcf.serving.http.fields import Schema, check, parse_json, parse_query, query_form
 from neuralcf.serving.http.metrics import Metrics
 from neuralcf.serving.http.refusals import RefusedError, refusal_of
 
-__all__ = ["Answered", "Call", "Endpoint", "Gate", "Route"]
+__all__ = ["WITHOUT_BODY", "Answered", "Call", "Endpoint", "Gate", "Route"]
+
+WITHOUT_BODY: Final = ("GET", "HEAD", "DELETE")
+"""Methods whose fields come as a query string."""
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -30,6 +34,8 @@ class Call(NamedTuple):
     fields: dict[str, Any]
     path: Mapping[str, str]
     """The variable parts of the path."""
+    route: str
+    """The path with their names in their place."""
     deadline: float
     receive: Receive
 
@@ -54,6 +60,8 @@ class Route:
     """Returns what becomes JSON, or `Answered`."""
     fields: Mapping[str, Schema] = field(default_factory=dict)
     required: tuple[str, ...] = ()
+    path_schemas: Mapping[str, Schema] = field(default_factory=dict)
+    """For OpenAPI, what is known of the variable parts of the path."""
     response: Schema = field(default_factory=lambda: {"type": "object"})
     refusals: tuple[int, ...] = ()
     """Statuses of refusals beside those of every route."""
@@ -61,7 +69,13 @@ class Route:
     open: bool = False
     """Whether it needs no API key."""
     admitted: bool = True
-    """Whether it counts among the requests in flight; health and metrics do not."""
+    """Whether it counts among the requests in flight; health, metrics and administration do not."""
+
+    @cached_property
+    def query_fields(self) -> Mapping[str, Schema]:
+        """The fields that a query string can say."""
+        forms = {name: query_form(schema) for name, schema in self.fields.items()}
+        return {name: form for name, form in forms.items() if form is not None}
 
 
 @dataclass(frozen=True)
@@ -129,14 +143,14 @@ class Endpoint:
         route = self.route
         deadline = deadline_of(headers.get(b"x-timeout-ms"), self.gate.timeout)
         body = await _read(headers, receive, self.gate.max_body)
-        if scope["method"] in ("GET", "HEAD"):
-            values = parse_query(scope["query_string"], route.fields)
+        if scope["method"] in WITHOUT_BODY:
+            values = parse_query(scope["query_string"], route.query_fields)
         else:
             if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != _JSON.encode():
                 raise RefusedError(415, "not_json", f"content-type: expected {_JSON}")
             values = parse_json(body)
         fields = check(values, route.fields, route.required)
-        result = await route.answer(Call(fields, scope.get("path_params", {}), deadline, receive))
+        result = await route.answer(Call(fields, scope.get("path_params", {}), route.path, deadline, receive))
         return result if isinstance(result, Answered) else Answered(json.dumps(result).encode())
 
 

@@ -1,7 +1,8 @@
 """What a request may say: strict JSON and query strings, checked by the JSON Schemas that OpenAPI shows.
 
 The schemas use these keywords alone: type (or a list of types), minimum, maximum, enum, items, minItems, maxItems,
-maxLength, properties, required, default, description. An object has the properties of its schema and no others.
+maxLength, properties, required, additionalProperties, default, description, format. An object has the properties of its
+schema and no others, or any that are as `additionalProperties` says.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from neuralcf.serving.http.refusals import RefusedError
 
-__all__ = ["Schema", "check", "parse_json", "parse_query"]
+__all__ = ["Schema", "check", "parse_json", "parse_query", "query_form"]
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -59,6 +60,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def query_form(schema: Schema) -> Schema | None:
+    """Return what a query string can say of a field: a value, or an array of values; None if nothing."""
+    kinds = (schema["type"],) if isinstance(schema["type"], str) else schema["type"]
+    if "array" not in kinds:
+        return None if "object" in kinds else schema
+    if schema["items"]["type"] not in ("integer", "number", "string", "boolean"):
+        return None
+    return {name: value for name, value in schema.items() if name not in ("maxLength", "format")} | {"type": "array"}
+
+
 def parse_query(query: bytes, fields: Mapping[str, Schema]) -> dict[str, Any]:
     """Convert a query string to what `check` takes; an array's name is repeated.
 
@@ -73,8 +84,10 @@ def parse_query(query: bytes, fields: Mapping[str, Schema]) -> dict[str, Any]:
         raise RefusedError(400, "bad_query", f"query: expected name=value&name=value in UTF-8: {error}") from None
     values: dict[str, Any] = {}
     for name, text in pairs:
-        schema = fields.get(name, {"type": "string"})
-        if schema.get("type") == "array":
+        if name not in fields:
+            raise _unknown(_shown(name), fields)
+        schema = fields[name]
+        if schema["type"] == "array":
             values.setdefault(name, []).append(_typed(name, text, schema["items"]))
         elif name in values:
             raise RefusedError(422, "bad_argument", f"{name}: expected once, got twice")
@@ -85,7 +98,7 @@ def parse_query(query: bytes, fields: Mapping[str, Schema]) -> dict[str, Any]:
 
 def _typed(name: str, text: str, schema: Schema) -> Any:
     """Convert a value of a query to its type."""
-    match schema.get("type", "string"):
+    match schema["type"]:
         case "integer" if _INTEGER.fullmatch(text):
             return int(text)
         case "number" if _NUMBER.fullmatch(text):
@@ -109,9 +122,7 @@ def check(values: Any, fields: Mapping[str, Schema], required: tuple[str, ...] =
     prefix = f"{where}." if where else ""
     for name in values:
         if name not in fields:
-            raise RefusedError(
-                422, "bad_argument", f"{prefix}{_shown(name)}: unknown; expected {', '.join(fields) or 'nothing'}"
-            )
+            raise _unknown(f"{prefix}{_shown(name)}", fields)
     for name in required:
         if name not in values:
             raise RefusedError(422, "bad_argument", f"{prefix}{name}: missing")
@@ -167,9 +178,16 @@ def _checked(where: str, value: Any, schema: Schema) -> Any:
         if value and _are_plain_integers(value, schema["items"]):
             return value
         return [_checked(f"{where}[{place}]", one, schema["items"]) for place, one in enumerate(value)]
-    if isinstance(value, dict) and "properties" in schema:
+    if isinstance(value, dict) and "additionalProperties" in schema:
+        each = schema["additionalProperties"]
+        return {name: _checked(f"{where}[{_shown(name)}]", one, each) for name, one in value.items()}
+    if isinstance(value, dict):
         return check(value, schema["properties"], tuple(schema.get("required", ())), where)
     return value
+
+
+def _unknown(name: str, fields: Mapping[str, Schema]) -> RefusedError:
+    return RefusedError(422, "bad_argument", f"{name}: unknown; expected {', '.join(fields) or 'nothing'}")
 
 
 def _are_plain_integers(values: list[Any], schema: Schema) -> bool:

@@ -8,11 +8,12 @@ from typing import Any, Final
 import numpy as np
 
 from neuralcf._core import __version__
-from neuralcf.serving.http.batching import Answer
+from neuralcf.serving.http.batching import Ask
 from neuralcf.serving.http.endpoint import Call, Route
 from neuralcf.serving.http.fields import Schema, check
 from neuralcf.serving.http.model import ServedModel
 from neuralcf.serving.http.refusals import RefusedError
+from neuralcf.serving.http.schemas import Schemas
 from neuralcf.serving.requests import RecommendRequest
 
 __all__ = ["InferenceProtocol"]
@@ -22,7 +23,6 @@ _LOWEST: Final = float(np.finfo(np.float32).min)
 _NAMES: Final = ("recommend", "score")
 
 Health = Callable[[Call], Awaitable[Any]]
-Ask = Callable[[Any, Call], Awaitable[Answer]]
 
 
 class InferenceProtocol:
@@ -30,30 +30,29 @@ class InferenceProtocol:
 
     def __init__(
         self,
-        model: Callable[[], ServedModel],
+        model: ServedModel,
         ask: Ask,
         livez: Health,
         readyz: Health,
-        fields: Mapping[str, Schema],
-        max_items: int,
+        schemas: Schemas,
     ) -> None:
         """Make the routes.
 
         Args:
-            model: returns the model being served.
+            model: what is served.
             ask: answers a query.
             livez: answers whether the process lives.
             readyz: answers whether it can answer.
-            fields: the schemas of `users`, `k`, `exclude_seen` and `logits`.
-            max_items: the most pairs of a request to `score`.
+            schemas: what a request may say.
         """
         self._model = model
         self._ask = ask
         self._livez = livez
         self._readyz = readyz
-        self._parameters = {name: fields[name] for name in ("k", "exclude_seen", "logits")}
-        self._max_users = int(fields["users"]["maxItems"])
-        self._max_items = max_items
+        of_users = {"k": schemas.k, **schemas.of_users}
+        self._parameters = {name: of_users[name] for name in ("k", "exclude_seen", "logits")}
+        self._max_users = schemas.max_users
+        self._max_items = int(schemas.items["maxItems"])
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -117,7 +116,7 @@ class InferenceProtocol:
             outputs = [("items", items, [-1, -1]), ("scores", "FP32", [-1, -1]), ("counts", "INT64", [-1])]
         return {
             "name": name,
-            "versions": [str(model.generation)],
+            "versions": [str(model.version)],
             "platform": "neuralcf",
             "inputs": [{"name": name, "datatype": kind, "shape": shape} for name, kind, shape in inputs],
             "outputs": [{"name": name, "datatype": kind, "shape": shape} for name, kind, shape in outputs],
@@ -136,7 +135,7 @@ class InferenceProtocol:
         expected = ("users",) if name == "recommend" else ("users", "items")
         if sorted(inputs) != sorted(expected) or len(inputs) < len(call.fields["inputs"]):
             raise RefusedError(422, "bad_argument", f"inputs: expected {' and '.join(expected)}, each once")
-        model = self._model().recommender
+        model = self._model.recommender
         users = _ids(inputs["users"], model.user_ids.kind)
         if name == "recommend":
             if len(users) > self._max_users:
@@ -149,7 +148,7 @@ class InferenceProtocol:
             outputs = [_tensor("scores", "FP32", [len(answer.value)], answer.value.tolist())]
         return {
             "model_name": name,
-            "model_version": str(answer.model.generation),
+            "model_version": str(self._model.version_of(answer.recommender)),
             **({} if call.fields["id"] is None else {"id": call.fields["id"]}),
             "outputs": _wanted(outputs, call.fields["outputs"]),
         }
@@ -160,11 +159,11 @@ class InferenceProtocol:
         Raises:
             RefusedError: 404.
         """
-        name, version, model = call.path["name"], call.path.get("version"), self._model()
+        name, version, model = call.path["name"], call.path.get("version"), self._model
         if name not in _NAMES:
             raise RefusedError(404, "unknown_model", f"model: expected {' or '.join(_NAMES)}")
-        if version not in (None, str(model.generation)):
-            raise RefusedError(404, "unknown_model", f"version: expected {model.generation}")
+        if version not in (None, str(model.version)):
+            raise RefusedError(404, "unknown_model", f"version: expected {model.version}")
         return name, model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,7 +18,8 @@ _USERS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """The metrics of one service, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Callable[[], float]) -> None:
+        """Make them; `generation` returns the generation of the model."""
         self.registry = CollectorRegistry()
         own: dict[str, Any] = {"namespace": "neuralcf", "registry": self.registry}
         self.requests = Counter("requests", "Requests answered", ["route", "status"], **own)
@@ -27,7 +29,8 @@ class Metrics:
         self.batch = Histogram("batch_requests", "Requests that shared a call of the engine", buckets=_USERS, **own)
         self.rejections = Counter("rejections", "Requests not answered with a result", ["reason"], **own)
         self.in_flight = Gauge("in_flight", "Requests accepted and not yet answered", **own)
-        self.generation = Gauge("generation", "Generation of the model: 1, and 1 more for each one loaded", **own)
+        self.generation = Gauge("generation", "Generation: 1, and 1 more with every change of model or sets", **own)
+        self.generation.set_function(generation)
         self.reloads = Counter("reloads", "New models, loaded or refused", ["outcome"], **own)
 
     def page(self) -> bytes:

@@ -2,61 +2,127 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from time import thread_time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from neuralcf.errors import ModelFormatError
+from neuralcf._core import Scorer
+from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.serving.recommender import Recommender
 
-__all__ = ["ServedModel", "sharing_pays"]
+__all__ = ["Prepare", "ServedModel", "Titles", "model_id", "sharing_pays"]
+
+Titles: TypeAlias = Mapping[int | str, str] | None
+"""Titles of items by id, if there are any."""
+Prepare: TypeAlias = Callable[[Recommender], Titles]
+"""Sets what a model that was just loaded needs, such as named sets; returns the titles of its items."""
 
 _SHARED: Final = 16
 
 
-@dataclass(frozen=True)
 class ServedModel:
-    """One generation of the model."""
+    """A recommender, whose model may be exchanged, and what the service knows of the present one."""
 
-    recommender: Recommender
-    generation: int
-    """1, and 1 more for each model loaded."""
-    golden: tuple[Any, bytes]
-    """The ids and scores of the golden query."""
-    shares_calls: bool
-    """Whether requests that wait share a call of the engine."""
+    def __init__(self, recommender: Recommender, prepare: Prepare) -> None:
+        """Check a model.
 
-    @classmethod
-    def of(cls, recommender: Recommender, generation: int) -> ServedModel:
-        """Check a model that was just loaded.
+        Args:
+            recommender: the model.
+            prepare: called with it, and with each new model before it is exchanged.
 
         Raises:
             ModelFormatError: its best items do not have the scores of these items.
+            Exception: what `prepare` raises.
         """
-        golden = _golden(recommender)
-        user = recommender.user_ids.take([0])
-        items = golden[0]
-        scores = recommender.score_batch(user[0], items, logits=True)
-        if scores.tobytes() != golden[1]:
-            raise ModelFormatError("the golden query failed: score_batch and recommend disagree")
-        return cls(recommender, generation, golden, sharing_pays(recommender))
+        self.recommender = recommender
+        self.version = 1
+        """1, and 1 more for each model loaded."""
+        self.titles = prepare(recommender)
+        self.features = _features(recommender)
+        self.shares_calls = sharing_pays(recommender)
+        """Whether requests that wait share a call of the engine."""
+        self._versions = {model_id(recommender): 1}
+        self._prepare = prepare
+        self._golden = _golden(recommender)
 
-    @property
-    def id(self) -> str:
-        """The model's id."""
-        return str(self.recommender.scorer.metadata.get("model_id", ""))
+    def snapshot(self) -> Recommender:
+        """Return the present generation of the recommender."""
+        return self.recommender.snapshot()
+
+    def version_of(self, recommender: Recommender) -> int:
+        """Return the version of a snapshot's model."""
+        return self._versions.get(model_id(recommender), self.version)
 
     def is_sound(self) -> bool:
         """Return whether the golden query still has the same answer, bit for bit."""
-        return _golden(self.recommender) == self.golden
+        before = self._golden
+        try:
+            self._golden = now = _golden(self.snapshot())
+        except ModelFormatError:
+            return False
+        return now == before or now.scorer is not before.scorer  # another model, which was checked when it came
+
+    def reload(self) -> bool:
+        """Exchange the model for the one that its directory holds now; answers carry titles of both meanwhile.
+
+        Returns:
+            Whether it is another model.
+
+        Raises:
+            ModelFormatError: the new model contradicts itself, or lacks what the old one has.
+            Exception: as for `Recommender.reload`; what `prepare` raises.
+        """
+        new_titles: Titles = None
+        shares_calls = self.shares_calls
+
+        def check(new: Recommender) -> None:
+            nonlocal new_titles, shares_calls
+            _golden(new)
+            lacking = [name for name, has in _features(new).items() if self.features[name] and not has]
+            if lacking:
+                raise ModelFormatError(f"expected stored interactions, as in the model being served, for {lacking[0]}")
+            shares_calls = sharing_pays(new)
+            self._versions = {model_id(self.recommender): self.version, model_id(new): self.version + 1}
+            new_titles = self._prepare(new)
+            if new_titles is not self.titles and new_titles is not None:
+                self.titles = {**(self.titles or {}), **new_titles}
+
+        old_titles = self.titles
+        try:
+            changed = self.recommender.reload(prepare=check)
+        except BaseException:
+            self.titles = old_titles
+            raise
+        if changed:
+            self.titles, self.shares_calls = new_titles, shares_calls
+            self.version += 1
+        return changed
 
 
-def _golden(recommender: Recommender) -> tuple[Any, bytes]:
-    """Return the best ten items of the first user."""
+class _Golden(NamedTuple):
+    scorer: Scorer
+    items: list[Any]
+    scores: bytes
+
+
+def _golden(recommender: Recommender) -> _Golden:
+    """Return the best ten items of the first user.
+
+    Raises:
+        ModelFormatError: they do not have the scores of these items.
+    """
     user = recommender.user_ids.take([0])
     best = recommender.recommend(user, 10, exclude_seen=False, logits=True)
     count = int(best.counts[0])
-    return best.ids[0, :count].tolist(), best.scores[0, :count].tobytes()
+    items, scores = best.ids[0, :count].tolist(), best.scores[0, :count].tobytes()
+    if recommender.score_batch(user[0], items, logits=True).tobytes() != scores:
+        raise ModelFormatError("the golden query failed: score_batch and recommend disagree")
+    return _Golden(recommender.scorer, items, scores)
+
+
+def model_id(recommender: Recommender) -> str:
+    """Return the id of a recommender's model."""
+    return str(recommender.scorer.metadata.get("model_id", ""))
 
 
 def sharing_pays(recommender: Recommender) -> bool:
@@ -71,3 +137,13 @@ def sharing_pays(recommender: Recommender) -> bool:
             recommender.recommend([user], 10, exclude_seen=False, threads=1)
         together, alone = min(together, middle - start), min(alone, thread_time() - middle)
     return len(users) > 1 and together < 0.75 * alone
+
+
+def _features(recommender: Recommender) -> dict[str, bool]:
+    """Return whether the model can exclude what users have seen, and tell what is popular."""
+    features = {"exclude_seen": recommender.scorer.nbytes["seen"] > 0, "popular": True}
+    try:
+        recommender.recommend([], 1, exclude_seen=False, on_unknown="popular")
+    except ArgumentError:
+        features["popular"] = False
+    return features

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from neuralcf._core import __version__
-from neuralcf.serving.http.endpoint import Route
+from neuralcf.serving.http.endpoint import WITHOUT_BODY, Route
 from neuralcf.serving.http.fields import Schema
 
 __all__ = ["describe"]
@@ -14,7 +14,7 @@ __all__ = ["describe"]
 _REFUSALS: Final = {
     400: "not JSON, or a malformed header or query",
     401: "no API key, or a wrong one",
-    404: "an unknown user, item or model",
+    404: "an unknown user, item, model, set or group",
     409: "the new model is refused, the old one stays",
     408: "the request did not arrive in time",
     413: "too many users or items, or too large a body",
@@ -60,7 +60,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 
 def _operation(route: Route, method: str) -> dict[str, Any]:
     refusals = {*_ALL, *route.refusals}
-    if method == "POST":
+    if method not in WITHOUT_BODY:
         refusals.add(415)
     name = f"{method.lower()}_{route.path.strip('/').replace('/', '_').replace('{', '').replace('}', '') or 'page'}"
     operation: dict[str, Any] = {
@@ -81,11 +81,16 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         },
     }
     parameters = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {
+            "name": part[1:-1],
+            "in": "path",
+            "required": True,
+            "schema": route.path_schemas.get(part[1:-1], {"type": "string", "minLength": 1}),
+        }
         for part in route.path.split("/")
         if part.startswith("{")
     ]
-    if method == "GET":
+    if method in WITHOUT_BODY:
         parameters += [
             {
                 "name": field,
@@ -94,7 +99,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
                 "schema": _described(schema),
                 "description": schema.get("description", ""),
             }
-            for field, schema in route.fields.items()
+            for field, schema in route.query_fields.items()
         ]
     else:
         operation["requestBody"] = {

@@ -5,90 +5,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias
+from typing import Final
 
-from neuralcf.errors import ModelFormatError, NeuralCFError
+from neuralcf.errors import NeuralCFError
 from neuralcf.serving.http.metrics import Metrics
-from neuralcf.serving.http.model import ServedModel
+from neuralcf.serving.http.model import ServedModel, model_id
 from neuralcf.serving.http.refusals import RefusedError
-from neuralcf.serving.recommender import Recommender
 from neuralcf.serving.watcher import Changes
 
-__all__ = ["Loaded", "Reloader", "watch"]
+__all__ = ["Reloader", "watch"]
 
 _LOG: Final = logging.getLogger("neuralcf.serving")
 
-Titles: TypeAlias = Mapping[int | str, str] | None
-"""Titles of items by id, if there are any."""
-Loaded: TypeAlias = tuple[Recommender, Titles]
-"""A model and the titles of its items."""
-
 
 class Reloader:
-    """Exchanges the model of a service for the one that `load` returns; one reload at a time."""
+    """Reloads the model of a service, one reload at a time, and tells the log and the metrics."""
 
-    def __init__(
-        self,
-        load: Callable[[], Loaded],
-        served: Callable[[], ServedModel],
-        exchange: Callable[[ServedModel, Titles], None],
-        metrics: Metrics,
-    ) -> None:
-        """Make a reloader.
-
-        Args:
-            load: loads the model and its titles.
-            served: returns the model being served.
-            exchange: takes the new one in its place.
-            metrics: what to count in.
-        """
-        self._load = load
-        self._served = served
-        self._exchange = exchange
+    def __init__(self, model: ServedModel, metrics: Metrics) -> None:
+        self._model = model
         self._metrics = metrics
-        self._turn = asyncio.Lock()
         # One thread for all loads: several would each keep the memory that the models they loaded have given back.
         self._thread = ThreadPoolExecutor(1, "neuralcf-reload")
 
     async def reload(self, why: str) -> bool:
-        """Load the model and exchange it, if it is another one.
+        """Exchange the model for the one that its directory holds now.
 
         Returns:
-            Whether it was exchanged.
+            Whether it is another model.
 
         Raises:
-            RefusedError: 409; it cannot be loaded, contradicts itself, or has ids of another type. The old one stays.
+            RefusedError: 409; it cannot be loaded, contradicts itself, or lacks what the old one has. The old one
+                stays.
         """
-        reloads = self._metrics.reloads
-        async with self._turn:
-            try:
-                new = await asyncio.get_running_loop().run_in_executor(self._thread, self._prepare)
-            except (NeuralCFError, OSError, MemoryError, ImportError) as error:
-                reloads.labels("refused").inc()
-                _LOG.error("model refused", extra={"why": why, "reason": str(error)})
-                raise RefusedError(
-                    409, "model_refused", f"the new model is refused, the old one stays: {error}"
-                ) from None
-            if new is None:
-                reloads.labels("unchanged").inc()
-                return False
-            self._exchange(*new)
-            reloads.labels("loaded").inc()
-            _LOG.info("model loaded", extra={"why": why, "model_id": new[0].id, "generation": new[0].generation})
-            return True
-
-    def _prepare(self) -> tuple[ServedModel, Titles] | None:
-        old = self._served()
-        recommender, titles = self._load()
-        if recommender.scorer.metadata.get("model_id", "") == old.id != "":
-            return None
-        for what in ("user_ids", "item_ids"):
-            before, now = (getattr(one, what).kind for one in (old.recommender, recommender))
-            if before != now:
-                raise ModelFormatError(f"{what}: expected {before}, as in the model being served, got {now}")
-        return ServedModel.of(recommender, old.generation + 1), titles
+        reloads, model = self._metrics.reloads, self._model
+        try:
+            changed = await asyncio.get_running_loop().run_in_executor(self._thread, model.reload)
+        except (NeuralCFError, OSError, MemoryError, ImportError) as error:
+            reloads.labels("refused").inc()
+            _LOG.error("model refused", extra={"why": why, "reason": str(error)})
+            raise RefusedError(409, "model_refused", f"the new model is refused, the old one stays: {error}") from None
+        reloads.labels("loaded" if changed else "unchanged").inc()
+        if changed:
+            now = model.snapshot()
+            _LOG.info("model loaded", extra={"why": why, "model_id": model_id(now), "generation": now.generation})
+        return changed
 
 
 async def watch(changes: Changes, reloader: Reloader, seconds: float) -> None:

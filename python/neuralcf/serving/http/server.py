@@ -8,15 +8,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
 import uvicorn
 
 from neuralcf.serving.http.app import Service
+from neuralcf.serving.http.model import model_id
 from neuralcf.serving.http.protocol import bounded
 from neuralcf.serving.http.refusals import RefusedError
-from neuralcf.serving.http.reloading import Loaded, Reloader, watch
+from neuralcf.serving.http.reloading import Reloader, watch
 from neuralcf.serving.watcher import Changes
 
 __all__ = ["serve"]
@@ -35,7 +36,6 @@ def serve(
     receive_timeout: float = 10.0,
     max_connections: int = 1000,
     drain: float = 0.0,
-    load: Callable[[], Loaded] | None = None,
     watched: Changes | None = None,
     watch_every: float = 1.0,
 ) -> None:
@@ -48,8 +48,8 @@ def serve(
         receive_timeout: seconds to receive a request.
         max_connections: the most connections.
         drain: seconds from a signal, which makes `/readyz` say no, until no more connections are accepted.
-        load: loads the model again, at SIGHUP, at POST /admin/reload and when `watched` has changed.
-        watched: the files of the model, looked at before they were loaded; None to watch nothing.
+        watched: the files of the model, looked at before they were loaded, to load it again when they have changed;
+            None to watch nothing.
         watch_every: seconds between two looks.
 
     Raises:
@@ -69,8 +69,8 @@ def serve(
     )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
-        _Server(config, service, drain, load, watched, watch_every).run(sockets=[listener])
-    service.engine.close()
+        _Server(config, service, drain, watched, watch_every).run(sockets=[listener])
+    service.close()
     _LOG.info("stopped")
 
 
@@ -80,14 +80,12 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         service: Service,
         drain: float,
-        load: Callable[[], Loaded] | None,
         watched: Changes | None,
         watch_every: float,
     ) -> None:
         super().__init__(config)
         self._service = service
         self._drain = drain
-        self._load = load
         self._watched = watched
         self._watch_every = watch_every
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,13 +101,10 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, loop)
-        if self._load is not None:
-            service = self._service
-            reloader = Reloader(self._load, lambda: service.model, service.exchange, service.metrics)
-            service.reloader = reloader
-            loop.add_signal_handler(signal.SIGHUP, lambda: self._start(_reload(reloader)))
-            if self._watched is not None:
-                self._start(watch(self._watched, reloader, self._watch_every))
+        reloader = self._service.reloader
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start(_reload(reloader)))
+        if self._watched is not None:
+            self._start(watch(self._watched, reloader, self._watch_every))
         assert sockets is not None
         host, port = sockets[0].getsockname()[:2]
         model = self._service.model
@@ -117,7 +112,7 @@ class _Server(uvicorn.Server):
             "listening",
             extra={
                 "url": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
-                "model_id": model.id,
+                "model_id": model_id(model.recommender),
                 "shares_calls": model.shares_calls,
             },
         )
