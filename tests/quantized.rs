@@ -206,10 +206,10 @@ fn the_scan_precision_suits_the_model_and_the_instruction_set() {
     for isa in Isa::supported() {
         let has = ["avx2", "avx512"].contains(&isa.name());
         let expected = |precision| if has { precision } else { ScanPrecision::Float32 };
-        let vnni = isa.name() == "avx512" && Isa::cpu_features().contains(&("avx512vnni", true));
+        let int8 = isa.name() == "avx2" || Isa::cpu_features().contains(&("avx512vnni", true));
         assert_eq!(
             engine(&large, isa).scan_precision(),
-            expected(if vnni { ScanPrecision::Int8 } else { ScanPrecision::Int16 })
+            expected(if int8 { ScanPrecision::Int8 } else { ScanPrecision::Int16 })
         );
         assert_eq!(engine(&small, isa).scan_precision(), ScanPrecision::Float32);
         for precision in [ScanPrecision::Int8, ScanPrecision::Int16] {
@@ -270,7 +270,9 @@ fn few_items_survive_the_bounds() {
     let isa = Isa::choose(None).unwrap();
     let a = tensors(&Shape::new(2000, 100_000, 8, (32, 32), &[32, 16, 8]), 1);
     let b = tensors(&Shape::new(200, 20_000, 64, (128, 128), &[128, 64]), 1);
-    for (precision, limit) in [(ScanPrecision::Int16, 0.002), (ScanPrecision::Int8, 0.002)] {
+    let seven_bits = isa.name() == "avx2";
+    let int8_limit = if seven_bits { 0.006 } else { 0.002 };
+    for (precision, limit) in [(ScanPrecision::Int16, 0.002), (ScanPrecision::Int8, int8_limit)] {
         for (name, tensors) in [("A", &a), ("B", &b)] {
             let engine = engine_with(tensors, isa, precision);
             if engine.scan_precision() == ScanPrecision::Float32 {
@@ -285,7 +287,8 @@ fn few_items_survive_the_bounds() {
             );
             assert!(share < limit, "{share}");
         }
-        for (name, int8_limit) in [("mlp8", 0.08), ("neumf8_init", 0.03)] {
+        for (name, [eight, seven]) in [("mlp8", [0.08, 0.2]), ("neumf8_init", [0.03, 0.06])] {
+            let int8_limit = if seven_bits { seven } else { eight };
             let path =
                 Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../shared/data/ncf-weights/{name}.safetensors"));
             if !path.exists() {

@@ -179,7 +179,8 @@ fn quantize(
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };
-    let Some(quantization) = layout.quantization(isa.block(), int8, item_rows, user_rows)? else {
+    let Some(quantization) = layout.quantization(isa.block(), int8.then(|| isa.max_byte()), item_rows, user_rows)?
+    else {
         return float32(NO_BOUND);
     };
     let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);

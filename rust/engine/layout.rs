@@ -143,11 +143,12 @@ impl Layout<'_> {
     }
 
     /// Quantizes the second layer, in blocks of at most `block` outputs, with scales for these items and users: in
-    /// int16, and with `int8` also in int8. `None` if no error bound holds or there is no second layer.
+    /// int16, and with `int8` also in int8, with activations up to that byte. `None` if no error bound holds or there
+    /// is no second layer.
     pub(super) fn quantization(
         &self,
         block: usize,
-        int8: bool,
+        int8: Option<u8>,
         item_rows: &RowTable,
         user_rows: &RowTable,
     ) -> Result<Option<Quantization>> {

@@ -1,8 +1,8 @@
 //! Chooses the scan precision of a catalogue by counting multiply-adds and scanning for a sample of the model's users,
 //! never by timing, so that every run makes the same choice.
 //!
-//! Costs are in float32 multiply-adds per item. A multiply-add of the second layer costs a half in int16 and a quarter
-//! in int8; in return, survivors are rescored from rows.
+//! Costs are in float32 multiply-adds per item. A multiply-add of the second layer costs less in integers, by how much
+//! depends on the instruction set ([`IntegerIsa::costs`]). In return, survivors are rescored from rows.
 
 use super::catalogue::QuantizedCatalogue;
 use super::layout::Layout;
@@ -14,7 +14,7 @@ use crate::kernel::quantized::tiles::IntegerWidth;
 use crate::kernel::row_table::RowTable;
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::{Network, Scratch};
-use crate::kernel::{LANES, StandardFloats};
+use crate::kernel::{IntegerCosts, IntegerIsa, LANES, StandardFloats};
 use crate::pool::Watch;
 
 /// The precision of the scan. Results are the same, bit for bit.
@@ -84,13 +84,14 @@ pub(super) fn quantized_may_pay(network: &Network, items: usize) -> bool {
 
 /// Whether a scan in this width that rescored `survivors` of `items` was cheaper than a scan in the next wider one
 /// (int16 or float32) without any rescoring.
-pub(crate) fn pays(network: &Network, width: IntegerWidth, survivors: usize, items: usize) -> bool {
+pub(crate) fn pays(network: &Network, isa: IntegerIsa, width: IntegerWidth, survivors: usize, items: usize) -> bool {
+    let IntegerCosts { int16, int8 } = isa.costs();
     let saved = match width {
-        IntegerWidth::Int8 => second_layer(network) / 4,
-        IntegerWidth::Int16 => second_layer(network) / 2,
+        IntegerWidth::Int8 => int16 - int8,
+        IntegerWidth::Int16 => 1.0 - int16,
     };
     let row = network.multiply_adds() + WORK_PER_FEATURE * network.tile_len() + WORK_PER_SURVIVOR;
-    survivors.saturating_mul(row) <= saved * items
+    survivors as f64 * row as f64 <= saved * second_layer(network) as f64 * items as f64
 }
 
 fn second_layer(network: &Network) -> usize {
@@ -123,7 +124,7 @@ impl Sample<'_> {
         let percent = 100.0 * survivors as f64 / (sample * items) as f64;
         let why =
             format!("{percent:.2} % of the items are rescored for a top-{SAMPLE_K} of a sample of {sample} users");
-        Ok(Verdict { pays: pays(network, width, survivors, sample * items), why })
+        Ok(Verdict { pays: pays(network, self.catalogue.isa, width, survivors, sample * items), why })
     }
 
     /// The number of survivors of a user, given the final threshold.

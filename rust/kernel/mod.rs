@@ -24,7 +24,7 @@ pub(crate) mod weights;
 
 pub(crate) use aligned::Aligned;
 pub use roofline::Roofline;
-pub(crate) use simd::{IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd};
+pub(crate) use simd::{IntegerCosts, IntegerIsa, IntegerKernel, IntegerSimd, Kernel, Simd};
 pub use simd::{Isa, StandardFloats};
 
 /// Items (or pairs) computed side by side, independent of the width of the machine's registers.

@@ -83,13 +83,14 @@ impl Estimate<'_> {
                 logits = s.fma(s.splat(gmf[0]), q[0], logits);
                 logits = s.fma(s.splat(gmf[1]), q[1], logits);
             }
+            let first = FirstLayer::<INT8> { items, user: &user.words, ahead: items_ahead };
             let deeper = &network.layers[1..];
             if deeper.is_empty() {
                 let mut output = AddToLogits { weight: &network.output_weight, logits };
-                second_layer::<S, INT8>(s, items, items_ahead, user, &mut output);
+                second_layer(s, first, user, &mut scratch.first, &mut output);
                 logits = output.logits;
             } else {
-                second_layer::<S, INT8>(s, items, items_ahead, user, &mut StoreActivations(&mut scratch.to));
+                second_layer(s, first, user, &mut scratch.first, &mut StoreActivations(&mut scratch.to));
                 logits = hidden_after(s, network, deeper, logits, scratch);
             }
             let spread = if INT8 { s.load(&tile[tile.len() - 1]) } else { s.splat(0.0) };
@@ -98,12 +99,64 @@ impl Estimate<'_> {
     }
 }
 
-/// Computes the first layer's addition and ReLU and the second layer, and passes its outputs to `sink` block by block.
+/// Words of the second layer's input activations.
+trait Words<S: IntegerSimd>: Copy {
+    fn at(self, s: S, p: usize) -> S::Words;
+}
+
+/// The first layer's addition and ReLU; prefetches as it goes.
+#[derive(Clone, Copy)]
+struct FirstLayer<'a, const INT8: bool> {
+    items: &'a [Lanes],
+    user: &'a [u32],
+    ahead: &'a [Lanes],
+}
+
+impl<S: IntegerSimd, const INT8: bool> Words<S> for FirstLayer<'_, INT8> {
+    #[inline(always)]
+    fn at(self, s: S, p: usize) -> S::Words {
+        prefetch(s, self.ahead, p);
+        let (item, user) = (s.load_words(&self.items[p]), s.splat_word(self.user[p]));
+        if INT8 { s.subtract_relu(item, user) } else { s.add_relu(item, user) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct StoredWords<'a>(&'a [Lanes]);
+
+impl<S: IntegerSimd> Words<S> for StoredWords<'_> {
+    #[inline(always)]
+    fn at(self, s: S, p: usize) -> S::Words {
+        s.load_words(&self.0[p])
+    }
+}
+
+/// Computes the second layer and passes its outputs to `sink` block by block. If there are several blocks, its input is
+/// computed once, into `stored`.
 #[inline(always)]
 fn second_layer<S: IntegerSimd, const INT8: bool>(
     s: S,
-    items: &[Lanes],
-    ahead: &[Lanes],
+    input: FirstLayer<'_, INT8>,
+    user: &QuantizedUser<'_>,
+    stored: &mut [Lanes],
+    sink: &mut impl Sink<S>,
+) {
+    let (layer, outputs) = (user.layer, user.bias.len());
+    assert!(input.items.len() == layer.words && input.user.len() == layer.words, "one word of inputs for each column");
+    if outputs <= layer.block {
+        return blocks::<S, INT8>(s, input, user, sink);
+    }
+    let stored = &mut stored[..layer.words];
+    for p in 0..layer.words {
+        s.store_words(input.at(s, p), &mut stored[p]);
+    }
+    blocks::<S, INT8>(s, StoredWords(stored), user, sink);
+}
+
+#[inline(always)]
+fn blocks<S: IntegerSimd, const INT8: bool>(
+    s: S,
+    input: impl Words<S>,
     user: &QuantizedUser<'_>,
     sink: &mut impl Sink<S>,
 ) {
@@ -117,10 +170,7 @@ fn second_layer<S: IntegerSimd, const INT8: bool>(
         macro_rules! of_size {
             ($($n:literal)*) => {
                 match n {
-                    $($n => {
-                        let sums = block_of::<S, INT8, $n>(s, block, scale, bias, items, ahead, &user.words);
-                        sink.take(s, first, sums);
-                    })*
+                    $($n => sink.take(s, first, block_of::<S, INT8, $n>(s, block, scale, bias, input)),)*
                     _ => unreachable!("a block has at most 16 outputs"),
                 }
             };
@@ -137,20 +187,15 @@ fn block_of<S: IntegerSimd, const INT8: bool, const N: usize>(
     weight: &[u32],
     scale: &[f32],
     bias: &[f32],
-    items: &[Lanes],
-    ahead: &[Lanes],
-    user: &[u32],
+    input: impl Words<S>,
 ) -> [S::V; N] {
     if N > S::SUMS {
         unreachable!("blocks are packed for this instruction set's registers"); // so larger blocks are not compiled
     }
     let mut sums = [s.zero_sums(); N];
     let (weight, _) = weight.as_chunks::<N>();
-    assert!(weight.len() == items.len() && weight.len() == user.len(), "one word of inputs for each column of weights");
     for p in 0..weight.len() {
-        prefetch(s, ahead, p);
-        let (item, user) = (s.load_words(&items[p]), s.splat_word(user[p]));
-        let x = if INT8 { s.subtract_relu(item, user) } else { s.add_relu(item, user) };
+        let x = input.at(s, p);
         for n in 0..N {
             let w = s.splat_word(weight[p][n]);
             sums[n] = if INT8 { s.dot_i8(w, x, sums[n]) } else { s.dot_i16(w, x, sums[n]) };
@@ -181,7 +226,8 @@ mod tests {
     use crate::kernel::{IntegerIsa, Isa, LANES};
 
     struct Dots<'a> {
-        words: [&'a Lanes; 2],
+        /// Any words, any words, and words of bytes that `dot_i8` takes.
+        words: [&'a Lanes; 3],
         out: &'a mut [Lanes; 3],
     }
 
@@ -190,9 +236,9 @@ mod tests {
 
         #[inline(always)]
         fn run<S: IntegerSimd>(self, s: S) {
-            let [a, b] = [s.load_words(self.words[0]), s.load_words(self.words[1])];
-            let x = s.subtract_relu(b, a);
-            s.store(s.to_floats(s.dot_i8(a, b, s.zero_sums())), &mut self.out[0]);
+            let [a, b, bytes] = self.words.map(|words| s.load_words(words));
+            let x = s.subtract_relu(bytes, a);
+            s.store(s.to_floats(s.dot_i8(a, bytes, s.zero_sums())), &mut self.out[0]);
             s.store(s.to_floats(s.dot_i8(a, x, s.zero_sums())), &mut self.out[1]);
             s.store(s.to_floats(s.dot_i16(a, b, s.zero_sums())), &mut self.out[2]);
         }
@@ -233,30 +279,32 @@ mod tests {
             (state >> 32) as u32
         };
         for round in 0..2000 {
-            // Every fourth round uses extreme values, for which sums of two products would saturate.
+            // Every fourth round uses extreme values, for which sums of two products of bytes above 127 would saturate.
             let mut word =
                 || if round % 4 == 0 { [0xff7f_807f, 0xffff_ffff, 0x7f7f_7f7f][next() as usize % 3] } else { next() };
             let words: [[u32; LANES]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| word()));
-            let lanes = words.map(|words| words.map(f32::from_bits));
-            let expected: [Lanes; 3] = std::array::from_fn(|what| {
-                std::array::from_fn(|l| {
-                    let [a, b] = [words[0][l], words[1][l]];
-                    let bytes = |f: fn(i32, i32) -> i32| -> i32 {
-                        let at = |word: u32, n: usize| word.to_le_bytes()[n];
-                        (0..4).map(|n| i32::from(at(a, n) as i8) * f(at(b, n).into(), at(a, n).into())).sum()
-                    };
-                    let pairs = |word: u32| [word as i16, (word >> 16) as i16].map(i32::from);
-                    let sum = match what {
-                        0 => bytes(|b, _| b),
-                        1 => bytes(|b, a| (b - a).max(0)),
-                        _ => pairs(a).iter().zip(pairs(b)).fold(0i32, |sum, (&a, b)| sum.wrapping_add(a * b)),
-                    };
-                    sum as f32
-                })
-            });
             for isa in Isa::supported().into_iter().flat_map(IntegerIsa::of) {
+                let bytes = words[1].map(|word| word & u32::from_ne_bytes([isa.max_byte(); 4]));
+                let expected: [Lanes; 3] = std::array::from_fn(|what| {
+                    std::array::from_fn(|l| {
+                        let [a, b] = [words[0][l], words[1][l]];
+                        let of_bytes = |f: fn(i32, i32) -> i32| -> i32 {
+                            let at = |word: u32, n: usize| word.to_le_bytes()[n];
+                            let x = |n| f(at(bytes[l], n).into(), at(a, n).into());
+                            (0..4).map(|n| i32::from(at(a, n) as i8) * x(n)).sum()
+                        };
+                        let pairs = |word: u32| [word as i16, (word >> 16) as i16].map(i32::from);
+                        let sum = match what {
+                            0 => of_bytes(|b, _| b),
+                            1 => of_bytes(|b, a| (b - a).max(0)),
+                            _ => pairs(a).iter().zip(pairs(b)).fold(0i32, |sum, (&a, b)| sum.wrapping_add(a * b)),
+                        };
+                        sum as f32
+                    })
+                });
+                let lanes = [words[0], words[1], bytes].map(|words| words.map(f32::from_bits));
                 let mut out = [[0.0; LANES]; 3];
-                isa.run(Dots { words: [&lanes[0], &lanes[1]], out: &mut out });
+                isa.run(Dots { words: lanes.each_ref(), out: &mut out });
                 assert_eq!(out, expected, "{isa:?} {words:x?}");
             }
         }

@@ -10,9 +10,6 @@ use crate::error::{Result, collected, reserve, try_collected};
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{Kernel, LANES, Lanes, Simd, StandardFloats};
 
-/// The largest activation before rounding: rounding two values to integers raises their sum by at most one.
-const MAX_ACTIVATION: f64 = 254.0;
-
 /// The largest weight, as an integer.
 const MAX_WEIGHT: f64 = 127.0;
 
@@ -28,6 +25,8 @@ const WHAT: &str = "int8 weights";
 /// The second layer in int8, and the error bound of its estimates.
 #[derive(Debug)]
 pub(crate) struct Int8 {
+    /// The largest byte of an activation, `Z` in `INT8.md`.
+    max_byte: f64,
     pub(super) layer: QuantizedLayer,
     bias: Vec<f32>,
     features: Vec<Int8Feature>,
@@ -68,9 +67,10 @@ struct Int8Feature {
 }
 
 impl Int8Feature {
-    fn new(item: f32, user: f32) -> Self {
+    /// Rounding two values to integers raises their sum by at most one, so activations stay below `max_byte`.
+    fn new(item: f32, user: f32, max_byte: f64) -> Self {
         let reach = f64::from(item) + f64::from(user);
-        let scale = if reach > 0.0 { ((MAX_ACTIVATION / reach).min(1e30) as f32).next_down() } else { 0.0 };
+        let scale = if reach > 0.0 { (((max_byte - 1.0) / reach).min(1e30) as f32).next_down() } else { 0.0 };
         Int8Feature {
             scale,
             shift: round(f64::from(scale) * f64::from(user)).0,
@@ -107,32 +107,40 @@ impl Int8Feature {
     }
 
     /// A user's byte and its rounding error, for a value that does not exceed those of the model's users.
-    fn user_byte(&self, x: f32) -> (f64, f64) {
+    fn user_byte(&self, x: f32, max_byte: f64) -> (f64, f64) {
         let (exact, rounded) = self.quantize(x);
         let byte = self.shift - rounded;
-        if byte > 255.0 { (255.0, 0.0) } else { (byte, exact - rounded) }
+        if byte > max_byte { (max_byte, 0.0) } else { (byte, exact - rounded) }
     }
 }
 
 impl Int8 {
-    /// Quantizes the second layer, in blocks of at most `max_block` outputs. `None` if no bound holds (no second hidden
-    /// layer, or magnitudes near the limits of float32) or the second layer is huge.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, max_block: usize) -> Result<Option<Self>> {
+    /// Quantizes the second layer, with activations up to `max_byte`, in blocks of at most `max_block` outputs. `None`
+    /// if no bound holds (no second hidden layer, or magnitudes near the limits of float32) or the layer is huge.
+    pub(crate) fn new(
+        network: &Network,
+        ranges: &ValueRanges<'_>,
+        max_block: usize,
+        max_byte: u8,
+    ) -> Result<Option<Self>> {
         let _settings = StandardFloats::enter();
+        let max_byte = f64::from(max_byte);
         let second = network.layers.first().filter(|second| second.inputs * second.outputs <= MAX_NUM_WEIGHTS);
         let Some(second) = second else { return Ok(None) };
         let Some(error_paths) = ErrorPaths::new(network, &ranges.gmf)? else { return Ok(None) };
         let extremes = ranges.items.iter().zip(&ranges.users);
-        let mut features = collected(WHAT, extremes.map(|(&item, &user)| Int8Feature::new(item, user)))?;
+        let mut features = collected(WHAT, extremes.map(|(&item, &user)| Int8Feature::new(item, user, max_byte)))?;
         let Some(weights) = Weights::new(second, &features)? else { return Ok(None) };
         let Weights { exact, rounded, integers, units, larger } = weights;
         let tops = collected(WHAT, features.iter().map(Int8Feature::top))?;
-        let fit =
-            tops.iter().all(|&top| top <= 255) && integers.chunks_exact(second.inputs).all(|row| sums_fit(row, &tops));
+        let fit = tops.iter().all(|&top| top as f64 <= max_byte)
+            && integers.chunks_exact(second.inputs).all(|row| sums_fit(row, &tops));
         let largest = (0..second.outputs).map(|o| {
             let of = |k: usize| {
                 let feature: &Int8Feature = &features[k];
-                larger[o][k] * (tops[k] as f64 + 2.0) * feature.step + exact[o][k].abs() + 255.0 * rounded[o][k].abs()
+                larger[o][k] * (tops[k] as f64 + 2.0) * feature.step
+                    + exact[o][k].abs()
+                    + max_byte * rounded[o][k].abs()
             };
             f64::from(second.bias()[o].abs()) + (0..second.inputs).map(of).sum::<f64>()
         });
@@ -159,7 +167,7 @@ impl Int8 {
         let off = error_paths.second.iter().zip(divided).map(|(path, row)| path * norm(row.into_iter()));
         let weight = gradients.largest_norm(&divide(&rounded, of_weights())?)? + off.sum::<f64>() / 2f64.powi(50);
         let max_spread =
-            activation * of_activations().sum::<f64>().sqrt() + 255.0 * weight * of_weights().sum::<f64>().sqrt();
+            activation * of_activations().sum::<f64>().sqrt() + max_byte * weight * of_weights().sum::<f64>().sqrt();
         if max_spread.is_nan() || max_spread > MAX_SPREAD {
             return Ok(None);
         }
@@ -169,6 +177,7 @@ impl Int8 {
             Ok(columns)
         };
         Ok(Some(Int8 {
+            max_byte,
             layer: QuantizedLayer::new(IntegerWidth::Int8, &integers, units, max_block)?,
             bias: collected(WHAT, second.bias().iter().copied())?,
             exact: transposed(&exact)?,
@@ -194,7 +203,7 @@ impl Int8 {
             if b > feature.user {
                 return Ok(None);
             }
-            let (byte, off) = feature.user_byte(b);
+            let (byte, off) = feature.user_byte(b, self.max_byte);
             let typical = (feature.centre - byte).max(0.0);
             for o in 0..outputs {
                 bias[o] += exact[o] * (off / 2.0) - rounded[o] * typical;

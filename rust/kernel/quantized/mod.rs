@@ -35,11 +35,16 @@ pub(crate) struct Quantization {
 }
 
 impl Quantization {
-    /// Quantizes the second layer in int16, and with `int8` also in int8, in blocks of at most `block` outputs, for
-    /// items and users within `ranges`. `None` if no bound holds for int16.
-    pub(crate) fn new(network: &Network, ranges: &ValueRanges<'_>, block: usize, int8: bool) -> Result<Option<Self>> {
+    /// Quantizes the second layer in int16, and with `int8` also in int8, with activations up to that byte, in blocks
+    /// of at most `block` outputs, for items and users within `ranges`. `None` if no bound holds for int16.
+    pub(crate) fn new(
+        network: &Network,
+        ranges: &ValueRanges<'_>,
+        block: usize,
+        int8: Option<u8>,
+    ) -> Result<Option<Self>> {
         let Some(int16) = Int16::new(network, ranges, block)? else { return Ok(None) };
-        let int8 = if int8 { Int8::new(network, ranges, block)? } else { None };
+        let int8 = int8.map_or(Ok(None), |max_byte| Int8::new(network, ranges, block, max_byte))?;
         Ok(Some(Quantization { int16, int8 }))
     }
 

@@ -129,6 +129,7 @@ impl IntegerSimd for Avx2 {
     type Sums = I32x16;
     type ShortSums = I32x16;
     const SUMS: usize = 5;
+    const MAX_BYTE: u8 = 127;
 
     #[inline(always)]
     fn splat_word(self, word: u32) -> I32x16 {
@@ -328,16 +329,12 @@ fn dot_i16(a: I32x16, b: I32x16, sums: I32x16) -> I32x16 {
     I32x16(low, high)
 }
 
-/// Multiplies the even and the odd bytes as int16, because `vpmaddubsw` would saturate.
+/// Adds the products of two bytes in int16: at most `2 * 127 * 128`, which does not saturate.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_i8(a: __m256i, b: __m256i, sums: __m256i) -> __m256i {
-    let even = _mm256_madd_epi16(
-        _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)),
-        _mm256_and_si256(b, _mm256_set1_epi16(0xff)),
-    );
-    let odd = _mm256_madd_epi16(_mm256_srai_epi16::<8>(a), _mm256_srli_epi16::<8>(b));
-    _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
+    let pairs = _mm256_maddubs_epi16(b, a);
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -105,6 +105,7 @@ impl<const VNNI: bool> IntegerSimd for Avx512<VNNI> {
     type Sums = __m512i;
     type ShortSums = __m512i;
     const SUMS: usize = 16;
+    const MAX_BYTE: u8 = 255;
 
     #[inline(always)]
     fn splat_word(self, word: u32) -> __m512i {

@@ -131,6 +131,13 @@ enum IntegerChoice {
     Avx512Vnni(Avx512<true>),
 }
 
+/// The cost of a multiply-add of each width, in float32 multiply-adds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegerCosts {
+    pub(crate) int16: f64,
+    pub(crate) int8: f64,
+}
+
 impl IntegerIsa {
     /// The integer operations of `isa`, the fastest first; none if integers would not be faster than float32.
     pub(crate) fn of(isa: Isa) -> Vec<Self> {
@@ -150,9 +157,37 @@ impl IntegerIsa {
     pub(crate) fn prefers_int8(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            IntegerChoice::Avx2(_) | IntegerChoice::Avx512(_) => false,
+            IntegerChoice::Avx512(_) => false,
             #[cfg(target_arch = "x86_64")]
-            IntegerChoice::Avx512Vnni(_) => true,
+            IntegerChoice::Avx2(_) | IntegerChoice::Avx512Vnni(_) => true,
+        }
+    }
+
+    /// What multiply-adds of these integers cost, counted in instructions.
+    pub(crate) fn costs(self) -> IntegerCosts {
+        match self.0 {
+            // Two products an instruction that takes one of the two multipliers (`vpmaddwd`), and an addition that
+            // competes with it; four products take two multiplications (`vpmaddubsw`, `vpmaddwd`) and an addition.
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx2(_) => IntegerCosts { int16: 2.0 / 3.0, int8: 0.5 },
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512(_) | IntegerChoice::Avx512Vnni(_) => IntegerCosts { int16: 0.5, int8: 0.25 },
+        }
+    }
+
+    /// The largest uint8 that products of int8 take.
+    pub(crate) fn max_byte(self) -> u8 {
+        #[cfg(target_arch = "x86_64")]
+        fn max_byte_of<S: IntegerSimd>(_: S) -> u8 {
+            S::MAX_BYTE
+        }
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx2(s) => max_byte_of(s),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512(s) => max_byte_of(s),
+            #[cfg(target_arch = "x86_64")]
+            IntegerChoice::Avx512Vnni(s) => max_byte_of(s),
         }
     }
 

@@ -14,8 +14,8 @@ mod portable;
 mod vector;
 
 pub use float_env::StandardFloats;
-pub(crate) use isa::IntegerIsa;
 pub use isa::Isa;
+pub(crate) use isa::{IntegerCosts, IntegerIsa};
 #[cfg(test)]
 pub(crate) use portable::Portable;
 pub(crate) use vector::{IntegerKernel, IntegerSimd, Kernel, Simd};

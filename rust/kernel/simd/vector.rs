@@ -58,6 +58,9 @@ pub(crate) trait IntegerSimd: Simd {
 
     /// As [`Simd::BLOCK`], for accumulators of type `Sums`.
     const SUMS: usize;
+    /// The largest uint8 that [`IntegerSimd::dot_i8`] takes: 127 where the products of two bytes are added in int16,
+    /// which larger ones would overflow.
+    const MAX_BYTE: u8;
 
     /// `word` in every lane; its first value is in the lowest bits.
     fn splat_word(self, word: u32) -> Self::Words;
@@ -82,7 +85,8 @@ pub(crate) trait IntegerSimd: Simd {
     fn zero_sums(self) -> Self::Sums;
     /// Of int16: `sums + a[0] * b[0] + a[1] * b[1]` modulo 2^32.
     fn dot_i16(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
-    /// Of int8 and uint8: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo 2^32.
+    /// Of int8 and uint8, the latter at most [`IntegerSimd::MAX_BYTE`]: `sums + a[0] * b[0] + ... + a[3] * b[3]` modulo
+    /// 2^32.
     fn dot_i8(self, a: Self::Words, b: Self::Words, sums: Self::Sums) -> Self::Sums;
     /// Zero in every lane.
     fn zero_short_sums(self) -> Self::ShortSums;
