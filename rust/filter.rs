@@ -69,6 +69,18 @@ impl ItemSet {
         Ok(ItemSet { words, items: self.items })
     }
 
+    /// The set for a catalogue that has grown to `items`, without the items in `removed`, which are below `items`. New
+    /// items are not in it.
+    pub(crate) fn for_catalogue(&self, items: usize, removed: &[u32]) -> Result<Self> {
+        let mut words = reserve("set of items", items.div_ceil(64))?;
+        words.extend_from_slice(&self.words);
+        words.resize(items.div_ceil(64), 0);
+        for &item in removed {
+            words[item as usize / 64] &= !(1 << (item % 64));
+        }
+        Ok(ItemSet { words, items })
+    }
+
     /// Replaces each word by `combine(word, word of other)`; `other` is of the same catalogue.
     pub(crate) fn combine(&mut self, other: &ItemSet, combine: fn(u64, u64) -> u64) {
         debug_assert_eq!(self.items, other.items);

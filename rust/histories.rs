@@ -72,6 +72,12 @@ impl Histories {
 }
 
 impl History<'_> {
+    /// The part with the items below `bound`.
+    pub(crate) fn below(self, bound: usize) -> Self {
+        let count = self.items.partition_point(|&item| (item as usize) < bound);
+        History { items: &self.items[..count], weights: self.weights.map(|weights| &weights[..count]) }
+    }
+
     /// The sum of the weights; without weights the number of items.
     pub(crate) fn total(&self) -> f64 {
         match self.weights {

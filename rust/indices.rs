@@ -85,6 +85,18 @@ impl Indices<'_> {
         &self.values
     }
 
+    /// The indices, if their bounds check holds for a table of `rows` rows, named `what` in errors.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if they were checked against more rows.
+    pub(crate) fn below(&self, rows: usize, what: &str) -> Result<&[u32]> {
+        let bound = self.bound;
+        if bound > rows {
+            return Err(Error::Argument(format!("{what}: checked against {bound} {what}, the model has {rows}")));
+        }
+        Ok(&self.values)
+    }
+
     /// The number of indices.
     pub fn len(&self) -> usize {
         self.values.len()

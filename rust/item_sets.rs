@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filter::ItemSet;
+use crate::indices::Indices;
 
 /// The longest expression, in bytes, and the deepest nesting of parentheses: expressions may come from strangers.
 const MAX_LEN: usize = 4096;
@@ -65,6 +66,22 @@ impl ItemSets {
     pub fn without(&self, name: &str) -> Option<Self> {
         let mut sets = self.sets.clone();
         sets.remove(name).map(|_| ItemSets { sets, items: self.items })
+    }
+
+    /// The sets for a catalogue that has grown to `items`, without the items in `removed`. New items are in none.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a catalogue that is smaller, or for other items; [`Error::Memory`].
+    pub fn for_catalogue(&self, items: usize, removed: &Indices<'_>) -> Result<Self> {
+        if items < self.items {
+            return Err(Error::Argument(format!("items: expected at least {}, got {items}", self.items)));
+        }
+        let removed = removed.below(items, "removed")?;
+        let mut sets = BTreeMap::new();
+        for (name, set) in &self.sets {
+            sets.insert(name.clone(), Arc::new(set.for_catalogue(items, removed)?));
+        }
+        Ok(ItemSets { sets, items })
     }
 
     /// The items that `expression` describes; `what` names the argument in errors.
@@ -164,6 +181,7 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::indices::IndexCheck;
 
     fn sets() -> ItemSets {
         let set = |indices: &[u32]| Arc::new(ItemSet::from_indices("items", indices, 70).unwrap());
@@ -186,6 +204,18 @@ mod tests {
         ] {
             assert_eq!(sets().evaluate("allow", expression).unwrap().indices().unwrap(), expected, "{expression}");
         }
+    }
+
+    #[test]
+    fn sets_follow_their_catalogue() {
+        let check = IndexCheck { what: "removed", noun: "item", bound: 70 };
+        let changed = sets().for_catalogue(200, &check.all(&[3, 69][..]).unwrap()).unwrap();
+        let with_new =
+            changed.with("new", Arc::new(ItemSet::from_indices("items", &[150, 199], 200).unwrap())).unwrap();
+        for (expression, expected) in [("a", vec![1, 2]), ("ü:2", vec![]), ("a | new", vec![1, 2, 150, 199])] {
+            assert_eq!(with_new.evaluate("allow", expression).unwrap().indices().unwrap(), expected, "{expression}");
+        }
+        assert!(sets().for_catalogue(69, &check.made(vec![])).is_err());
     }
 
     #[test]

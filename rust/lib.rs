@@ -17,7 +17,7 @@ mod queries;
 pub mod sampler;
 mod scan;
 
-pub use engine::{Engine, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};
+pub use engine::{Engine, ItemVectors, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};
 pub use error::{Error, Result};
 pub use indices::{IndexCheck, Indices};
 pub use kernel::{Isa, Roofline, StandardFloats};

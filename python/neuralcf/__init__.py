@@ -21,7 +21,7 @@ from neuralcf.errors import (
     UnknownUserError,
 )
 from neuralcf.format.save import export, save
-from neuralcf.results import TopK, UserVectors
+from neuralcf.results import ItemVectors, TopK, UserVectors
 from neuralcf.serving.recommender import Recommendations, Recommender
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "ArgumentError",
     "DivergedError",
     "InternalError",
+    "ItemVectors",
     "ModelFormatError",
     "NeuMF",
     "NeuralCFError",

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, SupportsIndex, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.results import TopK, UserVectors
+from neuralcf.results import ItemVectors, TopK, UserVectors
 
 __all__ = [
     "Groups",
@@ -103,7 +103,7 @@ class Scorer:
         """Number of users in the model."""
     @property
     def num_items(self) -> int:
-        """Number of items in the model."""
+        """Number of items in the model, and of their indices; those that were removed from it count too."""
     @property
     def kind(self) -> Literal["gmf", "mlp", "neumf"]:
         """The kind of model."""
@@ -235,6 +235,43 @@ class Scorer:
         Raises:
             OutOfRangeError, ArgumentError, TypeError: as for `score_batch`.
         """
+    def with_items(self, items: _Items, vectors: ItemVectors) -> Scorer:
+        """Return a scorer in which items have other vectors; this one stays as it is. Removed items are back.
+
+        Its scores are those of a model that was saved with these vectors, bit for bit. It shares all memory with this
+        one but a copy of what changes, so it takes milliseconds whatever the size of the catalogue. Changed and new
+        items are scanned in float32. It cannot be pickled.
+
+        Args:
+            items: `[n]` item indices, each once.
+            vectors: their embeddings.
+
+        Raises:
+            ArgumentError: an item that is given twice; vectors that do not fit the model, are not finite, or are so
+                large that a score could overflow float32.
+            OutOfRangeError, TypeError: as for `score_batch`.
+        """
+    def with_new_items(self, vectors: ItemVectors) -> Scorer:
+        """Return a scorer with `n` more items, whose indices follow the last one; this one stays as it is.
+
+        Args:
+            vectors: their embeddings.
+
+        Raises:
+            ArgumentError, TypeError: as for `with_items`.
+        """
+    def without_items(self, items: _Items) -> Scorer:
+        """Return a scorer without these items; this one stays as it is.
+
+        No query returns them any more, and to ask for one by its index raises OutOfRangeError. `num_items` still counts
+        them: their indices are given to no other item, and `with_items` brings them back.
+
+        Args:
+            items: `[n]` item indices, each once.
+
+        Raises:
+            ArgumentError, OutOfRangeError, TypeError: as for `with_items`.
+        """
     def user_vectors(self, users: SupportsIndex | _Items) -> UserVectors:
         """Return the embeddings of users: `UserVectors(gmf float32 [B, G] | None, mlp float32 [B, Mu] | None)`.
 
@@ -242,6 +279,8 @@ class Scorer:
         """
     def seen_items(self, users: _Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the stored interactions of users, as CSR rows `(indptr [B + 1], indices)`, both int64.
+
+        Items that have been removed are left out.
 
         Raises:
             ArgumentError: the model was saved without interactions.
@@ -286,7 +325,19 @@ class Ids:
     def find(self, ids: Sequence[int] | Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
         """Return the dense indices of ids, int64 `[n]`; -1 if unknown. Other types are refused, never coerced."""
     def take(self, indices: _Items) -> NDArray[np.int64] | list[str]:
-        """Return the ids at dense indices."""
+        """Return the ids at dense indices; raises OutOfRangeError for one whose id has been removed."""
+    def indices(self) -> NDArray[np.int64]:
+        """Return the indices that have an id, ascending: all below `len`, until ids are added and removed."""
+    def with_ids(self, ids: Sequence[int] | Sequence[str] | NDArray[Any]) -> tuple[Ids, NDArray[np.int64]]:
+        """Return these ids and others, with the indices of the latter, int64 `[n]`.
+
+        An id that has been removed gets the index that it had, any other the next one.
+
+        Raises:
+            ArgumentError: an id that is there already, or given twice.
+        """
+    def without(self, indices: _Items) -> Ids:
+        """Return these ids without those at dense indices, which no other id gets."""
 
 @final
 class Groups:
@@ -296,6 +347,10 @@ class Groups:
         """Make them of the number of each item's group, `[num_items]`; -1 for an item that has none."""
     def __len__(self) -> int:
         """Number of items in the catalogue."""
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the number of each item's group, `[num_items]`; -1 for an item that has none."""
+    def for_catalogue(self, num_items: SupportsIndex, removed: _Items) -> Groups:
+        """Return these groups for a catalogue that has grown to `num_items`; new and removed items have none."""
 
 @final
 class ItemSet:
@@ -326,6 +381,8 @@ class ItemSets:
         """Return the set with this name; None if there is none."""
     def with_set(self, name: str, items: ItemSet) -> ItemSets:
         """Return these sets with `items` under `name`; raises ArgumentError for a name that no expression can hold."""
+    def for_catalogue(self, num_items: SupportsIndex, removed: _Items) -> ItemSets:
+        """Return these sets for a catalogue that has grown to `num_items`, without the items that were removed."""
     def without(self, name: str) -> ItemSets | None:
         """Return these sets without `name`; None if there is none."""
     def evaluate(self, expression: str, *, what: str = "expression") -> ItemSet:

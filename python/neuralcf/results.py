@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TopK", "UserVectors"]
+__all__ = ["ItemVectors", "TopK", "UserVectors"]
 
 
 class TopK(NamedTuple):
@@ -24,3 +24,12 @@ class UserVectors(NamedTuple):
     """float32 `[B, G]`; None if the model has no GMF part."""
     mlp: NDArray[np.float32] | None
     """float32 `[B, Mu]`; None if the model has no MLP part."""
+
+
+class ItemVectors(NamedTuple):
+    """The embeddings of `n` items that are new or changed."""
+
+    gmf: NDArray[np.float32] | None = None
+    """float32 `[n, G]`; None if the model has no GMF part."""
+    mlp: NDArray[np.float32] | None = None
+    """float32 `[n, Mi]`; None if the model has no MLP part."""

@@ -1,6 +1,8 @@
 //! Builds an engine from a model: packs the weights, projects both embedding tables, and lays out the catalogue in the
 //! fastest scan precision.
 
+use std::sync::Arc;
+
 use super::catalogue::{Catalogue, QuantizedCatalogue, Tiles};
 use super::dots::{DotCatalogue, DotSample, dots_may_pay};
 use super::layout::{Layout, Projection};
@@ -10,7 +12,7 @@ use super::{Engine, NewUsers};
 use crate::csr::Csr;
 use crate::error::{Error, Result, collected, filled, try_collected};
 use crate::format::{Layer, Model, Table};
-use crate::kernel::row_table::RowTable;
+use crate::kernel::row_table::{ItemRows, RowTable};
 use crate::kernel::weights::{Network, Packed};
 use crate::kernel::{IntegerIsa, Isa};
 use crate::pool::{self, Call};
@@ -33,11 +35,12 @@ impl Engine {
         };
         let gmf_width = user_gmf.as_ref().map_or(0, Table::width);
         let mlp_width = user_mlp.as_ref().map_or(0, Table::width);
-        let Packing { network, item_half, projection } =
+        let Packing { network, projection } =
             Packing::new(isa, &layers, gmf_width, mlp_width, &parts.output_weight, parts.output_bias)?;
 
         let layout = Layout { isa, network: &network, call };
-        let item_rows = layout.item_rows(num_items, item_gmf, item_mlp.zip(item_half.as_ref()))?;
+        let item_rows = layout.item_rows(num_items, item_gmf, item_mlp.zip(projection.item_layer.as_ref()))?;
+        let item_rows = ItemRows::new(item_rows);
         let gmf_row = user_gmf.as_ref().map(|table| |user| table.row(user));
         let mlp_row = user_mlp.as_ref().map(|table| |user| table.row(user));
         let user_rows = layout.user_rows("user rows", &projection, num_users, gmf_row, mlp_row)?;
@@ -48,24 +51,23 @@ impl Engine {
         };
         let tiles = match narrow {
             Some(tiles) => tiles,
-            None => Tiles::Float32(layout.float32_tiles(&item_rows)?),
+            None => Tiles::Float32(layout.float32_tiles(item_rows.table())?),
         };
         Ok(Engine {
             isa,
             kind: parts.kind,
             num_users,
-            num_items,
-            catalogue: Catalogue { rows: item_rows, tiles },
-            scan_reason,
-            user_rows,
-            projection,
-            user_gmf,
-            user_mlp,
-            seen,
+            catalogue: Catalogue { rows: item_rows, tiles: Arc::new(tiles), changes: None },
+            scan_reason: scan_reason.into(),
+            user_rows: Arc::new(user_rows),
+            projection: Arc::new(projection),
+            user_gmf: user_gmf.map(Arc::new),
+            user_mlp: user_mlp.map(Arc::new),
+            seen: seen.map(Arc::new),
             new_users: NewUsers::Unknown,
             overflow_bound: parts.overflow_bound,
-            metadata: parts.metadata,
-            network,
+            metadata: Arc::new(parts.metadata),
+            network: Arc::new(network),
         })
     }
 }
@@ -87,9 +89,7 @@ fn check_seen(seen: Option<&Csr>, num_users: usize, num_items: usize) -> Result<
 struct Packing {
     /// The layers computed for each pair.
     network: Network,
-    /// The item half of the first layer, if the model has an MLP: applied to all items at load.
-    item_half: Option<Packed>,
-    /// Applied to all users at load.
+    /// Applied to all users and items at load.
     projection: Projection,
 }
 
@@ -120,9 +120,9 @@ impl Packing {
                 output_weight: collected("packed weights", output_hidden.iter().copied())?,
                 output_bias,
             },
-            item_half: first.map(item_half).transpose()?,
             projection: Projection {
                 first_layer: first.map(|layer| pack(layer, &layer.bias, 0, user_width)).transpose()?,
+                item_layer: first.map(item_half).transpose()?,
                 output_gmf: collected("packed weights", output_gmf.iter().copied())?,
             },
         })
@@ -134,7 +134,7 @@ impl Packing {
 fn quantize_dots(
     layout: &Layout<'_>,
     precision: ScanPrecision,
-    item_rows: &RowTable,
+    item_rows: &ItemRows,
     user_rows: &RowTable,
 ) -> Result<(Option<Tiles>, String)> {
     let float32 = |why: &str| Ok((None, why.to_string()));
@@ -145,7 +145,7 @@ fn quantize_dots(
         ScanPrecision::Auto => return float32(SMALL),
         _ => return float32(REQUESTED),
     }
-    let Some(dots) = DotCatalogue::new(layout, isa, item_rows)? else { return float32(NO_BOUND) };
+    let Some(dots) = DotCatalogue::new(layout, isa, item_rows.table())? else { return float32(NO_BOUND) };
     let forced = precision == ScanPrecision::Int4;
     let verdict = if forced {
         Verdict { pays: true, why: REQUESTED.into() }
@@ -167,7 +167,7 @@ const REQUESTED: &str = "as requested";
 fn quantize(
     layout: &Layout<'_>,
     precision: ScanPrecision,
-    item_rows: &RowTable,
+    item_rows: &ItemRows,
     user_rows: &RowTable,
 ) -> Result<(Option<Tiles>, String)> {
     let float32 = |why: &str| Ok((None, why.to_string()));
@@ -179,11 +179,11 @@ fn quantize(
         ScanPrecision::Int16 => false,
         ScanPrecision::Int8 => true,
     };
-    let Some(quantization) = layout.quantization(isa.block(), int8.then(|| isa.max_byte()), item_rows, user_rows)?
-    else {
+    let byte = int8.then(|| isa.max_byte());
+    let Some(quantization) = layout.quantization(isa.block(), byte, item_rows.table(), user_rows)? else {
         return float32(NO_BOUND);
     };
-    let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows)?);
+    let mut candidate = Some(QuantizedCatalogue::new(layout, isa, quantization, item_rows.table())?);
     let mut why = REQUESTED.to_string();
     while let Some(catalogue) = candidate {
         let verdict = if precision == ScanPrecision::Auto {
@@ -195,7 +195,7 @@ fn quantize(
             return Ok((Some(Tiles::Quantized(Box::new(catalogue))), verdict.why));
         }
         why = verdict.why;
-        candidate = catalogue.without_int8(layout, item_rows)?;
+        candidate = catalogue.without_int8(layout, item_rows.table())?;
     }
     Ok((None, why))
 }

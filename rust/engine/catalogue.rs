@@ -1,19 +1,45 @@
 //! The catalogue in its memory layouts: rows for access to single items, tiles for scans.
 
+use std::sync::Arc;
+
+use super::changes::Changes;
 use super::dots::DotCatalogue;
 use super::layout::Layout;
 use crate::error::Result;
 use crate::kernel::quantized::Quantization;
 use crate::kernel::quantized::tiles::QuantizedTiles;
-use crate::kernel::row_table::RowTable;
-use crate::kernel::{Aligned, IntegerIsa};
+use crate::kernel::row_table::{ItemRows, RowTable};
+use crate::kernel::{Aligned, IntegerIsa, LANES};
 
 /// The items of a model.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     /// One item after the other, for access to single items.
-    pub(crate) rows: RowTable,
-    pub(crate) tiles: Tiles,
+    pub(crate) rows: ItemRows,
+    /// The tiles that were laid out at load.
+    pub(crate) tiles: Arc<Tiles>,
+    /// What has changed since.
+    pub(crate) changes: Option<Changes>,
+}
+
+impl Catalogue {
+    /// The number of tiles that were laid out at load.
+    pub(crate) fn tiles_at_load(&self) -> usize {
+        self.rows.table().count().div_ceil(LANES)
+    }
+
+    /// The number of tiles, those of changed and new items included.
+    pub(crate) fn tile_count(&self) -> usize {
+        self.tiles_at_load() + self.changes.as_ref().map_or(0, Changes::tiles)
+    }
+
+    /// The lanes of a tile that was laid out at load that hold an item, as it still is.
+    #[inline(always)]
+    pub(crate) fn lanes(&self, tile: usize) -> u16 {
+        let items = self.rows.table().count() - tile * LANES;
+        let items = if items >= LANES { u16::MAX } else { (1 << items) - 1 };
+        items & !self.changes.as_ref().map_or(0, |changes| changes.stale(tile))
+    }
 }
 
 /// Sixteen items side by side, feature by feature, for scans.

@@ -6,11 +6,11 @@ use std::ops::Range;
 use super::layout::{Layout, TILES_PER_TASK};
 use super::verdict::Verdict;
 use crate::error::{Result, collected, filled, reserve};
-use crate::kernel::gather::{ScorePairList, UserRows};
+use crate::kernel::gather::{PairUsers, ScorePairList};
 use crate::kernel::quantized::int4::{
     CodeBits, EstimateDots, EstimateDotsOfMany, Int4, Int4User, Interval, ItemCode, LowerSums, UserGroup, two_bf16,
 };
-use crate::kernel::row_table::RowTable;
+use crate::kernel::row_table::{ItemRows, RowTable};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::Scratch;
 use crate::kernel::{Aligned, IntegerIsa, LANES, Lanes, StandardFloats};
@@ -218,7 +218,7 @@ pub(super) fn dots_may_pay(items: usize) -> bool {
 pub(super) struct DotSample<'a> {
     pub(super) layout: &'a Layout<'a>,
     pub(super) catalogue: &'a DotCatalogue,
-    pub(super) item_rows: &'a RowTable,
+    pub(super) item_rows: &'a ItemRows,
     pub(super) user_rows: &'a RowTable,
 }
 
@@ -277,9 +277,8 @@ impl DotSample<'_> {
         scratch.fit(network)?;
         self.layout.isa.run(ScorePairList {
             network,
-            users: UserRows::One(row),
+            users: PairUsers::One(row),
             item_rows: self.item_rows,
-            positions: &[],
             items: &best,
             logits: &mut logits,
             watch,

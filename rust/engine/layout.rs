@@ -24,11 +24,13 @@ pub(crate) struct Layout<'a> {
     pub(crate) call: Call<'a>,
 }
 
-/// Projects a user's embeddings to a row.
+/// Projects embeddings to rows.
 #[derive(Debug)]
 pub(crate) struct Projection {
     /// The user half of the first layer, with its bias.
     pub(crate) first_layer: Option<Packed>,
+    /// The item half of the first layer.
+    pub(crate) item_layer: Option<Packed>,
     /// The output layer's weights of the GMF block.
     pub(crate) output_gmf: Vec<f32>,
 }

@@ -6,8 +6,10 @@
 
 mod build;
 pub(crate) mod catalogue;
+pub(crate) mod changes;
 pub(crate) mod dots;
 mod layout;
+mod new_items;
 mod new_users;
 mod pairs;
 pub(crate) mod precision;
@@ -15,19 +17,23 @@ pub(crate) mod user_prior;
 mod users;
 mod verdict;
 
+use std::sync::Arc;
+
 use catalogue::{Catalogue, Tiles};
+use changes::Changes;
 use layout::{Layout, Projection};
+pub use new_items::ItemVectors;
 pub use precision::ScanPrecision;
 use user_prior::UserPrior;
 use users::Which;
 pub use users::{ProjectedUsers, UserVectors, Users};
 
 use crate::csr::Csr;
-use crate::error::{Error, Result, reserve};
-use crate::format::{FoldIn, Kind, Metadata, OverflowBound, Sizes, Table};
+use crate::error::{Error, Result, collected, reserve};
+use crate::format::{FoldIn, Kind, LargestElements, Metadata, OverflowBound, Sizes, Table};
 use crate::indices::{IndexCheck, Indices};
 use crate::kernel::quantized::tiles::IntegerWidth;
-use crate::kernel::row_table::RowTable;
+use crate::kernel::row_table::{ItemRows, RowTable};
 use crate::kernel::scan::{TILES_INTERLEAVED, USERS_PER_LOAD};
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::weights::{Network, Packed};
@@ -38,26 +44,27 @@ use crate::pool::Call;
 /// Multiply-adds from which waking a thread pays off: some 50 us.
 const MIN_WORK_PER_THREAD: usize = 2_500_000;
 
-/// A model, projected and laid out for queries. Immutable: any number of threads may query it.
+/// A model, projected and laid out for queries. Immutable: any number of threads may query it. What a change of items
+/// does not touch is shared with the engine that it makes.
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) isa: Isa,
-    pub(crate) network: Network,
+    pub(crate) network: Arc<Network>,
     kind: Kind,
     num_users: usize,
-    num_items: usize,
     pub(crate) catalogue: Catalogue,
-    scan_reason: String,
+    scan_reason: Arc<str>,
     /// The projected users.
-    user_rows: RowTable,
-    projection: Projection,
+    user_rows: Arc<RowTable>,
+    projection: Arc<Projection>,
     /// The users' original embeddings, for [`Engine::user_vectors`].
-    user_gmf: Option<Table>,
-    user_mlp: Option<Table>,
-    seen: Option<Csr>,
+    user_gmf: Option<Arc<Table>>,
+    user_mlp: Option<Arc<Table>>,
+    /// Interactions with the items that the model had at load.
+    seen: Option<Arc<Csr>>,
     pub(crate) new_users: NewUsers,
     overflow_bound: OverflowBound,
-    metadata: Metadata,
+    metadata: Arc<Metadata>,
 }
 
 /// How a history becomes the vectors of a user who is not in the model.
@@ -65,10 +72,28 @@ pub struct Engine {
 pub(crate) enum NewUsers {
     /// Not at all.
     Unknown,
-    /// By the encoders of `history.safetensors`.
-    Encoders(FoldIn),
+    /// By the encoders of `history.safetensors`, which know the items that the model had at load.
+    Encoders(Arc<FoldIn>),
     /// By fitting.
-    Fitted(Box<UserPrior>),
+    Fitted {
+        prior: Arc<UserPrior>,
+        /// Items that stand for those that a new user does not have, ascending.
+        negatives: Vec<u32>,
+    },
+}
+
+impl NewUsers {
+    /// Items that stand for those that a new user does not have, at most.
+    const MAX_NEGATIVES: usize = 256;
+
+    /// By fitting, with evenly spaced items as negatives.
+    fn fitted(prior: Arc<UserPrior>, rows: &ItemRows) -> Result<Self> {
+        let mut items = reserve("items", rows.count())?;
+        items.extend((0..rows.count() as u32).filter(|&item| rows.has(item as usize)));
+        let count = items.len().min(Self::MAX_NEGATIVES);
+        let negatives = collected("items", (0..count).map(|n| items[n * items.len() / count]))?;
+        Ok(NewUsers::Fitted { prior, negatives })
+    }
 }
 
 /// The scale of scores. Ranking is always by logit.
@@ -95,9 +120,9 @@ impl Engine {
         self.num_users
     }
 
-    /// The number of items in the model.
+    /// The number of item indices: that of the items in the model, those that have been removed included.
     pub fn num_items(&self) -> usize {
-        self.num_items
+        self.catalogue.rows.count()
     }
 
     /// The instruction set that the engine is laid out for.
@@ -107,7 +132,7 @@ impl Engine {
 
     /// The scan precision in use; never [`ScanPrecision::Auto`].
     pub fn scan_precision(&self) -> ScanPrecision {
-        match &self.catalogue.tiles {
+        match &*self.catalogue.tiles {
             Tiles::Float32(_) => ScanPrecision::Float32,
             Tiles::Quantized(quantized) => match quantized.quantization.narrowest() {
                 IntegerWidth::Int16 => ScanPrecision::Int16,
@@ -131,7 +156,7 @@ impl Engine {
 
     /// Bytes that a scan reads per item.
     pub fn scan_bytes_per_item(&self) -> usize {
-        let lines = match &self.catalogue.tiles {
+        let lines = match &*self.catalogue.tiles {
             Tiles::Float32(_) => self.network.tile_len(),
             Tiles::Quantized(quantized) => {
                 let width = quantized.quantization.narrowest();
@@ -149,7 +174,7 @@ impl Engine {
 
     /// The stored interactions, one row per user.
     pub fn seen(&self) -> Option<&Csr> {
-        self.seen.as_ref()
+        self.seen.as_deref()
     }
 
     /// The same engine, which makes vectors of new users by `fold_in`.
@@ -158,11 +183,11 @@ impl Engine {
     /// [`Error::Argument`] if it is for another number of items or another width of user vectors.
     pub fn with_fold_in(self, fold_in: FoldIn) -> Result<Self> {
         let (gmf_width, mlp_width) = self.user_widths();
-        let (expected, got) = ((self.num_items, gmf_width + mlp_width), (fold_in.num_items(), fold_in.width()));
+        let (expected, got) = ((self.num_items(), gmf_width + mlp_width), (fold_in.num_items(), fold_in.width()));
         if got != expected {
             return Err(Error::Argument(format!("history: expected (items, width) of {expected:?}, got {got:?}")));
         }
-        Ok(Engine { new_users: NewUsers::Encoders(fold_in), ..self })
+        Ok(Engine { new_users: NewUsers::Encoders(Arc::new(fold_in)), ..self })
     }
 
     /// Bytes that a model of these sizes takes at most while it is laid out: its tables and layers, the rows and tiles
@@ -213,19 +238,21 @@ impl Engine {
 
     /// Bytes of memory held, by part.
     pub fn nbytes(&self) -> [(&'static str, usize); 7] {
-        let projection = self.projection.first_layer.as_ref().map_or(0, Packed::nbytes);
-        let quantization = match &self.catalogue.tiles {
+        let layers = [&self.projection.first_layer, &self.projection.item_layer];
+        let projection: usize = layers.into_iter().flatten().map(Packed::nbytes).sum();
+        let changes = self.catalogue.changes.as_ref().map_or(0, Changes::nbytes);
+        let quantization = match &*self.catalogue.tiles {
             Tiles::Float32(_) | Tiles::Dots(_) => 0,
             Tiles::Quantized(quantized) => quantized.quantization.nbytes(),
         };
-        let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(Table::nbytes).sum();
+        let vectors = [&self.user_gmf, &self.user_mlp].into_iter().flatten().map(|table| table.nbytes()).sum();
         let history = match &self.new_users {
             NewUsers::Unknown => 0,
             NewUsers::Encoders(fold_in) => fold_in.nbytes(),
-            NewUsers::Fitted(prior) => prior.nbytes(),
+            NewUsers::Fitted { prior, .. } => prior.nbytes(),
         };
         [
-            ("item_tiles", self.catalogue.tiles.nbytes()),
+            ("item_tiles", self.catalogue.tiles.nbytes() + changes),
             ("item_rows", self.catalogue.rows.nbytes()),
             ("user_rows", self.user_rows.nbytes()),
             ("user_vectors", vectors),
@@ -233,14 +260,14 @@ impl Engine {
                 "network",
                 self.network.nbytes() + quantization + projection + size_of_val(&self.projection.output_gmf[..]),
             ),
-            ("seen", self.seen.as_ref().map_or(0, Csr::nbytes)),
+            ("seen", self.seen().map_or(0, Csr::nbytes)),
             ("history", history),
         ]
     }
 
     /// Widths of the users' GMF and MLP embeddings; 0 for a block that the model lacks.
     pub fn user_widths(&self) -> (usize, usize) {
-        let width = |table: &Option<Table>| table.as_ref().map_or(0, Table::width);
+        let width = |table: &Option<Arc<Table>>| table.as_ref().map_or(0, |table| table.width());
         (width(&self.user_gmf), width(&self.user_mlp))
     }
 
@@ -258,7 +285,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Argument`] for indices that were checked against more users than the model has.
     pub fn checked_users<'a>(&'a self, users: &'a Indices<'_>) -> Result<Users<'a>> {
-        Ok(self.each_user(values_below(self.num_users, users, "users")?))
+        Ok(self.each_user(users.below(self.num_users, "users")?))
     }
 
     fn each_user<'a>(&'a self, users: &'a [u32]) -> Users<'a> {
@@ -289,15 +316,35 @@ impl Engine {
 
     /// The bounds check of item indices, for the argument `items`.
     pub fn item_check(&self) -> IndexCheck<'static> {
-        IndexCheck { what: "items", noun: "item", bound: self.num_items }
+        IndexCheck { what: "items", noun: "item", bound: self.num_items() }
     }
 
     /// The items with these checked indices.
     ///
     /// # Errors
-    /// [`Error::Argument`] for indices that were checked against more items than the model has.
+    /// [`Error::Argument`] for indices that were checked against more items than the model has; [`Error::OutOfRange`]
+    /// for an item that has been removed.
     pub(crate) fn checked_items<'a>(&self, items: &'a Indices<'_>) -> Result<&'a [u32]> {
-        values_below(self.num_items, items, "items")
+        let items = items.below(self.num_items(), "items")?;
+        self.check_not_removed("items", items)?;
+        Ok(items)
+    }
+
+    /// # Errors
+    /// [`Error::OutOfRange`] for an item that has been removed.
+    pub(crate) fn check_not_removed(&self, what: &str, items: &[u32]) -> Result<()> {
+        if self.catalogue.changes.is_some()
+            && let Some(at) = items.iter().position(|&item| !self.has_item(item))
+        {
+            let item = items[at];
+            return Err(Error::OutOfRange(format!("{what}[{at}]: the item with index {item} has been removed")));
+        }
+        Ok(())
+    }
+
+    /// Whether the item with this index, below `num_items`, has not been removed.
+    pub fn has_item(&self, item: u32) -> bool {
+        self.catalogue.rows.has(item as usize)
     }
 
     fn same_user(&self, user: u32) -> Users<'_> {
@@ -314,9 +361,10 @@ impl Engine {
         if u32::try_from(rows).is_err() {
             return Err(Error::Argument(format!("users: expected at most {} rows, got {rows}", u32::MAX)));
         }
-        let gmf = self.check_vectors("gmf", self.user_gmf.as_ref(), vectors.gmf.as_deref(), rows)?;
-        let mlp = self.check_vectors("mlp", self.user_mlp.as_ref(), vectors.mlp.as_deref(), rows)?;
-        self.overflow_bound.check_users(max_abs(gmf), max_abs(mlp))?;
+        let width = |table: &Option<Arc<Table>>| table.as_ref().map(|table| table.width());
+        let gmf = self.check_vectors("users.gmf", width(&self.user_gmf), vectors.gmf.as_deref(), rows)?;
+        let mlp = self.check_vectors("users.mlp", width(&self.user_mlp), vectors.mlp.as_deref(), rows)?;
+        self.overflow_bound.check_users(LargestElements { gmf: max_abs(gmf), mlp: max_abs(mlp) })?;
         let layout = Layout { isa: self.isa, network: &self.network, call };
         let (gmf_width, mlp_width) = self.user_widths();
         let gmf_row = self.user_gmf.as_ref().map(|_| |user| &gmf[user * gmf_width..][..gmf_width]);
@@ -326,22 +374,22 @@ impl Engine {
 
     fn check_vectors<'a>(
         &self,
-        part: &str,
-        table: Option<&Table>,
+        what: &str,
+        width: Option<usize>,
         values: Option<&'a [f32]>,
         rows: usize,
     ) -> Result<&'a [f32]> {
-        let wrong = |text: String| Err(Error::Argument(format!("users.{part}: {text}")));
-        match (table, values) {
+        let wrong = |text: String| Err(Error::Argument(format!("{what}: {text}")));
+        match (width, values) {
             (None, None) => Ok(&[]),
             (None, Some(_)) => wrong(format!("expected None, because a {} model has no such part", self.kind.as_str())),
-            (Some(table), None) => wrong(format!("expected [{rows}, {}] values, got None", table.width())),
-            (Some(table), Some(values)) if values.len() != rows * table.width() => {
-                wrong(format!("expected [{rows}, {}] values, got {} in total", table.width(), values.len()))
+            (Some(width), None) => wrong(format!("expected [{rows}, {width}] values, got None")),
+            (Some(width), Some(values)) if values.len() != rows * width => {
+                wrong(format!("expected [{rows}, {width}] values, got {} in total", values.len()))
             }
-            (Some(table), Some(values)) => match values.iter().position(|x| !x.is_finite()) {
+            (Some(width), Some(values)) => match values.iter().position(|x| !x.is_finite()) {
                 Some(at) => {
-                    let (row, column) = (at / table.width(), at % table.width());
+                    let (row, column) = (at / width, at % width);
                     wrong(format!("expected finite values, got {} at [{row}, {column}]", values[at]))
                 }
                 None => Ok(values),
@@ -355,7 +403,7 @@ impl Engine {
     /// [`Error::Argument`] for users that are not in the model; [`Error::Memory`].
     pub fn user_vectors(&self, users: &Users<'_>) -> Result<UserVectors> {
         let rows = users.len();
-        let gather = |table: &Table| {
+        let gather = |table: &Arc<Table>| {
             let mut values = reserve("user vectors", rows.saturating_mul(table.width()))?;
             for row in 0..rows {
                 let Some(user) = users.index(row) else {
@@ -392,13 +440,4 @@ impl Engine {
 
 fn max_abs(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |max, x| max.max(x.abs()))
-}
-
-/// The values of `indices`, if their bounds check holds for a table of `rows` rows.
-fn values_below<'a>(rows: usize, indices: &'a Indices<'_>, what: &str) -> Result<&'a [u32]> {
-    let bound = indices.bound();
-    if bound > rows {
-        return Err(Error::Argument(format!("{what}: checked against {bound} {what}, the model has {rows}")));
-    }
-    Ok(indices.values())
 }

@@ -1,8 +1,10 @@
 //! Estimates what the users of a model are like, for fitting the vectors of new ones.
 
+use std::sync::Arc;
+
 use super::user_prior::UserPrior;
 use super::{Engine, NewUsers};
-use crate::error::{Result, collected, filled};
+use crate::error::{Result, filled};
 use crate::kernel::StandardFloats;
 use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::tangent::Tower;
@@ -11,9 +13,6 @@ use crate::pool::Call;
 
 /// Users from whom the mean and the covariance are estimated, evenly spaced.
 const MAX_USERS: usize = 4096;
-
-/// Items that stand for those that a new user does not have, evenly spaced.
-const MAX_NEGATIVES: usize = 256;
 
 /// The distribution of the model's user vectors.
 ///
@@ -39,13 +38,7 @@ fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
     });
     let root = root(engine, vectors, width, users, call)?;
     let by_coordinate = by_coordinate(engine, &root, width)?;
-    let items = engine.num_items().min(MAX_NEGATIVES);
-    Ok(UserPrior {
-        mean,
-        root,
-        tower: Tower::new(&engine.network, by_coordinate, width)?,
-        negatives: collected("items", (0..items).map(|n| (n * engine.num_items() / items) as u32))?,
-    })
+    Ok(UserPrior { mean, root, tower: Tower::new(&engine.network, by_coordinate, width)? })
 }
 
 fn padded(width: usize) -> usize {
@@ -118,8 +111,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn with_fitted_users(self, call: Call<'_>) -> Result<Self> {
-        let prior = Box::new(user_prior(&self, call)?);
-        Ok(Engine { new_users: NewUsers::Fitted(prior), ..self })
+        let new_users = NewUsers::fitted(Arc::new(user_prior(&self, call)?), &self.catalogue.rows)?;
+        Ok(Engine { new_users, ..self })
     }
 
     /// The two parts that scoring needs of a user with this vector, `[W]`: the half of the first layer, `[H0]`, and the

@@ -2,7 +2,7 @@
 
 use super::{Engine, Users};
 use crate::error::Result;
-use crate::kernel::gather::{ScorePairList, SixteenRows, UserRows};
+use crate::kernel::gather::{PairUsers, ScorePairList};
 use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
 
@@ -21,9 +21,7 @@ impl Engine {
     ) -> Result<()> {
         match users.positions(first_row..first_row + items.len())? {
             None => self.score_candidates(users, first_row, items, logits, watch),
-            Some(positions) => {
-                self.score_list(UserRows::Each(SixteenRows::new(users.rows())), &positions, items, logits, watch)
-            }
+            Some(positions) => self.score_list(PairUsers::Each(users.rows(), &positions), items, logits, watch),
         }
     }
 
@@ -39,22 +37,14 @@ impl Engine {
         logits: &mut [f32],
         watch: &Watch<'_>,
     ) -> Result<()> {
-        self.score_list(UserRows::One(users.row(row)), &[], items, logits, watch)
+        self.score_list(PairUsers::One(users.row(row)), items, logits, watch)
     }
 
-    /// Computes the logits of `items` and the users at `positions` of a table; of a single user if `positions` is
-    /// empty.
-    fn score_list(
-        &self,
-        users: UserRows<'_>,
-        positions: &[u32],
-        items: &[u32],
-        logits: &mut [f32],
-        watch: &Watch<'_>,
-    ) -> Result<()> {
+    /// Computes the logits of `items` and their users.
+    fn score_list(&self, users: PairUsers<'_>, items: &[u32], logits: &mut [f32], watch: &Watch<'_>) -> Result<()> {
         let (network, item_rows) = (&self.network, &self.catalogue.rows);
         Scratch::lend(network, |scratch| {
-            self.isa.run(ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch });
+            self.isa.run(ScorePairList { network, users, item_rows, items, logits, watch, scratch });
         })
     }
 }

@@ -8,10 +8,10 @@ use super::catalogue::QuantizedCatalogue;
 use super::layout::Layout;
 use super::verdict::Verdict;
 use crate::error::{Result, filled, reserve};
-use crate::kernel::gather::{ScorePairList, UserRows};
+use crate::kernel::gather::{PairUsers, ScorePairList};
 use crate::kernel::quantized::estimate::Estimate;
 use crate::kernel::quantized::tiles::IntegerWidth;
-use crate::kernel::row_table::RowTable;
+use crate::kernel::row_table::{ItemRows, RowTable};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::{Network, Scratch};
 use crate::kernel::{IntegerCosts, IntegerIsa, LANES, StandardFloats};
@@ -102,7 +102,7 @@ fn second_layer(network: &Network) -> usize {
 pub(super) struct Sample<'a> {
     pub(super) layout: &'a Layout<'a>,
     pub(super) catalogue: &'a QuantizedCatalogue,
-    pub(super) item_rows: &'a RowTable,
+    pub(super) item_rows: &'a ItemRows,
     pub(super) user_rows: &'a RowTable,
 }
 
@@ -163,9 +163,8 @@ impl Sample<'_> {
         let mut logits = vec![0.0; best.len()];
         self.layout.isa.run(ScorePairList {
             network,
-            users: UserRows::One(self.user_rows.row(user)),
+            users: PairUsers::One(self.user_rows.row(user)),
             item_rows: self.item_rows,
-            positions: &[],
             items: &best,
             logits: &mut logits,
             watch,

@@ -12,8 +12,6 @@ pub(crate) struct UserPrior {
     pub(crate) root: Vec<f64>,
     /// How logits depend on `z`.
     pub(crate) tower: Tower,
-    /// Ascending.
-    pub(crate) negatives: Vec<u32>,
 }
 
 impl UserPrior {

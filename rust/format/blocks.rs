@@ -71,6 +71,12 @@ impl Table {
         1 << rows.max(16).ilog2()
     }
 
+    /// The table of these elements, row by row, all of them finite and in whole rows, in a single chunk.
+    pub(crate) fn of(elements: Vec<f32>, width: usize) -> Self {
+        let max_abs = elements.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
+        Table { rows: elements.len() / width, width, shift: 31, chunks: vec![elements], max_abs }
+    }
+
     /// The number of rows, below 2^31.
     pub fn rows(&self) -> usize {
         self.rows

@@ -31,7 +31,7 @@ pub use history::{FoldIn, NamedTensor};
 pub(crate) use history::{Linear, Ridge};
 pub use metadata::Metadata;
 pub use model::{Fill, Model, Parts};
-pub use overflow::OverflowBound;
+pub use overflow::{LargestElements, OverflowBound};
 pub use publish::publish;
 pub use schema::{Sizes, TensorInfo};
 pub use weights::read_model;

@@ -141,9 +141,8 @@ impl<T> Tensors<T> {
     fn checked_bound(&self, extent: impl Fn(&T) -> Extent) -> Result<OverflowBound> {
         let gmf = self.gmf.as_ref().map(|tables| tables.each_ref().map(&extent));
         let mlp = self.mlp.as_ref().map(|(tables, layers)| (tables.each_ref().map(&extent), &layers[..]));
-        let largest = |[users, _]: [Extent; 2]| users.max_abs;
         let bound = OverflowBound::new(gmf, mlp, &self.output_weight, self.output_bias)?;
-        bound.check_model(gmf.map_or(0.0, largest), mlp.map_or(0.0, |(extents, _)| largest(extents)))?;
+        bound.check_model()?;
         Ok(bound)
     }
 }

@@ -12,22 +12,34 @@ const LIMIT: f64 = 1e38;
 /// A worst-case bound on every intermediate of the score and on the logit itself, in float64.
 ///
 /// With `|x| <= m` for all inputs, each partial sum of `b + w . x` stays below `|b| + |w|_1 m`. This propagates from
-/// the embeddings through every layer, as ReLU never increases a magnitude. The item tables are known, so the bound of
-/// each intermediate is affine in just two numbers: the largest `|element|` of the users' GMF vectors and of their MLP
-/// vectors.
+/// the embeddings through every layer, as ReLU never increases a magnitude. So the bound of each intermediate depends
+/// on just four numbers: the largest `|element|` of the GMF vectors and of the MLP vectors of users and of items.
 #[derive(Debug, Clone)]
 pub struct OverflowBound {
     steps: Vec<Step>,
+    users: LargestElements,
+    items: LargestElements,
 }
 
-/// The bound of one intermediate: `fixed + gmf * (largest user GMF element) + mlp * (largest user MLP element)`.
-#[derive(Debug, Clone)]
+/// The largest absolute values of some vectors' elements; 0 for a block that the model lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LargestElements {
+    /// Of their GMF vectors.
+    pub gmf: f32,
+    /// Of their MLP vectors.
+    pub mlp: f32,
+}
+
+/// The bound of one intermediate: the sum of its terms, each times the largest elements that it is named for.
+#[derive(Debug, Clone, Default)]
 struct Step {
     /// The tensor whose products make up the intermediate, and a name for the intermediate.
     what: String,
     fixed: f64,
-    gmf: f64,
-    mlp: f64,
+    user_gmf: f64,
+    user_gmf_and_item_gmf: f64,
+    user_mlp: f64,
+    item_mlp: f64,
 }
 
 impl OverflowBound {
@@ -38,50 +50,73 @@ impl OverflowBound {
         output_weight: &[f32],
         output_bias: f32,
     ) -> Result<Self> {
+        let largest = |of: usize| LargestElements {
+            gmf: gmf.map_or(0.0, |extents| extents[of].max_abs),
+            mlp: mlp.map_or(0.0, |(extents, _)| extents[of].max_abs),
+        };
+        let (users, items) = (largest(0), largest(1));
         let mut steps = Vec::new();
         let (gmf_weight, mlp_weight) = output_weight.split_at(gmf.map_or(0, |[_, items]| items.width));
         let grow = growth(output_weight.len() + 2);
-        let mut logit = Step::new("output.weight: the logit", f64::from(output_bias.abs()) * grow, 0.0, 0.0);
-        if let Some([_, items]) = gmf {
+        let fixed = f64::from(output_bias.abs()) * grow;
+        let mut logit = Step { fixed, ..Step::of("output.weight: the logit") };
+        if gmf.is_some() {
             let largest = gmf_weight.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
             let product = "output.weight: its products with gmf.user_embedding.weight";
-            steps.push(Step::new(product, 0.0, f64::from(largest) * growth(1), 0.0));
-            logit.gmf = l1(gmf_weight) * f64::from(items.max_abs) * grow;
+            steps.push(Step { user_gmf: f64::from(largest) * growth(1), ..Step::of(product) });
+            logit.user_gmf_and_item_gmf = l1(gmf_weight) * grow;
         }
         if let Some((extents, layers)) = mlp {
-            let units = hidden_bounds(extents, layers, &mut steps)?;
+            let units = hidden_bounds(extents[0].width, layers, &mut steps)?;
             for (weight, unit) in mlp_weight.iter().zip(units) {
                 let weight = f64::from(weight.abs()) * grow;
                 logit.fixed += weight * unit.fixed;
-                logit.mlp += weight * unit.user;
+                logit.user_mlp += weight * unit.user;
+                logit.item_mlp += weight * unit.item;
             }
         }
         steps.push(logit);
-        Ok(OverflowBound { steps })
+        Ok(OverflowBound { steps, users, items })
     }
 
-    /// Rejects new user vectors if a score with them could overflow: `gmf_max_abs` and `mlp_max_abs` are the largest
-    /// absolute values of their GMF and MLP elements (0 for a block the model lacks).
+    /// Rejects new user vectors with these elements if a score with them could overflow.
     ///
     /// # Errors
     /// [`Error::Argument`], naming the tensor whose products could overflow.
-    pub fn check_users(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> Result<()> {
-        self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Argument)
+    pub fn check_users(&self, users: LargestElements) -> Result<()> {
+        self.check("user", users, users, self.items).map_err(Error::Argument)
     }
 
-    /// The same for the users of the model, with [`Error::Format`].
-    pub(super) fn check_model(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> Result<()> {
-        self.check(gmf_max_abs, mlp_max_abs).map_err(Error::Format)
+    /// The bound with items that have such elements too.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if a score of theirs could overflow, naming the tensor whose products could.
+    pub(crate) fn with_items(&self, items: LargestElements) -> Result<Self> {
+        self.check("item", items, self.users, items).map_err(Error::Argument)?;
+        let items = LargestElements { gmf: items.gmf.max(self.items.gmf), mlp: items.mlp.max(self.items.mlp) };
+        Ok(OverflowBound { items, ..self.clone() })
     }
 
-    fn check(&self, gmf_max_abs: f32, mlp_max_abs: f32) -> std::result::Result<(), String> {
+    /// The same as [`OverflowBound::check_users`] for the users of the model, with [`Error::Format`].
+    pub(super) fn check_model(&self) -> Result<()> {
+        self.check("user", self.users, self.users, self.items).map_err(Error::Format)
+    }
+
+    /// Errors tell the elements of those who are `new`.
+    fn check(
+        &self,
+        who: &str,
+        new: LargestElements,
+        users: LargestElements,
+        items: LargestElements,
+    ) -> std::result::Result<(), String> {
         for step in &self.steps {
-            let bound = step.fixed + step.gmf * f64::from(gmf_max_abs) + step.mlp * f64::from(mlp_max_abs);
+            let bound = step.at(users, items);
             if bound.is_nan() || bound > LIMIT {
-                let what = &step.what;
+                let (what, LargestElements { gmf, mlp }) = (&step.what, new);
                 return Err(format!(
-                    "{what} could reach {bound:.1e} for user vectors with elements up to {gmf_max_abs:e} (GMF) and \
-                     {mlp_max_abs:e} (MLP); the limit is {LIMIT:e}, beyond which float32 could overflow"
+                    "{what} could reach {bound:.1e} for {who} vectors with elements up to {gmf:e} (GMF) and {mlp:e} \
+                     (MLP); the limit is {LIMIT:e}, beyond which float32 could overflow"
                 ));
             }
         }
@@ -90,45 +125,57 @@ impl OverflowBound {
 }
 
 impl Step {
-    fn new(what: &str, fixed: f64, gmf: f64, mlp: f64) -> Self {
-        Step { what: what.to_owned(), fixed, gmf, mlp }
+    fn of(what: &str) -> Self {
+        Step { what: what.to_owned(), ..Step::default() }
+    }
+
+    fn at(&self, users: LargestElements, items: LargestElements) -> f64 {
+        let [user_gmf, user_mlp, item_gmf, item_mlp] = [users.gmf, users.mlp, items.gmf, items.mlp].map(f64::from);
+        let gmf = (self.user_gmf + self.user_gmf_and_item_gmf * item_gmf) * user_gmf;
+        self.fixed + gmf + self.user_mlp * user_mlp + self.item_mlp * item_mlp
     }
 }
 
-/// The bound of one hidden unit: `fixed + user * (largest user MLP element)`.
+/// The bound of one hidden unit: `fixed + user * (largest user MLP element) + item * (largest item MLP element)`.
 #[derive(Debug, Clone, Copy)]
 struct Unit {
     fixed: f64,
     user: f64,
+    item: f64,
 }
 
 /// Bounds the units of the last hidden layer; pushes a step for every intermediate before them.
-fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<Step>) -> Result<Vec<Unit>> {
+fn hidden_bounds(user_width: usize, layers: &[Layer], steps: &mut Vec<Step>) -> Result<Vec<Unit>> {
     let (first, deeper) = layers.split_first().expect("a model with an MLP block has at least one layer");
     let grow = growth(first.inputs + 2);
-    let largest_item = f64::from(items.max_abs);
-    let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(users.width));
-    let item_halves = collected(WHAT, halves.clone().map(|(_, item)| l1(item) * largest_item * grow))?;
-    let user_half =
-        |((user, _), bias): ((&[f32], _), &f32)| Unit { fixed: f64::from(bias.abs()) * grow, user: l1(user) * grow };
-    let user_halves = collected(WHAT, halves.zip(&first.bias).map(user_half))?;
-    let sums = user_halves.iter().zip(&item_halves).map(|(user, item)| Unit { fixed: user.fixed + item, ..*user });
-    let mut units = collected(WHAT, sums)?;
+    let halves = first.weight.chunks_exact(first.inputs).map(|row| row.split_at(user_width));
+    let unit = |((user, item), bias): ((&[f32], &[f32]), &f32)| Unit {
+        fixed: f64::from(bias.abs()) * grow,
+        user: l1(user) * grow,
+        item: l1(item) * grow,
+    };
+    let mut units = collected(WHAT, halves.zip(&first.bias).map(unit))?;
 
-    let item = item_halves.iter().fold(0.0, |largest, &bound| f64::max(largest, bound));
-    steps.push(Step::new("mlp.layers.0.weight: its products with mlp.item_embedding.weight", item, 0.0, 0.0));
-    steps.push(widest("mlp.layers.0.weight: its products with mlp.user_embedding.weight", &user_halves));
+    let of_items = Step { fixed: 0.0, user_mlp: 0.0, ..widest("", &units) };
+    let of_users = Step { item_mlp: 0.0, ..widest("", &units) };
+    let products = |side: &str| format!("mlp.layers.0.weight: its products with mlp.{side}_embedding.weight");
+    steps.push(Step { what: products("item"), ..of_items });
+    steps.push(Step { what: products("user"), ..of_users });
     steps.push(widest("mlp.layers.0.weight: the output of layer 0", &units));
     for (n, layer) in (1..).zip(deeper) {
         let grow = growth(layer.inputs + 1);
         let rows = layer.weight.chunks_exact(layer.inputs).zip(&layer.bias);
         let unit = |(row, bias): (&[f32], &f32)| {
-            let start = Unit { fixed: f64::from(bias.abs()), user: 0.0 };
+            let start = Unit { fixed: f64::from(bias.abs()), user: 0.0, item: 0.0 };
             let sum = row.iter().zip(&units).fold(start, |sum, (weight, unit)| {
                 let weight = f64::from(weight.abs());
-                Unit { fixed: sum.fixed + weight * unit.fixed, user: sum.user + weight * unit.user }
+                Unit {
+                    fixed: sum.fixed + weight * unit.fixed,
+                    user: sum.user + weight * unit.user,
+                    item: sum.item + weight * unit.item,
+                }
             });
-            Unit { fixed: sum.fixed * grow, user: sum.user * grow }
+            Unit { fixed: sum.fixed * grow, user: sum.user * grow, item: sum.item * grow }
         };
         units = collected(WHAT, rows.map(unit))?;
         steps.push(widest(&format!("mlp.layers.{n}.weight: the output of layer {n}"), &units));
@@ -139,7 +186,12 @@ fn hidden_bounds([users, items]: [Extent; 2], layers: &[Layer], steps: &mut Vec<
 /// The step that bounds all of `units`.
 fn widest(what: &str, units: &[Unit]) -> Step {
     let largest = |of: fn(&Unit) -> f64| units.iter().map(of).fold(0.0, f64::max);
-    Step::new(what, largest(|unit| unit.fixed), 0.0, largest(|unit| unit.user))
+    Step {
+        fixed: largest(|unit| unit.fixed),
+        user_mlp: largest(|unit| unit.user),
+        item_mlp: largest(|unit| unit.item),
+        ..Step::of(what)
+    }
 }
 
 /// The sum of absolute values.

@@ -48,6 +48,16 @@ impl Aligned {
         Ok(Aligned { memory: Memory::Large(pages), start: 0, len })
     }
 
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let mut copy = Aligned::zeros("copy", self.len)?;
+        copy.copy_from_slice(self);
+        Ok(copy)
+    }
+
     fn floats(&self) -> &[f32] {
         match &self.memory {
             Memory::Small(floats) => floats,

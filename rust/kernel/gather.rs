@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop, reason = "positions, not iterators with closures: see `layers`")]
 
 use super::layers::{Input, Stored, hidden};
-use super::row_table::RowTable;
+use super::row_table::{ItemRows, RowTable};
 use super::weights::{Network, Scratch};
 use super::{Kernel, LANES, Lanes, Simd};
 use crate::pool::Watch;
@@ -19,64 +19,72 @@ macro_rules! each_lane {
     };
 }
 
-/// Sixteen rows of a table, one per lane, by their start.
-#[derive(Clone, Copy)]
-pub(crate) struct SixteenRows<'a> {
-    rows: &'a [Lanes],
-    row_len: usize,
-    at: [usize; LANES],
+/// Sixteen rows, one per lane.
+#[derive(Clone, Copy, Default)]
+struct SixteenRows<'a> {
+    rows: [&'a [Lanes]; LANES],
 }
 
 impl<'a> SixteenRows<'a> {
-    /// The first row of the table in every lane.
-    pub(crate) fn new(rows: &'a RowTable) -> Self {
-        SixteenRows { rows: rows.lines(), row_len: rows.row_len, at: [0; LANES] }
-    }
-
-    /// Points the lanes to sixteen of `rows`, from `first` on; past the end, to the last one.
+    /// Points the lanes to the rows at sixteen of `positions`, from `first` on; past the end, to the last one.
     #[inline(always)]
-    pub(crate) fn locate(&mut self, rows: &[u32], first: usize) {
-        let rest = &rows[first..];
-        let rows: [u32; LANES] = match rest.first_chunk() {
+    fn locate(&mut self, positions: &[u32], first: usize, row: impl Fn(usize) -> &'a [Lanes]) {
+        let rest = &positions[first..];
+        let positions: [u32; LANES] = match rest.first_chunk() {
             Some(sixteen) => *sixteen,
             None => std::array::from_fn(|lane| rest[lane.min(rest.len() - 1)]),
         };
         for lane in 0..LANES {
-            self.at[lane] = rows[lane] as usize * self.row_len;
+            self.rows[lane] = row(positions[lane] as usize);
         }
     }
 
     /// Line `line` of a lane's row.
     #[inline(always)]
     fn load<S: Simd>(&self, s: S, lane: usize, line: usize) -> S::V {
-        s.load(&self.rows[self.at[lane] + line])
+        s.load(&self.rows[lane][line])
     }
 
     /// Prefetches line `line` of a lane's row.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
-        s.prefetch(self.rows, self.at[lane] + line);
+        s.prefetch(self.rows[lane], line);
+    }
+}
+
+/// The users of a list of pairs.
+#[derive(Clone, Copy)]
+pub(crate) enum PairUsers<'a> {
+    /// One user per pair: the table, and their positions in it.
+    Each(&'a RowTable, &'a [u32]),
+    /// The row of one user for all pairs.
+    One(&'a [Lanes]),
+}
+
+impl<'a> PairUsers<'a> {
+    /// The rows of sixteen pairs, from `first` on.
+    #[inline(always)]
+    fn locate(self, first: usize) -> UserRows<'a> {
+        match self {
+            PairUsers::Each(table, positions) => {
+                let (mut users, rows) = (SixteenRows::default(), table.rows());
+                users.locate(positions, first, |at| rows.row(at));
+                UserRows::Each(users)
+            }
+            PairUsers::One(user) => UserRows::One(user),
+        }
     }
 }
 
 /// The users' rows of sixteen pairs.
 #[derive(Clone, Copy)]
-pub(crate) enum UserRows<'a> {
-    /// One user per pair.
+#[expect(clippy::large_enum_variant, reason = "a few live on the stack")]
+enum UserRows<'a> {
     Each(SixteenRows<'a>),
-    /// The row of one user for all pairs.
     One(&'a [Lanes]),
 }
 
 impl UserRows<'_> {
-    /// Points the lanes to users, as [`SixteenRows::locate`]; does nothing for a single user.
-    #[inline(always)]
-    fn locate(&mut self, positions: &[u32], first: usize) {
-        if let UserRows::Each(users) = self {
-            users.locate(positions, first);
-        }
-    }
-
     /// Prefetches line `line` of a lane's row.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, lane: usize, line: usize) {
@@ -125,7 +133,7 @@ fn gmf_of_each<S: Simd>(
     if (1..=LANES / 2).contains(&network.g) {
         // The features of user and item fit into one vector, so a single transposition suffices.
         let both = s.transpose(each_lane!(lane => {
-            s.load_lower_halves(&users.rows[users.at[lane] + at], &items.rows[items.at[lane] + at])
+            s.load_lower_halves(&users.rows[lane][at], &items.rows[lane][at])
         }));
         for j in 0..LANES / 2 {
             if j < network.g {
@@ -264,10 +272,9 @@ const MAX_LINES_AT_ONCE: usize = 4;
 /// Computes the logits of any number of pairs, sixteen at a time.
 pub(crate) struct ScorePairList<'a> {
     pub(crate) network: &'a Network,
-    pub(crate) users: UserRows<'a>,
-    pub(crate) item_rows: &'a RowTable,
-    /// The users' positions in their table, one per item; empty if all pairs have the same user.
-    pub(crate) positions: &'a [u32],
+    /// As many as items, or one for all.
+    pub(crate) users: PairUsers<'a>,
+    pub(crate) item_rows: &'a ItemRows,
     pub(crate) items: &'a [u32],
     pub(crate) logits: &'a mut [f32],
     pub(crate) watch: &'a Watch<'a>,
@@ -279,16 +286,17 @@ impl Kernel for ScorePairList<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let ScorePairList { network, users, item_rows, positions, items, logits, watch, scratch } = self;
+        let ScorePairList { network, users, item_rows, items, logits, watch, scratch } = self;
         let (groups, row_len) = (items.len().div_ceil(LANES), network.row_len());
+        let table = item_rows.table().rows();
         let at_once = row_len <= MAX_LINES_AT_ONCE;
-        let group = PairGroup { users, items: SixteenRows::new(item_rows) };
+        let group = PairGroup { users: UserRows::One(&[]), items: SixteenRows::default() };
         let mut located = [group; PREFETCH_DISTANCE + 1]; // a ring: group n at n modulo its length
         for n in 0..groups + PREFETCH_DISTANCE {
             if n < groups {
                 let group = &mut located[n % (PREFETCH_DISTANCE + 1)];
-                group.users.locate(positions, n * LANES);
-                group.items.locate(items, n * LANES);
+                group.users = users.locate(n * LANES);
+                group.items.locate(items, n * LANES, |item| item_rows.row_of(table, item));
                 if at_once || n < PREFETCH_DISTANCE {
                     group.prefetch_rows(s, LANES.min(items.len() - n * LANES), row_len);
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use neuralcf::csr::Csr;
 use neuralcf::filter::{Allow, Exclude, Filter, ItemSet};
 use neuralcf::histories::Histories;
-use neuralcf::{Call, Engine, IndexCheck, Indices, MAX_THREADS, ProjectedUsers, UserVectors, Users};
+use neuralcf::{Call, Engine, IndexCheck, Indices, ItemVectors, MAX_THREADS, ProjectedUsers, UserVectors, Users};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -65,21 +65,8 @@ impl UsersArgument {
             return engine.user_check().one(0, user).map(UsersArgument::One).map_err(exception);
         }
         if object.is_instance(user_vectors_class(object.py())?)? {
-            let vectors = object.cast::<PyTuple>()?;
-            let gmf = matrix(&vectors.get_item(0)?, "users.gmf")?;
-            let mlp = matrix(&vectors.get_item(1)?, "users.mlp")?;
-            let rows = match (&gmf, &mlp) {
-                (Some((a, _)), Some((b, _))) if a != b => {
-                    return Err(argument_error(format!(
-                        "users: expected gmf and mlp with equal rows, got {a} and {b}"
-                    )));
-                }
-                (Some((rows, _)), _) | (None, Some((rows, _))) => *rows,
-                (None, None) => {
-                    return Err(argument_error("users: expected vectors, got None for both gmf and mlp".into()));
-                }
-            };
-            return Ok(UsersArgument::Vectors(UserVectors { rows, gmf: gmf.map(|m| m.1), mlp: mlp.map(|m| m.1) }));
+            let (rows, gmf, mlp) = vectors(object, "users")?;
+            return Ok(UsersArgument::Vectors(UserVectors { rows, gmf, mlp }));
         }
         indices(object, engine.user_check(), threads).map(UsersArgument::Many)
     }
@@ -112,6 +99,37 @@ impl UsersArgument {
         };
         query(&users)
     }
+}
+
+/// The number of rows, the GMF part and the MLP part of vectors.
+type Vectors = (usize, Option<Vec<f32>>, Option<Vec<f32>>);
+
+/// The parts of `UserVectors` or `ItemVectors`.
+fn vectors(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vectors> {
+    let parts = object.cast::<PyTuple>()?;
+    let gmf = matrix(&parts.get_item(0)?, &format!("{what}.gmf"))?;
+    let mlp = matrix(&parts.get_item(1)?, &format!("{what}.mlp"))?;
+    let rows = match (&gmf, &mlp) {
+        (Some((a, _)), Some((b, _))) if a != b => {
+            return Err(argument_error(format!("{what}: expected gmf and mlp with equal rows, got {a} and {b}")));
+        }
+        (Some((rows, _)), _) | (None, Some((rows, _))) => *rows,
+        (None, None) => {
+            return Err(argument_error(format!("{what}: expected vectors, got None for both gmf and mlp")));
+        }
+    };
+    Ok((rows, gmf.map(|matrix| matrix.1), mlp.map(|matrix| matrix.1)))
+}
+
+/// The argument `vectors`: those of items.
+pub(super) fn item_vectors(object: &Bound<'_, PyAny>) -> PyResult<ItemVectors> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if !object.is_instance(CLASS.import(object.py(), "neuralcf.results", "ItemVectors")?)? {
+        let got = describe(object);
+        return Err(PyTypeError::new_err(format!("vectors: expected neuralcf.ItemVectors(gmf, mlp), got {got}")));
+    }
+    let (rows, gmf, mlp) = vectors(object, "vectors")?;
+    Ok(ItemVectors { rows, gmf, mlp })
 }
 
 pub(super) fn user_vectors_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {

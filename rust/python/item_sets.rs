@@ -102,6 +102,15 @@ impl PyItemSets {
         })
     }
 
+    fn for_catalogue(&self, num_items: &Bound<'_, PyAny>, removed: &Bound<'_, PyAny>) -> PyResult<Self> {
+        no_panic(|| {
+            let items = count(num_items, "num_items")?;
+            let removed = indices(removed, IndexCheck { what: "removed", noun: "item", bound: items }, 1)?;
+            let sets = self.sets.for_catalogue(items, &removed).map_err(exception)?;
+            Ok(PyItemSets { sets })
+        })
+    }
+
     fn without(&self, name: &str) -> Option<Self> {
         self.sets.without(name).map(|sets| PyItemSets { sets })
     }

@@ -28,11 +28,20 @@ const WORTH_DETACHING: usize = 1_000_000;
 pub(super) struct Scorer {
     engine: Engine,
     threads: usize,
-    origin: Option<Origin>,
+    origin: Origin,
+}
+
+/// What a scorer was made from.
+enum Origin {
+    /// The files of a model, which a pickle names.
+    Model(Pickle),
+    Tensors,
+    /// Another scorer, by a change of items.
+    Changed,
 }
 
 /// What a pickle stores: the model's path, digest and options.
-struct Origin {
+struct Pickle {
     path: PathBuf,
     digest: String,
     threads: Option<usize>,
@@ -89,8 +98,8 @@ pub(super) fn open(
         let call = Call { threads: choices.threads, interrupted };
         Ok((with_fold_in(engine, history, call)?, users, items, found))
     })?;
-    let origin = Origin { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
-    let scorer = Scorer { engine, threads: choices.threads, origin: Some(origin) };
+    let origin = Pickle { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
+    let scorer = Scorer { engine, threads: choices.threads, origin: Origin::Model(origin) };
     Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
 }
 
@@ -119,6 +128,17 @@ impl Scorer {
             return query(Call::ALONE).map_err(exception);
         }
         interruptible(py, |interrupted| query(Call { threads, interrupted }))
+    }
+
+    /// A scorer of the same model with other items.
+    fn changed(
+        &self,
+        py: Python<'_>,
+        change: impl FnOnce(&Engine, Call<'_>) -> neuralcf::Result<Engine> + Send,
+    ) -> PyResult<Self> {
+        let threads = self.threads;
+        let engine = interruptible(py, |interrupted| change(&self.engine, Call { threads, interrupted }))?;
+        Ok(Scorer { engine, threads, origin: Origin::Changed })
     }
 
     /// The number of threads for a call.
@@ -191,7 +211,7 @@ impl Scorer {
                 let call = Call { threads, interrupted };
                 with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in, call)
             })?;
-            Ok(Scorer { engine, threads, origin: None })
+            Ok(Scorer { engine, threads, origin: Origin::Tensors })
         })
     }
 
@@ -391,6 +411,28 @@ impl Scorer {
         })
     }
 
+    fn with_items(&self, py: Python<'_>, items: &Bound<'_, PyAny>, vectors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        no_panic(|| {
+            let items = indices(items, self.engine.item_check(), self.threads)?;
+            let vectors = arguments::item_vectors(vectors)?;
+            self.changed(py, |engine, call| engine.with_items(&items, &vectors, call))
+        })
+    }
+
+    fn with_new_items(&self, py: Python<'_>, vectors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        no_panic(|| {
+            let vectors = arguments::item_vectors(vectors)?;
+            self.changed(py, |engine, call| engine.with_new_items(&vectors, call))
+        })
+    }
+
+    fn without_items(&self, py: Python<'_>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
+        no_panic(|| {
+            let items = indices(items, self.engine.item_check(), self.threads)?;
+            self.changed(py, |engine, _| engine.without_items(&items))
+        })
+    }
+
     fn seen_items<'py>(&self, py: Python<'py>, users: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
             let Some(seen) = self.engine.seen() else {
@@ -402,7 +444,8 @@ impl Scorer {
             let mut items = reserve("seen items", total).map_err(exception)?;
             indptr.push(0i64);
             for &user in users.values() {
-                items.extend(seen.row(user as usize).iter().copied().map(i64::from));
+                let row = seen.row(user as usize).iter().copied();
+                items.extend(row.filter(|&item| self.engine.has_item(item)).map(i64::from));
                 indptr.push(items.len() as i64);
             }
             Ok((indptr.into_pyarray(py), items.into_pyarray(py)).into_pyobject(py)?.into_any())
@@ -431,10 +474,18 @@ impl Scorer {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(origin) = &self.origin else {
-            return Err(PyTypeError::new_err(
-                "a Scorer made from tensors cannot be pickled, because it has no file; save the tensors and load that model",
-            ));
+        let origin = match &self.origin {
+            Origin::Model(origin) => origin,
+            Origin::Tensors => {
+                return Err(PyTypeError::new_err(
+                    "a Scorer made from tensors cannot be pickled, because it has no file; save the tensors and load that model",
+                ));
+            }
+            Origin::Changed => {
+                return Err(PyTypeError::new_err(
+                    "a Scorer whose items were changed cannot be pickled, because its file does not have the changes",
+                ));
+            }
         };
         let reopen = py.import("neuralcf._core")?.getattr("reopen")?;
         let arguments = (origin.path.as_path(), &origin.digest, origin.threads, origin.isa.as_deref());

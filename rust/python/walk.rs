@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use neuralcf::error::reserve;
-use neuralcf::{GroupLimit, Groups, PageEnd, Walk};
+use neuralcf::{GroupLimit, Groups, IndexCheck, PageEnd, Walk};
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -11,7 +12,7 @@ use pyo3::types::PyTuple;
 use super::arrays::describe;
 use super::errors::{argument_error, exception, no_panic, out_of_range_error};
 use super::floats::vector;
-use super::integers::{count, integers};
+use super::integers::{count, indices, integers};
 
 /// A group for each item of a catalogue.
 #[pyclass(frozen, name = "Groups", module = "neuralcf._core")]
@@ -35,6 +36,24 @@ impl PyGroups {
 
     fn __len__(&self) -> usize {
         self.groups.items()
+    }
+
+    fn numbers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        no_panic(|| {
+            let number = |&group: &u32| if group == Groups::NONE { -1 } else { group.into() };
+            let mut numbers = reserve("groups", self.groups.items()).map_err(exception)?;
+            numbers.extend(self.groups.numbers().iter().map(number));
+            Ok(numbers.into_pyarray(py))
+        })
+    }
+
+    fn for_catalogue(&self, num_items: &Bound<'_, PyAny>, removed: &Bound<'_, PyAny>) -> PyResult<Self> {
+        no_panic(|| {
+            let items = count(num_items, "num_items")?;
+            let removed = indices(removed, IndexCheck { what: "removed", noun: "item", bound: items }, 1)?;
+            let groups = self.groups.for_catalogue(items, &removed).map_err(exception)?;
+            Ok(PyGroups { groups: Arc::new(groups) })
+        })
     }
 }
 

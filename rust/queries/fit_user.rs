@@ -34,16 +34,17 @@ const NEGATIVES: f64 = 4.0;
 const STEPS: usize = 3;
 const GRADIENTS: usize = 6;
 
-/// Multiply-adds of fitting a user to `n` items, roughly.
+/// Multiply-adds of fitting a user to `n` items, the negatives included, roughly.
 pub(super) fn work(prior: &UserPrior, n: usize) -> usize {
-    let (rows, width) = (n + prior.negatives.len(), prior.width());
-    (STEPS + 1) * rows * (prior.tower.multiply_adds() + width * width)
+    let width = prior.width();
+    (STEPS + 1) * n * (prior.tower.multiply_adds() + width * width)
 }
 
 /// The vectors of a user with this history, both towers side by side.
 pub(super) fn fit_user(
     engine: &Engine,
     prior: &UserPrior,
+    negatives: &[u32],
     history: History<'_>,
     out: &mut [f32],
     watch: &Watch<'_>,
@@ -51,7 +52,7 @@ pub(super) fn fit_user(
     let width = prior.width();
     let mut best = filled("user vector", width, 0.0)?;
     if !history.items.is_empty() {
-        let mut fit = Fit::new(engine, prior, history)?;
+        let mut fit = Fit::new(engine, prior, negatives, history)?;
         let mut z = best.clone();
         let (mut shortest, mut steps) = (f64::INFINITY, 0);
         for _ in 0..GRADIENTS {
@@ -94,15 +95,15 @@ struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    fn new(engine: &'a Engine, prior: &'a UserPrior, history: History<'_>) -> Result<Self> {
+    fn new(engine: &'a Engine, prior: &'a UserPrior, negatives: &[u32], history: History<'_>) -> Result<Self> {
         let positives = history.items.len();
-        let mut items = reserve("items of a history", positives + prior.negatives.len())?;
-        let mut weights = reserve("weights of a history", positives + prior.negatives.len())?;
+        let mut items = reserve("items of a history", positives + negatives.len())?;
+        let mut weights = reserve("weights of a history", positives + negatives.len())?;
         for (item, weight) in history.weighted() {
             items.push(item);
             weights.push(weight);
         }
-        let negatives = prior.negatives.iter().filter(|item| history.items.binary_search(item).is_err());
+        let negatives = negatives.iter().filter(|item| history.items.binary_search(item).is_err());
         items.extend(negatives.map(|&item| item as usize));
         let weight = NEGATIVES * history.total() / (items.len() - positives).max(1) as f64;
         weights.resize(items.len(), weight);

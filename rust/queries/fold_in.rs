@@ -34,6 +34,9 @@ impl Engine {
             let (got, expected) = (rows.columns(), self.num_items());
             return Err(Error::Argument(format!("histories: expected rows of {expected} items, got rows of {got}")));
         }
+        for row in 0..rows.rows() {
+            self.check_not_removed("histories.indices", rows.row(row))?;
+        }
         let (gmf_width, mlp_width) = self.user_widths();
         let (rows, width) = (rows.rows(), gmf_width + mlp_width);
         let call = self.limit_threads_for(call, self.fold_in_work(histories));
@@ -41,8 +44,10 @@ impl Engine {
             let _settings = StandardFloats::enter();
             let history = histories.row(row);
             match &self.new_users {
-                NewUsers::Encoders(fold_in) => fold_in_one(self.isa, fold_in, history, out, watch)?,
-                NewUsers::Fitted(prior) => fit_user(self, prior, history, out, watch)?,
+                NewUsers::Encoders(fold_in) => {
+                    fold_in_one(self.isa, fold_in, history.below(fold_in.num_items()), out, watch)?;
+                }
+                NewUsers::Fitted { prior, negatives } => fit_user(self, prior, negatives, history, out, watch)?,
                 NewUsers::Unknown => {
                     return Err(Error::Argument("fold_in: this engine was built without a way to do it".into()));
                 }
@@ -75,7 +80,7 @@ impl Engine {
         let work = |n: usize| match &self.new_users {
             NewUsers::Unknown => 0,
             NewUsers::Encoders(fold_in) => of_encoders(fold_in, n),
-            NewUsers::Fitted(prior) => fit_user::work(prior, n),
+            NewUsers::Fitted { prior, negatives } => fit_user::work(prior, n + negatives.len()),
         };
         (0..histories.rows().rows()).map(|row| work(histories.row(row).items.len())).fold(0, usize::saturating_add)
     }

@@ -61,7 +61,7 @@ impl Query<'_> {
         let wanted =
             if call.threads == 1 || blocks >= 2 * call.threads { 1 } else { (8 * call.threads).div_ceil(blocks) };
         let mut max_parts = len.div_ceil(MIN_PART_LEN).min(len * self.width / outputs);
-        if !matches!(self.engine.catalogue.tiles, Tiles::Float32(_)) {
+        if !matches!(*self.engine.catalogue.tiles, Tiles::Float32(_)) {
             max_parts = max_parts.min((len * self.width / (MIN_ITEMS_PER_WANTED * outputs)).max(call.threads));
         }
         let part_len = len.div_ceil(wanted.min(max_parts).max(1)).max(1);

@@ -12,6 +12,7 @@ use super::top_k::TopK;
 use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result, filled, reserve};
 use crate::filter::Filter;
+use crate::indices::Indices;
 use crate::order::{Key, lowest_that};
 use crate::pool::Call;
 use crate::scan::Query;
@@ -35,6 +36,26 @@ impl Groups {
     /// The number of items.
     pub fn items(&self) -> usize {
         self.0.len()
+    }
+
+    /// The group of each item; [`Groups::NONE`] for an item that has none.
+    pub fn numbers(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// The groups for a catalogue that has grown to `items`. New items have none, and neither have those in `removed`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a catalogue that is smaller, or for other items; [`Error::Memory`].
+    pub fn for_catalogue(&self, items: usize, removed: &Indices<'_>) -> Result<Self> {
+        if items < self.0.len() {
+            return Err(Error::Argument(format!("items: expected at least {}, got {items}", self.0.len())));
+        }
+        let mut groups = reserve("groups", items)?;
+        groups.extend_from_slice(&self.0);
+        groups.resize(items, Self::NONE);
+        removed.below(items, "removed")?.iter().for_each(|&item| groups[item as usize] = Self::NONE);
+        Ok(Groups(groups))
     }
 }
 
@@ -142,8 +163,9 @@ impl Engine {
 
     /// The last key before the page of row `row`; `None` if the page begins at the top.
     fn last_key(&self, users: &Users<'_>, row: usize, end: PageEnd, scale: Scale) -> Result<Option<Key>> {
-        if let Some(item) = end.item {
-            let item = self.item_check().one(row, item.into())?;
+        if let Some(item) = end.item
+            && self.has_item(self.item_check().one(row, item.into())?)
+        {
             let mut logit = [0.0];
             Call::ALONE.one_by_one(1, |_, watch| self.score_candidates(users, row, &[item], &mut logit, watch))?;
             let mut score = logit;

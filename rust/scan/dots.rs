@@ -13,7 +13,6 @@ use crate::engine::catalogue::Tiles;
 use crate::engine::dots::DotCatalogue;
 use crate::engine::{Engine, Users};
 use crate::error::{Error, Result, collected, reserve};
-use crate::filter::Shared;
 use crate::kernel::quantized::int4::{CodeBits, Int4User, Interval, UserGroup};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::{Aligned, LANES, Lanes, StandardFloats};
@@ -139,19 +138,16 @@ impl Query<'_> {
         collector: &mut impl Collector,
         watch: &Watch<'_>,
     ) -> Result<()> {
-        let of = tiles.start * LANES..self.engine.num_items().min(tiles.end * LANES);
+        let of = tiles.start * LANES..self.engine.catalogue.rows.table().count().min(tiles.end * LANES);
         let mut items = reserve("items", of.len())?;
-        items.extend(catalogue.items_at(of).filter(|&item| self.shares(item)));
+        items.extend(catalogue.items_at(of).filter(|&item| self.admits(item)));
         items.sort_unstable();
         self.visit_listed(row, &items, collector, watch)
     }
 
-    /// Whether the shared filter admits an item.
-    fn shares(&self, item: u32) -> bool {
-        match &self.shared {
-            Shared::Most(set) => set.contains(item),
-            _ => true,
-        }
+    /// Whether an item is still as it was laid out at load, and the shared filter admits it.
+    fn admits(&self, item: u32) -> bool {
+        self.engine.catalogue.lanes(item as usize / LANES) >> (item as usize % LANES) & 1 == 1 && self.shares(item)
     }
 }
 
@@ -280,7 +276,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         for at in 0..count {
             let (position, upper) = (pending[at].item(), pending[at].score());
             let Some(item) = catalogue.item(position) else { continue };
-            if excluded.binary_search(&item).is_ok() || !query.shares(item) {
+            if excluded.binary_search(&item).is_ok() || !query.admits(item) {
                 continue;
             }
             let coarse = catalogue.interval(user, *bits, position, upper);
@@ -360,7 +356,7 @@ impl Engine {
     /// `row`'s user; `None` if the row is scored in float32. For tests of the bounds.
     #[doc(hidden)]
     pub fn proven_dots(&self, users: &Users<'_>, row: usize) -> Option<[Vec<[f64; 2]>; 3]> {
-        let Tiles::Dots(catalogue) = &self.catalogue.tiles else { return None };
+        let Tiles::Dots(catalogue) = &*self.catalogue.tiles else { return None };
         let g = self.network.split_row(users.row(row)).1;
         let four = catalogue.int4.user(g, CodeBits::Four).ok()??;
         let seven = catalogue.int4.user(g, CodeBits::Seven).ok()??;

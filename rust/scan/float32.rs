@@ -27,7 +27,7 @@ impl Query<'_> {
         watch: &Watch<'_>,
     ) -> Result<()> {
         let Query { engine, users, .. } = self;
-        let network = &engine.network;
+        let network = &*engine.network;
         let tile_len = network.tile_len();
         let panel_len = panel_tiles(tile_len, network);
         let first_item = (tiles.start * LANES) as u32;
@@ -81,7 +81,7 @@ impl Query<'_> {
 }
 
 /// Rows that are scored against a panel between two interrupt checks: some milliseconds of work without SIMD.
-fn rows_per_check(panel_len: usize, network: &Network) -> usize {
+pub(super) fn rows_per_check(panel_len: usize, network: &Network) -> usize {
     const MAX_WORK: usize = 1 << 23;
     (MAX_WORK / (panel_len * LANES * network.multiply_adds())).clamp(1, USERS_PER_BLOCK)
 }

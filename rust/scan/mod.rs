@@ -3,6 +3,7 @@
 //! A scan makes one pass over the tiles for a block of users: a panel of tiles stays in the L1 cache while each user of
 //! the block is scored against it. Only the survivors, the items that reach a user's threshold, need further work.
 
+mod changed;
 mod collector;
 mod dots;
 mod float32;
@@ -23,8 +24,8 @@ use crate::filter::Shared;
 use crate::pool::Watch;
 
 impl Query<'_> {
-    /// Passes to each row's collector the items of a part of the catalogue, ascending, that the filters admit and that
-    /// reach its threshold.
+    /// Passes to each row's collector the items of a part of the catalogue that the filters admit and that reach its
+    /// threshold. Tiles of changed and new items come after those that were laid out at load.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory).
@@ -38,10 +39,13 @@ impl Query<'_> {
         match (&self.shared, self.filter.candidates) {
             (shared, Some(csr)) => {
                 for (row, collector) in rows.zip(collectors) {
-                    let allowed = |item: &u32| match shared {
-                        Shared::All => true,
-                        Shared::Most(set) => set.contains(*item),
-                        Shared::Few(items) => items.binary_search(item).is_ok(),
+                    let allowed = |item: &u32| {
+                        self.engine.has_item(*item)
+                            && match shared {
+                                Shared::All => true,
+                                Shared::Most(set) => set.contains(*item),
+                                Shared::Few(items) => items.binary_search(item).is_ok(),
+                            }
                     };
                     let mut items = reserve("candidates", csr.row(row).len())?;
                     items.extend(csr.row(row).iter().copied().filter(allowed));
@@ -53,11 +57,22 @@ impl Query<'_> {
                     self.visit_listed(row, &items[part.clone()], collector, watch)?;
                 }
             }
-            _ => match &self.engine.catalogue.tiles {
-                Tiles::Float32(all) => self.scan_float32(all, rows, part, collectors, watch)?,
-                Tiles::Quantized(quantized) => self.scan_quantized(quantized, rows, part, collectors, watch)?,
-                Tiles::Dots(dots) => self.scan_dots(dots, rows, part, collectors, watch)?,
-            },
+            _ => {
+                let at_load = self.engine.catalogue.tiles_at_load();
+                let changed = part.start.saturating_sub(at_load)..part.end.saturating_sub(at_load);
+                let part = part.start.min(at_load)..part.end.min(at_load);
+                if !changed.is_empty() {
+                    self.scan_changed(rows.clone(), changed, collectors, watch)?;
+                }
+                if part.is_empty() {
+                    return Ok(());
+                }
+                match &*self.engine.catalogue.tiles {
+                    Tiles::Float32(all) => self.scan_float32(all, rows, part, collectors, watch)?,
+                    Tiles::Quantized(quantized) => self.scan_quantized(quantized, rows, part, collectors, watch)?,
+                    Tiles::Dots(dots) => self.scan_dots(dots, rows, part, collectors, watch)?,
+                }
+            }
         }
         Ok(())
     }

@@ -314,7 +314,7 @@ impl Engine {
     /// scored in float32. For tests of the bound.
     #[doc(hidden)]
     pub fn proven(&self, users: &Users<'_>, row: usize) -> Option<Vec<[f64; 2]>> {
-        let Tiles::Quantized(catalogue) = &self.catalogue.tiles else { return None };
+        let Tiles::Quantized(catalogue) = &*self.catalogue.tiles else { return None };
         let (b, gmf) = self.network.split_row(users.row(row));
         let all = catalogue.tiles();
         let user = catalogue.quantization.user(catalogue.quantization.narrowest(), b, gmf).ok()??;
@@ -378,7 +378,8 @@ mod tests {
             for isa in Isa::supported() {
                 let mut engine = Engine::new(model(), None, isa, precision, Call::ALONE).unwrap();
                 for integer_isa in IntegerIsa::of(isa) {
-                    let Tiles::Quantized(catalogue) = &mut engine.catalogue.tiles else { panic!("quantized tiles") };
+                    let tiles = std::sync::Arc::get_mut(&mut engine.catalogue.tiles).unwrap();
+                    let Tiles::Quantized(catalogue) = tiles else { panic!("quantized tiles") };
                     catalogue.isa = integer_isa;
                     let proven = engine.proven(&engine.user(1, 1).unwrap(), 0).unwrap();
                     println!("{precision:?} {integer_isa:?}: {:?}", proven[0]);

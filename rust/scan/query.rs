@@ -46,18 +46,23 @@ impl<'a> Query<'a> {
                     let text = format!("exclude: expected seen items of {users} users, got {got} rows");
                     return Err(Error::Argument(text));
                 }
-                check_items("exclude", Some(csr.columns()), engine)?;
+                if csr.columns() > engine.num_items() {
+                    check_items("exclude", Some(csr.columns()), engine)?; // it may know fewer: items can be new
+                }
             }
             None => (),
         }
         if let Some(csr) = filter.candidates {
             one_row_each("allow", csr.rows())?;
         }
-        let shared = filter.shared(engine.num_items(), MIN_SHARE_TO_SCAN)?;
+        let mut shared = filter.shared(engine.num_items(), MIN_SHARE_TO_SCAN)?;
+        if let Shared::Few(items) = &mut shared {
+            items.retain(|&item| engine.has_item(item));
+        }
         let (len, width) = match (&shared, filter.candidates) {
             (_, Some(csr)) => (1, (0..rows).map(|row| csr.row(row).len()).max().unwrap_or(0)),
             (Shared::Few(items), None) => (items.len(), 1),
-            _ => (engine.num_items().div_ceil(LANES), LANES),
+            _ => (engine.catalogue.tile_count(), LANES),
         };
         Ok(Query { engine, users, filter, shared, len, width })
     }
@@ -75,13 +80,21 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The lanes of a tile that hold an item, not padding, and that the shared filter admits.
+    /// The lanes of a tile that was laid out at load that hold an item, as it still is, and that the shared filter
+    /// admits.
     pub(super) fn admitted_lanes(&self, tile: usize) -> u16 {
-        let items = self.engine.num_items() - tile * LANES;
-        let items = if items >= LANES { u16::MAX } else { (1 << items) - 1 };
+        let items = self.engine.catalogue.lanes(tile);
         match &self.shared {
             Shared::Most(set) => items & set.sixteen(tile),
             _ => items,
+        }
+    }
+
+    /// Whether the shared filter admits an item.
+    pub(super) fn shares(&self, item: u32) -> bool {
+        match &self.shared {
+            Shared::Most(set) => set.contains(item),
+            _ => true,
         }
     }
 }

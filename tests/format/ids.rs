@@ -59,3 +59,35 @@ fn invalid_id_lists() {
     rejected(Ids::from_strings("aß".as_bytes().to_vec(), vec![0, 2, 3]), "the id at 0 is not valid UTF-8");
     rejected(Ids::from_strings(b"ab\xff".to_vec(), vec![0, 1, 3]), "the id at 1 is not valid UTF-8");
 }
+
+#[test]
+fn ids_are_added_and_removed() {
+    let loaded = strings(&["a", "b", "c"]);
+    let (more, indices) = loaded.with_strings(&["d", "e"]).unwrap();
+    assert_eq!(indices, [3, 4]);
+    let fewer = more.without(&[1, 3]).unwrap();
+    assert_eq!((loaded.len(), more.len(), fewer.len(), fewer.bound()), (3, 5, 3, 5));
+    let found = |ids: &Ids| ["a", "b", "c", "d", "e"].map(|id| ids.find_str(id));
+    assert_eq!(found(&loaded), [Some(0), Some(1), Some(2), None, None]);
+    assert_eq!(found(&fewer), [Some(0), None, Some(2), None, Some(4)]);
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|index| fewer.has(index)), [true, false, true, false, true, false]);
+    // What is back has its old index, what is new the next one.
+    let (back, indices) = fewer.with_strings(&["f", "d", "b"]).unwrap();
+    assert_eq!((indices, back.len()), (vec![5, 3, 1], 6));
+    assert_eq!(found(&back), [0, 1, 2, 3, 4].map(Some));
+    assert_eq!((back.find_str("f"), back.get(5)), (Some(5), Id::Str("f")));
+    let gone = back.without(&[5]).unwrap();
+    assert_eq!((gone.find_str("f"), gone.has(5)), (None, false));
+
+    let rejected = |ids: neuralcf::Result<(Ids, Vec<u32>)>, text: &str| match ids {
+        Err(Error::Argument(got)) => assert!(got.contains(text), "{got}"),
+        other => panic!("{other:?}"),
+    };
+    rejected(more.with_strings(&["x", "a"]), "duplicate id \"a\"");
+    rejected(more.with_strings(&["x", "x"]), "duplicate id \"x\"");
+    rejected(more.with_ints(&[7]), "expected a string id, got 7");
+    rejected(Ids::from_ints(vec![7]).unwrap().with_strings(&["7"]), "expected an integer id, got \"7\"");
+    for wrong in [[1, 1], [1, 5]] {
+        assert!(matches!(more.without(&wrong), Err(Error::OutOfRange(_))));
+    }
+}

@@ -212,12 +212,12 @@ fn arrays_in_memory_are_read_in_order_and_once() {
 fn new_users_are_checked_against_the_overflow_bound() {
     let model = read(&neumf().bytes()).unwrap();
     let bound = model.overflow_bound();
-    bound.check_users(2.0, 2.0).unwrap();
-    bound.check_users(1e30, 1e30).unwrap();
+    bound.check_users(neuralcf::format::LargestElements { gmf: 2.0, mlp: 2.0 }).unwrap();
+    bound.check_users(neuralcf::format::LargestElements { gmf: 1e30, mlp: 1e30 }).unwrap();
     for (gmf, mlp, tensor) in
         [(3e38, 0.0, "output.weight"), (0.0, 3e38, "mlp.layers.0.weight"), (f32::NAN, 0.0, "output")]
     {
-        match bound.check_users(gmf, mlp) {
+        match bound.check_users(neuralcf::format::LargestElements { gmf, mlp }) {
             Err(Error::Argument(text)) => assert!(text.starts_with(tensor), "{text}"),
             other => panic!("{other:?}"),
         }

@@ -39,7 +39,7 @@ MAY_USE = {
     "csr": {"error", "indices"},
     "filter": {"error", "indices", "csr"},
     "histories": {"error", "indices", "csr"},
-    "item_sets": {"error", "filter"},
+    "item_sets": {"error", "indices", "filter"},
     "pool": {"error"},
     "sampler": {"error", "csr", "pool"},
     "kernel": {"error", "pool"},

@@ -9,25 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Groups, Ids, ItemSet, ItemSets, Scorer
+from neuralcf.results import ItemVectors
+from neuralcf.serving.popular_items import PopularItems
 from neuralcf.serving.similarity import Similarity
 
-__all__ = ["Generation", "NamedGroups", "popularity_model"]
+__all__ = ["Generation"]
 
-_USERS_COUNTED_TOGETHER = 1 << 16
-
-
-@dataclass(frozen=True)
-class NamedGroups:
-    """A group for each item, such as its brand."""
-
-    numbers: NDArray[np.int64]
-    """int64 `[I]`: the number of each item's group, -1 for none."""
-    groups: Groups
-
-    @classmethod
-    def of(cls, numbers: NDArray[np.int64]) -> "NamedGroups":
-        """Make them of the numbers."""
-        return cls(numbers, Groups(numbers))
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -35,42 +23,81 @@ class Generation:
     """A model, its ids, and what was set at run time. Immutable, so that a reader sees all of a change or nothing."""
 
     number: int
+    loaded: Scorer
+    """The model as it was loaded."""
     scorer: Scorer
+    """The same model with the items that have been changed, added and removed since."""
     user_ids: Ids
     item_ids: Ids
     sets: ItemSets
-    groups: Mapping[str, NamedGroups]
-    popularity: Scorer | None
-    """A GMF with a single user, whose logits are those of the share of users who have an item; None without stored
-    interactions."""
+    groups: Mapping[str, Groups]
+    popularity: PopularItems | None
+    """None without stored interactions."""
     similarity: Similarity
 
     @classmethod
     def first(cls, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool) -> "Generation":
         """Make the first generation of a model."""
-        popularity = popularity_model(scorer) if popular and scorer.nbytes["seen"] > 0 else None
-        sets, groups = ItemSets(scorer.num_items), MappingProxyType[str, NamedGroups]({})
-        return cls(1, scorer, user_ids, item_ids, sets, groups, popularity, Similarity(scorer))
+        popularity = PopularItems.of(scorer) if popular and scorer.nbytes["seen"] > 0 else None
+        sets, groups = ItemSets(scorer.num_items), MappingProxyType[str, Groups]({})
+        return cls(1, scorer, scorer, user_ids, item_ids, sets, groups, popularity, Similarity(scorer))
 
     def next(self, **changes: Any) -> "Generation":
         """Return the next generation, with these changes."""
         return replace(self, number=self.number + 1, **changes)
 
+    def with_items(self, items: NDArray[np.int64], vectors: ItemVectors) -> "Generation":
+        """Return the next generation, in which these items have other vectors."""
+        scorer = self.scorer.with_items(items, vectors)
+        return self.next(scorer=scorer, similarity=self.similarity.after(scorer, items, _NONE))
+
+    def with_new_items(self, ids: Any, vectors: ItemVectors) -> "Generation":
+        """Return the next generation, with more items, in no named set and no group.
+
+        An item that has been removed is the one that it was, so that the users who had it still have it.
+        """
+        item_ids, items = self.item_ids.with_ids(ids)
+        scorer = _with_items(self.scorer, items, vectors)
+        return self.next(
+            scorer=scorer,
+            item_ids=item_ids,
+            **self._named_for(scorer.num_items, _NONE),
+            popularity=None if self.popularity is None else self.popularity.with_items(items),
+            similarity=self.similarity.after(scorer, items, _NONE),
+        )
+
+    def without_items(self, items: NDArray[np.int64]) -> "Generation":
+        """Return the next generation, without these items."""
+        scorer = self.scorer.without_items(items)
+        return self.next(
+            scorer=scorer,
+            item_ids=self.item_ids.without(items),
+            **self._named_for(scorer.num_items, items),
+            popularity=None if self.popularity is None else self.popularity.without_items(items),
+            similarity=self.similarity.after(scorer, items, items),
+        )
+
+    def _named_for(self, num_items: int, removed: NDArray[np.int64]) -> dict[str, Any]:
+        groups = {name: of_name.for_catalogue(num_items, removed) for name, of_name in self.groups.items()}
+        return {"sets": self.sets.for_catalogue(num_items, removed), "groups": MappingProxyType(groups)}
+
     def after(self, before: "Generation") -> "Generation":
-        """Return this generation as the one that follows `before`, with its named sets and groups beside its own.
+        """Return this generation, of another model, as the one that follows `before`.
+
+        It has the named sets and groups of that one beside its own.
 
         They are carried over by id. An item that only this generation has is in none of them.
         """
-        old_index = before.item_ids.find(self.item_ids.take(np.arange(len(self.item_ids))))
+        old_index = before.item_ids.find(self.item_ids.take(self.item_ids.indices()))
         kept = old_index >= 0
         sets = self.sets
         for name in set(before.sets.names).difference(self.sets.names):
-            members = np.zeros(len(before.item_ids), np.bool_)
+            members = np.zeros(before.scorer.num_items, np.bool_)
             if (found := before.sets.get(name)) is not None:
                 members[found.indices()] = True
-            sets = sets.with_set(name, ItemSet(len(self.item_ids), kept & members[old_index]))
+            sets = sets.with_set(name, ItemSet(self.scorer.num_items, kept & members[old_index]))
         carried = {
-            name: NamedGroups.of(np.where(kept, named.numbers[old_index], -1))
+            name: Groups(np.where(kept, named.numbers()[old_index], -1))
             for name, named in before.groups.items()
             if name not in self.groups
         }
@@ -78,21 +105,13 @@ class Generation:
         return replace(self, number=before.number + 1, sets=sets, groups=MappingProxyType(groups))
 
 
-def popularity_model(scorer: Scorer) -> Scorer:
-    """Make a GMF with a single user, for whom an item's probability is its share `p` of the users.
-
-    p = (n + 1/2) / (U + 1), for n of the U users; its logit is log((n + 1/2) / (U - n + 1/2)). So filters, ties and
-    scores are those of any model.
-    """
-    users, counts = scorer.num_users, np.zeros(scorer.num_items, np.int64)
-    for start in range(0, users, _USERS_COUNTED_TOGETHER):
-        _, items = scorer.seen_items(range(start, min(users, start + _USERS_COUNTED_TOGETHER)))
-        counts += np.bincount(items, minlength=scorer.num_items)
-    logits = np.log((counts + 0.5) / (users - counts + 0.5))
-    tensors = {
-        "gmf.user_embedding.weight": np.ones((1, 1), np.float32),
-        "gmf.item_embedding.weight": logits.astype(np.float32)[:, None],
-        "output.weight": np.ones((1, 1), np.float32),
-        "output.bias": np.zeros(1, np.float32),
-    }
-    return Scorer.from_tensors(tensors, threads=scorer.threads, isa=scorer.isa)
+def _with_items(scorer: Scorer, items: NDArray[np.int64], vectors: ItemVectors) -> Scorer:
+    """Return a scorer with these items, some of which have been removed before; the others follow the last one."""
+    back = items < scorer.num_items
+    if not back.any():
+        return scorer.with_new_items(vectors)
+    parts = [None if part is None else np.asarray(part) for part in vectors]
+    scorer = scorer.with_items(items[back], ItemVectors(*(None if part is None else part[back] for part in parts)))
+    if back.all():
+        return scorer
+    return scorer.with_new_items(ItemVectors(*(None if part is None else part[~back] for part in parts)))

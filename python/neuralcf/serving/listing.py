@@ -119,7 +119,7 @@ class Listing:
                 others = ~listed
                 nobody = np.zeros(int(others.sum()), np.int64)
                 rows = None if exclude is None else take_rows(exclude, others)
-                found[others], scores[others] = self.best(nobody, rows, others, self.model.popularity)
+                found[others], scores[others] = self.best(nobody, rows, others, self.model.popularity.scorer)
         if self.least is not None:
             below = scores.astype(np.float64) < self.least
             found[below], scores[below] = -1, -np.inf
@@ -208,7 +208,7 @@ def _limits(model: Generation, max_per_group: Any) -> list[tuple[Groups, int]]:
         if name not in model.groups:
             known = ", ".join(sorted(model.groups)) or "none"
             raise ArgumentError(f"max_per_group: no groups are named {name!r}; known: {known}")
-    return [(model.groups[name].groups, most) for name, most in max_per_group.items()]
+    return [(model.groups[name], most) for name, most in max_per_group.items()]
 
 
 def _page_ends(model: Generation, after: Any, rows: int) -> _PageEnds:

@@ -9,11 +9,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf._core import Ids, ItemSet, Scorer, open_model
+from neuralcf._core import Groups, Ids, ItemSet, Scorer, open_model
 from neuralcf.errors import ArgumentError, ModelFormatError
-from neuralcf.results import UserVectors
+from neuralcf.results import ItemVectors, UserVectors
 from neuralcf.serving.explanation import Explanation, leave_one_out
-from neuralcf.serving.generations import Generation, NamedGroups
+from neuralcf.serving.generations import Generation
 from neuralcf.serving.ids import (
     Histories,
     Id,
@@ -44,7 +44,8 @@ class Recommender:
 
     Threads can share one. What can change, such as named sets of items, changes as a whole: a call answers from one
     generation, whose number it returns. Needs NumPy alone. Pickled as path and digest; unpickling opens the files at
-    that path, which must not have changed, without what was set at run time.
+    that path, which must not have changed, without the named sets and groups. One whose items have been changed cannot
+    be pickled: the files do not have the changes.
     """
 
     def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool = True) -> None:
@@ -84,7 +85,11 @@ class Recommender:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as path and digest, like `Scorer`."""
         model = self._current
-        _, arguments = model.scorer.__reduce__()
+        if model.scorer is not model.loaded:
+            raise TypeError(
+                "a Recommender whose items were changed cannot be pickled, because its files do not have the changes"
+            )
+        _, arguments = model.loaded.__reduce__()
         return _reopen, (*arguments, model.popularity is not None)
 
     def __copy__(self) -> "Recommender":
@@ -117,8 +122,8 @@ class Recommender:
 
     @property
     def num_items(self) -> int:
-        """Number of items in the model."""
-        return self._current.scorer.num_items
+        """Number of items in the model, without those that have been removed."""
+        return len(self._current.item_ids)
 
     @property
     def generation(self) -> int:
@@ -135,7 +140,7 @@ class Recommender:
 
     def __repr__(self) -> str:
         model = self._current.scorer
-        return f"<Recommender: {model.kind}, {model.num_users} users, {model.num_items} items>"
+        return f"<Recommender: {model.kind}, {model.num_users} users, {self.num_items} items>"
 
     def recommend(
         self,
@@ -479,7 +484,7 @@ class Recommender:
             threads=threads,
         )
         own = np.arange(int(known.sum()) + 1), indices[known]
-        best = listing.best(indices[known], own, known, model.similarity.space("items"))
+        best = listing.best(model.similarity.vectors(indices[known]), own, known, model.similarity.items())
         return listing.result(
             best, known, known, popular=False, exclude=None, users=id_array(model.item_ids, given), single=single
         )
@@ -510,7 +515,7 @@ class Recommender:
         indices = dense(model.user_ids, given, "users", raising=True)
         check_lists(len(indices), k)
         own = np.arange(len(indices) + 1), indices
-        found, scores = model.similarity.space("users").top_k(indices, k, exclude=own, logits=True, threads=threads)
+        found, scores = model.similarity.users().top_k(indices, k, exclude=own, logits=True, threads=threads)
         result = Recommendations(
             external(model.user_ids, found),
             scores,
@@ -587,7 +592,7 @@ class Recommender:
             numbers = np.array([number_of.setdefault(label, len(number_of) - 1) for label in labels], np.int64)
             of_item = np.full(model.scorer.num_items, -1, np.int64)
             of_item[found[found >= 0]] = numbers[found >= 0]
-            self._current = model.next(groups=MappingProxyType({**model.groups, name: NamedGroups.of(of_item)}))
+            self._current = model.next(groups=MappingProxyType({**model.groups, name: Groups(of_item)}))
 
     def drop_groups(self, name: str) -> None:
         """Forget groups; calls that name them then fail.
@@ -606,7 +611,7 @@ class Recommender:
     @property
     def item_groups(self) -> dict[str, int]:
         """The named groups, with the number of items that have a group."""
-        return {name: int((named.numbers >= 0).sum()) for name, named in sorted(self._current.groups.items())}
+        return {name: int((named.numbers() >= 0).sum()) for name, named in sorted(self._current.groups.items())}
 
     def reload(
         self,
@@ -618,7 +623,8 @@ class Recommender:
 
         The new model is loaded and checked beside the old one, which stays if anything is wrong. Calls that have begun
         finish on the old one. Named sets and groups are carried over by id: an item that only the new model has is in
-        none of them, so a set that `deny` names should be set again if there are such items.
+        none of them, so a set that `deny` names should be set again if there are such items. What `add_items`,
+        `update_items` and `remove_items` have changed ends: the items are those of the new directory.
 
         Args:
             path: the model directory; by default the one that the model was loaded from.
@@ -636,7 +642,7 @@ class Recommender:
         """
         with self._reloading:
             old = self._current
-            _, (origin, digest, threads, isa) = _origin(old.scorer, path)
+            _, (origin, digest, threads, isa) = _origin(old.loaded, path)
             opened = _open(origin if path is None else path, threads, isa, self._max_bytes)
             if _origin(opened[0], None)[1][1] == digest:
                 return False
@@ -680,12 +686,91 @@ class Recommender:
         Raises:
             ArgumentError: no path, and the model was not loaded from one; `every` is not above 0.
         """
-        folder = fspath(_origin(self._current.scorer, path)[1][0] if path is None else path)
+        folder = fspath(_origin(self._current.loaded, path)[1][0] if path is None else path)
 
         def exchange() -> int | None:
             return self.generation if self.reload(folder) else None
 
         return Watcher(folder, exchange, every, on_reload, on_error)
+
+    def add_items(self, ids: ManyIds, *, vectors: ItemVectors) -> int:
+        """Add items while others read: calls that have begun answer without them, all later ones with all of them.
+
+        New items are in no named set and no group, no user has them, and similar items are found among them too. An
+        item that was removed is the one that it was: users who had it still have it.
+
+        Args:
+            ids: `[n]` ids that are not in the model.
+            vectors: their embeddings, of `n` items.
+
+        Returns:
+            The number of the generation that has them.
+
+        Raises:
+            ArgumentError: an id that is in the model already or given twice; vectors that do not fit the model.
+            TypeError: ids whose type is not that of the model's ids, or that are not a list; vectors that are not
+                `ItemVectors`.
+        """
+        with self._changing:
+            model = self._current
+            given = _many(ids)
+            found = dense(model.item_ids, given, "ids", raising=False)
+            if (found >= 0).any():
+                known = list(given)[int(np.flatnonzero(found >= 0)[0])]
+                raise ArgumentError(f"ids: in the model already: {known!r}; update_items changes it")
+            _check_lengths(found, vectors)
+            self._current = model.with_new_items(given, vectors) if len(found) else model
+            return self._current.number
+
+    def update_items(self, ids: ManyIds, *, vectors: ItemVectors) -> int:
+        """Give items other vectors while others read: calls that have begun answer with the old ones.
+
+        All later calls answer as a model that was saved with these vectors would, bit for bit. How a history becomes
+        the vectors of a new user stays as it is if the model has history.safetensors.
+
+        Args:
+            ids: `[n]` item ids.
+            vectors: their embeddings, of `n` items.
+
+        Returns:
+            The number of the generation that has them.
+
+        Raises:
+            UnknownItemError: ids that are not in the model.
+            ArgumentError: an id that is given twice; vectors that do not fit the model.
+            TypeError: as for `add_items`.
+        """
+        with self._changing:
+            model = self._current
+            found = dense(model.item_ids, _many(ids), "ids", raising=True)
+            _check_lengths(found, vectors)
+            self._current = model.with_items(found, vectors) if len(found) else model
+            return self._current.number
+
+    def remove_items(self, ids: ManyIds, *, on_unknown: OnUnknown = "raise") -> int:
+        """Remove items while others read. Calls that have begun may return them, no later one does, whatever it asks.
+
+        Their ids are unknown from then on, as if they had never been in the model, until they are added again.
+
+        Args:
+            ids: `[n]` item ids.
+            on_unknown: "raise", or "skip" to ignore unknown items.
+
+        Returns:
+            The number of the generation that lacks them.
+
+        Raises:
+            UnknownItemError: ids that are not in the model, under `on_unknown="raise"`.
+            ArgumentError: an id that is given twice.
+            TypeError: ids whose type is not that of the model's ids, or that are not a list.
+        """
+        check_on_unknown(on_unknown, "raise", "skip")
+        with self._changing:
+            model = self._current
+            found = dense(model.item_ids, _many(ids), "ids", raising=on_unknown == "raise")
+            found = found[found >= 0]
+            self._current = model.without_items(found) if len(found) else model
+            return self._current.number
 
     def set_items(self, name: str, items: ManyIds, *, on_unknown: OnUnknown = "raise") -> None:
         """Give a set of items a name, for `allow` and `deny`; a set that has the name is replaced.
@@ -751,6 +836,21 @@ class Recommender:
         """The named sets, with the number of items in each."""
         sets = self._current.sets
         return {name: len(found) for name in sets.names if (found := sets.get(name)) is not None}
+
+
+def _many(ids: Any) -> Any:
+    """Return ids as a list or an array."""
+    if is_one(ids):
+        raise TypeError(f"ids: expected a list of ids, got {type(ids).__name__}")
+    return as_ids(ids)
+
+
+def _check_lengths(items: NDArray[np.int64], vectors: Any) -> None:
+    """Raise ArgumentError unless there are vectors for so many items; the core checks all else."""
+    if isinstance(vectors, ItemVectors):
+        for name, part in zip(vectors._fields, vectors, strict=True):
+            if part is not None and len(part) != len(items):
+                raise ArgumentError(f"vectors.{name}: expected rows for {len(items)} items, got {len(part)}")
 
 
 def _named(model: Generation, name: str) -> ItemSet:

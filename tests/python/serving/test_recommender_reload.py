@@ -114,7 +114,7 @@ def test_prepare_checks_a_new_model_and_sets_its_sets(path):
     assert recommender.item_sets == {"other": 1, "some": 1}
     assert recommender.item_groups == {"kind": 2}
     assert recommender.recommend(2, 4, allow="some | other").ids.tolist() == ["b", "e", None, None]
-    assert list(recommender._current.similarity._spaces) == ["items"]  # no first call computes them
+    assert list(recommender._current.similarity._loaded._spaces) == ["items"]  # no first call computes them
 
 
 def test_ids_of_another_type_are_refused(path):
