@@ -2,7 +2,8 @@
 
     python -m benches.serving.swaps [--requests 1000000] [--swaps 200] [--clients 4]
 
-Every fourth new model is broken, and must be refused. At the end the memory of the server is that of one model again.
+The swaps are spread evenly over the requests. Every fourth new model is broken, and must be refused. At the end the
+memory of the server must be that of one model again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from benches.serving.load import server
 from neuralcf._core import publish
 
 USERS, ITEMS = 50, 20_000
+COUNTED = 50
+"""Requests that a client counts together."""
 
 
 def save(path: Path, seed: int) -> None:
@@ -66,7 +69,7 @@ def ask(connection: http.client.HTTPConnection, path: str, body: Any) -> tuple[i
     return response.status, json.loads(response.read())
 
 
-def client(port: int, requests: int, answers: Any, done: Any) -> None:
+def client(port: int, requests: int, answers: Any, done: Any, total: Any) -> None:
     """Ask until there were enough requests and all swaps; put what failed, and the different answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     failed, seen, asked = 0, set(), 0
@@ -74,6 +77,9 @@ def client(port: int, requests: int, answers: Any, done: Any) -> None:
         user = asked % USERS
         status, body = ask(connection, "/recommend", {"users": [user], "exclude_seen": False})
         asked += 1
+        if asked % COUNTED == 0:
+            with total.get_lock():
+                total.value += COUNTED
         if status == 200:
             seen.add((body["model_id"], user, json.dumps(body["lists"][0]["items"])))
         else:
@@ -87,6 +93,14 @@ def memory(pid: int) -> float:
     return int(found) / 1024
 
 
+def settled(pid: int, most: float) -> float:
+    """Return the private memory of a process in MB once it is below `most`, or after 20 seconds."""
+    end = time.monotonic() + 20
+    while memory(pid) > most and time.monotonic() < end:
+        time.sleep(0.5)
+    return memory(pid)
+
+
 def main() -> None:
     """Swap under load, and check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,18 +112,23 @@ def main() -> None:
     path = folder / "model"
     save(path, 0)
     expected = dict([lists_of(path)])
+    size = sum(neuralcf.Scorer.load(path).nbytes.values()) / 1e6
     context = multiprocessing.get_context("spawn")
-    answers, done = context.Queue(), context.Event()
+    answers, done, total = context.Queue(), context.Event(), context.Value("q", 0)
     command = [sys.executable, "-m", "neuralcf", "serve", str(path), "--port", "PORT", "--watch", "0"]
     with server(command, {}) as (port, pid):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        for user in range(10 * USERS):
+            assert ask(connection, "/recommend", {"users": [user % USERS], "exclude_seen": False})[0] == 200
         before = memory(pid)
-        arguments = (port, options.requests // options.clients, answers, done)
+        arguments = (port, options.requests // options.clients, answers, done, total)
         clients = [context.Process(target=client, args=arguments) for _ in range(options.clients)]
         for process in clients:
             process.start()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         start, swaps = time.monotonic(), [0, 0]
         for swap in range(options.swaps):
+            while total.value < swap * options.requests // options.swaps:
+                time.sleep(0.01)
             bad = swap % 4 == 3
             if bad:
                 save_broken(path, folder / "beside")
@@ -124,16 +143,18 @@ def main() -> None:
         results = [answers.get() for _ in clients]
         for process in clients:
             process.join()
-        seconds, after = time.monotonic() - start, memory(pid)
+        seconds = time.monotonic() - start
+        after = settled(pid, before + 0.7 * size)
     asked, failed = sum(one[0] for one in results), sum(one[1] for one in results)
     seen = set().union(*(one[2] for one in results))
     torn = sum(expected[model][user] != json.loads(items) for model, user, items in seen)
     print(f"{asked:,} requests in {seconds:.0f} s, {swaps[0]} swaps, {swaps[1]} broken models refused")
     print(f"{failed} failed, {torn} torn; {len({model for model, _, _ in seen})} models answered")
-    print(f"private memory {before:.0f} MB before, {after:.0f} MB after")
+    print(f"private memory {before:.0f} MB before, {after:.0f} MB after; a model has {size:.0f} MB")
     shutil.rmtree(folder)
     assert not failed
     assert not torn
+    assert after < before + 0.7 * size
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def _run(options: argparse.Namespace) -> None:
     try:
         from neuralcf.serving.http.app import Service, Settings
         from neuralcf.serving.http.logs import log_json
+        from neuralcf.serving.http.memory import give_back_large_tables
         from neuralcf.serving.http.server import serve
         from neuralcf.serving.http.sets import set_named
     except ModuleNotFoundError as error:
@@ -89,6 +90,7 @@ def _run(options: argparse.Namespace) -> None:
             set_named(recommender, options.sets)
         return _titles(recommender, titles_from)
 
+    give_back_large_tables()  # before there are any
     watched = Changes(options.model, known=True) if options.watch else None
     recommender = Recommender.load(options.model, threads=options.threads)
     settings = Settings(

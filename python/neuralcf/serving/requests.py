@@ -86,7 +86,7 @@ def _alone(recommender: Recommender, request: RecommendRequest) -> Recommendatio
     except StoppedError:
         raise
     except (NeuralCFError, TypeError) as error:
-        return error
+        return error.with_traceback(None)  # which holds this frame, its callers, and so the answer that it is in
 
 
 def _answer_together(

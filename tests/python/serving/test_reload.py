@@ -1,5 +1,6 @@
 """Hot swap: a new model takes over without a failed or torn answer, and a broken one is refused."""
 
+import gc
 import http.client
 import json
 import signal
@@ -7,11 +8,13 @@ import threading
 import time
 
 import pytest
-from served import USERS, saved  # skips these tests without the extra `serve`
+from served import USERS, Client, saved  # skips these tests without the extra `serve`
 from test_serve import Process
 
 import neuralcf
 from neuralcf._core import publish
+from neuralcf.serving.generations import Generation
+from neuralcf.serving.http.app import Service, Settings
 
 
 def ask(connection, path, body):
@@ -160,3 +163,35 @@ def test_twenty_swaps_under_load(path, tmp_path):
         for row, one in zip((user, (user + 1) % USERS), body["lists"], strict=True):
             assert [item["item"] for item in one["items"]] == ids[row]
             assert [item["score"] for item in one["items"]] == scores[row]
+
+
+def test_no_old_model_is_kept(path, tmp_path):
+    """Reference counts alone free an old model, also after refusals: the garbage collector may come late."""
+    service = Service(neuralcf.Recommender.load(path), Settings())
+
+    def generations():
+        return sum(type(one) is Generation for one in gc.get_objects())
+
+    gc.collect()
+    before = generations()
+    gc.disable()
+    try:
+        with Client(service.app) as client:
+            for n in range(8):
+                assert client.post("/recommend", {"users": [3]}).status_code == 200
+                assert client.post("/recommend", {"users": [99]}).status_code == 404
+                assert client.post("/recommend", {"users": [3, 4], "exclude": [[7], []]}).status_code == 404
+                assert client.post("/recommend", {"users": "3"}).status_code == 422
+                assert client.post("/explain", {"user": 3, "item": 1003}).status_code == 200
+                assert client.post("/score", {"users": [3], "items": [7]}).status_code == 404
+                assert client.get("/readyz").status_code == 200
+                if n % 2:
+                    broken(path, tmp_path / "beside")
+                else:
+                    saved(path, seed=n + 1)
+                assert client.post("/admin/reload", {}).status_code == (409 if n % 2 else 200)
+            assert client.post("/recommend", {"users": [3]}).status_code == 200
+            assert generations() == before
+    finally:
+        gc.enable()
+        service.close()

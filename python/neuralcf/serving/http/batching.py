@@ -17,6 +17,7 @@ from neuralcf._core import StopToken
 from neuralcf.errors import StoppedError
 from neuralcf.serving.http.endpoint import Call
 from neuralcf.serving.http.metrics import Metrics
+from neuralcf.serving.http.refusals import refusal_of
 from neuralcf.serving.recommender import Recommender
 from neuralcf.serving.requests import RecommendRequest, recommend_requests
 
@@ -42,7 +43,7 @@ Ask = Callable[[RecommendRequest | Query, Call], Awaitable[Answer]]
 class _Job:
     """A query that waits or is computed."""
 
-    __slots__ = ("deadline", "future", "gone", "query", "since")
+    __slots__ = ("deadline", "future", "gone", "query", "since", "watch")
 
     def __init__(self, query: RecommendRequest | Query, deadline: float, future: asyncio.Future[Answer]) -> None:
         self.query = query
@@ -50,6 +51,7 @@ class _Job:
         self.future = future
         self.since = monotonic()
         self.gone = False
+        self.watch: asyncio.Task[None] | None = None
 
 
 class EngineThread:
@@ -97,14 +99,14 @@ class EngineThread:
                 self._thread.start()
             self._waiting.append(job)
             self._changed.notify()
-        watches: list[asyncio.Task[None]] = []
-        timer = loop.call_later(_WATCH_AFTER, lambda: watches.append(loop.create_task(self._watch(job, call.receive))))
+        timer = loop.call_later(_WATCH_AFTER, self._start_watch, job, call.receive)
         try:
             return await job.future
         finally:
             timer.cancel()
-            for watch in watches:
-                watch.cancel()
+            if job.watch is not None:
+                job.watch.cancel()
+            del job  # an exception holds this frame, and the job holds the exception
 
     def expected_wait(self, in_flight: int) -> float:
         """Return how many seconds a request would wait behind so many others: for their calls of the engine."""
@@ -119,6 +121,9 @@ class EngineThread:
         if self._thread is not None:
             self._thread.join()
 
+    def _start_watch(self, job: _Job, receive: Callable[[], Any]) -> None:
+        job.watch = asyncio.get_running_loop().create_task(self._watch(job, receive))
+
     async def _watch(self, job: _Job, receive: Callable[[], Any]) -> None:
         """Stop a job whose client has left."""
         while (await receive())["type"] != "http.disconnect":
@@ -131,6 +136,7 @@ class EngineThread:
     def _work(self) -> None:
         while jobs := self._next():
             self._compute(jobs)
+            del jobs  # whose answers hold the model that gave them
 
     def _next(self) -> list[_Job]:
         """Wait for work; return the jobs of one call, none to end."""
@@ -181,6 +187,8 @@ class EngineThread:
                     return list(recommend_requests(recommender, [job.query for job in jobs]))  # type: ignore[misc]
                 return [query(recommender)]
         except Exception as error:
+            if refusal_of(error) is not None:
+                error.with_traceback(None)  # which holds the model, and the jobs, which get the error
             return [error] * len(jobs)
         finally:
             self._running = None

@@ -107,12 +107,7 @@ class Endpoint:
             metrics.rejections.labels("client_gone").inc()
             return
         except Exception as error:
-            refused = refusal_of(error)
-            if refused is None:
-                _LOG.exception("failed", extra={"path": scope["path"]})
-                refused = RefusedError(500, "internal", "an internal error; the log has it")
-            metrics.rejections.labels(refused.code).inc()
-            answered = Answered(refused.body, status=refused.status, headers=refused.headers)
+            answered = self._refusal(error, scope["path"])
         await _send(send, answered)
         seconds = perf_counter() - started
         metrics.requests.labels(route.path, str(answered.status)).inc()
@@ -127,6 +122,19 @@ class Endpoint:
                     "ms": round(seconds * 1e3, 3),
                 },
             )
+
+    def _refusal(self, error: Exception, path: str) -> Answered:
+        """Return the answer to a request that failed.
+
+        A method of its own, because `__call__` is in the traceback of the error: if it held the error too, both would
+        stay until the garbage collector comes, and with them the model that the request used.
+        """
+        refused = refusal_of(error)
+        if refused is None:
+            _LOG.error("failed", exc_info=error, extra={"path": path})
+            refused = RefusedError(500, "internal", "an internal error; the log has it")
+        self.gate.metrics.rejections.labels(refused.code).inc()
+        return Answered(refused.body, status=refused.status, headers=refused.headers)
 
     async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answered:
         if not self.route.open:

@@ -73,11 +73,11 @@ class ServedModel:
             Exception: as for `Recommender.reload`; what `prepare` raises.
         """
         new_titles: Titles = None
-        shares_calls = self.shares_calls
+        golden, shares_calls = self._golden, self.shares_calls
 
         def check(new: Recommender) -> None:
-            nonlocal new_titles, shares_calls
-            _golden(new)
+            nonlocal new_titles, golden, shares_calls
+            golden = _golden(new)
             lacking = [name for name, has in _features(new).items() if self.features[name] and not has]
             if lacking:
                 raise ModelFormatError(f"expected stored interactions, as in the model being served, for {lacking[0]}")
@@ -94,7 +94,7 @@ class ServedModel:
             self.titles = old_titles
             raise
         if changed:
-            self.titles, self.shares_calls = new_titles, shares_calls
+            self.titles, self._golden, self.shares_calls = new_titles, golden, shares_calls
             self.version += 1
         return changed
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from neuralcf.errors import NeuralCFError
+from neuralcf.serving.http.memory import give_back_free_memory
 from neuralcf.serving.http.metrics import Metrics
 from neuralcf.serving.http.model import ServedModel, model_id
 from neuralcf.serving.http.refusals import RefusedError
@@ -17,6 +18,8 @@ from neuralcf.serving.watcher import Changes
 __all__ = ["Reloader", "watch"]
 
 _LOG: Final = logging.getLogger("neuralcf.serving")
+_CALLS_END: Final = 1.0
+"""Seconds after which hardly a call of the engine uses an old model any more."""
 
 
 class Reloader:
@@ -38,13 +41,15 @@ class Reloader:
             RefusedError: 409; it cannot be loaded, contradicts itself, or lacks what the old one has. The old one
                 stays.
         """
-        reloads, model = self._metrics.reloads, self._model
+        reloads, model, loop = self._metrics.reloads, self._model, asyncio.get_running_loop()
         try:
-            changed = await asyncio.get_running_loop().run_in_executor(self._thread, model.reload)
+            changed = await loop.run_in_executor(self._thread, model.reload)
         except (NeuralCFError, OSError, MemoryError, ImportError) as error:
             reloads.labels("refused").inc()
             _LOG.error("model refused", extra={"why": why, "reason": str(error)})
             raise RefusedError(409, "model_refused", f"the new model is refused, the old one stays: {error}") from None
+        finally:
+            loop.call_later(_CALLS_END, self._thread.submit, give_back_free_memory)
         reloads.labels("loaded" if changed else "unchanged").inc()
         if changed:
             now = model.snapshot()
