@@ -67,15 +67,18 @@ check-windows: ## check that the core and the binding compile for Windows
 	cargo clippy --quiet --workspace --target x86_64-pc-windows-gnu -- -D warnings
 
 .PHONY: lint
-lint: $(VENV)/built ## check format, types, docs and the stub
+lint: $(VENV)/built ## check format, types, docs, the stub, licences and workflows
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_wrap.py
+	$(BIN)/python tools/crates.py --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest neuralcf._core
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 .PHONY: bench
 bench: $(VENV)/built ## run all benchmarks except the peers (see benches/README.md)
@@ -109,6 +112,14 @@ format: $(VENV)/built ## format all code
 .PHONY: wheel
 wheel: $(VENV)/tools ## build a wheel into dist/
 	$(BIN)/maturin build --profile wheel --out dist
+
+.PHONY: wheels
+wheels: ## build what is published into dist/: the sdist, and wheels for old Linux, x86-64 and ARM (zig from PyPI)
+	tools/wheels.sh $(PYTHON)
+
+.PHONY: test-wheels
+test-wheels: ## audit what `make wheels` built, build it again, run it with an old glibc and on emulated ARM (root on Debian)
+	tests/wheels/run.sh $(PYTHON)
 
 .PHONY: clean
 clean: ## remove what the targets made

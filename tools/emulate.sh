@@ -4,6 +4,7 @@
 #   tools/emulate.sh setup              install what the other two need, from Debian's packages (as root)
 #   tools/emulate.sh aarch64            run the Rust tests, cross-compiled, on a 64-bit ARM processor
 #   tools/emulate.sh old-cpu PYTHON     run the Rust tests and the extension in PYTHON on an x86 CPU of 2008 (no AVX)
+#   tools/emulate.sh compiler TARGET    print a Rust compiler that can compile for TARGET
 #
 # Skipped are three tests that would take longer than all others together: the sigmoid over all floats, and comparisons
 # of top_k and rank_of with scoring all items. tests/digest.rs compares their results with those of a real processor.
@@ -23,11 +24,11 @@ need() {
     command -v "$1" >/dev/null || fail "$1 is not installed; 'make cross-setup' installs it (Debian: $2)"
 }
 
-# Prints a Rust compiler that has the standard library for ARM: the default one, or Debian's.
-arm_compiler() {
+# Prints a Rust compiler that has the standard library for a target: the default one, or Debian's.
+compiler() {
     local rustc
     for rustc in "${RUSTC:-rustc}" /usr/bin/rustc; do
-        if [ -d "$("$rustc" --print target-libdir --target $arm 2>/dev/null)" ]; then
+        if [ -d "$("$rustc" --print target-libdir --target "$1" 2>/dev/null)" ]; then
             echo "$rustc"
             return
         fi
@@ -37,7 +38,7 @@ arm_compiler() {
 
 setup() {
     local packages=(qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 libgcc-s1:arm64)
-    if ! arm_compiler >/dev/null; then
+    if ! compiler $arm >/dev/null; then
         # With rustup, `rustup target add aarch64-unknown-linux-gnu` works as well.
         packages+=(rustc-web libstd-rust-web-dev:arm64)
     fi
@@ -61,7 +62,7 @@ aarch64() {
     local rustc
     need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
     need qemu-aarch64 qemu-user
-    rustc=$(arm_compiler) || fail "no Rust standard library for $arm; see 'make cross-setup'"
+    rustc=$(compiler $arm) || fail "no Rust standard library for $arm; see 'make cross-setup'"
     # Programs use the C library of Debian's arm64 architecture. Not the cross compiler's, in /usr/aarch64-linux-gnu: on
     # Debian 12 its pthread_create never returns under QEMU.
     [ -e /lib/ld-linux-aarch64.so.1 ] || fail "no C library for ARM; 'make cross-setup' installs it (Debian: libc6:arm64)"
@@ -88,5 +89,6 @@ case "${1-} $#" in
 "setup 1") setup ;;
 "aarch64 1") aarch64 ;;
 "old-cpu 2") old_cpu "$2" ;;
-*) fail "expected setup, aarch64 or old-cpu PYTHON; got '$*'" ;;
+"compiler 2") compiler "$2" || fail "no Rust standard library for $2; install it by rustup, or by 'make cross-setup'" ;;
+*) fail "expected setup, aarch64, old-cpu PYTHON or compiler TARGET; got '$*'" ;;
 esac
