@@ -28,8 +28,9 @@ test-convert: $(VENV)/built ## train by other libraries, convert, compare scores
 	tests/convert/run.sh $(PYTHON)
 
 .PHONY: test-scale
-test-scale: $(VENV)/built ## run the tests beside a local Spark, which needs Java 17 or newer; installs it in build/scale
+test-scale: $(VENV)/built ## run the tests with two processes of torchrun, and beside a local Spark, which needs Java 17 or newer
 	tests/scale/run.sh $(PYTHON)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet tests/scale/test_torchrun.py
 
 .PHONY: test-checked
 test-checked: ## run the Rust tests with overflow checks and debug assertions

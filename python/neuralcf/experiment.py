@@ -13,6 +13,7 @@ from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candid
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
 from neuralcf.training.config import TrainConfig
+from neuralcf.training.distributed import on_first
 from neuralcf.training.start import Start
 from neuralcf.training.train import train
 from neuralcf.training.trainer import TrainResult
@@ -123,7 +124,7 @@ def run_experiment(
     """
     result = train(split.train, config, run=directory, resume=resume, progress=progress, start=start)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
-    metrics = measure(scorer, split, config.seed) if split.users.size else []
+    metrics = on_first(lambda: measure(scorer, split, config.seed) if split.users.size else [])
     return Experiment(config, split, result, metrics, data, None if start is None else start.model_id)
 
 

@@ -50,6 +50,7 @@ NOT_RUN = {
     "make": "sets up the project",
     "pip": "installs",
     "source": "changes the reader's shell",
+    "torchrun": "starts processes that wait for one another",
     "unzip": "unpacks what was downloaded",
 }
 DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}

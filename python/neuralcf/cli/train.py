@@ -160,9 +160,17 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     check_out(options.out)
+    from neuralcf.training.distributed import joined
+
+    with joined():
+        _train(options)
+
+
+def _train(options: argparse.Namespace) -> None:
     from neuralcf.data import decayed, renumbered
     from neuralcf.data.readers.source import read_split
     from neuralcf.experiment import run_experiment
+    from neuralcf.training.distributed import first_only
     from neuralcf.training.start import Start
 
     config = _config(options)
@@ -185,7 +193,7 @@ def _run(options: argparse.Namespace) -> None:
         split, config, data=data, directory=options.run_directory, resume=options.resume, start=start
     )
     print_outcome(trained)
-    trained.write(options.out, fold_in=options.fold_in)
+    first_only(lambda: trained.write(options.out, fold_in=options.fold_in))
     print(f"model written to {options.out}; next: {recommend_command(options.out, split.train.user_ids[0])}")
 
 

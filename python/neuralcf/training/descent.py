@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from neuralcf.errors import DivergedError, ModelFormatError
+from neuralcf.training.distributed import on_first
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.trainer import EpochRecord
 from neuralcf.training.validation import Validation
@@ -196,8 +197,9 @@ class Descent(ABC):
                 )
         if self.validation is None:
             return None, None
+        validation = self.validation
         try:
-            return self.measure(self.validation, weights)
+            return on_first(lambda: self.measure(validation, weights))
         except ModelFormatError as error:
             raise DivergedError(
                 f"stage {self.name}, after epoch {epoch}: {error}; a smaller learning_rate may help"

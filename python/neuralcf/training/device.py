@@ -8,12 +8,15 @@ from contextlib import contextmanager
 import torch
 
 from neuralcf.errors import ArgumentError
+from neuralcf.training.distributed import local_rank
 
 __all__ = ["isolated_torch", "resolve"]
 
 
 def resolve(name: str) -> torch.device:
-    """Resolve a device name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto` for the first GPU, or the CPU without one.
+    """Resolve a device name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto` for a GPU, or the CPU without one.
+
+    The GPU is the first one, or under torchrun the one with the process's number.
 
     Raises:
         ArgumentError: torch cannot see this device.
@@ -22,7 +25,8 @@ def resolve(name: str) -> torch.device:
     names = [f"cuda:{index}" for index in range(gpus)]
     names += ["mps"] if torch.backends.mps.is_available() else []
     names += ["cpu"]
-    wanted = {"auto": names[0], "cuda": "cuda:0"}.get(name, name)
+    own = f"cuda:{local_rank()}"
+    wanted = {"auto": own if gpus else names[0], "cuda": own}.get(name, name)
     if wanted not in names:
         raise ArgumentError(
             f"device: expected one that torch {torch.__version__} can see ({', '.join(names)}), got {name!r}"

@@ -30,6 +30,7 @@ from neuralcf.baselines.base import Histories
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import DivergedError
 from neuralcf.seeds import Stream, derive
+from neuralcf.training.distributed import add, part_of
 from neuralcf.training.rows_adam import RowsAdam
 
 __all__ = ["EncoderConfig", "EncoderDescent", "EncoderWeights", "inverse_root_length"]
@@ -133,14 +134,15 @@ class EncoderDescent:
             summed, counted = 0.0, 0.0
             for batch in np.array_split(self._rng.permutation(users), batches):
                 remaining, step = 1 - step / steps, step + 1
-                which = torch.from_numpy(batch).to(device)
+                which, part = torch.from_numpy(batch).to(device), part_of(batch.size)
                 mine = own[which].requires_grad_()
-                history = torch.from_numpy(histories.dense(batch)).to(device)
-                interactions = history.square() * mean_weights[which]
-                of_batch, count = loss(EncoderWeights(*weights, mine), history, interactions)
-                summed, counted = summed + of_batch.item(), counted + count.item()
+                history = torch.from_numpy(histories.dense(batch[part.rows])).to(device)
+                interactions = history.square() * mean_weights[which][part.rows]
+                of_part, of_part_count = loss(EncoderWeights(*weights, mine[part.rows]), history, interactions)
                 optimiser.zero_grad()
-                of_batch.backward()  # type: ignore[no-untyped-call]
+                of_part.backward()  # type: ignore[no-untyped-call]
+                of_batch, count = add([*weights, mine], of_part.item(), of_part_count.item())
+                summed, counted = summed + of_batch, counted + count
                 for vectors in weights[
                     :2
                 ]:  # the regularisation's gradient; through autograd it takes three times as long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from neuralcf.data.dataset import Dataset
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
+from neuralcf.training.distributed import check_equal, first_only, is_first, on_first
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.start import Start
 from neuralcf.training.trainer import TrainResult
@@ -29,6 +31,9 @@ def train(
     """Train a model on the interactions of `dataset`.
 
     Equal data and configuration give equal weights on one machine's CPU, however often the run was stopped and resumed.
+    Within `neuralcf.training.distributed.joined` the processes of `torchrun` train together: each calls this function
+    with equal arguments, the first one writes to `run`, and all return its result.
+
     Training leaves the global random state of torch and NumPy untouched. It sets the number of torch threads to
     `config.threads` and restores it afterwards.
 
@@ -55,13 +60,19 @@ def train(
         raise ArgumentError(f"start: the trainer {trainer.name} cannot start from a model")
     else:
         fit = partial(trainer.fit_from, start)
-    if run is None:
-        if resume:
-            raise ArgumentError("resume: expected a run directory to resume from, got none")
-        return fit(dataset, config, None, progress=progress)
+    if run is None and resume:
+        raise ArgumentError("resume: expected a run directory to resume from, got none")
+    check_equal("dataset: fingerprint", lambda: _fingerprint(dataset))
     start_id = None if start is None else start.model_id
-    with RunDirectory(run, config, _fingerprint(dataset), resume=resume, start=start_id) as directory:
-        return fit(dataset, config, directory, progress=progress)
+
+    def opened() -> AbstractContextManager[RunDirectory | None]:
+        if run is None:
+            return nullcontext()
+        return RunDirectory(run, config, _fingerprint(dataset), resume=resume, start=start_id)
+
+    with first_only(opened) or nullcontext() as directory:
+        result = fit(dataset, config, directory, progress=progress if is_first() else False)
+    return on_first(lambda: result)
 
 
 def unused(dataset: Dataset, config: TrainConfig[Any]) -> list[str]:

@@ -29,6 +29,8 @@ Large       Above `dense_items` items, matrices of items x items do not fit. The
             summed, and cut by least squares.
 Training on From a model (`Start`): the teacher `start`, in place of teachers that take long, is the model itself, with
             users' vectors from their whole histories. It knows no new items. iALS starts from the model's vectors.
+torchrun    All processes train the teachers that have gradients; all else is done by the first one alone
+            (`neuralcf.training.distributed`).
 Resuming    By the stage: a checkpoint holds the settings found, the teachers that are trained, or the cut. Chance is
             a function of (seed, purpose, teacher), so that a run that was stopped gives the same bits.
 """
@@ -57,6 +59,7 @@ from neuralcf.training.config import TrainConfig
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.cut_by_least_squares import cut_by_least_squares, leading
 from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.distributed import first_only, is_first, on_first
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2
 from neuralcf.training.fold_in import half_step
 from neuralcf.training.lists_kept import lists_kept
@@ -82,6 +85,8 @@ __all__ = ["TRAINER", "fit"]
 _CALIBRATION_PAIRS = 2000
 _CONTINUED_SWEEPS = 2
 _MOVES = (0.0, 1.0, 3.0, 10.0)
+_BY_GRADIENT = ("history", "logistic", "mf")
+"""Kinds of teachers that are trained by gradient descent, which all processes of `torchrun` do together."""
 _ENOUGH_KEPT = 0.9
 """Of the sum's lists: a truncated SVD that keeps so much of them is not compared with least squares."""
 
@@ -109,12 +114,12 @@ def fit(
     with isolated_torch(config.threads, device), steps as bar:
         distilling = _Distilling(config, device, run, bar, start)
         train = validation.split.train if validation else dataset
-        student = distilling.distill(train, validation, suffix="")
-        student, regressions = distilling.regress(train, student, validation, suffix="")
-        scale, bias = fit_logit(*_pairs(dataset, validation, student, config.seed))
+        cut = distilling.distill(train, validation, suffix="")
+        student, regressions = on_first(lambda: distilling.regress(train, cut, validation, suffix=""))
+        scale, bias = on_first(lambda: fit_logit(*_pairs(dataset, validation, student, config.seed)))
         if config.refit:
-            student = distilling.distill(dataset, None, suffix=" refit")
-            student, regressions = distilling.regress(dataset, student, None, suffix=" refit")
+            cut = distilling.distill(dataset, None, suffix=" refit")
+            student, regressions = on_first(lambda: distilling.regress(dataset, cut, None, suffix=" refit"))
     chosen = {**distilling.chosen, "logit_scale": scale, "logit_bias": bias}
     width = student.factors.item_vectors.shape[1] + 1
     maps = {side: regression.to_map(scale, width) for side, regression in regressions.items()}
@@ -167,7 +172,7 @@ class _Distilling:
     ) -> None:
         self.start = start
         self.settings, self.seed, self.device, self.run, self.bar = config.trainer, config.seed, device, run, bar
-        stored = (run.checkpoint() if run else None) or {}
+        stored = on_first(lambda: run.checkpoint() if run else None) or {}
         self.chosen: dict[str, float] = stored.get("chosen", {})
         self.history = [EpochRecord(**record) for record in stored.get("history", [])]
         self._trained: dict[str, dict[str, torch.Tensor]] = stored.get("trained", {})
@@ -179,24 +184,37 @@ class _Distilling:
             return student_of(self._trained[stage])
         large = train.num_items > settings.dense_items
         terms = settings.terms(large=large)
-        if settings.search and not self.chosen:
-            self._search(train, {term.kind for term in terms})
-        teachers = [(self._teacher(term, train, rows, validation, suffix), term.weight) for term in terms]
-        users = np.flatnonzero(np.diff(rows[0]))
+        if settings.search:
+            first_only(lambda: self._search(train, {term.kind for term in terms}))
+        mine = [term for term in terms if is_first() or term.kind in _BY_GRADIENT]
+        teachers = [(self._teacher(term, train, rows, validation, suffix), term.weight) for term in mine]
+        student = on_first(lambda: self._sum_and_cut(terms, teachers, train, validation, stage, suffix))
+        self._trained = {stage: tensors_of(student)}  # the teachers have done their work
+        self._save()
+        return student
+
+    def _sum_and_cut(
+        self,
+        terms: Sequence[Term],
+        teachers: Sequence[tuple[Teacher, float]],
+        train: Dataset,
+        validation: Validation | None,
+        stage: str,
+        suffix: str,
+    ) -> Student:
+        """Sum the teachers, each with its weight, and cut the sum."""
+        users = np.flatnonzero(np.diff(train.user_items()[0]))
         seed = derive(self.seed, Stream.TEACHERS)
         started = time.perf_counter()
         total = TeacherSum(teachers, users, seed)
         if len(terms) > 1:
             self._record(f"sum{suffix}", 1, None, started, validation, total)
-        if settings.student == "neumf":
-            student = self._cut_to_neumf(total, train, validation, stage)
-        else:
-            started = time.perf_counter()
-            of_kind = [teacher for term, (teacher, _) in zip(terms, teachers, strict=True) if term.kind == "ials"]
-            student = Student(self._cut(total, of_kind, train))
-            self._record(stage, 1, None, started, validation, student)
-        self._trained = {stage: tensors_of(student)}  # the teachers have done their work
-        self._save()
+        if self.settings.student == "neumf":
+            return self._cut_to_neumf(total, train, validation, stage)
+        started = time.perf_counter()
+        of_kind = [teacher for term, (teacher, _) in zip(terms, teachers, strict=True) if term.kind == "ials"]
+        student = Student(self._cut(total, of_kind, train))
+        self._record(stage, 1, None, started, validation, student)
         return student
 
     def regress(
@@ -319,6 +337,9 @@ class _Distilling:
         return chosen.get("ials_unobserved", settings.ials_unobserved), chosen.get("ials_l2", settings.ials_l2)
 
     def _search(self, train: Dataset, kinds: set[str]) -> None:
+        """Search the settings of these kinds of teachers, unless a checkpoint or a first pass has them."""
+        if self.chosen:
+            return
         self.bar.stage("search")
         large = train.num_items > self.settings.dense_items
         if "ials" in kinds:
@@ -429,7 +450,7 @@ class _Distilling:
     ) -> None:
         """Measure a stage, on the clock until here."""
         seconds = time.perf_counter() - started
-        hr, ndcg = validation.measure_scores(teacher.scores) if validation else (None, None)
+        hr, ndcg = validation.measure_scores(teacher.scores) if validation and is_first() else (None, None)
         self._add(EpochRecord(stage, epoch, loss, seconds, hr, ndcg))
         if loss is None:
             self.bar.advance()

@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from neuralcf.data.dataset import Dataset
 from neuralcf.seeds import Stream, derive
+from neuralcf.training.distributed import own_seed
 from neuralcf.training.encoder_descent import EncoderConfig, EncoderDescent, EncoderWeights, inverse_root_length
 from neuralcf.training.fold_in import FoldIn, LinearEncoder
 from neuralcf.training.teachers import Factors
@@ -89,7 +90,7 @@ def train_logistic_encoder(
         DivergedError: the loss is NaN or infinite.
     """
     descent = EncoderDescent(train, config, seed, device)
-    generator = torch.Generator(descent.device).manual_seed(derive(seed, Stream.DROPOUT))
+    generator = torch.Generator(descent.device).manual_seed(own_seed(derive(seed, Stream.DROPOUT)))
 
     def loss(weights: EncoderWeights, history: Tensor, interactions: Tensor) -> tuple[Tensor, Tensor]:
         chance = torch.rand(history.shape, generator=generator, device=history.device)

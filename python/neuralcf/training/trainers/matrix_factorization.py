@@ -50,6 +50,7 @@ from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.descent import Descent, MovingAverage, TrainingState, Weights
 from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.distributed import add, on_first, own_seed, part_of
 from neuralcf.training.losses import bce_with_logits, bpr, sampled_softmax_cross_entropy, softmax_cross_entropy
 from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.presets import MATRIX_FACTORIZATION
@@ -87,7 +88,8 @@ def fit(
     mf, seed, device = config.trainer, config.seed, resolve(config.device)
     validation = Validation.of(dataset, seed) if config.validation else None
     train = validation.split.train if validation else dataset
-    state, first = TrainingState.of(run.checkpoint() if run else None), None if start is None else start.factors(train)
+    state = TrainingState.of(on_first(lambda: run.checkpoint() if run else None))
+    first = None if start is None else start.factors(train)
     with isolated_torch(config.threads, device):
         if not state.finished:
             _descent(train, mf, "mf", 0, mf.epochs, seed, device, validation, run, state, first).train(progress)
@@ -97,7 +99,7 @@ def fit(
     factors, bias = _factors(state.finished[-1])
     if mf.loss == "bce":
         return TrainResult(factors.to_gmf(bias=bias), state.history, state.best_epoch)
-    scale, bias = _fit_logit(_factors(state.finished[0])[0], train, validation, seed)
+    scale, bias = on_first(lambda: _fit_logit(_factors(state.finished[0])[0], train, validation, seed))
     chosen = {"logit_scale": scale, "logit_bias": bias}
     return TrainResult(factors.to_gmf(scale=scale, bias=bias), state.history, state.best_epoch, chosen)
 
@@ -213,7 +215,7 @@ class _Factorisation(Descent):
 
     def descend(self, epoch: int, after_step: Callable[[int, float], None]) -> float:
         """Take the steps of an epoch, then update the average; return the mean loss."""
-        torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.number, epoch))
+        torch.manual_seed(own_seed(derive(self.seed, Stream.DROPOUT, self.number, epoch)))
         loss = self.steps_of(epoch, after_step)
         if self.average is not None:
             self.average.update(epoch)
@@ -256,17 +258,19 @@ class _Pairwise(_Factorisation):
         """Take one step for each batch of samples; return the mean loss of a sample."""
         total = 0.0
         for step, batch in enumerate(self.sampler.batches(self.number, epoch), start=1):
-            weights = None if self.pair_weights is None else self.pair_weights.find(*batch).to(self.device)
-            users, items, others = (part.to(self.device) for part in batch)
+            own = part_of(len(batch[0]))
+            samples = tuple(column[..., own.rows] for column in batch)
+            weights = None if self.pair_weights is None else self.pair_weights.find(*samples).to(self.device)
+            users, items, others = (column.to(self.device) for column in samples)
             loss, penalty = self._loss(users, items, others, weights)
-            value = loss.item()
-            self.check_loss(value, epoch, step)
             self.adam.zero_grad()
             (loss + penalty).backward()  # type: ignore[no-untyped-call]
+            (value,) = add(self.model.parameters(), loss.item(), share=own.share)
+            self.check_loss(value, epoch, step)
             self.adam.param_groups[0]["lr"] = self.config.learning_rate * self.remaining(epoch, step)
             self.adam.step()
             after_step(step, value)
-            total += value * len(users)
+            total += value * len(batch[0])
         return total / self.sampler.samples
 
     def _loss(self, users: Tensor, items: Tensor, others: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -324,16 +328,17 @@ class _Softmax(_Factorisation):
         rng = np.random.default_rng(derive(self.seed, Stream.NEGATIVES, self.number, epoch))
         total = 0.0
         for step, batch in enumerate(np.array_split(rng.permutation(self.users), self.steps), start=1):
-            which = torch.from_numpy(batch).to(self.device)
+            which, own = torch.from_numpy(batch).to(self.device), part_of(batch.size)
             p = model.user_vectors.detach()[which].requires_grad_()  # [B, d]
-            kept = functional.dropout(p, config.dropout)
-            loss = self._full(kept, batch) if config.loss == "softmax" else self._sampled(kept, batch, rng)
-            value = loss.item()
-            self.check_loss(value, epoch, step)
-            penalty = (self.user_l2[which] @ p.square().sum(dim=1)) / 2
-            penalty = penalty + (self.item_l2 @ model.item_vectors.square().sum(dim=1)) / (2 * self.steps)
+            mine, users = p[own.rows], batch[own.rows]
+            kept = functional.dropout(mine, config.dropout)
+            loss = self._full(kept, users) if config.loss == "softmax" else self._sampled(kept, users, rng)
+            penalty = (self.user_l2[which][own.rows] @ mine.square().sum(dim=1)) / 2
+            item_penalty = (self.item_l2 @ model.item_vectors.square().sum(dim=1)) / (2 * self.steps)
             self.adam.zero_grad()
-            (loss + penalty).backward()  # type: ignore[no-untyped-call]
+            (loss + penalty + own.share * item_penalty).backward()  # type: ignore[no-untyped-call]
+            (value,) = add([model.item_vectors, model.item_biases, p], loss.item())
+            self.check_loss(value, epoch, step)
             remaining = self.remaining(epoch, step)
             self.adam.param_groups[0]["lr"] = config.learning_rate * remaining
             self.adam.step()

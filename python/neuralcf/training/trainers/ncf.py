@@ -46,6 +46,7 @@ from neuralcf.seeds import Stream, derive
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.descent import Descent, MovingAverage, TrainingState, Weights
 from neuralcf.training.device import isolated_torch, resolve
+from neuralcf.training.distributed import add, on_first, own_seed, part_of
 from neuralcf.training.feature_embeddings import add_features, feature_maps, fold
 from neuralcf.training.gradients import accumulate_bce_gradient, flatten
 from neuralcf.training.losses import bce_with_logits, l2_penalty
@@ -72,7 +73,7 @@ def fit(
     """Train as the module's docstring describes; `neuralcf.training.trainer.Fit` documents the arguments."""
     ncf, seed, device = config.trainer, config.seed, resolve(config.device)
     validation = Validation.of(dataset, seed) if config.validation else None
-    state = TrainingState.of(run.checkpoint() if run else None)
+    state = TrainingState.of(on_first(lambda: run.checkpoint() if run else None))
     with isolated_torch(config.threads, device):
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
@@ -223,19 +224,22 @@ class _StageTraining(Descent):
 
     def descend(self, epoch: int, after_step: Callable[[int, float], None]) -> float:
         """Take one optimiser step for each batch of the epoch; return the mean cross-entropy over its pairs."""
-        torch.manual_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch))
+        torch.manual_seed(own_seed(derive(self.seed, Stream.DROPOUT, self.stage.number, epoch)))
         total = 0.0
         for step, batch in enumerate(self.sampler.batches(self.stage.number, epoch), start=1):
-            users, items, labels = (part.to(self.device) for part in batch)
-            weights = None if self.pair_weights is None else self.pair_weights.find(*batch).to(self.device)
+            own = part_of(len(batch[0]))
+            pairs = tuple(column[own.rows] for column in batch)
+            users, items, labels = (column.to(self.device) for column in pairs)
+            weights = None if self.pair_weights is None else self.pair_weights.find(*pairs).to(self.device)
             self.optimiser.zero_grad(set_to_none=False)
             loss = self._accumulate_gradient(users, items, labels, weights)
+            (loss,) = add([self.parameters], loss, share=own.share)
             self.check_loss(loss, epoch, step)
             self.optimiser.step()
             if self.average is not None:
                 self.average.update((epoch - 1) * self.steps + step)
             after_step(step, loss)
-            total += loss * len(labels)
+            total += loss * len(batch[0])
         return total / self.sampler.samples
 
     def _accumulate_gradient(self, users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None) -> float:
