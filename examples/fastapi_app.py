@@ -13,7 +13,7 @@ app = FastAPI()
 
 # Not `async`: FastAPI runs it on a thread, and the engine releases the GIL, so that requests run at the same time.
 @app.get("/users/{user}/recommendations")
-def recommendations(user: int, k: Annotated[int, Query(ge=1, le=100)] = 10) -> list[dict[str, float]]:
+def recommendations(user: int, k: Annotated[int, Query(ge=1, le=100)] = 10) -> list[dict[str, int | float]]:
     """Answer with the best items of a user."""
     try:
         best = recommender.recommend(user, k)

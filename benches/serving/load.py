@@ -5,6 +5,10 @@
 Needs wrk (a package of Debian's) and the extras `serve` and `peers`; implicit and FastAPI where they are installed. All
 servers get the same requests: the best 10 items of a user, without what the user has seen, in turn for all users.
 Before it is measured, a server's answers are compared with the bare engine's.
+
+A connection sends its next request when it has the answer. With `--overload`, which measures the service alone, as many
+requests come as it can answer, and then twice as many: connections wait for random times, of 0.2 seconds on average,
+so that their requests come independently of the answers. Latencies are those of accepted requests.
 """
 
 from __future__ import annotations
@@ -44,6 +48,51 @@ done = function(summary, latency)
     latency:percentile(50), latency:percentile(99)))
 end
 """
+
+OFFERED = """
+local ffi = require("ffi")
+ffi.cdef("typedef struct { long s; long n; } moment; int clock_gettime(int, moment *);")
+local moment, sent, user = ffi.new("moment"), {}, 0
+local function now()
+  ffi.C.clock_gettime(1, moment)
+  return tonumber(moment.s) * 1e6 + tonumber(moment.n) / 1e3
+end
+wrk.method, wrk.headers["content-type"] = "POST", "application/json"
+took, accepted, refused, failed = {}, 0, 0, 0
+delay = function() return -THINK * math.log(1 - math.random()) end
+request = function()
+  user = (user + 1237) % USERS
+  sent[user] = now()
+  return wrk.format(nil, "/recommend", nil, '{"users":[' .. user .. '],"k":10}')
+end
+response = function(status, headers, body)
+  if status == 200 then
+    local bucket = math.floor((now() - sent[tonumber(body:match('"user": (%d+)'))]) / 100)
+    took[bucket] = (took[bucket] or 0) + 1
+    accepted = accepted + 1
+  elseif status == 503 then refused = refused + 1
+  else failed = failed + 1 end
+end
+local threads = {}
+setup = function(thread) table.insert(threads, thread) end
+done = function(summary)
+  local thread = threads[1]
+  local took, accepted, buckets = thread:get("took"), thread:get("accepted"), {}
+  for bucket in pairs(took) do table.insert(buckets, bucket) end
+  table.sort(buckets)
+  local sum, at = 0, {}
+  for _, bucket in ipairs(buckets) do
+    sum = sum + took[bucket]
+    for _, share in ipairs({0.5, 0.99}) do
+      if not at[share] and sum >= share * accepted then at[share] = (bucket + 1) * 100 end
+    end
+  end
+  io.write(string.format("RESULT %d %d %d %d %d %d\\n", accepted, thread:get("refused"), thread:get("failed"),
+    summary.duration, at[0.5] or 0, at[0.99] or 0))
+end
+"""
+THINK = 0.2
+"""Seconds between two requests of a connection, on average."""
 
 
 class Load(NamedTuple):
@@ -108,6 +157,21 @@ def measure(port: int, pid: int, connections: int, seconds: float, script: Path)
     return Load(good / lasted, refused / lasted, p50 / 1e3, p99 / 1e3, 1e3 * cpu / max(total, 1))
 
 
+def offer(port: int, pid: int, rate: float, seconds: float, script: Path) -> Load:
+    """Send so many requests a second, whatever is answered."""
+    connections = max(1, min(900, round(rate * THINK)))
+    script.write_text(OFFERED.replace("USERS", str(USERS)).replace("THINK", str(1e3 * connections / rate)))
+    before = cpu_seconds(pid)
+    command = ["wrk", "-t1", "--timeout", "60s", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script)]
+    printed = subprocess.run([*command, f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True).stdout
+    cpu = cpu_seconds(pid) - before
+    (found,) = re.findall(r"^RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", printed, re.MULTILINE)
+    accepted, refused, failed, duration, p50, p99 = map(int, found)
+    assert failed == 0, f"{failed} requests had neither an answer nor a 503"
+    lasted = duration / 1e6
+    return Load(accepted / lasted, refused / lasted, p50 / 1e3, p99 / 1e3, 1e3 * cpu / max(accepted + refused, 1))
+
+
 def items_of(port: int, user: int) -> list[int]:
     """Ask a server for a user's list."""
     body = json.dumps({"users": [user], "k": 10}).encode()
@@ -163,13 +227,31 @@ def main() -> None:
                     expected = recommender.recommend(user, 10).ids.tolist()
                     assert len(np.intersect1d(items_of(port, user), expected)) >= 9, f"{title}: other items"
                 measure(port, pid, options.connections, min(2, options.seconds), script)  # warm up
-                loads = [options.connections]
                 if options.overload:
-                    loads = [options.connections, 2 * options.connections, 4 * options.connections]
-                for connections in loads:
-                    load = measure(port, pid, connections, options.seconds, script)
-                    print(f"{name:20} {title:10} {connections:11} {load.requests:10.0f} {load.refused:9.0f} "
-                          f"{load.p50:8.2f} {load.p99:8.2f} {load.cpu:14.3f}", flush=True)  # fmt: skip
+                    overload(name, port, pid, options.seconds, script)
+                else:
+                    show(
+                        name,
+                        title,
+                        options.connections,
+                        measure(port, pid, options.connections, options.seconds, script),
+                    )
+
+
+def overload(name: str, port: int, pid: int, seconds: float, script: Path) -> None:
+    """Offer as many requests as the service can answer, and twice as many."""
+    capacity = max(measure(port, pid, connections, min(4, seconds), script).requests for connections in (16, 64))
+    loads = {share: offer(port, pid, share * capacity, seconds, script) for share in (0.5, 1, 2)}
+    for share, load in loads.items():
+        show(name, f"{share:g} x {capacity:.0f}/s", "", load)
+    ratio = loads[2].p99 / loads[1].p99
+    print(f"{name:20} p99 of accepted requests at twice the capacity: {ratio:.2f} times that at capacity")
+
+
+def show(name: str, title: str, connections: int | str, load: Load) -> None:
+    """Print a line of the table."""
+    print(f"{name:20} {title:10} {connections:11} {load.requests:10.0f} {load.refused:9.0f} "
+          f"{load.p50:8.2f} {load.p99:8.2f} {load.cpu:14.3f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def main() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for user in range(10 * USERS):
             assert ask(connection, "/recommend", {"users": [user % USERS], "exclude_seen": False})[0] == 200
+        connection.close()
         before = memory(pid)
         arguments = (port, options.requests // options.clients, answers, done, total)
         clients = [context.Process(target=client, args=arguments) for _ in range(options.clients)]
@@ -136,7 +137,9 @@ def main() -> None:
                 save(path, swap + 1)
                 model, lists = lists_of(path)
                 expected[model] = lists
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)  # the server closes idle ones
             status, body = ask(connection, "/admin/reload", {})
+            connection.close()
             assert status == (409 if bad else 200), body
             swaps[bad] += 1
         done.set()

@@ -40,7 +40,7 @@ def memory(pids: list[int]) -> float:
 
 
 def client(port: int, done: threading.Event, counts: list[int]) -> None:
-    """Ask; connect again after a failure; count answers and failures."""
+    """Ask; connect again after a failure; count answers, refusals of a full worker, and failures."""
     connection, user = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
     while not done.is_set():
         user = (user + 1237) % USERS
@@ -49,10 +49,10 @@ def client(port: int, done: threading.Event, counts: list[int]) -> None:
             connection.request("POST", "/recommend", body, {"content-type": "application/json"})
             response = connection.getresponse()
             response.read()
-            counts[0 if response.status == 200 else 1] += 1
+            counts[{200: 0, 503: 1}[response.status]] += 1
         except (OSError, http.client.HTTPException):
             connection.close()
-            counts[1] += 1
+            counts[2] += 1
 
 
 def main() -> None:
@@ -64,13 +64,13 @@ def main() -> None:
         with server(command, {"NEURALCF_MODEL": str(model)}) as (port, pid):
             while len(children(pid)) < workers:
                 time.sleep(0.2)
-            done, counts = threading.Event(), [[0, 0] for _ in range(CLIENTS)]
+            done, counts = threading.Event(), [[0, 0, 0] for _ in range(CLIENTS)]
             threads = [threading.Thread(target=client, args=(port, done, one)) for one in counts]
             for thread in threads:
                 thread.start()
             time.sleep(5)
             print(f"{workers} workers: {memory([pid, *children(pid)]):.0f} MB together")
-            before = [sum(one[at] for one in counts) for at in (0, 1)]
+            before = [sum(one[at] for one in counts) for at in range(3)]
             if workers > 1:
                 killed = children(pid)[0]
                 os.kill(killed, signal.SIGKILL)
@@ -79,12 +79,12 @@ def main() -> None:
             done.set()
             for thread in threads:
                 thread.join()
-            after = [sum(one[at] for one in counts) for at in (0, 1)]
-            print(f"  answered {after[0]:,}, failed {after[1]}")
+            after = [sum(one[at] for one in counts) for at in range(3)]
+            print(f"  answered {after[0]:,}, refused {after[1]:,}, failed {after[2]}")
             if workers > 1:
-                hit = sum(one[1] for one in counts)
+                hit = after[2]
                 print(f"  kill -9 of a worker: {hit} of {CLIENTS} connections lost a request, and no other failed")
-                assert before[1] == 0
+                assert before[2] == 0
                 assert 0 <= hit <= CLIENTS
                 assert after[0] > before[0]
 

@@ -139,6 +139,10 @@ def test_a_full_server_refuses_on_connections_that_stay(model):
     with Process(model, "--max-in-flight", "1") as server:
         body = b'{"users": [3], "k": 2}'
         request = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        half = server.connect()
+        half.sendall(request[:-1])  # who sends slowly takes nobody's place
+        assert server.ask(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))[0] == 200
+        half.close()
         done, seen, wrong = threading.Event(), set(), []
 
         def ask_on():

@@ -108,6 +108,7 @@ class Service:
         admission = Admission(
             self.metrics,
             self.engine.expected_wait,
+            lambda: self.engine.seconds_per_call,
             most=settings.max_in_flight,
             max_wait=settings.max_wait,
         )

@@ -139,18 +139,18 @@ class Endpoint:
     async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answered:
         if not self.route.open:
             check_key(self.gate.key, headers.get(b"authorization"))
+        body = await _read(headers, receive, self.gate.max_body)  # first: who sends slowly takes nobody's place
         if not self.route.admitted:
-            return await self._answer(scope, headers, receive)
+            return await self._answer(scope, headers, body, receive)
         self.gate.admission.enter()
         try:
-            return await self._answer(scope, headers, receive)
+            return await self._answer(scope, headers, body, receive)
         finally:
             self.gate.admission.leave()
 
-    async def _answer(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answered:
+    async def _answer(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes, receive: Receive) -> Answered:
         route = self.route
         deadline = deadline_of(headers.get(b"x-timeout-ms"), self.gate.timeout)
-        body = await _read(headers, receive, self.gate.max_body)
         if scope["method"] in WITHOUT_BODY:
             values = parse_query(scope["query_string"], route.query_fields)
         else:
