@@ -106,6 +106,7 @@ class EngineThread:
             timer.cancel()
             if job.watch is not None:
                 job.watch.cancel()
+                job.watch = None  # which holds the job when it has ended
             del job  # an exception holds this frame, and the job holds the exception
 
     def expected_wait(self, in_flight: int) -> float:
