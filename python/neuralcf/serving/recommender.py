@@ -715,6 +715,7 @@ class Recommender:
             model = self._current
             given = _many(ids)
             found = dense(model.item_ids, given, "ids", raising=False)
+            _check_once(given)
             if (found >= 0).any():
                 known = list(given)[int(np.flatnonzero(found >= 0)[0])]
                 raise ArgumentError(f"ids: in the model already: {known!r}; update_items changes it")
@@ -742,7 +743,9 @@ class Recommender:
         """
         with self._changing:
             model = self._current
-            found = dense(model.item_ids, _many(ids), "ids", raising=True)
+            given = _many(ids)
+            found = dense(model.item_ids, given, "ids", raising=True)
+            _check_once(given)
             _check_lengths(found, vectors)
             self._current = model.with_items(found, vectors) if len(found) else model
             return self._current.number
@@ -767,7 +770,9 @@ class Recommender:
         check_on_unknown(on_unknown, "raise", "skip")
         with self._changing:
             model = self._current
-            found = dense(model.item_ids, _many(ids), "ids", raising=on_unknown == "raise")
+            given = _many(ids)
+            found = dense(model.item_ids, given, "ids", raising=on_unknown == "raise")
+            _check_once(given)
             found = found[found >= 0]
             self._current = model.without_items(found) if len(found) else model
             return self._current.number
@@ -843,6 +848,15 @@ def _many(ids: Any) -> Any:
     if is_one(ids):
         raise TypeError(f"ids: expected a list of ids, got {type(ids).__name__}")
     return as_ids(ids)
+
+
+def _check_once(ids: Any) -> None:
+    """Raise ArgumentError if an id is given twice."""
+    seen = set()
+    for id_ in ids.tolist() if isinstance(ids, np.ndarray) else ids:
+        if id_ in seen:
+            raise ArgumentError(f"ids: expected each once, got {id_!r} twice")
+        seen.add(id_)
 
 
 def _check_lengths(items: NDArray[np.int64], vectors: Any) -> None:

@@ -134,6 +134,30 @@ def test_all_arguments_of_recommend(recommender):
     service.close()
 
 
+def test_items_are_added_changed_and_removed(recommender):
+    own = recommender.snapshot()
+    service = Service(own, Settings(), lambda _: TITLES)
+    vectors = np.random.default_rng(0).standard_normal((2, 8), dtype=np.float32)
+    with Client(service.app) as client:
+        added = ask(client, "POST", "/admin/items", {"items": [7, 8], "vectors": {"gmf": vectors.tolist()}}).json()
+        assert added == {"items": ITEMS + 2, "generation": 2}
+        ask(client, "PATCH", "/admin/items", {"items": [1003], "vectors": {"gmf": vectors[:1].tolist()}})
+        removed = ask(client, "DELETE", "/admin/items?items=8&items=1000&items=6&on_unknown=skip").json()
+        assert removed == {"items": ITEMS, "generation": 4}
+        seven, same = client.post("/score", {"users": [3], "items": [7, 1003]}).json()["scores"]
+        assert seven == same == float(own.score_batch(3, [7])[0])
+        listed = client.post("/recommend", {"users": [3], "k": ITEMS, "exclude_seen": False}).json()["lists"][0][
+            "items"
+        ]
+        assert {one["item"] for one in listed} == {7, *range(1001, 1000 + ITEMS)}
+        assert client.get("/items?query=alien").json() == {"items": []}
+        assert client.get("/items?query=brazil").json()["items"][0]["item"] == 1001
+        assert client.get("/readyz").status_code == 200
+        service._sound = 0.0, True
+        assert client.get("/readyz").json()["generation"] == 4
+    service.close()
+
+
 def ask(client, method, path, body=None):
     content = b"" if body is None else json.dumps(body).encode()
     response = client.request(method, path, content=content, headers=JSON)

@@ -330,7 +330,7 @@ def test_bad_input_changes_nothing(tmp_path):
         ("update", some[0], good, TypeError, "ids: expected a list of ids, got int"),
         ("update", [99999, some[0]], good, UnknownItemError, "99999"),
         ("add", some, good, ArgumentError, f"in the model already: {some[0]}; update_items"),
-        ("add", [99999, 99999], good, ArgumentError, "duplicate id 99999"),
+        ("add", [99999, 99999], good, ArgumentError, "ids: expected each once, got 99999 twice"),
         ("add", ["x", "y"], good, TypeError, "ids: this model's ids are int64"),
         ("add", [99999, 2**70], good, OutOfRangeError, "int64"),
     ]

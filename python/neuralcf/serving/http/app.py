@@ -18,6 +18,7 @@ from neuralcf.serving.http.batching import EngineThread
 from neuralcf.serving.http.catalogue import CatalogueRoutes
 from neuralcf.serving.http.endpoint import Answered, Call, Endpoint, Gate, Route
 from neuralcf.serving.http.inference_protocol import InferenceProtocol
+from neuralcf.serving.http.item_changes import ItemChangeRoutes
 from neuralcf.serving.http.lists import ListRoutes
 from neuralcf.serving.http.metrics import CONTENT_TYPE, Metrics
 from neuralcf.serving.http.model import Prepare, ServedModel, model_id
@@ -122,6 +123,7 @@ class Service:
             *ListRoutes(model, ask, ask_aside, schemas).routes(),
             *PairRoutes(model, ask, ask_aside, schemas).routes(),
             *CatalogueRoutes(model, ask_aside, schemas, admin=settings.admin).routes(),
+            *(ItemChangeRoutes(model, ask_aside, schemas).routes() if settings.admin else []),
             *InferenceProtocol(model, ask, self.livez, self.readyz, schemas).routes(),
             *self._routes(admin=settings.admin),
         ]

@@ -134,7 +134,9 @@ class CatalogueRoutes:
             one: Any = [int(query)] if ids.kind != "str" else [call.fields["query"]]
             found = one if ids.find(one)[0] >= 0 else []
         if query:
-            matching = [item for item, title in titles.items() if query in title.casefold() and item not in found]
+            matching: Any = [item for item, title in titles.items() if query in title.casefold() and item not in found]
+            there = ids.find(matching) >= 0  # others were removed since
+            matching = [item for item, is_there in zip(matching, there, strict=True) if is_there]
             found += sorted(matching, key=lambda item: len(titles[item]))
         return {"items": [{"item": item, "title": titles.get(item)} for item in found[:k]]}
 
