@@ -74,7 +74,7 @@ def test_twice_the_capacity_makes_nobody_wait_twice_as_long(alone, more, shared)
     p99, answered = {}, {}
     for share in (1, 2):
         simulation = Simulation(alone, more, shared)
-        took, refused = simulation.run(at_random(share * simulation.capacity, 20))
+        took, refused = simulation.run(at_random(share * simulation.capacity, 8000 / simulation.capacity))
         p99[share], answered[share] = np.percentile(took, 99), len(took)
         assert refused > 0 or share == 1
     assert p99[2] < 2 * p99[1]

@@ -14,7 +14,7 @@ __all__ = ["Admission", "check_key", "deadline_of"]
 
 _ALWAYS: Final = 4
 """As many requests in flight are always let in, however long the engine takes for one."""
-_LEAST_WAIT: Final = 0.005
+_LEAST_WAIT: Final = 0.025
 """Seconds of waiting that are always allowed."""
 _MEASURED: Final = 0.1
 """Seconds of work after which the time for an answer is measured again."""
