@@ -8,7 +8,9 @@ from typing import Any
 from neuralcf._core import Scorer
 from neuralcf.baselines import Popularity
 from neuralcf.data import Split
+from neuralcf.data.csr import CSR
 from neuralcf.data.features import feature_tensors
+from neuralcf.data.shards import Shards
 from neuralcf.evaluation.protocols import Ranker, candidates_of, evaluate_candidates, evaluate_full
 from neuralcf.evaluation.result import Evaluation
 from neuralcf.format.save import export
@@ -76,8 +78,11 @@ class Experiment:
         *,
         ids: tuple[Sequence[int], Sequence[int]] | tuple[list[str], list[str]] | None = None,
         fold_in: bool = True,
+        seen: CSR | None = None,
     ) -> None:
         """Write the model directory with what is known of each user and `ids`, which default to those of the data set.
+
+        What is known, `seen`, defaults to the training set and its dislikes.
 
         With `fold_in` also how a history becomes a user's vectors, if the trainer can tell.
 
@@ -90,7 +95,7 @@ class Experiment:
             self.result.model,
             path,
             ids=ids or (train_set.user_ids, train_set.item_ids),
-            seen=train_set.known_items(),
+            seen=train_set.known_items() if seen is None else seen,
             history=self.result.fold_in if fold_in else None,
             features=feature_tensors(self.result.features) if self.result.features else None,
             config=self.stored_config(),
@@ -106,6 +111,7 @@ def run_experiment(
     resume: bool = False,
     progress: bool | None = None,
     start: Start | None = None,
+    shards: Shards | None = None,
 ) -> Experiment:
     """Train on the training set of a split and evaluate on the held-out pairs.
 
@@ -117,12 +123,14 @@ def run_experiment(
         resume: as for `neuralcf.training.train`.
         progress: as for `neuralcf.training.train`.
         start: as for `neuralcf.training.train`.
+        shards: as for `neuralcf.training.train`, without the held-out pairs; the baseline's popularity is then that
+            among the users of the split.
 
     Raises:
         ArgumentError: data that cannot be trained on; a run directory that cannot be used.
         DivergedError: the loss or the weights are no longer finite.
     """
-    result = train(split.train, config, run=directory, resume=resume, progress=progress, start=start)
+    result = train(split.train, config, run=directory, resume=resume, progress=progress, start=start, shards=shards)
     scorer = Scorer.from_tensors({name: weight.numpy() for name, weight in result.model.state_dict().items()})
     metrics = on_first(lambda: measure(scorer, split, config.seed) if split.users.size else [])
     return Experiment(config, split, result, metrics, data, None if start is None else start.model_id)

@@ -23,7 +23,7 @@ from neuralcf.cli.options import (
     with_features,
 )
 from neuralcf.cli.output import recommend_command
-from neuralcf.errors import ArgumentError
+from neuralcf.errors import ArgumentError, argument
 from neuralcf.format.save import check_target
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from neuralcf.data.readers.interactions import ReadReport
     from neuralcf.experiment import Experiment
     from neuralcf.training.config import TrainConfig
+
+_WATCHED_USERS = 10_000
+"""Of data in shards, so many users, drawn at random, have interactions held out to test and to validate."""
 
 __all__ = ["add_parser", "add_split", "check_out", "print_data", "print_outcome"]
 
@@ -129,6 +132,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         help="time decay: an interaction counts half as much after so many days",
     )
+    training.add_argument(
+        "--shards",
+        type=Path,
+        metavar="DIR",
+        help="for Parquet files that need not fit in memory: read them by row groups into shards in this folder, and "
+        "train shard by shard (trainer ncf)",
+    )
     training.add_argument("--seed", type=int, metavar="N", help="random seed (default 0)")
     training.add_argument(
         "--device", metavar="NAME", help="cpu (default), cuda, cuda:N, mps, or auto for a GPU if there is one"
@@ -163,7 +173,7 @@ def _run(options: argparse.Namespace) -> None:
     from neuralcf.training.distributed import joined
 
     with joined():
-        _train(options)
+        (_train if options.shards is None else _train_on_shards)(options)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -195,6 +205,62 @@ def _train(options: argparse.Namespace) -> None:
     print_outcome(trained)
     first_only(lambda: trained.write(options.out, fold_in=options.fold_in))
     print(f"model written to {options.out}; next: {recommend_command(options.out, split.train.user_ids[0])}")
+
+
+def _train_on_shards(options: argparse.Namespace) -> None:
+    from neuralcf.data import hold_out
+    from neuralcf.data.readers.shards import write_shards
+    from neuralcf.data.shards import Shards
+    from neuralcf.experiment import run_experiment
+    from neuralcf.training.distributed import first_only
+
+    config, columns = _config(options), {"user": options.user_column, "item": options.item_column}
+    _check_for_shards(options, config)
+
+    def written() -> None:
+        if not (options.resume and Shards.exist(options.shards)):
+            write_shards(options.ratings, options.shards, **columns)
+
+    first_only(written)
+    shards = Shards.open(options.shards)
+    users = len(shards.user_ids)
+    print(
+        f"{options.shards}: {shards.count:,} shards, {len(shards):,} interactions of {users:,} users with "
+        f"{shards.num_items:,} items"
+    )
+    some, rule = shards.sample_users(_WATCHED_USERS, config.seed), options.split or "random"
+    split = hold_out(some, config.seed, rule)
+    train = shards.without(split.users, split.items)
+    trained = run_experiment(
+        split,
+        config,
+        data={"fingerprint": some.fingerprint(), "split": rule},
+        directory=options.run_directory,
+        resume=options.resume,
+        shards=train,
+    )
+    print_outcome(trained)
+    first_only(lambda: trained.write(options.out, seen=train.all_rows()))
+    print(f"model written to {options.out}; next: {recommend_command(options.out, shards.user_ids[0])}")
+
+
+def _check_for_shards(options: argparse.Namespace, config: TrainConfig[Any]) -> None:
+    """Refuse a trainer that cannot, and what shards do not hold, before any slow work."""
+    from neuralcf.training.trainers import find_trainer
+
+    if find_trainer(config.trainer.name).fit_shards is None:
+        raise ArgumentError(f"--shards: expected the trainer ncf, such as with --model gmf, got {config.trainer.name}")
+    usual = {"min_user": 1, "min_item": 1, "text_ids": False, "on_bad_rows": "raise"}
+    given = [
+        name for name, value in reading(options).items() if name not in ("user", "item") and value != usual.get(name)
+    ]
+    others = ("held_out", "init", "half_life", "user_features", "item_features")
+    given += [name for name in others if getattr(options, name, None) is not None]
+    if given:
+        listed = ", ".join(argument(name) for name in given)
+        raise ArgumentError(f"--shards: expected columns of users and items alone, no {listed}")
+    if options.split not in (None, "random", "none"):
+        raise ArgumentError(f"--split: expected random or none with --shards, got {options.split}")
 
 
 def check_out(out: Path) -> None:

@@ -10,6 +10,7 @@ from neuralcf.data.core import core
 from neuralcf.data.dataset import Dataset
 from neuralcf.data.features import Features
 from neuralcf.data.negatives import draw_candidates, draw_negatives
+from neuralcf.data.shards import Shards
 from neuralcf.data.split import (
     GivenSplit,
     Split,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from neuralcf.data.readers.interactions import ReadReport as ReadReport
     from neuralcf.data.readers.interactions import read_interactions as read_interactions
     from neuralcf.data.readers.ncf_files import read_ncf as read_ncf
+    from neuralcf.data.readers.shards import write_shards as write_shards
     from neuralcf.data.readers.source import read_source as read_source
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "GivenSplit",
     "PlantedTaste",
     "ReadReport",
+    "Shards",
     "Split",
     "core",
     "decayed",
@@ -52,6 +55,7 @@ __all__ = [
     "read_source",
     "renumbered",
     "split_by_time",
+    "write_shards",
 ]
 
 _NEEDS_PYARROW = {
@@ -59,6 +63,7 @@ _NEEDS_PYARROW = {
     "read_interactions": "neuralcf.data.readers.interactions",
     "read_ncf": "neuralcf.data.readers.ncf_files",
     "read_source": "neuralcf.data.readers.source",
+    "write_shards": "neuralcf.data.readers.shards",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuralcf._core import __version__
 from neuralcf.errors import ArgumentError
@@ -28,6 +29,7 @@ Interactions: TypeAlias = Any
 """scipy.sparse CSR, or (indptr, indices)."""
 IdList: TypeAlias = Sequence[int] | Sequence[str] | Array
 
+_BLOCK = 1 << 22
 _OWN_KEYS = ("format_version", "model_id", "kind", "sizes", "files", "sha256")
 
 
@@ -118,12 +120,25 @@ def check_seen(seen: Interactions, num_users: int, num_items: int) -> dict[str, 
         bad = indices[(indices < 0) | (indices >= num_items)][0]
         raise ArgumentError(f"seen: indices: expected 0 to {num_items - 1}, got {bad}")
 
+    if _rows_ascend(indptr, indices):
+        return {"indptr": indptr, "indices": indices.astype(np.int32, copy=False)}
     rows = np.repeat(np.arange(num_users, dtype=np.int64), np.diff(indptr))
     keys = rows * num_items + indices.astype(np.int64)
-    if (np.diff(keys) <= 0).any():
-        keys = np.unique(keys)
-        np.cumsum(np.bincount(keys // num_items, minlength=num_users), out=indptr[1:])
+    keys = np.unique(keys)
+    np.cumsum(np.bincount(keys // num_items, minlength=num_users), out=indptr[1:])
     return {"indptr": indptr, "indices": (keys % num_items).astype(np.int32)}
+
+
+def _rows_ascend(indptr: NDArray[np.int64], indices: Array) -> bool:
+    """Whether each row is sorted and unique; block by block, because the interactions may be larger than memory."""
+    for start in range(1, len(indices), _BLOCK):
+        stop = min(start + _BLOCK, len(indices))
+        ascends = indices[start:stop] > indices[start - 1 : stop - 1]
+        first, last = np.searchsorted(indptr, (start, stop))
+        ascends[indptr[first:last] - start] = True  # where a row begins
+        if not ascends.all():
+            return False
+    return True
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:

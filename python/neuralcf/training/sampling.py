@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neuralcf._core import Sampler
 from neuralcf.data.dataset import Dataset
+from neuralcf.data.shards import Shards
+from neuralcf.errors import ArgumentError
 from neuralcf.seeds import Stream, derive
 
-__all__ = ["Batch", "EpochSampler"]
+__all__ = ["Batch", "EpochSampler", "ShardSampler"]
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """`(users int32 [B], items int32 [B], labels float32 [B])`: label 1 for an interaction, 0 for a negative; or `(users
@@ -79,11 +82,58 @@ class EpochSampler:
     def batches(self, stage: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch: `stage` from 0, `epoch` from 1."""
         seed = derive(self._seed, Stream.NEGATIVES, stage, epoch)
-        size = self._batch_size
-        block = size * max(1, _BLOCK // size)
-        for start in range(0, self.samples, block):
-            stop = min(start + block, self.samples)
-            values = self._sampler.draw(seed, start, stop, batch_size=size, threads=self._threads)
-            for batch in torch.split(torch.from_numpy(values), size * self._rows):
-                users, items, *others = batch.view(self._rows, -1)
-                yield users, items, others[0].view(torch.float32) if self._labels else batch.view(self._rows, -1)[2:]
+        for batch in _drawn(self._sampler, seed, self._batch_size, self._rows, self._threads):
+            users, items, *others = batch
+            yield users, items, others[0].view(torch.float32) if self._labels else batch[2:]
+
+
+class ShardSampler:
+    """Samples the batches of an epoch from shards on disk, in random order, one in memory at a time.
+
+    Within a shard samples are shuffled as those of `EpochSampler`, and negatives are as exact, because a shard has all
+    items of its users. Equal seed, stage and epoch give equal batches.
+
+    Args:
+        shards: the interactions to train on.
+        negatives: how many negatives to sample for each interaction.
+        seed: random seed of the run.
+        batch_size: samples in a batch, B; the last batch of each shard may have fewer.
+        threads: the maximum number of threads that sample; it changes no batch.
+
+    Raises:
+        ArgumentError: no user lacks an item, so that no negative can be sampled.
+    """
+
+    def __init__(self, shards: Shards, negatives: int, seed: int, *, batch_size: int, threads: int = 1) -> None:
+        self._shards, self._negatives, self._seed = shards, negatives, seed
+        self._batch_size, self._threads = batch_size, threads
+        lengths = [shards.lengths(shard) for shard in range(shards.count)]
+        samples = [int(each[each < shards.num_items].sum()) * (1 + negatives) for each in lengths]
+        self._sampled = [shard for shard, count in enumerate(samples) if count]
+        """The shards that have samples."""
+        self.samples = sum(samples)
+        """Number of samples in an epoch."""
+        self.steps = sum(-(-count // batch_size) for count in samples)
+        """Number of batches in an epoch."""
+        if not self.samples:
+            raise ArgumentError("shards: expected a user who lacks an item, got none: no negative can be sampled")
+
+    def batches(self, stage: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch: `stage` from 0, `epoch` from 1."""
+        seed = derive(self._seed, Stream.NEGATIVES, stage, epoch)
+        for shard in np.random.default_rng(seed).permutation(self._sampled):
+            sampler = Sampler(self._shards.rows(shard), self._shards.num_items, negatives=self._negatives, labels=True)
+            first = int(self._shards.bounds[shard])
+            drawn_by = derive(self._seed, Stream.NEGATIVES, stage, epoch, int(shard))
+            for users, items, labels in _drawn(sampler, drawn_by, self._batch_size, 3, self._threads):
+                yield users + first, items, labels.view(torch.float32)
+
+
+def _drawn(sampler: Sampler, seed: int, size: int, rows: int, threads: int) -> Iterator[Tensor]:
+    """Draw the batches of an epoch, int32 [rows, B] each, some hundred thousand samples at a time."""
+    block = size * max(1, _BLOCK // size)
+    for start in range(0, len(sampler), block):
+        stop = min(start + block, len(sampler))
+        values = sampler.draw(seed, start, stop, batch_size=size, threads=threads)
+        for batch in torch.split(torch.from_numpy(values), size * rows):
+            yield batch.view(rows, -1)

@@ -8,12 +8,13 @@ from os import PathLike
 from typing import Any
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.data.shards import Shards
 from neuralcf.errors import ArgumentError
 from neuralcf.training.config import TrainConfig
 from neuralcf.training.distributed import check_equal, first_only, is_first, on_first
 from neuralcf.training.run_directory import RunDirectory
 from neuralcf.training.start import Start
-from neuralcf.training.trainer import TrainResult
+from neuralcf.training.trainer import Fit, TrainResult
 from neuralcf.training.trainers import find_trainer
 
 __all__ = ["train", "unused"]
@@ -27,6 +28,7 @@ def train(
     resume: bool = False,
     progress: bool | None = None,
     start: Start | None = None,
+    shards: Shards | None = None,
 ) -> TrainResult:
     """Train a model on the interactions of `dataset`.
 
@@ -44,17 +46,26 @@ def train(
         resume: whether to resume the run in `run`; if there is none, a new run starts.
         progress: whether to show a progress bar; None shows one on a terminal only.
         start: a model to start from; the data set's ids begin with its (`neuralcf.data.renumbered`).
+        shards: interactions that need not fit in memory, to train on; `dataset` then has all ids, and the interactions
+            of some users, of whom the validation set is held out (`Shards.of_users`).
 
     Raises:
-        ArgumentError: no interactions; a start that the trainer or the data do not fit; no user who lacks an item, so
-            that no negative can be sampled; no user to hold out a validation interaction of; an unknown trainer or
-            device; a run directory that cannot be used.
+        ArgumentError: no interactions; a start that the trainer or the data do not fit; shards that it cannot take; no
+            user who lacks an item, so that no negative can be sampled; no user to hold out a validation interaction of;
+            an unknown trainer or device; a run directory that cannot be used.
         DivergedError: the loss or the weights are no longer finite.
     """
     if len(dataset) == 0:
         raise ArgumentError("dataset: expected interactions, got none")
     trainer = find_trainer(config.trainer.name)
-    if start is None:
+    fit: Fit[Any]
+    if shards is not None:
+        if trainer.fit_shards is None or start is not None:
+            raise ArgumentError(
+                f"shards: the trainer {trainer.name} cannot train on them" + " from a start" * bool(start)
+            )
+        fit = partial(trainer.fit_shards, shards)
+    elif start is None:
         fit = trainer.fit
     elif trainer.fit_from is None:
         raise ArgumentError(f"start: the trainer {trainer.name} cannot start from a model")

@@ -119,6 +119,10 @@ class Trainer(Generic[AnyConfig]):
     ignores: Callable[[AnyConfig], tuple[Literal["weights", "dislikes"], ...]] = lambda _: ()
     """Which fields of a data set training with these settings does not use."""
 
+    fit_shards: Callable[..., TrainResult] | None = None
+    """As `fit`, with the `Shards` to train on before its arguments, where the data set has all ids and interactions of
+    some users only, to hold out a validation set of; None if the trainer cannot."""
+
     def __post_init__(self) -> None:
         shared = {each.name for each in fields(TrainConfig)} & {each.name for each in fields(self.config)}
         if shared:

@@ -17,6 +17,8 @@ Stages      One; with pre-training three: GMF, MLP, then NeuMF initialised from 
 Training on From the weights of a model (`Start`), which new users and items join as they would an untrained one.
 Features    With features of users or items in the data set, each embedding is its own plus those of its attributes
             (`neuralcf.training.feature_embeddings`), and folded into a plain table at the end.
+Shards      Data that need not fit in memory are trained on shard by shard (`neuralcf.data.shards`), in random order in
+            each epoch.
 Validation  One interaction of each user (the latest, or a random one without timestamps) is held out and ranked after
             each epoch among 99 sampled items without an interaction of the user. The caller holds out the test set;
             this module never sees it. Validation items may be sampled as negatives, as test items may: the sampler
@@ -40,6 +42,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralcf.data.dataset import Dataset
+from neuralcf.data.shards import Shards
 from neuralcf.errors import ArgumentError
 from neuralcf.models import GMF, MLP, Model, NeuMF, fuse
 from neuralcf.seeds import Stream, derive
@@ -53,7 +56,7 @@ from neuralcf.training.losses import bce_with_logits, l2_penalty
 from neuralcf.training.pair_weights import PairWeights
 from neuralcf.training.presets import PAPER
 from neuralcf.training.run_directory import RunDirectory
-from neuralcf.training.sampling import EpochSampler
+from neuralcf.training.sampling import EpochSampler, ShardSampler
 from neuralcf.training.start import Start
 from neuralcf.training.trainer import Trainer, TrainResult
 from neuralcf.training.trainers.ncf_config import NCFConfig
@@ -69,6 +72,7 @@ def fit(
     *,
     progress: bool | None,
     start: Start | None = None,
+    shards: Shards | None = None,
 ) -> TrainResult:
     """Train as the module's docstring describes; `neuralcf.training.trainer.Fit` documents the arguments."""
     ncf, seed, device = config.trainer, config.seed, resolve(config.device)
@@ -78,14 +82,13 @@ def fit(
         for stage in _stages(ncf, refit=config.refit)[len(state.finished) :]:
             held_out = validation if stage.refit_of is None else None
             train_set = held_out.split.train if held_out else dataset
-            sampler = EpochSampler(
-                train_set,
-                ncf.negatives,
-                seed,
-                batch_size=ncf.batch_size,
-                dislike_share=ncf.dislike_share,
-                threads=config.threads,
-            )
+            how: dict[str, Any] = {"batch_size": ncf.batch_size, "threads": config.threads}
+            sampler: EpochSampler | ShardSampler
+            if shards is None:
+                sampler = EpochSampler(train_set, ncf.negatives, seed, dislike_share=ncf.dislike_share, **how)
+            else:
+                remaining = shards.without(held_out.split.users, held_out.split.items) if held_out else shards
+                sampler = ShardSampler(remaining, ncf.negatives, seed, **how)
             pair_weights = PairWeights.of(train_set)
             training = _StageTraining(dataset, stage, seed, sampler, pair_weights, held_out, device, run, state, start)
             training.train(progress)
@@ -109,6 +112,18 @@ def fit_from(
     return fit(dataset, config, run, progress=progress, start=start)
 
 
+def fit_shards(
+    shards: Shards,
+    dataset: Dataset,
+    config: TrainConfig[NCFConfig],
+    run: RunDirectory | None,
+    *,
+    progress: bool | None,
+) -> TrainResult:
+    """Train on shards; validation interactions are held out of the users in `dataset`."""
+    return fit(dataset, config, run, progress=progress, shards=shards)
+
+
 def continued(settings: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
     """Give settings to train on with: a fifth of the epochs, and no pre-training."""
     epochs = settings.get("epochs", NCFConfig.epochs)
@@ -119,7 +134,7 @@ def _ignores(settings: NCFConfig) -> tuple[Literal["weights", "dislikes"], ...]:
     return () if settings.dislike_share else ("dislikes",)
 
 
-TRAINER: Final = Trainer(NCFConfig, fit, PAPER, fit_from, continued, _ignores)
+TRAINER: Final = Trainer(NCFConfig, fit, PAPER, fit_from, continued, _ignores, fit_shards)
 
 
 def build(config: NCFConfig, num_users: int, num_items: int) -> Model:
@@ -172,7 +187,7 @@ class _StageTraining(Descent):
         dataset: Dataset,
         stage: _Stage,
         seed: int,
-        sampler: EpochSampler,
+        sampler: EpochSampler | ShardSampler,
         pair_weights: PairWeights | None,
         validation: Validation | None,
         device: torch.device,
