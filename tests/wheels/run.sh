@@ -32,7 +32,7 @@ answers() { # ROOT PATH-IN-ROOT-OF-THE-TEST PYTHON...
     rm -rf "$root/test"
     mkdir -p "$root/test/site"
     cp dist/*.whl "$root"/wheelhouse/* tests/wheels/answers.py "$root/test"
-    "$@" "$inside/$pip/pip" install --quiet --no-index --find-links "$inside" --target "$inside/site" neuralcf >&2
+    env --unset PIP_CONSTRAINT --unset PIP_FIND_LINKS "$@" "$inside/$pip/pip" install --quiet --no-index --find-links "$inside" --target "$inside/site" neuralcf >&2
     PYTHONPATH=$inside/site "$@" "$inside/answers.py"
 }
 
