@@ -177,6 +177,23 @@ def test_similar_items_and_users(client, recommender):
     assert pairs_of(answer["lists"], of="users", name="user") == recommender.similar_users([3], 4).to_list()
 
 
+def test_the_first_similar_items_may_take_long(recommender):
+    service, go = Service(recommender, Settings(timeout=0.2)), threading.Event()
+    compute = service.model.compute_similar
+    service.model.compute_similar = lambda side: (go.wait(5), compute(side))
+    with Client(service.app) as client:
+        for _ in range(2):
+            response = client.get("/similar?items=1003")
+            assert refusal(response)[:2] == (503, "preparing")
+            assert response.headers["retry-after"] == "1"
+        assert client.get("/recommend?users=3").status_code == 200
+        go.set()
+        while (response := client.get("/similar?items=1003")).status_code == 503:
+            pass
+        assert pairs_of(response.json()["lists"]) == recommender.similar_items([1003]).to_list()
+    service.close()
+
+
 def test_reasons(client, recommender):
     item = int(recommender.recommend(3, 1).ids[0])
     why = recommender.explain(3, item, reasons=2)

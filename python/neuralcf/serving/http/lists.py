@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any, Final
 
 from neuralcf.serving.http.batching import Answer, Ask
 from neuralcf.serving.http.endpoint import Call, Route
 from neuralcf.serving.http.fields import Schema
-from neuralcf.serving.http.model import ServedModel, Titles, model_id
+from neuralcf.serving.http.model import ServedModel, Side, Titles, model_id
 from neuralcf.serving.http.refusals import RefusedError
 from neuralcf.serving.http.schemas import Schemas, answer_schema
 from neuralcf.serving.recommendations import Recommendations
@@ -38,6 +40,7 @@ class ListRoutes:
         self._ask = ask
         self._ask_aside = ask_aside
         self._schemas = schemas
+        self._computed: dict[Side, asyncio.Future[None]] = {}
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -127,6 +130,7 @@ class ListRoutes:
     async def similar(self, call: Call) -> Any:
         """Answer /similar."""
         items, asked = call.fields["items"], self._asked(call.fields, len(call.fields["items"]))
+        await self._compute_similar("items", call)
 
         def similar(recommender: Recommender) -> Recommendations:
             return recommender.similar_items(items, **asked)
@@ -136,12 +140,32 @@ class ListRoutes:
     async def similar_users(self, call: Call) -> Any:
         """Answer /similar_users."""
         users, k = call.fields["users"], call.fields["k"]
+        await self._compute_similar("users", call)
         answer = await self._ask_aside(lambda recommender: recommender.similar_users(users, k), call)
         lists = [
             {"user": user, "users": [{"user": one, "score": score} for one, score in row]}
             for user, row in zip(users, answer.value.to_list(), strict=True)
         ]
         return signed({"lists": lists}, answer)
+
+    async def _compute_similar(self, side: Side, call: Call) -> None:
+        """Compute the vectors of all items or users, when they are first needed, however long it takes.
+
+        Raises:
+            RefusedError: 503; the deadline passed first. The computation goes on.
+        """
+        if side not in self._computed:
+            work = asyncio.get_running_loop().run_in_executor(None, self._model.compute_similar, side)
+            self._computed[side] = work
+        work = self._computed[side]
+        if not work.done():
+            await asyncio.wait([work], timeout=max(0.0, call.deadline - monotonic()))
+        if not work.done():
+            message = f"similar {side} are being computed for the first time; try again in a second"
+            raise RefusedError(503, "preparing", message, {"Retry-After": "1"})
+        if work.cancelled() or work.exception() is not None:
+            del self._computed[side]
+        work.result()
 
     def _asked(self, fields: Mapping[str, Any], rows: int) -> dict[str, Any]:
         """Return the options that all lists of items have.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import thread_time
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from neuralcf._core import Scorer
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.serving.recommender import Recommender
 
-__all__ = ["Prepare", "ServedModel", "Titles", "model_id", "sharing_pays"]
+__all__ = ["Prepare", "ServedModel", "Side", "Titles", "model_id", "sharing_pays"]
 
 Titles: TypeAlias = Mapping[int | str, str] | None
 """Titles of items by id, if there are any."""
 Prepare: TypeAlias = Callable[[Recommender], Titles]
 """Sets what a model that was just loaded needs, such as named sets; returns the titles of its items."""
+
+Side: TypeAlias = Literal["items", "users"]
 
 _SHARED: Final = 16
 
@@ -48,6 +50,14 @@ class ServedModel:
     def snapshot(self) -> Recommender:
         """Return the present generation of the recommender."""
         return self.recommender.snapshot()
+
+    def compute_similar(self, side: Side) -> None:
+        """Compute what similar items or users are found by; new models then have it when they come."""
+        recommender = self.snapshot()
+        if side == "items":
+            recommender.similar_items(recommender.item_ids.take([0]), 1, on_unknown="skip")
+        else:
+            recommender.similar_users(recommender.user_ids.take([0]), 1)
 
     def version_of(self, recommender: Recommender) -> int:
         """Return the version of a snapshot's model."""
