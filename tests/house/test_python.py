@@ -56,6 +56,7 @@ NEEDS = {
     "uvicorn": "serving",
     "prometheus_client": "serving",
     "pyspark": "batch",
+    "huggingface_hub": "serving",
     "matplotlib": "report demo",
 }
 """Optional dependencies, and the packages of ours that import them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike, fspath
+from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, SupportsIndex
@@ -14,6 +15,7 @@ from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.results import ItemVectors, UserVectors
 from neuralcf.serving.explanation import Explanation, leave_one_out
 from neuralcf.serving.generations import Generation
+from neuralcf.serving.hub import model_directory, push
 from neuralcf.serving.ids import (
     Histories,
     Id,
@@ -81,6 +83,60 @@ class Recommender:
         recommender = cls(*_open(path, threads, isa, max_bytes), popular=popular)
         recommender._max_bytes = max_bytes
         return recommender
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | PathLike[str], *, revision: str | None = None, **options: Any
+    ) -> "Recommender":
+        """Open a model directory, or a model of a hub, which is downloaded once and then taken from the cache.
+
+        The files are what config.json says, by their digests. Needs huggingface_hub, which also reads the address of
+        the hub, the token and the place of the cache from its environment variables (`HF_ENDPOINT`, `HF_TOKEN`,
+        `HF_HOME`); `HF_HUB_OFFLINE=1` uses the cache alone.
+
+        Args:
+            name: a directory, or the name of a repository such as `"user/model"`.
+            revision: a branch, tag or commit of the repository; by default its main branch.
+            **options: as for `load`.
+
+        Raises:
+            ArgumentError, ModelFormatError: as for `load`; a directory with a `revision`.
+            ImportError: huggingface_hub is not installed.
+            OSError: as for `load`; the model cannot be downloaded; FileNotFoundError for a name that can be none.
+        """
+        return cls.load(model_directory(name, revision), **options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        seen: bool = False,
+        message: str | None = None,
+    ) -> str:
+        """Upload the directory that the model was loaded from to a hub, in one commit, with its model card.
+
+        Args:
+            repo_id: the repository, such as `"user/model"`, which is made if there is none.
+            revision: the branch, which is made if there is none; by default the main branch.
+            private: whether a new repository is private; by default as the owner has set.
+            seen: also upload each user's interactions, which `exclude_seen=True` needs. External user ids are in the
+                model in any case.
+            message: the message of the commit.
+
+        Returns:
+            The id of the commit, a `revision` for `from_pretrained`.
+
+        Raises:
+            ArgumentError: the model was not loaded from a directory.
+            ModelFormatError: the directory no longer holds the model that was loaded.
+            ImportError: huggingface_hub is not installed.
+            OSError: the model cannot be uploaded, as huggingface_hub reports it.
+        """
+        _, (origin, digest, threads, isa) = _origin(self._current.scorer, None)
+        open_model(origin, digest=digest, threads=threads, isa=isa)
+        return push(Path(origin), repo_id, revision=revision, private=private, seen=seen, message=message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as path and digest, like `Scorer`."""
