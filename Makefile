@@ -81,6 +81,13 @@ lint: $(VENV)/built ## check format, types, docs, the stub, licences and workflo
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
+# The site's tools have an environment of their own; without the package itself, since the reference is read from sources.
+.PHONY: site
+site: ## build the documentation site, links checked, in build/site/html
+	test -x build/site-tools/bin/zensical || $(PYTHON) -m venv build/site-tools
+	build/site-tools/bin/pip install --quiet zensical mkdocstrings-python
+	build/site-tools/bin/python tools/site.py build/site
+
 .PHONY: bench
 bench: $(VENV)/built ## run all benchmarks except the peers (see benches/README.md)
 	cargo bench --profile wheel

@@ -53,7 +53,7 @@ class Converted:
         """Write a model directory.
 
         Raises:
-            As `neuralcf.save`.
+            ModelFormatError, ArgumentError, TypeError, PublishedError, OSError: as for `neuralcf.save`.
         """
         save(self.tensors, path, kind=self.kind, ids=self.ids, seen=self.seen, config=self.config)
 

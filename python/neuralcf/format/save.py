@@ -166,7 +166,7 @@ def export(
         config: as for `save`.
 
     Raises:
-        As `save`.
+        ModelFormatError, ArgumentError, TypeError, PublishedError, OSError: as for `save`.
     """
     tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in model.state_dict().items()}
     _save(tensors, path, kind, ids, seen, history, features, config)
