@@ -523,12 +523,15 @@ def check_tensors(
 def read_features(
     path: str | PathLike[str],
 ) -> (
-    dict[
-        Literal["user", "item"],
-        tuple[
-            list[tuple[str, Literal["category", "multi", "number"], list[str], float, float]],
-            NDArray[np.float32] | None,
-            NDArray[np.float32] | None,
+    tuple[
+        str,
+        dict[
+            Literal["user", "item"],
+            tuple[
+                list[tuple[str, Literal["category", "multi", "number"], list[str], float, float]],
+                NDArray[np.float32] | None,
+                NDArray[np.float32] | None,
+            ],
         ],
     ]
     | None
@@ -536,9 +539,9 @@ def read_features(
     """Read what gives embeddings to users and items by their features alone, from a model directory.
 
     Returns:
-        None without features.safetensors. Otherwise for each side that has features: its columns as tuples (name, kind,
-        known values, mean, deviation), and the maps to GMF and to MLP embeddings, float32 `[F, G]` and `[F, M]`, each
-        None if the model has no such embeddings.
+        None without features.safetensors. Otherwise the model's id and, for each side that has features: its columns as
+        tuples (name, kind, known values, mean, deviation), and the maps to GMF and to MLP embeddings, float32 `[F, G]`
+        and `[F, M]`, each None if the model has no such embeddings.
 
     Raises:
         ModelFormatError: the file is not valid or belongs to another model.

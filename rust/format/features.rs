@@ -19,6 +19,8 @@ const EXPECTED: &str = "columns.bytes, columns.offsets, kinds, values.bytes, val
 /// The maps of a model; at least one of them is present.
 #[derive(Debug, Clone)]
 pub struct Features {
+    /// The id of the model.
+    pub model_id: String,
     /// That of users.
     pub users: Option<FeatureMap>,
     /// That of items.
@@ -117,7 +119,7 @@ impl Features {
             .map(|(side, name, mlp_width)| side.into_map(name, config.width("gmf_width"), config.width(mlp_width)));
         match (users?, items?) {
             (None, None) => Err(Error::Format(format!("no tensors; this file holds {EXPECTED}"))),
-            (users, items) => Ok(Features { users, items }),
+            (users, items) => Ok(Features { model_id: config.model_id.clone(), users, items }),
         }
     }
 }

@@ -11,9 +11,9 @@ use pyo3::types::{PyDict, PyList, PyString};
 use super::ids::list_of_strings;
 use super::interrupts::interruptible;
 
-/// Reads features.safetensors: for each side `user` and `item` that has a map, its columns as tuples (name, kind,
-/// values, mean, deviation), and its maps as arrays or None. None if the model has no such file.
-pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Option<Bound<'py, PyDict>>> {
+/// Reads features.safetensors: the id of the model, and for each side `user` and `item` that has a map, its columns as
+/// tuples (name, kind, values, mean, deviation), and its maps as arrays or None. None if the model has no such file.
+pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Option<(String, Bound<'py, PyDict>)>> {
     let features = interruptible(py, |interrupted| {
         let mut check = || if interrupted() { Err(Error::Interrupted) } else { Ok(()) };
         format::read_features(path, &mut check)
@@ -28,7 +28,7 @@ pub(super) fn read<'py>(py: Python<'py>, path: &Path) -> PyResult<Option<Bound<'
             sides.set_item(side, (list, array(gmf)?, array(mlp)?))?;
         }
     }
-    Ok(Some(sides))
+    Ok(Some((features.model_id, sides)))
 }
 
 /// Name, kind, values, mean and deviation.

@@ -90,9 +90,10 @@ mod _core {
         no_panic(|| tensors::check(py, tensors, kind, history))
     }
 
-    /// Reads what gives vectors to users and items by their features: a dict for each side, or None if there is none.
+    /// Reads a model's id and what gives vectors to users and items by their features: a dict with an entry for each
+    /// side. None if there is nothing.
     #[pyfunction]
-    fn read_features(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyDict>>> {
+    fn read_features(py: Python<'_>, path: PathBuf) -> PyResult<Option<(String, Bound<'_, PyDict>)>> {
         no_panic(|| features::read(py, &path))
     }
 

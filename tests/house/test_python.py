@@ -21,10 +21,11 @@ IMPORTS = {
     "results": "",
     "seeds": "",
     "files": "errors",
+    "attributes": "_core",
     # from data to rankings: no torch
-    "data": "errors seeds",
+    "data": "errors seeds attributes",
     "format": "errors files _core",
-    "serving": "errors results _core",
+    "serving": "errors results _core attributes",
     "batch": "errors files _core serving",
     "convert": "errors _core format",
     "baselines": "errors results seeds data",
@@ -32,12 +33,13 @@ IMPORTS = {
     "report": "errors _core data format baselines evaluation",
     # training, which needs torch
     "models": "errors",
-    "training": "errors seeds files _core data baselines evaluation models",
+    "training": "errors seeds files _core attributes data baselines evaluation models",
     "experiment": "_core data format baselines evaluation training",
     "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # entry points
-    "cli": "errors files _core batch convert data format serving evaluation report training experiment tuning demo",
+    "cli": "errors files _core attributes batch convert data format serving evaluation report training experiment "
+    "tuning demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }
@@ -184,6 +186,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         "errors",
         "results",
         "files",
+        "attributes",
         "format",
         "serving",
     }  # format and serving come with `import neuralcf`

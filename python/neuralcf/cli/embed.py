@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from neuralcf.data.features import FeatureMap
+    from neuralcf.attributes import FeatureMap
     from neuralcf.data.readers.features import Side
 
 __all__ = ["add_parser"]
@@ -53,11 +53,8 @@ def _run(options: argparse.Namespace) -> None:
     ids, features, unknown = encode_features(file, known.columns, side, options.id_column, encoding=options.encoding)
     if not ids:
         raise ArgumentError(f"{file}: expected {side}s, got no rows")
-    vectors = {
-        name: features.times(weights)
-        for name, weights in (("gmf", known.gmf), ("mlp", known.mlp))
-        if weights is not None
-    }
+    embeddings = known.embed(features.indptr, features.indices, features.weights)
+    vectors = {name: part for name, part in zip(("gmf", "mlp"), embeddings, strict=True) if part is not None}
     write_atomically(options.out, _npz(ids, vectors) if options.out.suffix == ".npz" else _csv(ids, vectors))
     print_notes(f"{count:,} values of {name} are not known to the model" for name, count in unknown.items())
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in vectors.items())
@@ -71,19 +68,14 @@ def _read_map(model: str, side: Side) -> FeatureMap:
         ArgumentError: the model was trained without features of this side.
         ModelFormatError, OSError: the model cannot be read.
     """
-    from neuralcf._core import read_features
-    from neuralcf.data.features import FeatureColumn, FeatureMap
+    from neuralcf.attributes import FeatureMap
 
-    sides = read_features(model) or {}
-    if side not in sides:
+    found, _ = FeatureMap.read(model, side)
+    if found is None:
         raise ArgumentError(
             f"{model}: expected a model that was trained with --{side}-features, got one without features of {side}s"
         )
-    described, gmf, mlp = sides[side]
-    columns = [
-        FeatureColumn(name, kind, tuple(values), mean, deviation) for name, kind, values, mean, deviation in described
-    ]
-    return FeatureMap(tuple(columns), gmf, mlp)
+    return found
 
 
 def _npz(ids: list[str], vectors: dict[str, NDArray[Any]]) -> bytes:

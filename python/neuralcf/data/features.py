@@ -1,14 +1,6 @@
 """Features: attributes of users or items, such as genres, as sparse rows of numbers that any model can be linear in.
 
-A column of attributes is of one of three kinds. The row a of an entity has an entry 1 that all entities share, and
-after it, for each column,
-
-    category   one value            a_v = 1 for the value v
-    multi      several values       a_v = 1 for each of its known values
-    number     x                    a   = (x - mean) / deviation
-
-so that with a map W [F, d] the product a W is the sum of the embeddings of an entity's values: a western that is a
-comedy is all of both. A missing or unknown value adds nothing: an entity without attributes has only the shared entry.
+`neuralcf.attributes` has the columns and how a cell is encoded.
 """
 
 from __future__ import annotations
@@ -18,30 +10,25 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralcf.attributes import (
+    FEATURE_KINDS,
+    SEPARATOR,
+    FeatureColumn,
+    FeatureKind,
+    FeatureMap,
+    encode,
+    parse_number,
+    values_of,
+)
 from neuralcf.data.csr import positions_of
 from neuralcf.errors import ArgumentError
 
-__all__ = [
-    "FEATURE_KINDS",
-    "SEPARATOR",
-    "FeatureColumn",
-    "FeatureKind",
-    "FeatureMap",
-    "Features",
-    "feature_tensors",
-    "fit_column",
-]
-
-FeatureKind: TypeAlias = Literal["category", "multi", "number"]
-FEATURE_KINDS: Final[tuple[FeatureKind, ...]] = ("category", "multi", "number")
-SEPARATOR: Final = "|"
-"""Separates the values of a multi-valued column."""
+__all__ = ["Features", "feature_tensors", "fit_column"]
 
 _LEAST_COUNT: Final = 2
 """A value of one entity alone teaches nothing about another."""
@@ -49,40 +36,6 @@ _MOST_VALUES: Final = 2000
 _MOST_CODES: Final = 32
 """A column of no more distinct numbers holds codes, such as of occupations."""
 _BLOCK_CELLS: Final = 4_000_000
-
-
-@dataclass(frozen=True)
-class FeatureColumn:
-    """A column of attributes, and what was learned of its values."""
-
-    name: str
-    kind: FeatureKind
-    values: tuple[str, ...] = ()
-    """The known values of a `category` or `multi` column, sorted."""
-    mean: float = 0.0
-    """Mean of a `number` column."""
-    deviation: float = 1.0
-    """Standard deviation of a `number` column, above 0."""
-
-    @property
-    def width(self) -> int:
-        """How many entries of a row are this column's."""
-        return 1 if self.kind == "number" else len(self.values)
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """The place of each known value."""
-        return {value: place for place, value in enumerate(self.values)}
-
-    def entries(self, text: str) -> list[tuple[int, float]]:
-        """Return the places and weights of a cell's values; none if it is empty or its values are unknown.
-
-        Raises:
-            ValueError: text in a `number` column that is not a finite number.
-        """
-        if self.kind == "number":
-            return [(0, (parse_number(text) - self.mean) / self.deviation)] if text else []
-        return [(self.places[value], 1.0) for value in values_of(text, self.kind) if value in self.places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,19 +72,7 @@ class Features:
         Raises:
             ValueError: as `FeatureColumn.entries`.
         """
-        starts = np.cumsum([1, *(column.width for column in columns)])
-        indptr, indices, weights = [0], [], []
-        for row in rows:
-            indices.append(0)
-            weights.append(1.0)
-            for column, start, text in zip(columns, starts.tolist(), row, strict=False):
-                for place, weight in column.entries(text):
-                    indices.append(start + place)
-                    weights.append(weight)
-            indptr.append(len(indices))
-        return cls(
-            tuple(columns), np.array(indptr, np.int64), np.array(indices, np.int32), np.array(weights, np.float32)
-        )
+        return cls(tuple(columns), *encode(columns, rows))
 
     def __len__(self) -> int:
         return self.indptr.size - 1
@@ -171,17 +112,6 @@ class Features:
         for array in (self.indptr, self.indices, self.weights):
             digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
         return digest.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureMap:
-    """How the features of one side, users or items, become its embeddings in a model: a W."""
-
-    columns: tuple[FeatureColumn, ...]
-    gmf: NDArray[np.float32] | None
-    """float32 [F, G], or None for a model without GMF embeddings."""
-    mlp: NDArray[np.float32] | None
-    """float32 [F, Mu] or [F, Mi], or None for a model without MLP embeddings."""
 
 
 def feature_tensors(maps: Mapping[str, FeatureMap]) -> dict[str, NDArray[Any]]:
@@ -240,25 +170,6 @@ def fit_column(name: str, kind: FeatureKind | None, texts: Sequence[str]) -> tup
     frequent = sorted(counts, key=lambda value: (-counts[value], value))[:_MOST_VALUES]
     kept = tuple(sorted(value for value in frequent if counts[value] >= _LEAST_COUNT))
     return (FeatureColumn(name, kind, kept) if kept else None), len(counts) - len(kept)
-
-
-def values_of(text: str, kind: FeatureKind) -> list[str]:
-    """Return the distinct values of a cell of a `category` or `multi` column, in order."""
-    if kind == "category":
-        return [text] if text else []
-    return list(dict.fromkeys(value for part in text.split(SEPARATOR) if (value := part.strip())))
-
-
-def parse_number(text: str) -> float:
-    """Parse a finite number.
-
-    Raises:
-        ValueError: anything else.
-    """
-    number = float(text)
-    if "_" in text or not np.isfinite(number):
-        raise ValueError(f"expected a finite number, got {text!r}")
-    return number
 
 
 def _detect(texts: Sequence[str]) -> FeatureKind:

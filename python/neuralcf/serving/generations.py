@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Groups, Ids, ItemSet, ItemSets, Scorer
+from neuralcf.attributes import FeatureMap
 from neuralcf.results import ItemVectors
 from neuralcf.serving.popular_items import PopularItems
 from neuralcf.serving.similarity import Similarity
@@ -29,6 +30,8 @@ class Generation:
     """The same model with the items that have been changed, added and removed since."""
     user_ids: Ids
     item_ids: Ids
+    item_features: FeatureMap | None
+    """What gives vectors to items by their attributes alone, if the model has it."""
     sets: ItemSets
     groups: Mapping[str, Groups]
     popularity: PopularItems | None
@@ -36,11 +39,14 @@ class Generation:
     similarity: Similarity
 
     @classmethod
-    def first(cls, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool) -> "Generation":
+    def first(
+        cls, scorer: Scorer, user_ids: Ids, item_ids: Ids, item_features: FeatureMap | None, *, popular: bool
+    ) -> "Generation":
         """Make the first generation of a model."""
         popularity = PopularItems.of(scorer) if popular and scorer.nbytes["seen"] > 0 else None
         sets, groups = ItemSets(scorer.num_items), MappingProxyType[str, Groups]({})
-        return cls(1, scorer, scorer, user_ids, item_ids, sets, groups, popularity, Similarity(scorer))
+        similarity = Similarity(scorer)
+        return cls(1, scorer, scorer, user_ids, item_ids, item_features, sets, groups, popularity, similarity)
 
     def next(self, **changes: Any) -> "Generation":
         """Return the next generation, with these changes."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf._core import Groups, Ids, ItemSet, Scorer, open_model
-from neuralcf.errors import ArgumentError, ModelFormatError
+from neuralcf.attributes import FeatureMap
+from neuralcf.errors import ArgumentError
 from neuralcf.results import ItemVectors, UserVectors
 from neuralcf.serving.explanation import Explanation, leave_one_out
 from neuralcf.serving.generations import Generation
@@ -35,6 +36,7 @@ from neuralcf.serving.ids import (
     take_rows,
 )
 from neuralcf.serving.listing import Listing, check_lists, excluded_rows, filter_of, indices_of, raises, weights_of
+from neuralcf.serving.new_items import item_vectors
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.watcher import Watcher
 
@@ -50,8 +52,16 @@ class Recommender:
     be pickled: the files do not have the changes.
     """
 
-    def __init__(self, scorer: Scorer, user_ids: Ids, item_ids: Ids, *, popular: bool = True) -> None:
-        self._current = Generation.first(scorer, user_ids, item_ids, popular=popular)
+    def __init__(
+        self,
+        scorer: Scorer,
+        user_ids: Ids,
+        item_ids: Ids,
+        item_features: FeatureMap | None = None,
+        *,
+        popular: bool = True,
+    ) -> None:
+        self._current = Generation.first(scorer, user_ids, item_ids, item_features, popular=popular)
         self._changing = Lock()
         self._reloading = Lock()
         self._max_bytes: SupportsIndex | None = None
@@ -749,7 +759,7 @@ class Recommender:
 
         return Watcher(folder, exchange, every, on_reload, on_error)
 
-    def add_items(self, ids: ManyIds, *, vectors: ItemVectors) -> int:
+    def add_items(self, ids: ManyIds, *, vectors: ItemVectors | None = None, attributes: Any = None) -> int:
         """Add items while others read: calls that have begun answer without them, all later ones with all of them.
 
         New items are in no named set and no group, no user has them, and similar items are found among them too. An
@@ -758,14 +768,20 @@ class Recommender:
         Args:
             ids: `[n]` ids that are not in the model.
             vectors: their embeddings, of `n` items.
+            attributes: in place of vectors, for a model that was trained with features of items: a dictionary of the
+                columns of the training, or a table of pandas, polars or Arrow. A value is text or a number, as in the
+                file of the training; several are a list or joined by `|`; None is missing, and so is a column that is
+                not given. An unknown value says nothing.
 
         Returns:
             The number of the generation that has them.
 
         Raises:
-            ArgumentError: an id that is in the model already or given twice; vectors that do not fit the model.
+            ArgumentError: an id that is in the model already or given twice; vectors that do not fit the model;
+                attributes for a model without features, of a column that it does not know, of another number of items,
+                or no number in a column of numbers.
             TypeError: ids whose type is not that of the model's ids, or that are not a list; vectors that are not
-                `ItemVectors`.
+                `ItemVectors`; both vectors and attributes, or neither.
         """
         with self._changing:
             model = self._current
@@ -775,11 +791,11 @@ class Recommender:
             if (found >= 0).any():
                 known = list(given)[int(np.flatnonzero(found >= 0)[0])]
                 raise ArgumentError(f"ids: in the model already: {known!r}; update_items changes it")
-            _check_lengths(found, vectors)
+            vectors = item_vectors(vectors, attributes, model.item_features, len(found))
             self._current = model.with_new_items(given, vectors) if len(found) else model
             return self._current.number
 
-    def update_items(self, ids: ManyIds, *, vectors: ItemVectors) -> int:
+    def update_items(self, ids: ManyIds, *, vectors: ItemVectors | None = None, attributes: Any = None) -> int:
         """Give items other vectors while others read: calls that have begun answer with the old ones.
 
         All later calls answer as a model that was saved with these vectors would, bit for bit. How a history becomes
@@ -788,13 +804,14 @@ class Recommender:
         Args:
             ids: `[n]` item ids.
             vectors: their embeddings, of `n` items.
+            attributes: as for `add_items`; the vectors are then those of the attributes alone.
 
         Returns:
             The number of the generation that has them.
 
         Raises:
             UnknownItemError: ids that are not in the model.
-            ArgumentError: an id that is given twice; vectors that do not fit the model.
+            ArgumentError: an id that is given twice; vectors or attributes as for `add_items`.
             TypeError: as for `add_items`.
         """
         with self._changing:
@@ -802,7 +819,7 @@ class Recommender:
             given = _many(ids)
             found = dense(model.item_ids, given, "ids", raising=True)
             _check_once(given)
-            _check_lengths(found, vectors)
+            vectors = item_vectors(vectors, attributes, model.item_features, len(found))
             self._current = model.with_items(found, vectors) if len(found) else model
             return self._current.number
 
@@ -915,14 +932,6 @@ def _check_once(ids: Any) -> None:
         seen.add(id_)
 
 
-def _check_lengths(items: NDArray[np.int64], vectors: Any) -> None:
-    """Raise ArgumentError unless there are vectors for so many items; the core checks all else."""
-    if isinstance(vectors, ItemVectors):
-        for name, part in zip(vectors._fields, vectors, strict=True):
-            if part is not None and len(part) != len(items):
-                raise ArgumentError(f"vectors.{name}: expected rows for {len(items)} items, got {len(part)}")
-
-
 def _named(model: Generation, name: str) -> ItemSet:
     found = model.sets.get(name)
     if found is None:
@@ -956,19 +965,23 @@ def _origin(scorer: Scorer, path: object) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _open(
-    path: str | PathLike[str], threads: int | None, isa: str | None, max_bytes: SupportsIndex | None
-) -> tuple[Scorer, Ids, Ids]:
-    scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes)
-    if user_ids is None or item_ids is None:
-        raise ArgumentError(
-            f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
-            "or use neuralcf.Scorer with dense indices"
-        )
-    return scorer, user_ids, item_ids
+    path: str | PathLike[str],
+    threads: int | None,
+    isa: str | None,
+    max_bytes: SupportsIndex | None,
+    digest: str | None = None,
+) -> tuple[Scorer, Ids, Ids, FeatureMap | None]:
+    while True:
+        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes, digest=digest)
+        if user_ids is None or item_ids is None:
+            raise ArgumentError(
+                f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
+                "or use neuralcf.Scorer with dense indices"
+            )
+        features, model_id = FeatureMap.read(path, "item")
+        if features is None or model_id == scorer.metadata["model_id"]:
+            return scorer, user_ids, item_ids, features  # else another one was published meanwhile
 
 
 def _reopen(path: str, digest: str, threads: int | None, isa: str | None, popular: bool) -> Recommender:
-    scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, digest=digest)
-    if user_ids is None or item_ids is None:
-        raise ModelFormatError(f"{path}: expected the ids of a pickled Recommender, got a model without ids")
-    return Recommender(scorer, user_ids, item_ids, popular=popular)
+    return Recommender(*_open(path, threads, isa, None, digest), popular=popular)

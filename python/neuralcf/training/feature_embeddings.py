@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuralcf.attributes import FeatureMap
 from neuralcf.data.dataset import Dataset
-from neuralcf.data.features import FeatureMap, Features
+from neuralcf.data.features import Features
 from neuralcf.models import EMBEDDING_STD, Model
 
 __all__ = ["FeatureEmbedding", "add_features", "feature_maps", "fold"]

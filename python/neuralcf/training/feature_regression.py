@@ -27,7 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.data.features import FeatureMap, Features
+from neuralcf.attributes import FeatureMap
+from neuralcf.data.features import Features
 
 __all__ = ["FeatureRegression", "choose_l2"]
 

@@ -9,8 +9,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from neuralcf.attributes import FeatureMap
 from neuralcf.data.dataset import Dataset
-from neuralcf.data.features import FeatureMap
 from neuralcf.errors import ArgumentError
 from neuralcf.models import Model
 from neuralcf.training.config import TrainConfig, TrainerConfig

@@ -42,7 +42,9 @@ def test_vectors_are_the_sums_of_the_map(model, widths, folder, capsys):
     printed = capsys.readouterr()
     assert printed.out.startswith(f"vectors of 3 items written to {folder / 'new.npz'}: gmf [3, {widths['gmf']}]")
     assert "1 values of genres are not known" in printed.err
-    columns, *maps = read_features(folder / model)["item"]
+    model_id, sides = read_features(folder / model)
+    assert model_id == neuralcf.Scorer.load(folder / model).metadata["model_id"]
+    columns, *maps = sides["item"]
     assert [column[0:3] for column in columns] == [
         ("genres", "multi", ["a", "b", "c", "d", "e"]),
         ("year", "number", []),

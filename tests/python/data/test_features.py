@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from neuralcf.attributes import FeatureColumn
 from neuralcf.data import Dataset, planted_taste
-from neuralcf.data.features import FeatureColumn, Features, fit_column
+from neuralcf.data.features import Features, fit_column
 from neuralcf.data.readers.features import encode_features, parse_choice, read_features
 from neuralcf.errors import ArgumentError
 

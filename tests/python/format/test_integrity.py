@@ -15,8 +15,9 @@ import pytest
 import neuralcf
 from neuralcf import ModelFormatError, Recommender, Scorer
 from neuralcf._core import read_features
+from neuralcf.attributes import FeatureColumn, FeatureMap
 from neuralcf.cli import main
-from neuralcf.data.features import FeatureColumn, FeatureMap, feature_tensors
+from neuralcf.data.features import feature_tensors
 from neuralcf.format.digests import list_file, verify
 from reference import Shape, random_history, random_tensors
 

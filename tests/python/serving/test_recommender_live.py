@@ -7,10 +7,15 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 import neuralcf
 from neuralcf import ArgumentError, ItemVectors, OutOfRangeError, Recommender, Scorer, UnknownItemError
+from neuralcf.attributes import FeatureColumn, FeatureMap
+from neuralcf.data.features import feature_tensors
 from reference import Shape, random_history, random_tensors
 
 USERS = 12
@@ -394,3 +399,54 @@ def test_readers_see_all_of_a_change_or_nothing(tmp_path):
     assert failures == []
     assert recommender.generation > 5
     assert min(counts) > 5
+
+
+def test_attributes_become_vectors(tmp_path):
+    catalogue = Catalogue(MODELS["float32, MLP"])
+    rng = np.random.default_rng(6)
+    columns = (
+        FeatureColumn("genres", "multi", ("comedy", "war", "western")),
+        FeatureColumn("year", "number", (), 1980.0, 10.0),
+        FeatureColumn("country", "category", ("de", "fr")),
+    )
+    weights = rng.standard_normal((7, catalogue.shape.mlp[1])).astype(np.float32)
+    neuralcf.save(
+        catalogue.tensors,
+        tmp_path / "model",
+        kind="mlp",
+        ids=(list(range(USERS)), catalogue.ids),
+        features=feature_tensors({"item": FeatureMap(columns, None, weights)}),
+    )
+    table = {
+        "genres": [["comedy", "war"], "war|western|war", None, "", "unknown"],
+        "year": [1990, "1975", None, float("nan"), 1980.0],
+        "country": ["de", None, "fr", "", "atlantis"],
+    }
+    shared, comedy, war, western, year, de, fr = weights.astype(np.float64)
+    vectors = [shared + comedy + war + year + de, shared + war + western - 0.5 * year, shared + fr, shared, shared]
+    expected, new = catalogue.save(tmp_path / "same"), range(9000, 9005)
+    expected.add_items(new, vectors=ItemVectors(None, np.array(vectors, np.float32)))
+    columns_of_one_type = {
+        "genres": ["comedy|war", "war | western", None, "", "unknown"],
+        "year": [1990.0, 1975.0, None, float("nan"), 1980.0],
+        "country": table["country"],
+    }
+    frames = (pd.DataFrame, pl.DataFrame, pa.table)
+    for form in (table, *(frame(columns_of_one_type) for frame in frames)):
+        recommender = Recommender.load(tmp_path / "model")
+        recommender.add_items(new, attributes=form)
+        assert recommender.score_batch(0, new).tolist() == expected.score_batch(0, new).tolist()
+    assert recommender.update_items(catalogue.ids[:1], attributes={}) == 3
+    assert recommender.score_batch(3, catalogue.ids[:1]) == expected.score_batch(3, [9003])
+    for bad, error, text in [
+        ({"genre": ["x"]}, ArgumentError, "no column 'genre'; known: genres, year, country"),
+        ({"year": [1, 2]}, ArgumentError, r"attributes\['year'\]: expected a value for each of 1 items, got 2"),
+        ({"year": ["new"]}, ArgumentError, "new"),
+        ([1], TypeError, "expected a dictionary of columns or a table, got list"),
+        (None, TypeError, "expected either vectors or attributes"),
+    ]:
+        with pytest.raises(error, match=text):
+            recommender.add_items([7777], attributes=bad)
+    with pytest.raises(ArgumentError, match="trained without features of items"):
+        expected.add_items([7777], attributes={})
+    assert pickle.loads(pickle.dumps(Recommender.load(tmp_path / "model"))).add_items([7777], attributes={}) == 2

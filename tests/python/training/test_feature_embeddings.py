@@ -8,8 +8,9 @@ import torch
 
 import neuralcf
 from neuralcf import ArgumentError
+from neuralcf.attributes import FeatureColumn
 from neuralcf.data import Dataset
-from neuralcf.data.features import FeatureColumn, Features
+from neuralcf.data.features import Features
 from neuralcf.training import NCFConfig, TrainConfig, train
 from neuralcf.training.feature_embeddings import add_features, fold
 from neuralcf.training.losses import l2_penalty

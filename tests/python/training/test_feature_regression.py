@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from neuralcf import Scorer
+from neuralcf.attributes import FeatureColumn
 from neuralcf.data import Dataset, Split
-from neuralcf.data.features import FeatureColumn, Features
+from neuralcf.data.features import Features
 from neuralcf.training import DistillConfig, TrainConfig, train
 from neuralcf.training.cold_scale import choose_cold_scale
 from neuralcf.training.feature_regression import FeatureRegression, choose_l2

@@ -8,8 +8,9 @@ import torch
 
 import neuralcf
 from neuralcf import ArgumentError, NeuMF, Scorer
+from neuralcf.attributes import FeatureColumn
 from neuralcf.data import Dataset, planted_taste
-from neuralcf.data.features import FeatureColumn, Features
+from neuralcf.data.features import Features
 from neuralcf.training import DistillConfig, TrainConfig, train
 from neuralcf.training.cut import cut_by_svd
 from neuralcf.training.tower import TowerConfig, cut_to_neumf

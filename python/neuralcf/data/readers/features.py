@@ -17,17 +17,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from neuralcf.attributes import FEATURE_KINDS, SEPARATOR, FeatureColumn, FeatureKind, parse_number, values_of
 from neuralcf.data.dataset import ExternalIds
-from neuralcf.data.features import (
-    FEATURE_KINDS,
-    SEPARATOR,
-    FeatureColumn,
-    FeatureKind,
-    Features,
-    fit_column,
-    parse_number,
-    values_of,
-)
+from neuralcf.data.features import Features, fit_column
 from neuralcf.data.readers.columns import HEADER_NAMES, find_name
 from neuralcf.data.readers.rows import read_rows
 from neuralcf.data.readers.text import shown

@@ -8,7 +8,7 @@ from io import StringIO
 from os import PathLike
 from typing import Any
 
-from neuralcf.data.features import SEPARATOR
+from neuralcf.attributes import SEPARATOR
 from neuralcf.data.readers.opening import Input, open_input
 from neuralcf.data.readers.text import detect_delimiter, is_quoted, split_lines, text_of, without_preamble
 from neuralcf.errors import ArgumentError
