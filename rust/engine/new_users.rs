@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::user_prior::UserPrior;
 use super::{Engine, NewUsers};
-use crate::error::{Result, filled};
+use crate::error::{Result, collected, filled};
 use crate::kernel::StandardFloats;
 use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::tangent::Tower;
@@ -38,7 +38,8 @@ fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
     });
     let root = root(engine, vectors, width, users, call)?;
     let by_coordinate = by_coordinate(engine, &root, width)?;
-    Ok(UserPrior { mean, root, tower: Tower::new(&engine.network, by_coordinate, width)? })
+    let columns = collected("covariance", (0..width * width).map(|at| root[at % width * width + at / width]))?;
+    Ok(UserPrior { mean, root, columns, tower: Tower::new(&engine.network, by_coordinate, width)? })
 }
 
 fn padded(width: usize) -> usize {
@@ -113,6 +114,11 @@ impl Engine {
     pub fn with_fitted_users(self, call: Call<'_>) -> Result<Self> {
         let new_users = NewUsers::fitted(Arc::new(user_prior(&self, call)?), &self.catalogue.rows)?;
         Ok(Engine { new_users, ..self })
+    }
+
+    /// The output layer's weights of the GMF block.
+    pub(crate) fn output_gmf(&self) -> &[f32] {
+        &self.projection.output_gmf
     }
 
     /// The two parts that scoring needs of a user with this vector, `[W]`: the half of the first layer, `[H0]`, and the

@@ -9,6 +9,7 @@
 )]
 
 mod aligned;
+pub(crate) mod factors;
 pub(crate) mod gather;
 pub(crate) mod layers;
 pub(crate) mod products;

@@ -12,27 +12,22 @@
 //! up to 256 items, evenly spaced over the catalogue, without those of the history; their weights `w` are equal and sum
 //! to four times those of the history. A user without items gets the mean.
 //!
-//! From `z = 0`, three damped Gauss-Newton steps (of Newton for a model without an MLP): `z -= (I + J'DJ)^-1 r`, with
-//! `J` the gradients of the logits by `z`, `D` the weights times `p (1 - p)`, `r = z + J'(weights (p - y))` the
-//! gradient. A step that does not make the gradient shorter is halved; six gradients are computed at most, and the
-//! shortest one's `z` is the result.
+//! From `z = 0`, three damped Gauss-Newton steps: `z -= (I + J'DJ)^-1 r`, with `J` the gradients of the logits by `z`,
+//! `D` the weights times `p (1 - p)`, `r = z + J'(weights (p - y))` the gradient. For a model without an MLP they are
+//! Newton steps, found by conjugate gradients up to 3 % of the gradient's length (`fit_dots.rs`). A step that does not
+//! make the gradient shorter is halved; six gradients are computed at most, and the shortest one's `z` is the result.
 
+use super::descent::{Examples, STEPS, Steps, descend};
+use super::fit_dots::FitDots;
 use super::normal_equations::{padded, solve, stop_if_asked};
 use crate::engine::Engine;
 use crate::engine::user_prior::UserPrior;
-use crate::error::{Result, filled, reserve};
+use crate::error::{Result, filled};
 use crate::histories::History;
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::tangent::{TangentScratch, Tangents};
 use crate::kernel::{LANES, Lanes};
 use crate::pool::Watch;
-
-/// Weight of the negatives, for each unit of weight in the history.
-const NEGATIVES: f64 = 4.0;
-
-/// Steps, and gradients computed, at most.
-const STEPS: usize = 3;
-const GRADIENTS: usize = 6;
 
 /// Multiply-adds of fitting a user to `n` items, the negatives included, roughly.
 pub(super) fn work(prior: &UserPrior, n: usize) -> usize {
@@ -52,38 +47,23 @@ pub(super) fn fit_user(
     let width = prior.width();
     let mut best = filled("user vector", width, 0.0)?;
     if !history.items.is_empty() {
-        let mut fit = Fit::new(engine, prior, negatives, history)?;
-        let mut z = best.clone();
-        let (mut shortest, mut steps) = (f64::INFINITY, 0);
-        for _ in 0..GRADIENTS {
-            let length = fit.differentiate(&z, watch)?;
-            if length >= shortest || length.is_nan() {
-                z.iter_mut().zip(&best).for_each(|(z, best)| *z = 0.5 * (*z + best));
-                continue;
-            }
-            best.copy_from_slice(&z);
-            if steps == STEPS {
-                break;
-            }
-            (shortest, steps) = (length, steps + 1);
-            fit.step(&mut z, watch)?;
+        let examples = Examples::new(negatives, history)?;
+        match engine.network.h0 {
+            0 => descend(&mut FitDots::new(engine, prior, examples)?, &mut best, watch)?,
+            _ => descend(&mut Fit::new(engine, prior, examples)?, &mut best, watch)?,
         }
     }
     let mut vector = filled("user vector", width, 0.0)?;
-    prior.vector(&best, &mut vector);
+    prior.vector(engine.isa, &best, &mut vector);
     out.iter_mut().zip(vector).for_each(|(out, x)| *out = x as f32);
     Ok(())
 }
 
-/// The items that a user is fitted to, and the state of the fit.
+/// The state of a fit by the gradients of the logits, which depend on `z`.
 struct Fit<'a> {
     engine: &'a Engine,
     prior: &'a UserPrior,
-    /// The history, then the negatives.
-    items: Vec<usize>,
-    weights: Vec<f64>,
-    /// How many of the items are the history.
-    positives: usize,
+    examples: Examples,
     /// `[items, padded W]`: gradients of the logits, then those times the roots of `D`.
     gradients: Vec<f64>,
     /// The probabilities of the items.
@@ -95,46 +75,38 @@ struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    fn new(engine: &'a Engine, prior: &'a UserPrior, negatives: &[u32], history: History<'_>) -> Result<Self> {
-        let positives = history.items.len();
-        let mut items = reserve("items of a history", positives + negatives.len())?;
-        let mut weights = reserve("weights of a history", positives + negatives.len())?;
-        for (item, weight) in history.weighted() {
-            items.push(item);
-            weights.push(weight);
-        }
-        let negatives = negatives.iter().filter(|item| history.items.binary_search(item).is_err());
-        items.extend(negatives.map(|&item| item as usize));
-        let weight = NEGATIVES * history.total() / (items.len() - positives).max(1) as f64;
-        weights.resize(items.len(), weight);
+    fn new(engine: &'a Engine, prior: &'a UserPrior, examples: Examples) -> Result<Self> {
         let m = padded(prior.width());
         let network = &engine.network;
         Ok(Fit {
             engine,
             prior,
-            positives,
-            gradients: filled("gradients", items.len() * m, 0.0)?,
-            probabilities: filled("probabilities", items.len(), 0.0)?,
+            gradients: filled("gradients", examples.items.len() * m, 0.0)?,
+            probabilities: filled("probabilities", examples.items.len(), 0.0)?,
             gradient: filled("gradient", m, 0.0)?,
             scratch: TangentScratch::new(&prior.tower)?,
             lanes: filled("gradients", network.h0 + network.g + prior.width(), [0.0; LANES])?,
-            items,
-            weights,
+            examples,
         })
     }
+}
 
-    /// Computes the gradient at `z`; returns its squared length.
+impl Steps for Fit<'_> {
     fn differentiate(&mut self, z: &[f64], watch: &Watch<'_>) -> Result<f64> {
         let (engine, width) = (self.engine, z.len());
         let (h0, g, m) = (engine.network.h0, engine.network.g, self.gradient.len());
         let mut vector = filled("user vector", width, 0.0)?;
-        self.prior.vector(z, &mut vector);
+        self.prior.vector(engine.isa, z, &mut vector);
         let (mut first, mut gmf) = (filled("user", h0, 0.0)?, filled("user", g, 0.0)?);
         engine.user_parts(&vector, &mut first, &mut gmf);
         let (item_first, rest) = self.lanes.split_at_mut(h0);
         let (item_gmf, by_coordinate) = rest.split_at_mut(g);
-        for ((items, probabilities), gradients) in
-            self.items.chunks(LANES).zip(self.probabilities.chunks_mut(LANES)).zip(self.gradients.chunks_mut(LANES * m))
+        for ((items, probabilities), gradients) in self
+            .examples
+            .items
+            .chunks(LANES)
+            .zip(self.probabilities.chunks_mut(LANES))
+            .zip(self.gradients.chunks_mut(LANES * m))
         {
             for (lane, &item) in items.iter().enumerate() {
                 let (a, q) = engine.network.split_row(engine.catalogue.rows.row(item));
@@ -162,18 +134,17 @@ impl<'a> Fit<'a> {
         self.gradient.fill(0.0);
         self.gradient[..width].copy_from_slice(z);
         for (at, gradient) in self.gradients.chunks_exact(m).enumerate() {
-            let label = if at < self.positives { 1.0 } else { 0.0 };
-            let factor = self.weights[at] * (f64::from(self.probabilities[at]) - label);
+            let label = if at < self.examples.positives { 1.0 } else { 0.0 };
+            let factor = self.examples.weights[at] * (f64::from(self.probabilities[at]) - label);
             self.gradient.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += factor * x);
         }
         Ok(self.gradient.iter().fold(0.0, |sum, x| sum + x * x))
     }
 
-    /// Takes a whole step from `z`, at which the gradient has been computed.
     fn step(&mut self, z: &mut [f64], watch: &Watch<'_>) -> Result<()> {
         for (at, gradient) in self.gradients.chunks_exact_mut(self.gradient.len()).enumerate() {
             let p = f64::from(self.probabilities[at]);
-            let root = (self.weights[at] * p * (1.0 - p)).sqrt();
+            let root = (self.examples.weights[at] * p * (1.0 - p)).sqrt();
             gradient.iter_mut().for_each(|x| *x *= root);
         }
         solve(self.engine.isa, &self.gradients, &mut self.gradient, watch)?;

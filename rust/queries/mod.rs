@@ -1,6 +1,8 @@
 //! The queries of an engine, one file per query.
 
+mod descent;
 mod explain;
+mod fit_dots;
 mod fit_user;
 mod fold_in;
 mod normal_equations;
