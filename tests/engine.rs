@@ -37,6 +37,11 @@ fn score_batch_computes_the_specified_bits() {
                     .unwrap();
                 assert_eq!(bits(&got), bits(&expected[at..=at]), "{shape:?} {isa}");
             }
+            for few in 0..=5 {
+                let (of, at) = (engine.users(&users[..few]).unwrap(), engine.items(&items[..few]).unwrap());
+                let got = engine.score_batch(&of, &at, Scale::Logit, Call::ALONE).unwrap();
+                assert_eq!(bits(&got), bits(&expected[..few]), "{shape:?} {isa}, {few} pairs");
+            }
             probabilities.push(bits(
                 &engine.score_batch(&all, &engine.items(&items).unwrap(), Scale::Probability, TWO).unwrap(),
             ));

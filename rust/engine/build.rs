@@ -13,7 +13,7 @@ use crate::csr::Csr;
 use crate::error::{Error, Result, collected, filled, try_collected};
 use crate::format::{Layer, Model, Table};
 use crate::kernel::row_table::{ItemRows, RowTable};
-use crate::kernel::weights::{Network, Packed};
+use crate::kernel::weights::{Network, OutputLanes, Packed};
 use crate::kernel::{IntegerIsa, Isa};
 use crate::pool::{self, Call};
 
@@ -112,11 +112,13 @@ impl Packing {
             pack(layer, &no_bias, user_width, layer.inputs - user_width)
         };
         let later = layers.iter().skip(1).map(|layer| pack(layer, &layer.bias, 0, layer.inputs));
+        let later = try_collected("layers", later)?;
         Ok(Packing {
             network: Network {
                 h0: first.map_or(0, |layer| layer.outputs),
                 g: gmf_width,
-                layers: try_collected("layers", later)?,
+                by_output: try_collected("layers", later.iter().map(OutputLanes::new))?,
+                layers: later,
                 output_weight: collected("packed weights", output_hidden.iter().copied())?,
                 output_bias,
             },

@@ -204,11 +204,14 @@ impl Engine {
         let tables = sum(&[product(users, sum(&[g, mu])), product(items, sum(&[g, mi]))]);
         let mut inputs = sum(&[mu, mi]);
         let layers = mlp_layers.iter().map(|&outputs| {
-            let weights = product(inputs.saturating_add(1), outputs as u64);
+            // As floats, and with the outputs padded to whole vectors.
+            let of = |outputs| product(inputs.saturating_add(1), outputs);
+            let weights = [of(outputs as u64), of(padded(outputs as u64))];
             inputs = outputs as u64;
             weights
         });
-        let layers = layers.fold(0, u64::saturating_add);
+        let [layers, by_output] =
+            layers.fold([0; 2], |[a, b]: [u64; 2], [c, d]| [a.saturating_add(c), b.saturating_add(d)]);
         let rows = product(sum(&[users, items]), sum(&[padded(h0), padded(g)]));
         let tiles = product(padded(items), sum(&[h0, g]));
         // Codes of a dot product in four bits: tiles of the upper halves are smaller than those of float32, the lower
@@ -217,7 +220,7 @@ impl Engine {
         let scratch = product(threads as u64, sum(&[h0, h0, g, mu, mi]));
         // The layers are held as read, packed and quantized, the last in up to three forms.
         let floats = sum(&[tables, product(6, layers)]);
-        sum(&[product(floats, float), product(sum(&[rows, tiles, lower_halves, scratch]), lanes)])
+        sum(&[product(floats, float), product(sum(&[rows, tiles, lower_halves, scratch, by_output]), lanes)])
     }
 
     /// Rejects a model that takes more than `max_bytes`, or, without a limit, more than are free, before it is built.

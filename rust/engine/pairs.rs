@@ -2,6 +2,7 @@
 
 use super::{Engine, Users};
 use crate::error::Result;
+use crate::kernel::few_pairs::{FEW_PAIRS, ScoreFewPairs};
 use crate::kernel::gather::{PairUsers, ScorePairList};
 use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
@@ -44,7 +45,11 @@ impl Engine {
     fn score_list(&self, users: PairUsers<'_>, items: &[u32], logits: &mut [f32], watch: &Watch<'_>) -> Result<()> {
         let (network, item_rows) = (&self.network, &self.catalogue.rows);
         Scratch::lend(network, |scratch| {
-            self.isa.run(ScorePairList { network, users, item_rows, items, logits, watch, scratch });
+            if items.len() <= FEW_PAIRS {
+                self.isa.run(ScoreFewPairs { network, users, item_rows, items, logits, scratch });
+            } else {
+                self.isa.run(ScorePairList { network, users, item_rows, items, logits, watch, scratch });
+            }
         })
     }
 }

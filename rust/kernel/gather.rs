@@ -62,6 +62,15 @@ pub(crate) enum PairUsers<'a> {
 }
 
 impl<'a> PairUsers<'a> {
+    /// The row of a pair's user.
+    #[inline(always)]
+    pub(super) fn row(self, pair: usize) -> &'a [Lanes] {
+        match self {
+            PairUsers::Each(table, positions) => table.row(positions[pair] as usize),
+            PairUsers::One(user) => user,
+        }
+    }
+
     /// The rows of sixteen pairs, from `first` on.
     #[inline(always)]
     fn locate(self, first: usize) -> UserRows<'a> {

@@ -332,7 +332,8 @@ mod tests {
                 let layer = || Packed::new(inputs, &vec![0.0; outputs], Portable::<false>::BLOCK, |_, _| 0.0).unwrap();
                 let layers: Vec<Packed> = (outputs > 0).then(layer).into_iter().collect();
                 let output_weight = vec![0.0; layers.first().map_or(inputs, |layer| layer.outputs)];
-                let network = Network { h0: inputs, g: 0, layers, output_weight, output_bias: 0.0 };
+                let network =
+                    Network { h0: inputs, g: 0, layers, by_output: Vec::new(), output_weight, output_bias: 0.0 };
                 let (prefetched, mut scratch) = (RefCell::new(vec![0; inputs]), Scratch::default());
                 scratch.fit(&network).unwrap();
                 hidden(s, &network, Counting(&prefetched), s.splat(0.0), &mut scratch);

@@ -10,6 +10,7 @@
 
 mod aligned;
 pub(crate) mod factors;
+pub(crate) mod few_pairs;
 pub(crate) mod gather;
 pub(crate) mod layers;
 pub(crate) mod products;

@@ -89,6 +89,44 @@ impl Packed {
     }
 }
 
+/// A layer's weights, sixteen outputs side by side: block by block of vectors of outputs; within a block, input by
+/// input. The last vector is padded with zeros.
+#[derive(Debug)]
+pub(crate) struct OutputLanes {
+    pub(super) inputs: usize,
+    /// Vectors of outputs in a block.
+    pub(super) block: usize,
+    pub(super) weight: Vec<Lanes>,
+    pub(super) bias: Vec<Lanes>,
+}
+
+impl OutputLanes {
+    /// The vectors of a block: as many sums hide the latency of a multiply-add.
+    const BLOCK: usize = 4;
+
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn new(layer: &Packed) -> Result<Self> {
+        let vectors = layer.outputs.div_ceil(LANES);
+        let lanes = |vector: usize, of: &dyn Fn(usize) -> f32| -> Lanes {
+            std::array::from_fn(|l| Some(vector * LANES + l).filter(|&o| o < layer.outputs).map_or(0.0, of))
+        };
+        let mut weight = reserve("packed weights", vectors * layer.inputs)?;
+        for first in (0..vectors).step_by(Self::BLOCK) {
+            for k in 0..layer.inputs {
+                let block = first..vectors.min(first + Self::BLOCK);
+                weight.extend(block.map(|vector| lanes(vector, &|o| layer.weight(o, k))));
+            }
+        }
+        let bias = collected("packed weights", (0..vectors).map(|vector| lanes(vector, &|o| layer.bias[o])))?;
+        Ok(OutputLanes { inputs: layer.inputs, block: Self::BLOCK, weight, bias })
+    }
+
+    fn nbytes(&self) -> usize {
+        size_of_val(&self.weight[..]) + size_of_val(&self.bias[..])
+    }
+}
+
 /// The block size: as few blocks as hold all outputs, of equal size except the last. But at least two if each still has
 /// enough chains to hide the latency of a multiply-add: then the end of one overlaps the start of the next.
 pub(super) fn block_size(outputs: usize, max_block: usize) -> usize {
@@ -106,6 +144,8 @@ pub(crate) struct Network {
     pub(crate) g: usize,
     /// Hidden layers after the first.
     pub(crate) layers: Vec<Packed>,
+    /// The same layers for single pairs.
+    pub(crate) by_output: Vec<OutputLanes>,
     /// The output layer's weights of the last hidden layer; those of the GMF block are folded into the users.
     pub(crate) output_weight: Vec<f32>,
     pub(crate) output_bias: f32,
@@ -122,13 +162,15 @@ impl Network {
         self.g + self.output_weight.len() + self.layers.iter().map(|layer| layer.inputs * layer.outputs).sum::<usize>()
     }
 
-    /// The largest width of a layer whose activations may be stored.
+    /// The most lines that the activations of a layer may take: one for each, or for the last layer's, which are only
+    /// stored for single pairs, one for sixteen.
     fn widest(&self) -> usize {
-        self.layers.iter().map(|layer| layer.inputs).max().unwrap_or(0).max(self.h0)
+        self.layers.iter().map(|layer| layer.inputs.max(layer.outputs.div_ceil(LANES))).max().unwrap_or(0).max(self.h0)
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        self.layers.iter().map(Packed::nbytes).sum::<usize>() + size_of_val(&self.output_weight[..])
+        let by_output: usize = self.by_output.iter().map(OutputLanes::nbytes).sum();
+        self.layers.iter().map(Packed::nbytes).sum::<usize>() + by_output + size_of_val(&self.output_weight[..])
     }
 }
 

@@ -192,7 +192,14 @@ mod tests {
         });
         let layers: Vec<_> = layers.collect();
         let last = widths.last().unwrap();
-        Network { h0: widths[0], g: 0, layers, output_weight: vec![0.5; *last], output_bias: 0.0 }
+        Network {
+            h0: widths[0],
+            g: 0,
+            layers,
+            by_output: Vec::new(),
+            output_weight: vec![0.5; *last],
+            output_bias: 0.0,
+        }
     }
 
     /// The largest `|y N|` over all patterns of active ReLUs.
