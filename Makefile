@@ -28,7 +28,7 @@ test-convert: $(VENV)/built ## train by other libraries, convert, compare scores
 	tests/convert/run.sh $(PYTHON)
 
 .PHONY: test-scale
-test-scale: $(VENV)/built ## run the tests with two processes of torchrun, and beside a local Spark, which needs Java 17 or newer
+test-scale: $(VENV)/built ## run the tests with torchrun, and beside a local Spark and Ray, which need Java 17 or newer
 	tests/scale/run.sh $(PYTHON)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet tests/scale/test_torchrun.py
 

@@ -24,13 +24,15 @@ NAVIGATION = {
     "Train": ["docs/data.md", "docs/training.md", "docs/models.md", "docs/protocols.md", "docs/commands.md"],
     "Serve": ["docs/serving.md", "docs/refusals.md", "docs/format.md", "docs/rust.md"],
     "From other libraries": ["docs/converting.md"],
-    "Clusters": ["docs/spark.md"],
+    "Clusters": ["docs/spark.md", "docs/ray.md"],
 }
 """Pages by part; pages in no part stand under "More"."""
 API = {
     "api/neuralcf.md": ("neuralcf", None),
     "api/convert.md": ("neuralcf.convert", "neuralcf.convert"),
     "api/spark.md": ("neuralcf.batch.spark", "neuralcf.batch.spark"),
+    "api/ray.md": ("neuralcf.batch.ray", "neuralcf.batch.ray"),
+    "api/shards.md": ("neuralcf.batch.shards", "neuralcf.batch.shards"),
     "api/training.md": ("neuralcf.training", "neuralcf.training"),
 }
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[#)])")

@@ -55,7 +55,13 @@ NOT_RUN = {
 }
 DATA = {"u.data": "ml-100k", "ml-1m": "ml-1m"}
 """Prefixes of data files, and the folders that hold them."""
-OPTIONAL = {"implicit": "test-convert", "faiss": "test-convert", "usearch": "test-convert", "pyspark": "test-scale"}
+OPTIONAL = {
+    "implicit": "test-convert",
+    "faiss": "test-convert",
+    "usearch": "test-convert",
+    "pyspark": "test-scale",
+    "ray": "test-scale",
+}
 """Packages that pages show, and the targets of make whose environments have them."""
 
 

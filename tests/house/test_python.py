@@ -26,7 +26,7 @@ IMPORTS = {
     "data": "errors seeds attributes",
     "format": "errors files _core",
     "serving": "errors results _core attributes",
-    "batch": "errors files _core serving",
+    "batch": "errors files _core format serving",
     "convert": "errors _core format",
     "baselines": "errors results seeds data",
     "evaluation": "errors results seeds files _core data format baselines",
@@ -58,6 +58,7 @@ NEEDS = {
     "uvicorn": "serving",
     "prometheus_client": "serving",
     "pyspark": "batch",
+    "ray": "batch",
     "huggingface_hub": "serving",
     "matplotlib": "report demo",
 }

@@ -8,13 +8,12 @@ after a failure gives them again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from neuralcf._core import open_model
+from neuralcf.batch.worker import Opening, list_columns, scores_of, users_and_lists
 from neuralcf.errors import ArgumentError, argument
 from neuralcf.serving.ids import ManyIds
 from neuralcf.serving.recommender import Recommender
@@ -73,7 +72,7 @@ def recommend(
     types = _types()
     recommender = Recommender.load(model, threads=threads)
     filters: dict[str, Any] = {"allow": allow, "deny": deny, "exclude_seen": exclude_seen, "k": k, "logits": logits}
-    opening = _Opening.of(recommender, model, shipped, threads, sets or {})
+    opening = _opening(recommender, model, shipped, threads, sets or {})
     _check_column(df, user, "user", recommender.user_ids.kind)
     columns = [user]
     if exclude is not None:
@@ -128,7 +127,7 @@ def score(
     _check_column(df, item, "item", recommender.item_ids.kind)
     if output in df.columns:
         raise ArgumentError(f"{argument('output')}: expected a new column, got {output!r}")
-    opening = _Opening.of(recommender, model, shipped, threads, {})
+    opening = _opening(recommender, model, shipped, threads, {})
     schema = types.StructType([*df.schema.fields, types.StructField(output, types.FloatType(), True)])
     places = df.columns.index(user), df.columns.index(item)
     return _mapped(df, _Score(opening, places, output, logits), schema)
@@ -165,91 +164,44 @@ def _check_column(df: DataFrame, column: str, name: str, kind: str, *, array: bo
 
 
 @dataclass(frozen=True)
-class _Opening:
-    """What a worker needs to open the model of the driver, and no other."""
+class _Shipped(Opening):
+    """Opens what `SparkContext.addFile` has sent to the worker."""
 
-    path: str
-    digest: str
-    shipped: bool
-    threads: int
-    sets: Mapping[str, Any] = field(default_factory=dict)
+    def place(self) -> str:
+        from pyspark import SparkFiles
 
-    @classmethod
-    def of(
-        cls, recommender: Recommender, path: str | PathLike[str], shipped: bool, threads: int, sets: Mapping[str, Any]
-    ) -> _Opening:
-        _, arguments = recommender.scorer.__reduce__()
-        return cls(fspath(path) if shipped else arguments[0], arguments[1], shipped, threads, sets)
-
-    def name_sets(self, recommender: Recommender) -> None:
-        for name, items in self.sets.items():
-            recommender.set_items(name, items)
-
-    def open(self) -> Recommender:
-        """Open the model, or return the one that an earlier task on this worker has opened."""
-        key = self.path, self.digest, self.shipped, self.threads, repr(sorted(self.sets.items()))
-        if key not in _OPENED:
-            path = self.path
-            if self.shipped:
-                from pathlib import Path
-
-                from pyspark import SparkFiles
-
-                path = SparkFiles.get(Path(path).name)
-            scorer, user_ids, item_ids = open_model(path, digest=self.digest, threads=self.threads)
-            assert user_ids is not None
-            assert item_ids is not None
-            recommender = Recommender(scorer, user_ids, item_ids)
-            self.name_sets(recommender)
-            _OPENED.clear()  # a worker serves one model at a time
-            _OPENED[key] = recommender
-        return _OPENED[key]
+        return str(SparkFiles.get(Path(self.path).name))
 
 
-_OPENED: dict[tuple[Any, ...], Recommender] = {}
+def _opening(
+    recommender: Recommender, path: str | PathLike[str], shipped: bool, threads: int, sets: Mapping[str, ManyIds]
+) -> Opening:
+    opening = Opening.of(recommender, threads, sets)
+    return _Shipped(fspath(path), opening.digest, threads, sets) if shipped else opening
 
 
 @dataclass(frozen=True)
 class _Recommend:
-    opening: _Opening
+    opening: Opening
     filters: Mapping[str, Any]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
         recommender = self.opening.open()
-        strings = recommender.item_ids.kind == "str"
         for batch in batches:
-            users = batch.column(0)
-            present = ~_nulls(users)
-            exclude = None
-            if batch.num_columns == 2:
-                lists = batch.column(1).to_pylist()
-                exclude = [lists[at] or [] for at in np.flatnonzero(present)]
+            lists = batch.column(1) if batch.num_columns == 2 else None
+            present, users, exclude = users_and_lists(batch.column(0), lists)
             found = recommender.recommend(
-                _ids(users, present), on_unknown="skip", exclude=exclude, threads=self.opening.threads, **self.filters
+                users, on_unknown="skip", exclude=exclude, threads=self.opening.threads, **self.filters
             )
-            counts = np.zeros(len(users), np.int64)
-            counts[present] = found.counts
-            known = np.zeros(len(users), bool)
-            known[present] = found.known
-            real = np.arange(found.ids.shape[1]) < found.counts[:, None]
-            offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-            items = pa.array(
-                found.ids[real].tolist() if strings else found.ids[real], pa.string() if strings else pa.int64()
-            )
-            columns = [
-                users,
-                pa.ListArray.from_arrays(offsets, items),
-                pa.ListArray.from_arrays(offsets, pa.array(found.scores[real])),
-                pa.array(known),
-            ]
-            yield pa.RecordBatch.from_arrays(columns, names=[batch.schema.names[0], "items", "scores", "known"])
+            columns = {batch.schema.names[0]: batch.column(0), **list_columns(found, present)}
+            yield pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 @dataclass(frozen=True)
 class _Score:
-    opening: _Opening
+    opening: Opening
     places: tuple[int, int]
     output: str
     logits: bool
@@ -260,31 +212,5 @@ class _Score:
         recommender = self.opening.open()
         for batch in batches:
             users, items = (batch.column(place) for place in self.places)
-            present = ~(_nulls(users) | _nulls(items))
-            pairs = [
-                ids.find(_ids(column, present))
-                for ids, column in ((recommender.user_ids, users), (recommender.item_ids, items))
-            ]
-            known = (pairs[0] >= 0) & (pairs[1] >= 0)
-            places = np.flatnonzero(present)[known]
-            scores = np.zeros(batch.num_rows, np.float32)
-            scores[places] = recommender.scorer.score_batch(
-                pairs[0][known], pairs[1][known], logits=self.logits, threads=self.opening.threads
-            )
-            missing = np.ones(batch.num_rows, bool)
-            missing[places] = False
-            yield pa.RecordBatch.from_arrays(
-                [*batch.columns, pa.array(scores, mask=missing)], names=[*batch.schema.names, self.output]
-            )
-
-
-def _nulls(column: Any) -> Any:
-    return column.is_null().to_numpy(zero_copy_only=False)
-
-
-def _ids(column: Any, present: Any) -> Any:
-    """Return the ids that are not null: int64, or a list of str."""
-    import pyarrow as pa
-
-    kept = column.drop_null() if present.all() else column.filter(pa.array(present))
-    return kept.to_pylist() if pa.types.is_string(kept.type) or pa.types.is_large_string(kept.type) else kept.to_numpy()
+            scores = scores_of(recommender, users, items, logits=self.logits, threads=self.opening.threads)
+            yield pa.RecordBatch.from_arrays([*batch.columns, scores], names=[*batch.schema.names, self.output])
