@@ -80,6 +80,17 @@ pub(crate) fn reaches(score: f32, threshold: f32) -> bool {
     Key::new(score, 0) <= Key::new(threshold, 0)
 }
 
+/// The best items for each row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopK {
+    /// `[rows, k]`: item indices in THE order, padded with -1 if the filter admits fewer than `k`.
+    pub ids: Vec<i64>,
+    /// `[rows, k]`: their scores; negative infinity where the id is -1.
+    pub scores: Vec<f32>,
+    /// The requested `k`.
+    pub k: usize,
+}
+
 /// Selects the first `k` of the keys pushed to it.
 ///
 /// Keys go to a buffer of somewhat more than `k`; when it is full, a quickselect discards all but the first `k`. That

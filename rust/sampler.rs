@@ -3,11 +3,6 @@
 //! An epoch is a function, not a state: what stands at position `n` depends on the seed and on `n` alone. So any part
 //! of it can be filled at any time, by any number of threads, and nothing as long as the epoch is ever held.
 //!
-//! Random numbers: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014),
-//! started anew for each sample. Shuffling: position `n` takes element `p(n)`, with p a keyed permutation, as in
-//! Mitchell, Stokes, Frank, Holmes, "Bandwidth-optimal random shuffling for GPUs" (ACM TOPC 2022): a Feistel network
-//! over the next power of two, repeated until the result is below the length.
-//!
 //! Let a user's items be `k_0 < k_1 < ... < k_(d-1)`, of `I`. The negative of rank `r`, from 0, is `r + #{j : k_j - j
 //! <= r}`, because `k_j - j` negatives lie before `k_j`. So one random rank below `I - d` and one binary search sample
 //! a negative, uniformly and without rejection, however many items the user has.
@@ -18,6 +13,7 @@
 use crate::csr::Csr;
 use crate::error::{Error, Result, reserve};
 use crate::pool::Call;
+use crate::random::{Permutation, Random};
 
 /// Samples negatives for the rows of a matrix of users x items.
 #[derive(Debug)]
@@ -252,130 +248,15 @@ const BLOCK: usize = 64;
 /// What a value costs, in multiply-adds: some 50 ns.
 const WORK: usize = 1 << 8;
 
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The finalizer of SplitMix64: a bijection that mixes all bits.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    /// The generator of a position: streams of different positions or seeds are unrelated.
-    fn at(seed: u64, position: u64) -> Self {
-        Random(mix(mix(seed ^ GAMMA).wrapping_add(position.wrapping_mul(GAMMA))))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GAMMA);
-        mix(self.0)
-    }
-
-    /// A uniform number below `bound`, at least 1, without bias: Lemire, "Fast random integer generation in an
-    /// interval", ACM TOMACS 2019. One try in 2^64 / `bound` is repeated.
-    fn below(&mut self, bound: u64) -> u64 {
-        loop {
-            let product = u128::from(self.next()) * u128::from(bound);
-            let low = product as u64;
-            if low >= bound || low >= bound.wrapping_neg() % bound {
-                return (product >> 64) as u64;
-            }
-        }
-    }
-}
-
-/// A random permutation of `0..len`, computed one element at a time.
-struct Permutation {
-    len: u64,
-    /// Bits of both halves of a number: 2^(left + right) is the least power of two that is at least `len` and `FEWEST`.
-    left: u32,
-    right: u32,
-    keys: [u64; Permutation::ROUNDS],
-}
-
-impl Permutation {
-    /// Pairs of Feistel rounds. Four rounds of random functions give a pseudorandom permutation (Luby and Rackoff,
-    /// SIAM J. Comput. 17, 1988); more, since short halves have few values.
-    const ROUNDS: usize = 4;
-
-    /// The network's numbers, at least: with halves of a bit or two its permutations are far from uniform.
-    const FEWEST: usize = 1024;
-
-    fn new(len: usize, seed: u64) -> Self {
-        let bits = (len.max(Self::FEWEST) as u64 - 1).ilog2() + 1;
-        let mut random = Random::at(seed, u64::MAX);
-        let keys = std::array::from_fn(|_| random.next());
-        Permutation { len: len as u64, left: bits / 2, right: bits - bits / 2, keys }
-    }
-
-    fn at(&self, n: usize) -> usize {
-        let mut x = n as u64;
-        loop {
-            x = self.once(x);
-            if x < self.len {
-                return x as usize;
-            }
-        }
-    }
-
-    fn once(&self, x: u64) -> u64 {
-        let (left_mask, right_mask) = ((1 << self.left) - 1, (1 << self.right) - 1);
-        let (mut left, mut right) = (x >> self.right, x & right_mask);
-        for key in self.keys {
-            left ^= mix(key.wrapping_add(right)) & left_mask;
-            right ^= mix(key.rotate_left(32).wrapping_add(left)) & right_mask;
-        }
-        left << self.right | right
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::chi_square;
 
     fn sampler_of(rows: &[&[u32]], items: usize) -> Result<Sampler> {
         let mut indptr = vec![0];
         rows.iter().for_each(|row| indptr.push(indptr[indptr.len() - 1] + row.len()));
         Sampler::new(Csr::new("rows", indptr, rows.concat(), items)?, None)
-    }
-
-    /// The sum of (observed - expected)^2 / expected, and its mean under chance.
-    fn chi_square(counts: &[usize]) -> (f64, f64) {
-        let expected = counts.iter().sum::<usize>() as f64 / counts.len() as f64;
-        let sum = counts.iter().map(|&n| (n as f64 - expected).powi(2) / expected).sum();
-        (sum, (counts.len() - 1) as f64)
-    }
-
-    #[test]
-    fn a_permutation_of_any_length_has_every_element_once() {
-        for len in (1..70).chain([1000, 4096, 4097]) {
-            let order = Permutation::new(len, 5);
-            let mut all: Vec<_> = (0..len).map(|n| order.at(n)).collect();
-            all.sort_unstable();
-            assert!(all.into_iter().eq(0..len), "{len}");
-        }
-    }
-
-    #[test]
-    fn permutations_are_uniform() {
-        // All 120 orders of five elements, and where two neighbours of twelve go.
-        let (mut orders, mut places) = (std::collections::HashMap::new(), vec![0; 144]);
-        for seed in 0..24_000 {
-            let five = Permutation::new(5, seed);
-            *orders.entry([0, 1, 2, 3, 4].map(|n| five.at(n))).or_insert(0) += 1;
-            let twelve = Permutation::new(12, seed);
-            places[twelve.at(3) * 12 + twelve.at(4)] += 1;
-        }
-        assert_eq!(orders.len(), 120);
-        let places: Vec<_> = places.into_iter().enumerate().filter(|(n, _)| n / 12 != n % 12).map(|(_, n)| n).collect();
-        for counts in [orders.into_values().collect(), places] {
-            let (sum, mean) = chi_square(&counts);
-            assert!((sum - mean).abs() < 5.0 * (2.0 * mean).sqrt(), "{sum} with mean {mean}");
-        }
     }
 
     #[test]

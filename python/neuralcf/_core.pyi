@@ -1,13 +1,13 @@
 """The compiled core: `neuralcf.Scorer`, and the functions that the Python side builds on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Final, Literal, SupportsIndex, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.results import ItemVectors, TopK, UserVectors
+from neuralcf.results import IndexSummary, ItemVectors, TopK, UserVectors
 
 __all__ = [
     "Groups",
@@ -162,6 +162,8 @@ class Scorer:
         max_per_group: Sequence[tuple[Groups, SupportsIndex]] | None = None,
         after: tuple[NDArray[np.floating[Any]], _Items] | None = None,
         search: Literal["exact", "approximate"] = "exact",
+        recall: float | None = None,
+        probes: SupportsIndex | None = None,
         logits: bool = False,
         threads: int | None = None,
     ) -> TopK:
@@ -181,7 +183,10 @@ class Scorer:
                 for an item that is gone. The list has the items that follow in the ranking; if an item no longer scores
                 this, those that score less. Items before it still count for `max_per_group`.
             search: "exact" returns, bit for bit, what scoring every item and sorting would return; "approximate" uses
-                the index.
+                the index of `build_index` and may miss items. Those it returns have their exact scores.
+            recall: of an approximate search: the share of the exact list that it finds, in the mean over users; 0.99 by
+                default, at most 0.999. `Scorer.index` has what was measured.
+            probes: in place of `recall`: how many lists of the index to visit.
             logits: return logits instead of probabilities.
             threads: maximum number of threads for this call.
 
@@ -194,6 +199,35 @@ class Scorer:
             OutOfRangeError, ArgumentError, TypeError: as for `score_batch`. ArgumentError also for "seen" or
                 "approximate" if the model has no stored interactions or no index.
         """
+    def build_index(
+        self,
+        *,
+        lists: SupportsIndex | None = None,
+        seed: SupportsIndex = 0,
+        progress: Callable[[float], object] | None = None,
+        threads: int | None = None,
+    ) -> Scorer:
+        """Return a scorer of the same model with an index, for `top_k(search="approximate")`; this one stays as it is.
+
+        The index clusters the items by what tells their scores apart and lets the network itself score the clusters.
+        How far a search goes for a recall is calibrated on users of the model that have no part in the clustering. It
+        depends on the model, `lists` and `seed` alone. Items that are changed, added or removed later (`with_items` and
+        the like) are found as in the exact search.
+
+        Args:
+            lists: the number of clusters, 1 to the number of items; chosen by the number of items if None.
+            seed: 0 to 2^64 - 1, chooses the samples of items and of users.
+            progress: called with the share that is done, 0 to 1; its exception ends the building.
+            threads: maximum number of threads for this call.
+
+        Raises:
+            ArgumentError: `lists` or `seed` outside its range, or items of this scorer were changed.
+            TypeError: a number that is not an integer.
+            MemoryError: the index does not fit in memory.
+        """
+    @property
+    def index(self) -> IndexSummary | None:
+        """What the index consists of, and its measured recalls; None without one."""
     def rank_of(
         self,
         users: _Users,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemVectors", "TopK", "UserVectors"]
+__all__ = ["IndexLevel", "IndexSummary", "ItemVectors", "TopK", "UserVectors"]
 
 
 class TopK(NamedTuple):
@@ -33,3 +33,29 @@ class ItemVectors(NamedTuple):
     """float32 `[n, G]`; None if the model has no GMF part."""
     mlp: NDArray[np.float32] | None = None
     """float32 `[n, Mi]`; None if the model has no MLP part."""
+
+
+class IndexLevel(NamedTuple):
+    """A recall of an approximate search, as an index was calibrated for it."""
+
+    k: int
+    """The number of items asked for."""
+    recall: float
+    """The recall asked for: the share of the exact `k` best items that is found, in the mean over users."""
+    measured: float
+    """The recall measured on the users of the calibration, who have no part in the clustering."""
+    lists: float
+    """The lists that a search visits, in the mean."""
+    items: float
+    """The items in these lists."""
+
+
+class IndexSummary(NamedTuple):
+    """What an index consists of."""
+
+    lists: int
+    """The number of lists."""
+    nbytes: int
+    """Memory in bytes."""
+    levels: list[IndexLevel]
+    """What was calibrated, by `k`, then by recall."""

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::changes::Changes;
 use super::dots::DotCatalogue;
 use super::layout::Layout;
-use crate::error::Result;
+use super::rearranged::rearranged;
+use crate::error::{Result, reserve};
 use crate::kernel::quantized::Quantization;
 use crate::kernel::quantized::tiles::QuantizedTiles;
 use crate::kernel::row_table::{ItemRows, RowTable};
+use crate::kernel::weights::Network;
 use crate::kernel::{Aligned, IntegerIsa, LANES};
+use crate::pool::Call;
 
 /// The items of a model.
 #[derive(Debug)]
@@ -50,11 +53,26 @@ pub(crate) enum Tiles {
     Dots(Box<DotCatalogue>),
 }
 
+/// The items in another order, in lists of whole tiles.
+#[derive(Debug)]
+pub(crate) struct ListedTiles {
+    pub(crate) tiles: Tiles,
+    /// The item at each position, or `NO_ITEM`.
+    pub(crate) items: Vec<u32>,
+}
+
+impl ListedTiles {
+    pub(crate) fn nbytes(&self) -> usize {
+        self.tiles.nbytes() + size_of_val(&self.items[..])
+    }
+}
+
 /// Quantized tiles, the quantized layer that is applied to them, and the instruction set to use.
 #[derive(Debug)]
 pub(crate) struct QuantizedCatalogue {
     pub(crate) isa: IntegerIsa,
-    pub(crate) quantization: Quantization,
+    /// Shared with the same items in another order.
+    pub(crate) quantization: Arc<Quantization>,
     /// All lines except the int16 words.
     tiles: Aligned,
     int16: Aligned,
@@ -67,6 +85,41 @@ impl Tiles {
             Tiles::Quantized(quantized) => quantized.tiles.nbytes() + quantized.int16.nbytes(),
             Tiles::Dots(dots) => dots.nbytes(),
         }
+    }
+
+    /// The items in the order of their tiles.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn order(&self, items: usize) -> Result<Vec<u32>> {
+        let mut order = reserve("items in order", items)?;
+        match self {
+            Tiles::Float32(_) | Tiles::Quantized(_) => order.extend(0..items as u32),
+            Tiles::Dots(dots) => order.extend(dots.items_at(0..items)),
+        }
+        Ok(order)
+    }
+
+    /// The same tiles with the items in another order: `items` has an item or `NO_ITEM` for each position of whole
+    /// tiles. Within a list they must be in the order of [`Tiles::order`].
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
+    pub(crate) fn listed(&self, network: &Network, items: Vec<u32>, call: Call<'_>) -> Result<ListedTiles> {
+        let tiles = match self {
+            Tiles::Float32(tiles) => Tiles::Float32(rearranged(tiles, network.tile_len(), 0..0, &items, call)?),
+            Tiles::Quantized(of) => {
+                let layout = of.quantization.layout();
+                Tiles::Quantized(Box::new(QuantizedCatalogue {
+                    isa: of.isa,
+                    quantization: Arc::clone(&of.quantization),
+                    tiles: rearranged(&of.tiles, layout.len(), layout.gmf(), &items, call)?,
+                    int16: rearranged(&of.int16, layout.int16, 0..0, &items, call)?,
+                }))
+            }
+            Tiles::Dots(dots) => Tiles::Dots(Box::new(dots.listed(&items, call)?)),
+        };
+        Ok(ListedTiles { tiles, items })
     }
 }
 
@@ -83,7 +136,7 @@ impl QuantizedCatalogue {
     ) -> Result<Self> {
         let tiles = layout.quantized_tiles(rows, &quantization)?;
         let int16 = layout.int16_tiles(rows, &quantization)?;
-        Ok(QuantizedCatalogue { isa, quantization, tiles, int16 })
+        Ok(QuantizedCatalogue { isa, quantization: Arc::new(quantization), tiles, int16 })
     }
 
     /// The same items in int16 alone; `None` if there is no int8 to drop.
@@ -92,7 +145,7 @@ impl QuantizedCatalogue {
     /// As for [`QuantizedCatalogue::new`].
     pub(super) fn without_int8(self, layout: &Layout<'_>, rows: &RowTable) -> Result<Option<Self>> {
         let QuantizedCatalogue { isa, mut quantization, tiles, int16 } = self;
-        if quantization.int8.take().is_none() {
+        if Arc::get_mut(&mut quantization).and_then(|own| own.int8.take()).is_none() {
             return Ok(None);
         }
         drop(tiles); // free them before allocating the new ones

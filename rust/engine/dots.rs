@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::layout::{Layout, TILES_PER_TASK};
+use super::rearranged::{NO_ITEM, rearranged};
 use super::verdict::Verdict;
 use crate::error::{Result, collected, filled, reserve};
 use crate::kernel::gather::{PairUsers, ScorePairList};
@@ -14,7 +15,7 @@ use crate::kernel::row_table::{ItemRows, RowTable};
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::Scratch;
 use crate::kernel::{Aligned, IntegerIsa, LANES, Lanes, StandardFloats};
-use crate::pool::Watch;
+use crate::pool::{Call, Watch};
 
 /// The items in four bits, in the order of falling norm.
 #[derive(Debug)]
@@ -105,6 +106,48 @@ impl DotCatalogue {
         Ok(Some(DotCatalogue { isa, int4, items, norms, tiles, rows: lower, errors }))
     }
 
+    /// The same items in another order: `items` has an item or [`NO_ITEM`] for each position of whole tiles, those of a
+    /// list in the present order, so that norms fall within it.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
+    pub(super) fn listed(&self, items: &[u32], call: Call<'_>) -> Result<Self> {
+        let mut position_of = filled("positions", self.items.len(), 0)?;
+        (0..).zip(&self.items).for_each(|(position, placed)| position_of[placed.item as usize] = position);
+        let position = |&item: &u32| if item == NO_ITEM { NO_ITEM } else { position_of[item as usize] };
+        let positions = collected("positions", items.iter().map(position))?;
+
+        let row_len = self.int4.row_len();
+        let mut rows = Aligned::zeros("item tiles", positions.len().saturating_mul(row_len))?;
+        let per_task = TILES_PER_TASK * LANES;
+        call.for_each_chunk(&mut rows, per_task * row_len, |n, rows, watch| {
+            for (row, &position) in rows.chunks_exact_mut(row_len).zip(&positions[n * per_task..]) {
+                if watch.stopped(row_len * LANES) {
+                    return Ok(());
+                }
+                if position != NO_ITEM {
+                    row.copy_from_slice(&self.rows[position as usize * row_len..][..row_len]);
+                }
+            }
+            Ok(())
+        })?;
+        let placed = |&position: &u32| match position {
+            NO_ITEM => PlacedItem { item: NO_ITEM, coarse: 0.0, longer: 0.0 },
+            _ => self.items[position as usize],
+        };
+        // The first item of a tile, which is never padding, has the largest norm of the list from there on.
+        let norm = |tile: &[u32]| self.norms[tile[0] as usize / LANES];
+        Ok(DotCatalogue {
+            isa: self.isa,
+            int4: self.int4,
+            items: collected("items", positions.iter().map(placed))?,
+            norms: collected("norms", positions.chunks_exact(LANES).map(norm))?,
+            tiles: rearranged(&self.tiles, self.int4.tile_len(), 0..0, &positions, call)?,
+            rows,
+            errors: rearranged(&self.errors, 1, 0..0, &positions, call)?,
+        })
+    }
+
     pub(crate) fn nbytes(&self) -> usize {
         self.tiles.nbytes()
             + self.rows.nbytes()
@@ -116,7 +159,7 @@ impl DotCatalogue {
     /// The item at a position; `None` if it is only padding of the last tile.
     #[inline]
     pub(crate) fn item(&self, position: u32) -> Option<u32> {
-        self.items.get(position as usize).map(|placed| placed.item)
+        self.items.get(position as usize).map(|placed| placed.item).filter(|&item| item != NO_ITEM)
     }
 
     /// The items at these positions.

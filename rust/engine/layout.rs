@@ -250,7 +250,7 @@ fn widen(extremes: &mut [[f32; 2]], by: impl Iterator<Item = [f32; 2]>) {
 }
 
 /// Transposes up to sixteen rows to lanes; lanes without a row become zero.
-fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
+pub(crate) fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     for lane in 0..LANES {
         match rows.next() {
             Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),
@@ -260,7 +260,7 @@ fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]
 }
 
 /// Transposes lanes to up to sixteen rows, writing each from line `at` on.
-fn lanes_to_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
+pub(crate) fn lanes_to_rows(features: &[Lanes], rows: &mut [Lanes], row_len: usize, at: usize) {
     for (lane, row) in rows.chunks_exact_mut(row_len).enumerate() {
         row[at..].as_flattened_mut().iter_mut().zip(features).for_each(|(to, feature)| *to = feature[lane]);
     }

@@ -7,12 +7,14 @@
 mod build;
 pub(crate) mod catalogue;
 pub(crate) mod changes;
+pub(crate) mod covariance;
 pub(crate) mod dots;
-mod layout;
+pub(crate) mod layout;
 mod new_items;
 mod new_users;
 mod pairs;
 pub(crate) mod precision;
+pub(crate) mod rearranged;
 pub(crate) mod user_prior;
 mod users;
 mod verdict;
@@ -55,7 +57,7 @@ pub struct Engine {
     pub(crate) catalogue: Catalogue,
     scan_reason: Arc<str>,
     /// The projected users.
-    user_rows: Arc<RowTable>,
+    pub(crate) user_rows: Arc<RowTable>,
     projection: Arc<Projection>,
     /// The users' original embeddings, for [`Engine::user_vectors`].
     user_gmf: Option<Arc<Table>>,

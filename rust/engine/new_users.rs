@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::covariance::{padded, root};
 use super::user_prior::UserPrior;
 use super::{Engine, NewUsers};
 use crate::error::{Result, collected, filled};
 use crate::kernel::StandardFloats;
-use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
 use crate::kernel::tangent::Tower;
 use crate::kernel::weights::Packed;
 use crate::pool::Call;
@@ -36,51 +36,14 @@ fn user_prior(engine: &Engine, call: Call<'_>) -> Result<UserPrior> {
     vectors.chunks_exact_mut(padded(width)).for_each(|vector| {
         vector.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= mean);
     });
-    let root = root(engine, vectors, width, users, call)?;
+    let root = root(engine.isa, &vectors, width, users, call)?;
     let by_coordinate = by_coordinate(engine, &root, width)?;
     let columns = collected("covariance", (0..width * width).map(|at| root[at % width * width + at / width]))?;
     Ok(UserPrior { mean, root, columns, tower: Tower::new(&engine.network, by_coordinate, width)? })
 }
 
-fn padded(width: usize) -> usize {
-    width.next_multiple_of(BLOCK_COLUMNS)
-}
-
 fn add(sums: &mut [f64], values: &[f64]) {
     sums.iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
-}
-
-/// The Cholesky root of the covariance of `vectors`, `[users, padded width]`, which have mean 0, shrunk to a multiple
-/// of the identity: `S + W / users * mean variance * I`, so that few users do not count as knowledge about the others.
-fn root(engine: &Engine, vectors: Vec<f64>, width: usize, users: usize, call: Call<'_>) -> Result<Vec<f64>> {
-    let m = padded(width);
-    let mut squares = filled("covariance", m * m, 0.0)?;
-    call.one_by_one(m / BLOCK_ROWS, |n, watch| {
-        let first = n * BLOCK_ROWS;
-        let block = &mut squares[first * m..][..BLOCK_ROWS * m];
-        engine.isa.run(AddProducts { block, first, vectors: &vectors, subtract: false });
-        watch.stopped(vectors.len() * BLOCK_ROWS);
-        Ok(())
-    })?;
-    let trace: f64 = (0..width).map(|i| squares[i * m + i]).sum();
-    let variance = if trace > 0.0 { trace / (users * width) as f64 } else { 1.0 };
-    let shrinkage = variance * width as f64 / users as f64;
-    let mut root = filled("covariance", width * width, 0.0)?;
-    call.one_by_one(width, |i, watch| {
-        for j in 0..=i {
-            // Rows are computed from the diagonal on: row j has column i.
-            let (row_i, row_j) = (&root[i * width..][..j], &root[j * width..][..j]);
-            let known: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
-            let covariance = squares[j * m + i] / users as f64;
-            root[i * width + j] = match i == j {
-                true => (covariance + shrinkage - known).max(shrinkage / 2.0).sqrt(),
-                false => (covariance - known) / root[j * width + j],
-            };
-        }
-        watch.stopped(i * i);
-        Ok(())
-    })?;
-    Ok(root)
 }
 
 /// `[G + H0, W]`: how the GMF part and the first layer of a user depend on each coordinate.

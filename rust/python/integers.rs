@@ -238,3 +238,12 @@ pub(super) fn mask(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Option<Vec
     source.elements().map_err(exception)?.read(0, &mut bytes);
     Ok(Some(bytes.into_iter().map(|byte| byte != 0).collect()))
 }
+
+/// An integer from 0 to 2^64 - 1.
+pub(super) fn natural(object: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    match scalar(object, what)? {
+        Some(value) => u64::try_from(value)
+            .map_err(|_| argument_error(format!("{what}: expected an integer from 0 to 2^64 - 1, got {value}"))),
+        None => Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object)))),
+    }
+}

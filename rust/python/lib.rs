@@ -6,6 +6,7 @@ mod errors;
 mod features;
 mod floats;
 mod ids;
+mod index;
 mod integers;
 mod interrupts;
 mod item_sets;

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::arguments::{csr, threads};
 use super::arrays::describe;
 use super::errors::{argument_error, exception, no_panic};
-use super::integers::{count, scalar};
+use super::integers::{count, natural};
 use super::interrupts::interruptible;
 
 /// Samples negatives for the interactions of users.
@@ -84,13 +84,4 @@ fn rows_of(object: &Bound<'_, PyAny>, what: &str, num_items: usize) -> PyResult<
         let got = describe(object);
         PyTypeError::new_err(format!("{what}: expected scipy CSR or (indptr, indices), got {got}"))
     })
-}
-
-/// An integer from 0 to 2^64 - 1.
-fn natural(object: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
-    match scalar(object, what)? {
-        Some(value) => u64::try_from(value)
-            .map_err(|_| argument_error(format!("{what}: expected an integer from 0 to 2^64 - 1, got {value}"))),
-        None => Err(PyTypeError::new_err(format!("{what}: expected an integer, got {}", describe(object)))),
-    }
 }

@@ -1,10 +1,13 @@
 //! `neuralcf.Scorer`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use neuralcf::error::reserve;
 use neuralcf::format::{self, FoldIn, Kind, Model, Opened, Sizes};
-use neuralcf::{Call, Engine, Error, Isa, Scale, ScanPrecision, Terms, UserVectors, Users, choose_threads};
+use neuralcf::{
+    Call, Engine, Error, Index, IndexOptions, Isa, Scale, ScanPrecision, Terms, UserVectors, Users, choose_threads,
+};
 use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,7 +18,8 @@ use super::arguments::{self, FilterArguments, K, UsersArgument, csr, max_bytes, 
 use super::arrays::Out;
 use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
-use super::integers::indices;
+use super::index::{self, Seed, effort};
+use super::integers::{count, indices};
 use super::interrupts::interruptible;
 use super::tensors::{TensorArguments, fold_in};
 use super::walk::WalkArguments;
@@ -26,7 +30,8 @@ const WORTH_DETACHING: usize = 1_000_000;
 /// Scores pairs and ranks the catalogue with a trained model.
 #[pyclass(frozen, module = "neuralcf")]
 pub(super) struct Scorer {
-    engine: Engine,
+    engine: Arc<Engine>,
+    index: Option<Arc<Index>>,
     threads: usize,
     origin: Origin,
 }
@@ -38,6 +43,8 @@ enum Origin {
     Tensors,
     /// Another scorer, by a change of items.
     Changed,
+    /// Another scorer, by the building of an index.
+    Indexed,
 }
 
 /// What a pickle stores: the model's path, digest and options.
@@ -99,7 +106,8 @@ pub(super) fn open(
         Ok((with_fold_in(engine, history, call)?, users, items, found))
     })?;
     let origin = Pickle { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
-    let scorer = Scorer { engine, threads: choices.threads, origin: Origin::Model(origin) };
+    let (engine, origin) = (Arc::new(engine), Origin::Model(origin));
+    let scorer = Scorer { engine, index: None, threads: choices.threads, origin };
     Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
 }
 
@@ -138,12 +146,27 @@ impl Scorer {
     ) -> PyResult<Self> {
         let threads = self.threads;
         let engine = interruptible(py, |interrupted| change(&self.engine, Call { threads, interrupted }))?;
-        Ok(Scorer { engine, threads, origin: Origin::Changed })
+        let (engine, index) = (Arc::new(engine), self.index.clone());
+        Ok(Scorer { engine, index, threads, origin: Origin::Changed })
     }
 
     /// The number of threads for a call.
     fn threads_of(&self, argument: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         Ok(threads(argument)?.unwrap_or(self.threads))
+    }
+
+    /// The index, for a search with a walk or without.
+    fn index_for(&self, walk: bool) -> PyResult<&Index> {
+        let refused = |text: &str| Err(argument_error(text.into()));
+        match &self.index {
+            None => refused(
+                "search: \"approximate\" needs an index, and this scorer has none; use \"exact\", or make one with build_index",
+            ),
+            Some(_) if walk => refused(
+                "search: \"approximate\" does not take max_per_group or after, which go by the whole ranking; use \"exact\"",
+            ),
+            Some(index) => Ok(index),
+        }
     }
 
     fn catalogue(&self, rows: usize) -> usize {
@@ -211,7 +234,7 @@ impl Scorer {
                 let call = Call { threads, interrupted };
                 with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in, call)
             })?;
-            Ok(Scorer { engine, threads, origin: Origin::Tensors })
+            Ok(Scorer { engine: Arc::new(engine), index: None, threads, origin: Origin::Tensors })
         })
     }
 
@@ -264,6 +287,7 @@ impl Scorer {
     fn nbytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         self.engine.nbytes().into_iter().try_for_each(|(part, bytes)| dict.set_item(part, bytes))?;
+        self.index.as_ref().map_or(Ok(()), |index| dict.set_item("index", index.nbytes()))?;
         Ok(dict)
     }
 
@@ -294,9 +318,9 @@ impl Scorer {
         })
     }
 
-    #[pyo3(signature = (users, k=K(10), *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search="exact", logits=false, threads=None))]
+    #[pyo3(signature = (users, k=K(10), *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search="exact", recall=None, probes=None, logits=false, threads=None))]
     #[pyo3(
-        text_signature = "($self, users, k=10, *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search='exact', logits=False, threads=None)"
+        text_signature = "($self, users, k=10, *, exclude=None, allow=None, deny=None, max_per_group=None, after=None, search='exact', recall=None, probes=None, logits=False, threads=None)"
     )]
     #[expect(clippy::too_many_arguments, reason = "Python keyword arguments")]
     fn top_k<'py>(
@@ -310,33 +334,34 @@ impl Scorer {
         max_per_group: Option<&Bound<'py, PyAny>>,
         after: Option<&Bound<'py, PyAny>>,
         search: &str,
+        recall: Option<&Bound<'py, PyAny>>,
+        probes: Option<&Bound<'py, PyAny>>,
         logits: bool,
         threads: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         no_panic(|| {
-            match search {
-                "exact" => (),
-                "approximate" => {
-                    let text = "search: \"approximate\" needs an index, and this model has none; use \"exact\"";
-                    return Err(argument_error(text.into()));
-                }
-                other => {
-                    let text = format!("search: expected \"exact\" or \"approximate\", got {other:?}");
-                    return Err(argument_error(text));
-                }
-            }
+            let effort = effort(search, recall, probes)?;
             let K(k) = k;
             let threads = self.threads_of(threads)?;
             let users = UsersArgument::new(users, &self.engine, threads)?;
             let filters = FilterArguments::new(&self.engine, exclude, allow, deny, threads)?;
             let walk = WalkArguments::new(max_per_group, after)?;
+            let approximate = match effort {
+                None => None,
+                Some(effort) => Some((self.index_for(walk.is_some())?, effort)),
+            };
             let rows = users.len();
-            let top = self.run(py, self.catalogue(rows), threads, |call| {
+            let pairs = match approximate {
+                None => self.catalogue(rows),
+                Some((index, _)) => rows.saturating_mul(index.lists()),
+            };
+            let top = self.run(py, pairs, threads, |call| {
                 users.with(&self.engine, rows, call, |users| {
-                    let (filter, scale) = (filters.filter(&self.engine), scale(logits));
-                    match &walk {
-                        None => self.engine.top_k(users, k, &filter, scale, call),
-                        Some(walk) => walk.with(|walk| self.engine.top_k_of_walk(users, k, &filter, walk, scale, call)),
+                    let (engine, filter, scale) = (&self.engine, filters.filter(&self.engine), scale(logits));
+                    match (&walk, approximate) {
+                        (None, None) => engine.top_k(users, k, &filter, scale, call),
+                        (None, Some((index, effort))) => index.top_k(engine, users, k, &filter, effort, scale, call),
+                        (Some(walk), _) => walk.with(|walk| engine.top_k_of_walk(users, k, &filter, walk, scale, call)),
                     }
                 })
             })?;
@@ -346,6 +371,34 @@ impl Scorer {
             }
             top_k_class(py)?.call1((ids.reshape([rows, k])?, scores.reshape([rows, k])?))
         })
+    }
+
+    #[pyo3(signature = (*, lists=None, seed=Seed(0), progress=None, threads=None))]
+    #[pyo3(text_signature = "($self, *, lists=None, seed=0, progress=None, threads=None)")]
+    fn build_index(
+        &self,
+        py: Python<'_>,
+        lists: Option<&Bound<'_, PyAny>>,
+        seed: Seed,
+        progress: Option<Bound<'_, PyAny>>,
+        threads: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        no_panic(|| {
+            let threads = self.threads_of(threads)?;
+            let lists = lists.map(|lists| count(lists, "lists")).transpose()?;
+            let index = index::build(py, &self.engine, &IndexOptions { lists, seed: seed.0 }, progress, threads)?;
+            Ok(Scorer {
+                engine: Arc::clone(&self.engine),
+                index: Some(Arc::new(index)),
+                threads: self.threads,
+                origin: Origin::Indexed,
+            })
+        })
+    }
+
+    #[getter]
+    fn index<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.index.as_ref().map(|index| index::summary(py, index)).transpose()
     }
 
     #[pyo3(signature = (users, items, *, exclude=None, allow=None, deny=None, threads=None))]
@@ -484,6 +537,11 @@ impl Scorer {
             Origin::Changed => {
                 return Err(PyTypeError::new_err(
                     "a Scorer whose items were changed cannot be pickled, because its file does not have the changes",
+                ));
+            }
+            Origin::Indexed => {
+                return Err(PyTypeError::new_err(
+                    "a Scorer with an index made by build_index cannot be pickled, because its file does not have the index",
                 ));
             }
         };

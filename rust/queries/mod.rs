@@ -13,5 +13,4 @@ mod top_k;
 mod walk;
 
 pub use explain::Terms;
-pub use top_k::TopK;
 pub use walk::{GroupLimit, Groups, PageEnd, Walk};

@@ -4,23 +4,12 @@ use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result, reserve};
 use crate::filter::Filter;
 use crate::memory;
-use crate::order::{Key, Selection, SharedThreshold, reaches};
+use crate::order::{Key, Selection, SharedThreshold, TopK, reaches};
 use crate::pool::Call;
 use crate::scan::{Collector, Query};
 
 /// The cost of pushing a key to a selection and writing it out, in multiply-adds.
 const WORK_PER_KEY: usize = 64;
-
-/// The best items for each row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TopK {
-    /// `[rows, k]`: item indices in THE order, padded with -1 if the filter admits fewer than `k`.
-    pub ids: Vec<i64>,
-    /// `[rows, k]`: their scores; negative infinity where the id is -1.
-    pub scores: Vec<f32>,
-    /// The requested `k`.
-    pub k: usize,
-}
 
 impl Engine {
     /// The `k` best items for each row, score descending, then item index ascending.

@@ -8,12 +8,11 @@
 use std::collections::HashMap;
 
 use super::rank_of::RankCounter;
-use super::top_k::TopK;
 use crate::engine::{Engine, Scale, Users};
 use crate::error::{Error, Result, filled, reserve};
 use crate::filter::Filter;
 use crate::indices::Indices;
-use crate::order::{Key, lowest_that};
+use crate::order::{Key, TopK, lowest_that};
 use crate::pool::Call;
 use crate::scan::Query;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::collector::lanes;
 use super::float32::rows_per_check;
 use super::{Collector, Query};
-use crate::engine::changes::BLOCK_TILES;
+use crate::engine::changes::{BLOCK_TILES, Changes};
 use crate::error::{Result, reserve};
 use crate::kernel::LANES;
 use crate::kernel::scan::Scan;
@@ -15,6 +15,15 @@ use crate::kernel::weights::Scratch;
 use crate::pool::Watch;
 
 impl Query<'_> {
+    /// Passes to a row's collector all items of the blocks that the filters admit.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(crate) fn visit_changed(&self, row: usize, collector: &mut impl Collector, watch: &Watch<'_>) -> Result<()> {
+        let tiles = self.engine.catalogue.changes.as_ref().map_or(0, Changes::tiles);
+        self.scan_changed(row..row + 1, 0..tiles, std::slice::from_mut(collector), watch)
+    }
+
     /// Passes to each row's collector the items of these tiles of the blocks that the filters admit and that reach its
     /// threshold.
     ///

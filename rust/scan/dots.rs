@@ -140,14 +140,9 @@ impl Query<'_> {
     ) -> Result<()> {
         let of = tiles.start * LANES..self.engine.catalogue.rows.table().count().min(tiles.end * LANES);
         let mut items = reserve("items", of.len())?;
-        items.extend(catalogue.items_at(of).filter(|&item| self.admits(item)));
+        items.extend(catalogue.items_at(of).filter(|&item| self.admits(row, item)));
         items.sort_unstable();
         self.visit_listed(row, &items, collector, watch)
-    }
-
-    /// Whether an item is still as it was laid out at load, and the shared filter admits it.
-    fn admits(&self, item: u32) -> bool {
-        self.engine.catalogue.lanes(item as usize / LANES) >> (item as usize % LANES) & 1 == 1 && self.shares(item)
     }
 }
 
@@ -159,15 +154,15 @@ fn panels(tiles: Range<usize>, first: usize, len: usize) -> impl Iterator<Item =
 }
 
 /// The scan of one row.
-struct RowScan<'s, 'q, C> {
+pub(super) struct RowScan<'s, 'q, C> {
     query: &'s Query<'q>,
     catalogue: &'s DotCatalogue,
     row: usize,
-    user: Int4User,
+    pub(super) user: Int4User,
     bits: CodeBits,
-    collector: &'s mut C,
+    pub(super) collector: &'s mut C,
     /// An item whose upper end is below the floor cannot change the result.
-    floor: f32,
+    pub(super) floor: f32,
     /// The positions of items that reach the floor, with the upper ends of their coarse estimates. The filters may not
     /// admit them.
     pending: Vec<Key>,
@@ -187,7 +182,7 @@ struct Refined {
 }
 
 impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
-    fn new(
+    pub(super) fn new(
         query: &'s Query<'q>,
         catalogue: &'s DotCatalogue,
         row: usize,
@@ -214,13 +209,13 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     }
 
     /// Whether no item from this tile on can reach the threshold.
-    fn is_over(&self, tile: usize) -> bool {
+    pub(super) fn is_over(&self, tile: usize) -> bool {
         let _settings = StandardFloats::enter();
         self.user.most(self.catalogue.norm(tile)) < f64::from(self.collector.threshold())
     }
 
     /// Adds the survivors of a panel that begins with tile `first`. The first ones are settled at once.
-    fn collect(&mut self, first: usize, survivors: &Survivors) -> Result<()> {
+    pub(super) fn collect(&mut self, first: usize, survivors: &Survivors) -> Result<()> {
         let found = survivors.found().len() * LANES;
         self.pending.try_reserve(found).map_err(|_| pending_memory(found))?;
         for tile in survivors.found() {
@@ -248,7 +243,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     }
 
     /// Refines and rescores what is left.
-    fn finish(&mut self, watch: &Watch<'_>) -> Result<()> {
+    pub(super) fn finish(&mut self, watch: &Watch<'_>) -> Result<()> {
         self.settle()?;
         self.refine(self.pending.len())?;
         if let Some(k) = self.collector.wanted() {
@@ -264,10 +259,9 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
     /// Refines the first `count` pending items. Drops those that the filters do not admit, and those that turn out to
     /// be certain, either way.
     fn refine(&mut self, count: usize) -> Result<()> {
-        let RowScan { query, catalogue, user, bits, collector, pending, refined, positions, sums, .. } = self;
+        let RowScan { query, catalogue, row, user, bits, collector, pending, refined, positions, sums, .. } = self;
         let _settings = StandardFloats::enter();
         let (needed, certain) = (user.upper_for(collector.threshold()), user.lower_for(collector.certain()));
-        let excluded = query.excluded(self.row);
         refined.try_reserve(count).map_err(|_| pending_memory(count))?;
         positions.try_reserve(count.saturating_sub(positions.len())).map_err(|_| pending_memory(count))?;
         // Move the pending items that are refined to the front.
@@ -276,7 +270,7 @@ impl<'s, 'q, C: Collector> RowScan<'s, 'q, C> {
         for at in 0..count {
             let (position, upper) = (pending[at].item(), pending[at].score());
             let Some(item) = catalogue.item(position) else { continue };
-            if excluded.binary_search(&item).is_ok() || !query.admits(item) {
+            if !query.admits(*row, item) {
                 continue;
             }
             let coarse = catalogue.interval(user, *bits, position, upper);

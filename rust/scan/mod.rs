@@ -8,6 +8,7 @@ mod collector;
 mod dots;
 mod float32;
 mod listed;
+mod lists;
 mod panel;
 mod quantized;
 mod query;
@@ -15,6 +16,7 @@ mod query;
 use std::ops::Range;
 
 pub(crate) use collector::Collector;
+pub(crate) use lists::ListScan;
 pub(crate) use panel::USERS_PER_BLOCK;
 pub(crate) use query::Query;
 
@@ -37,16 +39,9 @@ impl Query<'_> {
         watch: &Watch<'_>,
     ) -> Result<()> {
         match (&self.shared, self.filter.candidates) {
-            (shared, Some(csr)) => {
+            (_, Some(csr)) => {
                 for (row, collector) in rows.zip(collectors) {
-                    let allowed = |item: &u32| {
-                        self.engine.has_item(*item)
-                            && match shared {
-                                Shared::All => true,
-                                Shared::Most(set) => set.contains(*item),
-                                Shared::Few(items) => items.binary_search(item).is_ok(),
-                            }
-                    };
+                    let allowed = |item: &u32| self.engine.has_item(*item) && self.shares(*item);
                     let mut items = reserve("candidates", csr.row(row).len())?;
                     items.extend(csr.row(row).iter().copied().filter(allowed));
                     self.visit_listed(row, &items, collector, watch)?;

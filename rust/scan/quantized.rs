@@ -105,10 +105,7 @@ impl Query<'_> {
                 }
                 drop(settings);
                 if state.is_full() {
-                    self.prune(row, state, watch)?;
-                    if state.is_nearly_full() {
-                        self.rescore(row, state, state.pending.len(), watch)?;
-                    }
+                    self.make_room(row, state, watch)?;
                     let pays_off = match width {
                         IntegerWidth::Int8 => pays(
                             network,
@@ -127,15 +124,28 @@ impl Query<'_> {
                 }
             }
         }
-        for (row, state) in rows.zip(&mut states) {
-            self.prune(row, state, watch)?;
-            self.rescore(row, state, state.pending.len(), watch)?;
-        }
-        Ok(())
+        rows.zip(&mut states).try_for_each(|(row, state)| self.settle(row, state, watch))
+    }
+
+    /// Prunes pending items, or rescores them if that does not help.
+    pub(super) fn make_room(
+        &self,
+        row: usize,
+        state: &mut RowState<'_, impl Collector>,
+        watch: &Watch<'_>,
+    ) -> Result<()> {
+        self.prune(row, state, watch)?;
+        if state.is_nearly_full() { self.rescore(row, state, state.pending.len(), watch) } else { Ok(()) }
+    }
+
+    /// Rescores what may be among the best, so that nothing is pending.
+    pub(super) fn settle(&self, row: usize, state: &mut RowState<'_, impl Collector>, watch: &Watch<'_>) -> Result<()> {
+        self.prune(row, state, watch)?;
+        self.rescore(row, state, state.pending.len(), watch)
     }
 
     /// The row's user, quantized in the first of these widths whose bound holds for it.
-    fn quantized_user<'c>(
+    pub(super) fn quantized_user<'c>(
         &self,
         catalogue: &'c QuantizedCatalogue,
         row: usize,
@@ -194,24 +204,24 @@ impl Query<'_> {
 }
 
 /// The state of one row's scan.
-struct RowState<'a, C> {
+pub(super) struct RowState<'a, C> {
     /// `None` if the row is scored in float32: the bound does not hold for its user, or too many items survived.
-    user: Option<QuantizedUser<'a>>,
-    collector: &'a mut C,
+    pub(super) user: Option<QuantizedUser<'a>>,
+    pub(super) collector: &'a mut C,
     excluded: Cursor<'a>,
     /// An item whose estimate, raised by its spread, is below the floor cannot change the result.
-    floor: f32,
+    pub(super) floor: f32,
     /// An item whose estimate, lowered by its spread, reaches this is collected without its exact score.
     certain: f32,
     /// Survivors that may have to be rescored.
-    pending: Vec<Pending>,
+    pub(super) pending: Vec<Pending>,
     /// How many items have been rescored.
     rescored: usize,
 }
 
 /// A survivor whose score is at most `upper` plus the user's error and at least `lower` minus it.
 #[derive(Debug, Clone, Copy)]
-struct Pending {
+pub(super) struct Pending {
     item: u32,
     upper: f32,
     lower: f64,
@@ -224,13 +234,13 @@ impl Pending {
 }
 
 impl<'a, C: Collector> RowState<'a, C> {
-    fn new(collector: &'a mut C, excluded: Cursor<'a>) -> Self {
+    pub(super) fn new(collector: &'a mut C, excluded: Cursor<'a>) -> Self {
         let (floor, certain) = (f32::NEG_INFINITY, f32::INFINITY);
         RowState { user: None, collector, excluded, floor, certain, pending: Vec::new(), rescored: 0 }
     }
 
     /// Continues with `user`, quantized in another width. No items may be pending.
-    fn restart(&mut self, user: Option<QuantizedUser<'a>>) {
+    pub(super) fn restart(&mut self, user: Option<QuantizedUser<'a>>) {
         let error = user.as_ref().map_or(0.0, |user| user.error);
         self.user = user;
         let _settings = StandardFloats::enter();
@@ -240,7 +250,7 @@ impl<'a, C: Collector> RowState<'a, C> {
     }
 
     #[inline]
-    fn collect_or_defer(&mut self, item: u32, upper: f32, spread: f32) {
+    pub(super) fn collect_or_defer(&mut self, item: u32, upper: f32, spread: f32) {
         let lower = f64::from(upper) - 2.0 * f64::from(spread);
         if lower >= self.certain.into() {
             self.collector.collect(item, upper);
@@ -268,11 +278,11 @@ impl<'a, C: Collector> RowState<'a, C> {
     }
 
     /// The number of pending items at which some are pruned or rescored.
-    fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         2 * self.wanted() + EXTRA_PENDING
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.pending.len() >= self.capacity()
     }
 

@@ -14,7 +14,7 @@ pub(crate) struct Query<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) users: &'a Users<'a>,
     pub(crate) filter: &'a Filter<'a>,
-    pub(super) shared: Shared,
+    pub(crate) shared: Shared,
     /// The number of units of work in the catalogue: tiles, listed items, or 1 for a row's candidates as a whole.
     pub(crate) len: usize,
     /// The maximum items in a unit.
@@ -80,6 +80,22 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Whether the shared filter admits an item.
+    pub(super) fn shares(&self, item: u32) -> bool {
+        match &self.shared {
+            Shared::All => true,
+            Shared::Most(set) => set.contains(item),
+            Shared::Few(items) => items.binary_search(&item).is_ok(),
+        }
+    }
+
+    /// Whether an item is still as it was laid out at load, and the filters admit it for row `row`.
+    pub(super) fn admits(&self, row: usize, item: u32) -> bool {
+        self.engine.catalogue.lanes(item as usize / LANES) >> (item as usize % LANES) & 1 == 1
+            && self.shares(item)
+            && self.excluded(row).binary_search(&item).is_err()
+    }
+
     /// The lanes of a tile that was laid out at load that hold an item, as it still is, and that the shared filter
     /// admits.
     pub(super) fn admitted_lanes(&self, tile: usize) -> u16 {
@@ -87,14 +103,6 @@ impl<'a> Query<'a> {
         match &self.shared {
             Shared::Most(set) => items & set.sixteen(tile),
             _ => items,
-        }
-    }
-
-    /// Whether the shared filter admits an item.
-    pub(super) fn shares(&self, item: u32) -> bool {
-        match &self.shared {
-            Shared::Most(set) => set.contains(item),
-            _ => true,
         }
     }
 }

@@ -1,0 +1,116 @@
+//! The lists in the order in which a user's search visits them: by the score of their centroids, descending.
+
+use super::lists::Lists;
+use crate::error::{Result, reserve};
+use crate::kernel::scan::Scan;
+use crate::kernel::survivors::Survivors;
+use crate::kernel::weights::Scratch;
+use crate::kernel::{LANES, Lanes};
+use crate::order::Key;
+use crate::scan::Query;
+
+/// Lists that are put into order at a time, at first; each time four times as many.
+const FIRST_SORTED: usize = 64;
+
+/// Buffers for the lists of one user after the other.
+pub(super) struct Probes {
+    survivors: [Survivors; 1],
+    /// The keys of the lists, those of the first `sorted` in order and before all others.
+    keys: Vec<Key>,
+    sorted: usize,
+    /// The standard deviation of the scores.
+    deviation: f64,
+}
+
+impl Probes {
+    /// For the lists of an index.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(super) fn new(lists: &Lists) -> Result<Self> {
+        let survivors = [Survivors::new(lists.count().div_ceil(LANES))?];
+        Ok(Probes { survivors, keys: reserve("lists", lists.count())?, sorted: 0, deviation: 0.0 })
+    }
+
+    /// Scores the lists for row `row`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub(super) fn score(&mut self, query: &Query<'_>, row: usize, lists: &Lists) -> Result<()> {
+        let engine = query.engine;
+        let users = [engine.network.split_row(query.users.row(row))];
+        self.survivors[0].reset(f32::NEG_INFINITY);
+        Scratch::lend(&engine.network, |scratch| {
+            let scan = Scan {
+                network: &engine.network,
+                tiles: lists.centroids(),
+                ahead: &[],
+                users: &users,
+                scratch,
+                survivors: &mut self.survivors,
+            };
+            scan.run(engine.isa);
+        })?;
+        let scores = self.survivors[0].found().iter().flat_map(|tile| tile.logits).take(lists.count());
+        self.keys.clear();
+        self.keys.extend(scores.zip(0..).map(|(score, list)| Key::new(score, list)));
+        self.sorted = 0;
+        self.deviation = deviation(self.survivors[0].found().iter().map(|tile| tile.logits), lists.count());
+        Ok(())
+    }
+
+    /// The list at position `at` of the order; `None` after the last.
+    #[inline]
+    pub(super) fn get(&mut self, at: usize) -> Option<Key> {
+        if at >= self.sorted {
+            self.sort_beyond(at);
+        }
+        self.keys.get(at).copied()
+    }
+
+    fn sort_beyond(&mut self, at: usize) {
+        while self.sorted <= at && self.sorted < self.keys.len() {
+            let rest = &mut self.keys[self.sorted..];
+            let count = rest.len().min((4 * self.sorted).max(FIRST_SORTED));
+            if count < rest.len() {
+                rest.select_nth_unstable(count);
+            }
+            rest[..count].sort_unstable();
+            self.sorted += count;
+        }
+    }
+
+    /// The standard deviation of the lists' scores: a user's own unit for differences between logits.
+    pub(super) fn deviation(&self) -> f64 {
+        self.deviation
+    }
+
+    /// The score of a list.
+    pub(super) fn score_of(&self, list: u32) -> f32 {
+        self.survivors[0].found()[list as usize / LANES].logits[list as usize % LANES] // every tile is recorded
+    }
+}
+
+/// The standard deviation of the first `count` of these values. Sums are kept for each lane, which is fast and has the
+/// same bits everywhere.
+fn deviation(tiles: impl Iterator<Item = Lanes>, count: usize) -> f64 {
+    let (mut sums, mut squares, mut left) = ([0.0f64; LANES], [0.0f64; LANES], count);
+    for tile in tiles {
+        if left >= LANES {
+            for lane in 0..LANES {
+                let x = f64::from(tile[lane]);
+                sums[lane] += x;
+                squares[lane] += x * x;
+            }
+        } else {
+            for lane in 0..left {
+                let x = f64::from(tile[lane]);
+                sums[lane] += x;
+                squares[lane] += x * x;
+            }
+        }
+        left = left.saturating_sub(LANES);
+    }
+    let mean = sums.iter().sum::<f64>() / count as f64;
+    (squares.iter().sum::<f64>() / count as f64 - mean * mean).max(0.0).sqrt()
+}
