@@ -90,7 +90,8 @@ def test_signatures_match_the_contract() -> None:
         "load": "(path, *, threads=None, isa=None, max_bytes=None)",
         "from_tensors": "(tensors, *, kind=None, seen=None, history=None, threads=None, isa=None, max_bytes=None)",
         "score_batch": "(self, /, users, items, *, logits=False, out=None, threads=None)",
-        "top_k": f"(self, /, users, k=10, *, {filters}, max_per_group=None, after=None, logits=False, threads=None)",
+        "top_k": f"(self, /, users, k=10, *, {filters}, max_per_group=None, after=None, search='exact', "
+        "recall=None, probes=None, logits=False, threads=None)",
         "rank_of": f"(self, /, users, items, *, {filters}, threads=None)",
         "user_vectors": "(self, /, users)",
         "fold_in": "(self, /, histories, *, weights=None, threads=None)",
