@@ -91,7 +91,7 @@ def recommend(
         batch_format="pyarrow",
         batch_size=batch_size,
         compute=ActorPoolStrategy(min_size=least, max_size=most),
-        num_cpus=0.1 if sharded else threads,  # shards compute on actors of their own
+        num_cpus=0 if sharded else threads,  # shards compute on actors of their own
     )
 
 
