@@ -139,12 +139,15 @@ class Recommender:
             The id of the commit, a `revision` for `from_pretrained`.
 
         Raises:
-            ArgumentError: the model was not loaded from a directory.
+            ArgumentError: the model was not loaded from a directory, or its items were changed since.
             ModelFormatError: the directory no longer holds the model that was loaded.
             ImportError: huggingface_hub is not installed.
             OSError: the model cannot be uploaded, as huggingface_hub reports it.
         """
-        _, (origin, digest, threads, isa) = _origin(self._current.scorer, None)
+        model = self._current
+        if model.scorer is not model.loaded:
+            raise ArgumentError("push_to_hub: items were changed since the model was loaded; its files lack these")
+        _, (origin, digest, threads, isa) = _origin(model.loaded, None)
         open_model(origin, digest=digest, threads=threads, isa=isa)
         return push(Path(origin), repo_id, revision=revision, private=private, seen=seen, message=message)
 

@@ -215,6 +215,10 @@ def test_errors(hub, tmp_path):
         load(tmp_path / "none")
     with pytest.raises(OSError, match="404"):
         load("someone/else")
+    changed = load(tmp_path / "model")
+    changed.remove_items(changed.item_ids.take([0]))
+    with pytest.raises(ArgumentError, match="push_to_hub: items were changed since the model was loaded"):
+        changed.push_to_hub("someone/model")
     save_model(tmp_path / "model", 1)
     with pytest.raises(ModelFormatError):
         model.push_to_hub("someone/model")
