@@ -22,6 +22,7 @@ FILTERS: dict[str, tuple[dict[str, Any], np.ndarray]] = {
     "exclude 1,000 seen": ({"exclude": "seen"}, np.setdiff1d(EVERYTHING, SEEN[1][USER * 1_000 : (USER + 1) * 1_000])),
     "deny 1,000": ({"deny": SOME}, np.setdiff1d(EVERYTHING, SOME)),
     "allow half by mask": ({"allow": np.isin(EVERYTHING, HALF)}, np.sort(HALF)),
+    "allow 20 by index": ({"allow": SOME[:20]}, np.sort(SOME[:20])),
     "allow 1 % by index": ({"allow": MANY}, np.sort(MANY)),
     "1,000 candidates": ({"allow": ROW}, np.sort(SOME)),
 }
