@@ -21,7 +21,7 @@ mod scan;
 
 pub use engine::{Engine, ItemVectors, ProjectedUsers, Scale, ScanPrecision, UserVectors, Users};
 pub use error::{Error, Result};
-pub use index::{Effort, Index, IndexLevel, IndexOptions};
+pub use index::{Effort, Index, IndexLevel, IndexOptions, MeasuredRecall};
 pub use indices::{IndexCheck, Indices};
 pub use kernel::{Isa, Roofline, StandardFloats};
 pub use order::TopK;

@@ -2,14 +2,14 @@
 
 use neuralcf::filter::Filter;
 use neuralcf::format::{Model, Opened};
-use neuralcf::{Call, Engine, Isa, Scale, ScanPrecision};
+use neuralcf::{Call, Effort, Engine, Index, Isa, Scale, ScanPrecision};
 
 /// Larger models are valid, but take the fuzzer's time.
 const MOST_CELLS: usize = 1 << 20;
 
 /// Lays out a model and checks its first answers against each other.
 pub fn check(opened: Opened) {
-    let Opened { model, seen, history, .. } = opened;
+    let Opened { model, seen, history, index, .. } = opened;
     let (users, items) = (model.num_users(), model.num_items());
     if cells(&model) > MOST_CELLS {
         return;
@@ -32,6 +32,12 @@ pub fn check(opened: Opened) {
         assert_eq!(scores[item as usize].to_bits(), score.to_bits(), "item {item}");
     }
     assert!(top.scores.is_sorted_by(|a, b| a >= b));
+    let Some(Ok(index)) = index else { return };
+    if let Ok(index) = Index::restore(&engine, &index.saved, None, Call::ALONE) {
+        let (filter, effort) = (Filter::default(), Effort::Probes(items));
+        let near = index.top_k(&engine, &user, items, &filter, effort, Scale::Logit, Call::ALONE).expect("a list");
+        assert_eq!((near.ids, near.scores), (top.ids, top.scores));
+    }
 }
 
 fn cells(model: &Model) -> usize {

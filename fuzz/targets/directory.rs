@@ -9,8 +9,14 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 use libfuzzer_sys::fuzz_target;
 use neuralcf::format::open;
 
-const NAMES: [&str; 5] =
-    ["config.json", "model.safetensors", "seen.safetensors", "history.safetensors", "ids.safetensors"];
+const NAMES: [&str; 6] = [
+    "config.json",
+    "model.safetensors",
+    "seen.safetensors",
+    "history.safetensors",
+    "ids.safetensors",
+    "index.safetensors",
+];
 
 static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
     let base = if fs::exists("/dev/shm").unwrap_or(false) { "/dev/shm".into() } else { std::env::temp_dir() };

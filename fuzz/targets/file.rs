@@ -17,7 +17,9 @@ fuzz_target!(|data: &[u8]| {
             users: None,
             items: None,
             model_id: None,
+            index: None,
             digest: none,
+            weights_digest: None,
         });
     }
 });

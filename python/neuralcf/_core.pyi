@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, SupportsIndex, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuralcf.results import IndexSummary, ItemVectors, TopK, UserVectors
+from neuralcf.results import IndexRecall, IndexSummary, ItemVectors, TopK, UserVectors
 
 __all__ = [
     "Groups",
@@ -225,9 +225,52 @@ class Scorer:
             TypeError: a number that is not an integer.
             MemoryError: the index does not fit in memory.
         """
+    def save_index(self) -> None:
+        """Write the index into the directory of the model, as index.safetensors; `load` reads it from then on.
+
+        One that is there is replaced in one atomic step. It belongs to the weights of this model alone: beside any
+        others it is refused when an approximate search asks for it, and exact searches go on.
+
+        Raises:
+            ArgumentError: this scorer has no index, or was not loaded from a model directory, or its items were changed
+                since.
+            ModelFormatError: the directory holds another model by now.
+            PublishedError: the index is written, but may not survive a power failure.
+            OSError: it cannot be written; a previous one stays.
+        """
     @property
     def index(self) -> IndexSummary | None:
-        """What the index consists of, and its measured recalls; None without one."""
+        """What the index consists of, and its measured recalls; None without one.
+
+        Raises:
+            ModelFormatError: the index.safetensors of the model is damaged, or is that of another model.
+        """
+    def index_recall(
+        self,
+        k: SupportsIndex = 10,
+        recall: float = 0.99,
+        *,
+        users: _Users | None = None,
+        threads: int | None = None,
+    ) -> IndexRecall:
+        """Measure the recall of approximate searches beside the exact search, as the items are now.
+
+        Args:
+            k: how many items a search returns, at least 1.
+            recall: as for `top_k`.
+            users: those to measure with, as for `top_k`; by default those of the calibration. For a check, take users
+                who are not in `index_sample`.
+            threads: maximum number of threads for this call.
+
+        Returns:
+            `IndexRecall`; its `advice` says why the index should be built again, or is None.
+
+        Raises:
+            ArgumentError: no index, no users, or a recall out of range.
+            ModelFormatError: as for `index`.
+        """
+    def index_sample(self) -> NDArray[np.int64]:
+        """Return the users of the model who had a part in building the index, ascending."""
     def rank_of(
         self,
         users: _Users,
@@ -525,13 +568,17 @@ def open_model(
     isa: str | None = None,
     max_bytes: SupportsIndex | None = None,
     digest: str | None = None,
+    index_digest: str | None = None,
 ) -> tuple[Scorer, Ids | None, Ids | None]:
     """Load a model with its external user and item ids, all of one generation; arguments as for `Scorer.load`.
 
-    With `digest`, raises ModelFormatError if the files have changed since the model was pickled.
+    With `digest` and `index_digest`, raises ModelFormatError if the files or the index have changed since the model was
+    pickled.
     """
 
-def reopen(path: str | PathLike[str], digest: str, threads: int | None, isa: str | None) -> Scorer:
+def reopen(
+    path: str | PathLike[str], digest: str, threads: int | None, isa: str | None, index_digest: str | None
+) -> Scorer:
     """Load the model that was pickled; raises ModelFormatError if the files have changed since."""
 
 def check_tensors(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IndexLevel", "IndexSummary", "ItemVectors", "TopK", "UserVectors"]
+__all__ = ["IndexLevel", "IndexRecall", "IndexSummary", "ItemVectors", "TopK", "UserVectors"]
 
 
 class TopK(NamedTuple):
@@ -48,6 +48,27 @@ class IndexLevel(NamedTuple):
     """The lists that a search visits, in the mean."""
     items: float
     """The items in these lists."""
+
+
+class IndexRecall(NamedTuple):
+    """The recall of approximate searches as it is now, measured beside the exact search."""
+
+    k: int
+    """The number of items asked for."""
+    recall: float
+    """The recall asked for."""
+    measured: float
+    """The share of the exact lists that is found, in the mean over users."""
+    error: float
+    """The standard error of `measured`."""
+    users: int
+    """The number of users."""
+    calibrated: float
+    """What was measured when the index was built, for the nearest `k` and the next higher recall of its levels."""
+    unlisted: int
+    """The items that each search scores beside those in its lists: all that are new or have changed since."""
+    advice: str | None
+    """Why the index should be built again; None if it need not."""
 
 
 class IndexSummary(NamedTuple):

@@ -107,6 +107,11 @@ impl Changes {
         Ok(Arc::get_mut(block).expect("a block that nobody else has"))
     }
 
+    /// The number of items in the blocks: all that are new or have changed.
+    pub(crate) fn items(&self) -> usize {
+        self.used - self.free.len()
+    }
+
     /// The number of tiles in the blocks.
     pub(crate) fn tiles(&self) -> usize {
         self.used.div_ceil(LANES)

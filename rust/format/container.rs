@@ -131,7 +131,7 @@ type Span = (u64, u64);
 
 /// Reads the entry of the tensor `name`, and checks the span of its data against its shape and dtype.
 fn read_entry(json: &mut Json<'_, '_>, name: &str) -> Result<(Span, Entry)> {
-    const DTYPES: &str = "dtype: expected F32, F16, BF16, I64, I32 or U8";
+    const DTYPES: &str = "dtype: expected F64, F32, F16, BF16, I64, I32 or U8";
     let (mut dtype, mut shape, mut offsets) = (None, None, None);
     json.object(&"expected an object", &mut |json, key| {
         match key {

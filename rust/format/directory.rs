@@ -13,6 +13,7 @@ use super::{
     container::Header,
     digest,
     history::{FoldIn, read_history},
+    index::{OpenedIndex, check_weights, read_index},
     json::quote,
     model::Model,
     schema::Sizes,
@@ -42,8 +43,12 @@ pub struct Opened {
     pub items: Option<Ids>,
     /// The generation: the `model_id` of all the files. A single file may lack one.
     pub model_id: Option<String>,
-    /// SHA-256, in hexadecimal, over all files that were read, as `README.md` in this folder defines it.
+    /// The approximate index, or the sentence that refuses it: the model serves without one too.
+    pub index: Option<std::result::Result<OpenedIndex, String>>,
+    /// SHA-256, in hexadecimal, over all files that were read but the index, as `README.md` in this folder defines it.
     pub digest: String,
+    /// SHA-256, in hexadecimal, of model.safetensors in a directory.
+    pub weights_digest: Option<String>,
 }
 
 /// Reads a model directory or a single model file. The interrupt check `check` is called at least every 8 MiB and every
@@ -157,6 +162,29 @@ impl ModelFile {
         }
         Ok((content, digest))
     }
+
+    /// Reads `index.safetensors` of the model that `config` describes, of `items` items, whose model.safetensors has
+    /// the SHA-256 `weights`. It may be newer than config.json, so it states its own digest.
+    fn read_index(
+        self,
+        config: &OpenConfig,
+        weights: &str,
+        items: usize,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<OpenedIndex> {
+        let path = self.path.clone();
+        let ((saved, own), digest) = self.read(check, |stream| {
+            let header = Header::read(stream)?;
+            check_version(&header.metadata)?;
+            config.check_same_set(&header)?;
+            check_weights(&header.metadata, weights)?;
+            let own = header.blank_own_digest(stream)?;
+            let own = own.ok_or_else(|| Error::Format("metadata: the key \"sha256\" is missing".to_owned()))?;
+            Ok((read_index(stream, &header, items)?, own))
+        })?;
+        digest::compare(&own, &digest, "its own metadata").map_err(|error| error.within(path.display()))?;
+        Ok(OpenedIndex { saved, digest })
+    }
 }
 
 fn read_single(file: ModelFile, admit: &Admit<'_>, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
@@ -170,7 +198,17 @@ fn read_single(file: ModelFile, admit: &Admit<'_>, check: &mut dyn FnMut() -> Re
         digest::compare(&own, &digest, "its own metadata").map_err(|error| error.within(path.display()))?;
     }
     let model_id = model.metadata().get("model_id").map(str::to_owned);
-    Ok(Opened { model, seen: None, history: None, users: None, items: None, model_id, digest })
+    Ok(Opened {
+        model,
+        seen: None,
+        history: None,
+        users: None,
+        items: None,
+        model_id,
+        index: None,
+        digest,
+        weights_digest: None,
+    })
 }
 
 /// The files of one generation of a model directory; all are opened before any is read.
@@ -180,6 +218,7 @@ struct Files {
     seen: Option<ModelFile>,
     history: Option<ModelFile>,
     ids: Option<ModelFile>,
+    index: Option<ModelFile>,
 }
 
 impl Files {
@@ -193,12 +232,15 @@ impl Files {
             find("seen.safetensors")?,
             find("history.safetensors")?,
             find("ids.safetensors")?,
+            find("index.safetensors")?,
         ];
         if !directory.is_at(path) {
             return Ok(None);
         }
         match files {
-            [Some(config), Some(model), seen, history, ids] => Ok(Some(Files { config, model, seen, history, ids })),
+            [Some(config), Some(model), seen, history, ids, index] => {
+                Ok(Some(Files { config, model, seen, history, ids, index }))
+            }
             [_, None, ..] => Err(Error::Format(format!(
                 "{}: no model.safetensors in this directory; expected a model directory, which holds model.safetensors and \
                  config.json, or the path of a single .safetensors file",
@@ -213,7 +255,7 @@ impl Files {
     }
 
     fn read(self, admit: &Admit<'_>, check: &mut dyn FnMut() -> Result<()>) -> Result<Opened> {
-        let Files { config, model, seen, history, ids } = self;
+        let Files { config, model, seen, history, ids, index } = self;
         let config = OpenConfig::read(config, check)?;
         let lost = [("history.safetensors", history.is_none()), ("ids.safetensors", ids.is_none())];
         if let Some((name, _)) = lost.into_iter().find(|&(name, absent)| absent && config.config.lists(name)) {
@@ -224,7 +266,7 @@ impl Files {
         let mut digest = Sha256::new();
         digest.update(digest::line(&config.digest, "config.json"));
         let mut read = Parts { config: &config, digest: &mut digest, check };
-        let model = read.part("model.safetensors", model, |stream, header| {
+        let (model, weights_digest) = read.part("model.safetensors", model, |stream, header| {
             read_weights(stream, header, &|sizes| admit(sizes, other))
         })?;
         config.config.check(&model).map_err(|error| error.within(config.path.display()))?;
@@ -234,22 +276,29 @@ impl Files {
                 sidecar::read_seen(stream, &header, num_users, num_items)
             })
         });
-        let seen = seen.transpose()?;
+        let (seen, _) = seen.transpose()?.unzip();
         let history = history
             .map(|file| read.part("history.safetensors", file, |stream, header| read_history(stream, header, &model)));
-        let history = history.transpose()?;
+        let (history, _) = history.transpose()?.unzip();
         let ids = ids.map(|file| {
             read.part("ids.safetensors", file, |stream, header| {
                 sidecar::read_ids(stream, &header, num_users, num_items)
             })
         });
-        let (users, items) = ids.transpose()?.unzip();
+        let (users, items) = ids.transpose()?.map(|(ids, _)| ids).unzip();
+        let index = index.map(|file| file.read_index(&config, &weights_digest, num_items, check));
+        let index = match index {
+            None => None,
+            Some(Ok(index)) => Some(Ok(index)),
+            Some(Err(error @ (Error::Format(_) | Error::Io { .. }))) => Some(Err(error.to_string())),
+            Some(Err(other)) => return Err(other),
+        };
         let (model_id, digest) = (Some(config.config.model_id), digest::hexadecimal(digest.finalize()));
-        Ok(Opened { model, seen, history, users, items, model_id, digest })
+        Ok(Opened { model, seen, history, users, items, model_id, index, digest, weights_digest: Some(weights_digest) })
     }
 }
 
-/// Reads the parts of one model, and adds the digest of each to that of the model.
+/// Reads the parts of one model, each with its digest, and adds that to the digest of the model.
 struct Parts<'a> {
     config: &'a OpenConfig,
     digest: &'a mut Sha256,
@@ -262,10 +311,10 @@ impl Parts<'_> {
         name: &str,
         file: ModelFile,
         read: impl FnOnce(&mut Stream<'_>, Header) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<(T, String)> {
         let (content, digest) = file.read_part(name, self.config, self.check, read)?;
         self.digest.update(digest::line(&digest, name));
-        Ok(content)
+        Ok((content, digest))
     }
 }
 

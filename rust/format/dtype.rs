@@ -3,6 +3,7 @@
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dtype {
+    F64,
     F32,
     F16,
     Bf16,
@@ -14,6 +15,7 @@ pub(super) enum Dtype {
 impl Dtype {
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
+            "F64" => Dtype::F64,
             "F32" => Dtype::F32,
             "F16" => Dtype::F16,
             "BF16" => Dtype::Bf16,
@@ -27,13 +29,14 @@ impl Dtype {
     /// Bytes per element.
     pub(super) fn size(self) -> usize {
         match self {
-            Dtype::I64 => 8,
+            Dtype::F64 | Dtype::I64 => 8,
             Dtype::F32 | Dtype::I32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::U8 => 1,
         }
     }
 
+    /// Whether weights may have it: floating point that float32 holds exactly.
     pub(super) fn is_float(self) -> bool {
         matches!(self, Dtype::F32 | Dtype::F16 | Dtype::Bf16)
     }

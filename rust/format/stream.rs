@@ -90,8 +90,8 @@ impl<'a> Stream<'a> {
                 }
                 Dtype::F16 => widen(bytes, out, f16::from_le_bytes, |half, out| half.convert_to_f32_slice(out)),
                 Dtype::Bf16 => widen(bytes, out, bf16::from_le_bytes, |half, out| half.convert_to_f32_slice(out)),
-                Dtype::I64 | Dtype::I32 | Dtype::U8 => {
-                    return Err(Error::Internal(format!("{dtype:?} read as floating point")));
+                Dtype::F64 | Dtype::I64 | Dtype::I32 | Dtype::U8 => {
+                    return Err(Error::Internal(format!("{dtype:?} read as float32")));
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! Builds an index.
 
-use super::calibrate::{IndexLevel, calibrate};
+use std::ops::Range;
+
+use super::calibrate::{IndexLevel, calibrate, calibration_users};
 use super::cluster::cluster;
 use super::lists::Lists;
 use super::metric::Metric;
@@ -16,7 +18,9 @@ pub struct Index {
     pub(super) lists: Lists,
     /// By `k`, then by recall.
     pub(super) levels: Vec<IndexLevel>,
-    num_items: usize,
+    pub(super) num_items: usize,
+    /// How it was built, with the number of lists that was asked for or chosen.
+    pub(super) options: IndexOptions,
 }
 
 /// How an index is built.
@@ -59,23 +63,28 @@ impl Index {
         if !(1..=items).contains(&lists) {
             return Err(Error::Argument(format!("lists: expected 1 to {items}, the number of items; got {lists}")));
         }
-        let users = engine.num_users();
-        let order = Permutation::new(users, options.seed);
-        let sample = collected("sample of users", (0..users.min(SAMPLED_USERS)).map(|n| order.at(n) as u32))?;
-        // The second half is for calibration; a single user serves for both.
-        let (for_metric, held_out) = sample.split_at(sample.len() / 2);
-        let for_metric = if for_metric.is_empty() { held_out } else { for_metric };
-        let metric = Metric::new(engine, for_metric, options.seed, call)?;
+        let (for_metric, for_calibration) = samples(engine, options.seed)?;
+        let metric = Metric::new(engine, &for_metric, options.seed, call)?;
         let mut steps = Progress::new(progress, 0.0..CLUSTERING);
         let list_of = cluster(&metric, engine.isa, items, lists, options.seed, &mut steps, call)?;
-        let lists = Lists::new(engine, &list_of, lists, call)?;
+        let options = IndexOptions { lists: Some(lists), seed: options.seed };
+        let lists = Lists::new(engine, &list_of, lists, None, call)?;
         let mut steps = Progress::new(progress, CLUSTERING..1.0);
-        let levels = calibrate(engine, &lists, held_out, &mut steps, call)?;
-        Ok(Index { lists, levels, num_items: items })
+        let levels = calibrate(engine, &lists, &for_calibration, &mut steps, call)?;
+        Ok(Index { lists, levels, num_items: items, options })
     }
 
     pub(super) fn num_items(&self) -> usize {
         self.num_items
+    }
+
+    /// The users of `engine` of whom the lists were made, and those of the calibration. All others are fresh: they had
+    /// no part in the index.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn users(&self, engine: &Engine) -> Result<(Vec<u32>, Vec<u32>)> {
+        samples(engine, self.options.seed)
     }
 
     /// The number of lists.
@@ -103,8 +112,19 @@ impl Index {
     }
 }
 
-/// Users of both samples.
-const SAMPLED_USERS: usize = 8192;
+/// Users of the larger sample.
+const METRIC_USERS: usize = 4096;
+
+/// The users of whom the lists are made, and those of the calibration, without a user in common; a single user is in
+/// both.
+fn samples(engine: &Engine, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
+    let users = engine.num_users();
+    let order = Permutation::new(users, seed);
+    let sample = |positions: Range<usize>| collected("sample of users", positions.map(|n| order.at(n) as u32));
+    let first = (users / 2).min(METRIC_USERS);
+    let rest = (users - first).min(calibration_users(engine));
+    Ok((sample(0..first.max(1))?, sample(first..first + rest)?))
+}
 
 fn default_lists(items: usize) -> usize {
     ((items as f64).sqrt() * LISTS_PER_ROOT).round().clamp(1.0, (items as f64 / 16.0).max(1.0)) as usize

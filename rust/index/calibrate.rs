@@ -36,7 +36,7 @@ pub struct IndexLevel {
 
 /// The recalls and the `k` that are calibrated; of the latter those that are few beside the number of items.
 pub(super) const RECALLS: [f64; 4] = [0.9, 0.95, 0.99, 0.999];
-const KS: [usize; 4] = [1, 10, 100, 1000];
+pub(super) const KS: [usize; 4] = [1, 10, 100, 1000];
 const MIN_ITEMS_PER_WANTED: usize = 16;
 
 /// Users of a calibration: as many as this many multiply-adds of exact search allow, within these limits.
@@ -47,7 +47,13 @@ const MAX_USERS: usize = 1024;
 /// Users between two reports of progress.
 const USERS_PER_STEP: usize = 64;
 
-/// Calibrates the search on some of `users`.
+/// The most users that a calibration takes.
+pub(super) fn calibration_users(engine: &Engine) -> usize {
+    let affordable = WORK / engine.num_items().saturating_mul(engine.multiply_adds());
+    affordable.clamp(MIN_USERS, MAX_USERS)
+}
+
+/// Calibrates the search on `users`.
 ///
 /// # Errors
 /// [`Error::Memory`](crate::Error::Memory); [`Error::Interrupted`](crate::Error::Interrupted).
@@ -59,8 +65,6 @@ pub(super) fn calibrate(
     call: Call<'_>,
 ) -> Result<Vec<IndexLevel>> {
     let items = engine.num_items();
-    let affordable = WORK / items.saturating_mul(engine.multiply_adds());
-    let users = &users[..users.len().min(affordable.clamp(MIN_USERS, MAX_USERS))];
     let ks: Vec<usize> = KS.into_iter().filter(|k| *k == 1 || k * MIN_ITEMS_PER_WANTED <= items).collect();
     let kept = ks[ks.len() - 1];
     let list_of = lists.list_of(items)?;

@@ -8,6 +8,7 @@ use crate::engine::catalogue::ListedTiles;
 use crate::engine::rearranged::NO_ITEM;
 use crate::error::{Error, Result, collected, filled, reserve};
 use crate::kernel::{Aligned, LANES, Lanes};
+use crate::memory;
 use crate::pool::Call;
 
 /// Lists of items, in whole tiles.
@@ -24,8 +25,15 @@ impl Lists {
     /// Lists of the items of `engine`, from the list of each item, below `lists`. Lists without items are left out.
     ///
     /// # Errors
-    /// [`Error::Memory`]; [`Error::Interrupted`]; [`Error::Argument`] for more tiles than 2^28.
-    pub(super) fn new(engine: &Engine, list_of: &[u32], lists: usize, call: Call<'_>) -> Result<Self> {
+    /// [`Error::Memory`], also if they take more than `max_bytes` or, without a limit, more than are free;
+    /// [`Error::Interrupted`]; [`Error::Argument`] for more tiles than 2^28.
+    pub(super) fn new(
+        engine: &Engine,
+        list_of: &[u32],
+        lists: usize,
+        max_bytes: Option<u64>,
+        call: Call<'_>,
+    ) -> Result<Self> {
         let order = engine.catalogue.tiles.order(engine.num_items())?;
         let in_order = collected("lists", order.iter().map(|&item| list_of[item as usize]))?;
         let members = Members::new(&in_order, lists)?;
@@ -34,6 +42,10 @@ impl Lists {
         if tiles > MOST_TILES {
             return Err(Error::Argument(format!("lists: expected at most {MOST_TILES} tiles of items, got {tiles}")));
         }
+        // A list ends in a whole tile, so many short lists take a multiple of the catalogue's tiles.
+        let catalogue = engine.catalogue.tiles.nbytes() as u64 / engine.catalogue.tiles_at_load() as u64;
+        let bytes = (catalogue + (LANES * size_of::<u32>()) as u64).saturating_mul(tiles as u64);
+        memory::check("the index", bytes, max_bytes)?;
         let mut items = reserve("lists", tiles * LANES)?;
         let mut starts = reserve("lists", lists + 1)?;
         starts.push(0);

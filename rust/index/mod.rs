@@ -14,9 +14,12 @@ mod lists;
 mod metric;
 mod probes;
 mod progress;
+mod recall;
+mod saved;
 mod search;
 mod top_k;
 
 pub use build::{Index, IndexOptions};
 pub use calibrate::IndexLevel;
+pub use recall::MeasuredRecall;
 pub use top_k::Effort;

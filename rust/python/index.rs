@@ -1,18 +1,93 @@
-//! The index of a `Scorer`: its building, its summary, and the arguments of an approximate search.
+//! The index of a `Scorer`: its building, loading and saving, its summary, and the arguments of an approximate search.
 
-use neuralcf::{Call, Effort, Engine, Error, Index, IndexOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+use neuralcf::format::{OpenedIndex, SavedIndex};
+use neuralcf::{Call, Effort, Engine, Error, Index, IndexOptions, MeasuredRecall};
+use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 use super::arrays::describe;
-use super::errors::argument_error;
+use super::errors::{argument_error, exception};
 use super::integers::{count, natural};
 use super::interrupts::interruptible;
 
 /// The recall of an approximate search, if none is given.
 const RECALL: f64 = 0.99;
+
+/// What a scorer has for approximate searches.
+#[derive(Clone)]
+pub(super) enum Indexed {
+    No,
+    Yes(Arc<Index>),
+    /// The file of its index cannot be used, as this sentence says.
+    Refused(Arc<str>),
+}
+
+impl Indexed {
+    /// The index that was read with the model at `path`. Returns its digest too, if it can be used.
+    pub(super) fn opened(
+        path: &Path,
+        opened: Option<Result<OpenedIndex, String>>,
+        engine: &Engine,
+        max_bytes: Option<u64>,
+        call: Call<'_>,
+    ) -> neuralcf::Result<(Indexed, Option<String>)> {
+        let OpenedIndex { saved, digest } = match opened {
+            None => return Ok((Indexed::No, None)),
+            Some(Err(text)) => return Ok((Indexed::Refused(text.into()), None)),
+            Some(Ok(opened)) => opened,
+        };
+        match Index::restore(engine, &saved, max_bytes, call) {
+            Ok(index) => Ok((Indexed::Yes(Arc::new(index)), Some(digest))),
+            Err(Error::Format(text)) => {
+                let text = format!("{}: {text}", path.join("index.safetensors").display());
+                Ok((Indexed::Refused(text.into()), None))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The index, if there is one.
+    pub(super) fn get(&self) -> PyResult<Option<&Index>> {
+        match self {
+            Indexed::No => Ok(None),
+            Indexed::Yes(index) => Ok(Some(index)),
+            Indexed::Refused(text) => {
+                Err(exception(Error::Format(format!("{text}; build the index again, or use search=\"exact\""))))
+            }
+        }
+    }
+
+    pub(super) fn nbytes(&self) -> Option<usize> {
+        match self {
+            Indexed::Yes(index) => Some(index.nbytes()),
+            Indexed::No | Indexed::Refused(_) => None,
+        }
+    }
+}
+
+/// Saves an index in the directory of the model whose `model.safetensors` has the SHA-256 `weights`.
+pub(super) fn save(py: Python<'_>, index: &Index, directory: &Path, model_id: &str, weights: &str) -> PyResult<()> {
+    let SavedIndex { list_of, levels, lists, seed } = py.detach(|| index.saved()).map_err(exception)?;
+    let rows = levels.len();
+    let levels: Vec<f64> = levels.into_iter().flatten().collect();
+    let list_of: Vec<i32> = list_of.into_iter().map(u32::cast_signed).collect();
+    let tensors = PyDict::new(py);
+    tensors.set_item("levels", levels.into_pyarray(py).reshape([rows, 6])?)?;
+    tensors.set_item("list_of", list_of.into_pyarray(py))?;
+    let metadata = PyDict::new(py);
+    metadata.set_item("model_id", model_id)?;
+    metadata.set_item("model_sha256", weights)?;
+    metadata.set_item("lists", lists.to_string())?;
+    metadata.set_item("seed", seed.to_string())?;
+    py.import("neuralcf.format.index")?.call_method1("save_index", (directory, tensors, metadata))?;
+    Ok(())
+}
 
 /// The argument `seed`.
 pub(super) struct Seed(pub(super) u64);
@@ -39,15 +114,16 @@ pub(super) fn effort(
         }
         ("approximate", Some(_), Some(_)) => Err(argument_error("probes: expected recall or probes, got both".into())),
         ("approximate", None, Some(probes)) => Ok(Some(Effort::Probes(count(probes, "probes")?))),
-        ("approximate", None, None) => Ok(Some(Effort::Recall(RECALL))),
-        ("approximate", Some(recall), None) => {
-            let number = recall
-                .extract::<f64>()
-                .map_err(|_| PyTypeError::new_err(format!("recall: expected a number, got {}", describe(recall))))?;
-            Ok(Some(Effort::Recall(number)))
-        }
+        ("approximate", recall, None) => Ok(Some(Effort::Recall(recall_or_default(recall)?))),
         (other, ..) => Err(argument_error(format!("search: expected \"exact\" or \"approximate\", got {other:?}"))),
     }
+}
+
+/// The argument `recall`.
+pub(super) fn recall_or_default(recall: Option<&Bound<'_, PyAny>>) -> PyResult<f64> {
+    let Some(recall) = recall else { return Ok(RECALL) };
+    let refuse = |_| PyTypeError::new_err(format!("recall: expected a number, got {}", describe(recall)));
+    recall.extract::<f64>().map_err(refuse)
 }
 
 /// Builds an index, and calls `progress` with the share that is done; its exception ends the building.
@@ -86,6 +162,29 @@ pub(super) fn summary<'py>(py: Python<'py>, index: &Index) -> PyResult<Bound<'py
     };
     let levels = index.levels().iter().map(level).collect::<PyResult<Vec<_>>>()?;
     class(py, &SUMMARY, "IndexSummary")?.call1((index.lists(), index.nbytes(), levels))
+}
+
+/// `neuralcf.results.IndexRecall`.
+pub(super) fn measured<'py>(
+    py: Python<'py>,
+    k: usize,
+    recall: f64,
+    index: &Index,
+    measured: &MeasuredRecall,
+) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let MeasuredRecall { mean, error, users, calibrated, unlisted } = *measured;
+    let listed = index.lists() as f64 + calibrated.items;
+    let advice = if mean + 2.0 * error < recall {
+        Some(format!("build the index again: searches find {mean:.4} of the exact lists, and {recall} was promised"))
+    } else if unlisted as f64 > listed {
+        Some(format!(
+            "build the index again: each search scores {unlisted} changed items besides {listed:.0} lists and items in them"
+        ))
+    } else {
+        None
+    };
+    class(py, &CLASS, "IndexRecall")?.call1((k, recall, mean, error, users, calibrated.measured, unlisted, advice))
 }
 
 static LEVEL: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -53,9 +53,10 @@ mod _core {
     #[expect(non_upper_case_globals, reason = "the name that Python expects")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// Loads a model and its external ids as one generation; with a digest, only the one that was pickled.
+    /// Loads a model and its external ids as one generation; with digests, only the model and the index that were
+    /// pickled.
     #[pyfunction]
-    #[pyo3(signature = (path, *, threads=None, isa=None, max_bytes=None, digest=None))]
+    #[pyo3(signature = (path, *, threads=None, isa=None, max_bytes=None, digest=None, index_digest=None))]
     fn open_model(
         py: Python<'_>,
         path: PathBuf,
@@ -63,8 +64,9 @@ mod _core {
         isa: Option<&str>,
         max_bytes: Option<&Bound<'_, PyAny>>,
         digest: Option<&str>,
+        index_digest: Option<&str>,
     ) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
-        no_panic(|| scorer::open(py, &path, threads, isa, max_bytes, digest))
+        no_panic(|| scorer::open(py, &path, threads, isa, max_bytes, digest, index_digest))
     }
 
     /// Loads the model that was pickled.
@@ -75,8 +77,9 @@ mod _core {
         digest: &str,
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
+        index_digest: Option<&str>,
     ) -> PyResult<Scorer> {
-        no_panic(|| scorer::open(py, &path, threads, isa, None, Some(digest)).map(|opened| opened.0))
+        no_panic(|| scorer::open(py, &path, threads, isa, None, Some(digest), index_digest).map(|opened| opened.0))
     }
 
     /// Validates tensors as the reader of model files does; returns the model's kind and sizes.

@@ -18,7 +18,7 @@ use super::arguments::{self, FilterArguments, K, UsersArgument, csr, max_bytes, 
 use super::arrays::Out;
 use super::errors::{argument_error, exception, no_panic};
 use super::ids::PyIds;
-use super::index::{self, Seed, effort};
+use super::index::{self, Indexed, Seed, effort};
 use super::integers::{count, indices};
 use super::interrupts::interruptible;
 use super::tensors::{TensorArguments, fold_in};
@@ -31,7 +31,7 @@ const WORTH_DETACHING: usize = 1_000_000;
 #[pyclass(frozen, module = "neuralcf")]
 pub(super) struct Scorer {
     engine: Arc<Engine>,
-    index: Option<Arc<Index>>,
+    index: Indexed,
     threads: usize,
     origin: Origin,
 }
@@ -39,18 +39,22 @@ pub(super) struct Scorer {
 /// What a scorer was made from.
 enum Origin {
     /// The files of a model, which a pickle names.
-    Model(Pickle),
+    Model(Arc<Files>),
     Tensors,
     /// Another scorer, by a change of items.
     Changed,
-    /// Another scorer, by the building of an index.
-    Indexed,
+    /// Another scorer, of these files if it was loaded, by the building of an index.
+    Indexed(Option<Arc<Files>>),
 }
 
-/// What a pickle stores: the model's path, digest and options.
-struct Pickle {
+/// The files of a model, and the options with which they were loaded.
+struct Files {
     path: PathBuf,
     digest: String,
+    /// That of model.safetensors in a directory.
+    weights_digest: Option<String>,
+    /// That of the index, if there is one.
+    index_digest: Option<String>,
     threads: Option<usize>,
     isa: Option<String>,
 }
@@ -76,7 +80,8 @@ impl Choices {
     }
 }
 
-/// Loads a model and its ids as one generation; with a `digest`, only that generation.
+/// Loads a model and its ids as one generation; with a `digest`, only that generation, and with an `index_digest`, only
+/// that index.
 pub(super) fn open(
     py: Python<'_>,
     path: &Path,
@@ -84,13 +89,14 @@ pub(super) fn open(
     isa: Option<&str>,
     max_bytes: Option<&Bound<'_, PyAny>>,
     digest: Option<&str>,
+    index_digest: Option<&str>,
 ) -> PyResult<(Scorer, Option<PyIds>, Option<PyIds>)> {
     let choices = Choices::new(threads_argument, isa, max_bytes)?;
     let path = std::path::absolute(path)?;
-    let (engine, users, items, found) = interruptible(py, |interrupted| {
+    let (engine, users, items, index, digests) = interruptible(py, |interrupted| {
         let mut check = || if interrupted() { Err(Error::Interrupted) } else { Ok(()) };
         let admit = |sizes: &Sizes, other| Engine::admit(sizes, other, choices.threads, choices.max_bytes);
-        let Opened { model, seen, history, users, items, digest: found, .. } =
+        let Opened { model, seen, history, users, items, index, digest: found, weights_digest, .. } =
             format::open_admitted(&path, &admit, &mut check)?;
         if let Some(expected) = digest
             && expected != found
@@ -100,14 +106,26 @@ pub(super) fn open(
                 "{path}: the model has changed since it was pickled: expected digest {expected}, got {found}"
             )));
         }
-        let engine =
-            Engine::new(model, seen, choices.isa, ScanPrecision::Auto, Call { threads: choices.threads, interrupted })?;
         let call = Call { threads: choices.threads, interrupted };
-        Ok((with_fold_in(engine, history, call)?, users, items, found))
+        let engine = Engine::new(model, seen, choices.isa, ScanPrecision::Auto, call)?;
+        let engine = with_fold_in(engine, history, call)?;
+        let (index, found_index) = Indexed::opened(&path, index, &engine, choices.max_bytes, call)?;
+        if let Some(expected) = index_digest
+            && found_index.as_deref() != Some(expected)
+        {
+            let (path, got) = (path.join("index.safetensors"), found_index.as_deref().unwrap_or("none"));
+            return Err(Error::Format(format!(
+                "{}: the index has changed since it was pickled: expected SHA-256 {expected}, got {got}",
+                path.display()
+            )));
+        }
+        Ok((engine, users, items, index, (found, weights_digest, found_index)))
     })?;
-    let origin = Pickle { path, digest: found, threads: choices.requested_threads, isa: isa.map(str::to_string) };
-    let (engine, origin) = (Arc::new(engine), Origin::Model(origin));
-    let scorer = Scorer { engine, index: None, threads: choices.threads, origin };
+    let (digest, weights_digest, index_digest) = digests;
+    let (threads, isa) = (choices.requested_threads, isa.map(str::to_string));
+    let files = Files { path, digest, weights_digest, index_digest, threads, isa };
+    let (engine, origin) = (Arc::new(engine), Origin::Model(Arc::new(files)));
+    let scorer = Scorer { engine, index, threads: choices.threads, origin };
     Ok((scorer, users.map(PyIds::new), items.map(PyIds::new)))
 }
 
@@ -150,6 +168,15 @@ impl Scorer {
         Ok(Scorer { engine, index, threads, origin: Origin::Changed })
     }
 
+    /// The files whose model, as it was loaded, this is.
+    fn files(&self) -> Option<&Arc<Files>> {
+        match &self.origin {
+            Origin::Model(files) => Some(files),
+            Origin::Indexed(files) => files.as_ref(),
+            Origin::Tensors | Origin::Changed => None,
+        }
+    }
+
     /// The number of threads for a call.
     fn threads_of(&self, argument: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         Ok(threads(argument)?.unwrap_or(self.threads))
@@ -158,10 +185,10 @@ impl Scorer {
     /// The index, for a search with a walk or without.
     fn index_for(&self, walk: bool) -> PyResult<&Index> {
         let refused = |text: &str| Err(argument_error(text.into()));
-        match &self.index {
-            None => refused(
-                "search: \"approximate\" needs an index, and this scorer has none; use \"exact\", or make one with build_index",
-            ),
+        match self.index.get()? {
+            None => {
+                refused("search: \"approximate\" needs an index, and this model has none; use \"exact\", or build one")
+            }
             Some(_) if walk => refused(
                 "search: \"approximate\" does not take max_per_group or after, which go by the whole ranking; use \"exact\"",
             ),
@@ -195,7 +222,7 @@ impl Scorer {
         isa: Option<&str>,
         max_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        no_panic(|| open(py, &path, threads, isa, max_bytes, None).map(|opened| opened.0))
+        no_panic(|| open(py, &path, threads, isa, max_bytes, None, None).map(|opened| opened.0))
     }
 
     #[staticmethod]
@@ -234,7 +261,7 @@ impl Scorer {
                 let call = Call { threads, interrupted };
                 with_fold_in(Engine::new(model, seen, isa, ScanPrecision::Auto, call)?, fold_in, call)
             })?;
-            Ok(Scorer { engine: Arc::new(engine), index: None, threads, origin: Origin::Tensors })
+            Ok(Scorer { engine: Arc::new(engine), index: Indexed::No, threads, origin: Origin::Tensors })
         })
     }
 
@@ -287,7 +314,7 @@ impl Scorer {
     fn nbytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         self.engine.nbytes().into_iter().try_for_each(|(part, bytes)| dict.set_item(part, bytes))?;
-        self.index.as_ref().map_or(Ok(()), |index| dict.set_item("index", index.nbytes()))?;
+        self.index.nbytes().map_or(Ok(()), |bytes| dict.set_item("index", bytes))?;
         Ok(dict)
     }
 
@@ -387,18 +414,79 @@ impl Scorer {
             let threads = self.threads_of(threads)?;
             let lists = lists.map(|lists| count(lists, "lists")).transpose()?;
             let index = index::build(py, &self.engine, &IndexOptions { lists, seed: seed.0 }, progress, threads)?;
+            let files = self.files().cloned();
             Ok(Scorer {
                 engine: Arc::clone(&self.engine),
-                index: Some(Arc::new(index)),
+                index: Indexed::Yes(Arc::new(index)),
                 threads: self.threads,
-                origin: Origin::Indexed,
+                origin: Origin::Indexed(files),
             })
+        })
+    }
+
+    fn save_index(&self, py: Python<'_>) -> PyResult<()> {
+        no_panic(|| {
+            let refused = |text: &str| Err(argument_error(format!("save_index: {text}")));
+            let Some(index) = self.index.get()? else {
+                return refused("this scorer has no index; make one with build_index");
+            };
+            match self.files().map(|files| (files, &files.weights_digest)) {
+                Some((files, Some(weights))) => {
+                    let model_id = self.engine.metadata().get("model_id").unwrap_or_default();
+                    index::save(py, index, &files.path, model_id, weights)
+                }
+                _ => refused("expected a scorer of a model directory, which an index is saved in, as it was loaded"),
+            }
         })
     }
 
     #[getter]
     fn index<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.index.as_ref().map(|index| index::summary(py, index)).transpose()
+        no_panic(|| self.index.get()?.map(|index| index::summary(py, index)).transpose())
+    }
+
+    #[pyo3(signature = (k=K(10), recall=None, *, users=None, threads=None))]
+    #[pyo3(text_signature = "($self, k=10, recall=0.99, *, users=None, threads=None)")]
+    fn index_recall<'py>(
+        &self,
+        py: Python<'py>,
+        k: K,
+        recall: Option<&Bound<'py, PyAny>>,
+        users: Option<&Bound<'py, PyAny>>,
+        threads: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let (K(k), recall) = (k, index::recall_or_default(recall)?);
+            let threads = self.threads_of(threads)?;
+            let index = self.index_for(false)?;
+            let measured = match users {
+                Some(users) => {
+                    let users = UsersArgument::new(users, &self.engine, threads)?;
+                    let rows = users.len();
+                    self.run(py, self.catalogue(rows), threads, |call| {
+                        users
+                            .with(&self.engine, rows, call, |users| index.measure(&self.engine, users, k, recall, call))
+                    })?
+                }
+                None => interruptible(py, |interrupted| {
+                    let (_, calibrated) = index.users(&self.engine)?;
+                    let users = self.engine.users(&calibrated)?;
+                    index.measure(&self.engine, &users, k, recall, Call { threads, interrupted })
+                })?,
+            };
+            index::measured(py, k, recall, index, &measured)
+        })
+    }
+
+    fn index_sample<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        no_panic(|| {
+            let (metric, calibrated) = self.index_for(false)?.users(&self.engine).map_err(exception)?;
+            let mut users = reserve("sample", metric.len() + calibrated.len()).map_err(exception)?;
+            users.extend(metric.into_iter().chain(calibrated).map(i64::from));
+            users.sort_unstable();
+            users.dedup();
+            Ok(users.into_pyarray(py).into_any())
+        })
     }
 
     #[pyo3(signature = (users, items, *, exclude=None, allow=None, deny=None, threads=None))]
@@ -539,14 +627,15 @@ impl Scorer {
                     "a Scorer whose items were changed cannot be pickled, because its file does not have the changes",
                 ));
             }
-            Origin::Indexed => {
+            Origin::Indexed(_) => {
                 return Err(PyTypeError::new_err(
-                    "a Scorer with an index made by build_index cannot be pickled, because its file does not have the index",
+                    "a Scorer with an index made by build_index cannot be pickled, because its file may not have the index; call save_index and load the model",
                 ));
             }
         };
         let reopen = py.import("neuralcf._core")?.getattr("reopen")?;
-        let arguments = (origin.path.as_path(), &origin.digest, origin.threads, origin.isa.as_deref());
+        let (isa, index) = (origin.isa.as_deref(), origin.index_digest.as_deref());
+        let arguments = (origin.path.as_path(), &origin.digest, origin.threads, isa, index);
         Ok((reopen, arguments).into_pyobject(py)?.into_any())
     }
 

@@ -60,7 +60,7 @@ fn malformed_containers() {
         ("dtype is missing", field(r#"{"shape":[3,2],"data_offsets":[0,24]}"#)),
         ("shape is missing", field(r#"{"dtype":"F32","data_offsets":[0,24]}"#)),
         ("data_offsets is missing", field(r#"{"dtype":"F32","shape":[3,2]}"#)),
-        ("dtype: expected F32, F16, BF16, I64, I32 or U8, got \"F64\"", swap("F32", "F64")),
+        ("dtype: expected F64, F32, F16, BF16, I64, I32 or U8, got \"F8\"", swap("F32", "F8")),
         ("shape must be a list of sizes", swap("[3, 2]", "[3, 2.0]")),
         ("shape must be a list of sizes", swap("[3, 2]", "[-3, 2]")),
         ("shape must be a list of sizes", swap("[3, 2]", "[3, 18446744073709551616]")),

@@ -69,6 +69,7 @@ MAY_USE = {
         "pool",
         "random",
         "kernel",
+        "format",
         "engine",
         "scan",
     },

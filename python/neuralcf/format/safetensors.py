@@ -5,18 +5,21 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuralcf.format.digests import BLANK_DIGEST, Listed
 
-__all__ = ["Array", "blocks", "write_safetensors"]
+__all__ = ["FORMAT_METADATA", "Array", "blocks", "write_safetensors"]
 
 Array: TypeAlias = NDArray[Any]
 
-_DTYPES = {"f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u1": "U8"}
+FORMAT_METADATA: Final = {"format": "neuralcf", "format_version": "1"}
+"""The metadata of every file of a model."""
+
+_DTYPES = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "u1": "U8"}
 _BLOCK = 8 << 20
 """Bytes converted at a time, so that a large table is never held in memory twice."""
 

@@ -26,11 +26,9 @@ from neuralcf.format.checks import (
 )
 from neuralcf.format.digests import config_text, list_file
 from neuralcf.format.model_card import model_card
-from neuralcf.format.safetensors import Array, write_safetensors
+from neuralcf.format.safetensors import FORMAT_METADATA, Array, write_safetensors
 
 __all__ = ["check_target", "export", "save"]
-
-_FORMAT = {"format": "neuralcf", "format_version": "1"}
 
 
 class Module(Protocol):
@@ -101,7 +99,7 @@ def _save(
     extra = check_config(config or {})
 
     model_id = uuid.uuid4().hex
-    weights_metadata = {**_FORMAT, "kind": kind, "activation": "relu", "model_id": model_id}
+    weights_metadata = {**FORMAT_METADATA, "kind": kind, "activation": "relu", "model_id": model_id}
 
     if target.suffix == ".safetensors":
         optional = (("ids", ids), ("seen", seen), ("history", history), ("features", features), ("config", config))
@@ -131,7 +129,7 @@ def _save(
         }
         for name, given in optional_files.items():
             if given is not None:
-                files[name] = write_safetensors(staging / name, given, {**_FORMAT, "model_id": model_id})
+                files[name] = write_safetensors(staging / name, given, {**FORMAT_METADATA, "model_id": model_id})
         described = {"format_version": 1, "model_id": model_id, "kind": kind, "sizes": sizes, **extra}
         (staging / "README.md").write_text(model_card(described), encoding="utf-8")
         files["README.md"] = list_file(staging / "README.md")

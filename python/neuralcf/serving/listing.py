@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ from neuralcf.serving.ids import (
 )
 from neuralcf.serving.recommendations import Recommendations
 
-__all__ = ["Listing", "check_lists", "excluded_rows", "filter_of", "indices_of", "raises", "weights_of"]
+__all__ = ["Listing", "Search", "check_lists", "excluded_rows", "filter_of", "indices_of", "raises", "weights_of"]
+
+Search: TypeAlias = Literal["exact", "approximate"]
+"""How items are found: "approximate" goes by the index of the model."""
 
 _ItemFilter: TypeAlias = ItemSet | NDArray[np.int64] | None
 _PageEnds: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -51,6 +54,8 @@ class Listing:
     """For each row of the call, the last item of the page before: its score and index, -1 if it is unknown."""
     logits: bool
     threads: int | None
+    effort: Mapping[str, Any]
+    """The arguments `search`, `recall` and `probes` of `Scorer.top_k`."""
 
     @classmethod
     def of(
@@ -67,6 +72,9 @@ class Listing:
         raising: bool,
         logits: bool,
         threads: int | None,
+        search: Search = "exact",
+        recall: float | None = None,
+        probes: SupportsIndex | None = None,
     ) -> "Listing":
         """Check the arguments of a call for `rows` users."""
         check_lists(rows, k)
@@ -80,12 +88,16 @@ class Listing:
             None if after is None else _page_ends(model, after, rows),
             logits,
             threads,
+            {"search": search, "recall": recall, "probes": probes},
         )
 
     def best(
         self, users: Any, exclude: Rows | str | None, rows: NDArray[np.bool_], scorer: Scorer | None = None
     ) -> TopK:
-        """Find the best items of `users`, who are those of the call that the mask `rows` marks."""
+        """Find the best items of `users`, who are those of the call that the mask `rows` marks.
+
+        Another scorer than the model's has no index, and is searched exactly.
+        """
         return (scorer or self.model.scorer).top_k(
             users,
             self.k,
@@ -96,6 +108,7 @@ class Listing:
             after=None if self.ends is None else (self.ends[0][rows], self.ends[1][rows]),
             logits=self.logits,
             threads=self.threads,
+            **(self.effort if scorer is None else {}),
         )
 
     def result(

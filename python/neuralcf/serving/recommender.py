@@ -35,7 +35,16 @@ from neuralcf.serving.ids import (
     one,
     take_rows,
 )
-from neuralcf.serving.listing import Listing, check_lists, excluded_rows, filter_of, indices_of, raises, weights_of
+from neuralcf.serving.listing import (
+    Listing,
+    Search,
+    check_lists,
+    excluded_rows,
+    filter_of,
+    indices_of,
+    raises,
+    weights_of,
+)
 from neuralcf.serving.new_items import item_vectors
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.watcher import Watcher
@@ -147,7 +156,7 @@ class Recommender:
         model = self._current
         if model.scorer is not model.loaded:
             raise ArgumentError("push_to_hub: items were changed since the model was loaded; its files lack these")
-        _, (origin, digest, threads, isa) = _origin(model.loaded, None)
+        _, (origin, digest, threads, isa, _) = _origin(model.loaded, None)
         open_model(origin, digest=digest, threads=threads, isa=isa)
         return push(Path(origin), repo_id, revision=revision, private=private, seen=seen, message=message)
 
@@ -225,6 +234,9 @@ class Recommender:
         after: Any = None,
         on_unknown: OnUnknown = "raise",
         logits: bool = False,
+        search: Search = "exact",
+        recall: float | None = None,
+        probes: SupportsIndex | None = None,
         threads: int | None = None,
     ) -> Recommendations:
         """Find the best items of each user.
@@ -247,12 +259,20 @@ class Recommender:
                 unknown items in filters; or "popular" to return the items that most users have to an unknown user,
                 scored by the share of the users who have them, and otherwise as "skip".
             logits: return logits instead of probabilities.
+            search: "exact", or "approximate": faster in a large catalogue, by the index that the model was saved with
+                (`Scorer.build_index`, `neuralcf index`). It may miss items; those it returns have their exact scores,
+                and no filter leaks.
+            recall: of an approximate search: the share of the exact list that it finds, in the mean over users; 0.99 by
+                default, at most 0.999.
+            probes: in place of `recall`: how many lists of the index to visit.
             threads: number of threads for this call.
 
         Raises:
             UnknownUserError, UnknownItemError: ids that are not in the model, under `on_unknown="raise"`.
             ArgumentError: `k` below 1; `exclude_seen` or "popular" for a model without stored interactions; an
-                expression that is none, or names a set that does not exist; `exclude` for another number of users.
+                expression that is none, or names a set that does not exist; `exclude` for another number of users;
+                "approximate" for a model without an index, or with `max_per_group` or `after`.
+            ModelFormatError: "approximate", and the index of the model is damaged, or is that of another model.
             TypeError: ids whose type is not that of the model's ids.
         """
         model = self._current
@@ -274,6 +294,9 @@ class Recommender:
             raising=raising,
             logits=logits,
             threads=threads,
+            search=search,
+            recall=recall,
+            probes=probes,
         )
         rows = None if exclude is None else excluded_rows(model, exclude, len(indices), raising=raising)
         return listing.result(
@@ -335,6 +358,9 @@ class Recommender:
         after: Any = None,
         on_unknown: OnUnknown = "raise",
         logits: bool = False,
+        search: Search = "exact",
+        recall: float | None = None,
+        probes: SupportsIndex | None = None,
         threads: int | None = None,
     ) -> Recommendations:
         """Find the best items of users who are not in the model, by the items that they have.
@@ -356,11 +382,15 @@ class Recommender:
                 items for a history without known ones. Otherwise such a history gets what the model recommends to a
                 user of whom nothing is known. `known` marks it in either case.
             logits: return logits instead of probabilities.
+            search: as for `recommend`.
+            recall: as for `recommend`.
+            probes: as for `recommend`.
             threads: number of threads for this call.
 
         Raises:
             UnknownItemError: ids that are not in the model, under `on_unknown="raise"`.
-            ArgumentError, TypeError: as for `recommend`; weights that do not match the items.
+            ArgumentError, TypeError, ModelFormatError: as for `recommend`; ArgumentError also for weights that do not
+                match the items.
         """
         model = self._current
         raising = raises(model, on_unknown)
@@ -378,6 +408,9 @@ class Recommender:
             raising=raising,
             logits=logits,
             threads=threads,
+            search=search,
+            recall=recall,
+            probes=probes,
         )
         rows = histories.rows if exclude_seen else None
         if exclude is not None:
@@ -701,7 +734,7 @@ class Recommender:
                 those that it sets are not carried over. What it raises refuses the model.
 
         Returns:
-            Whether the model was exchanged; False if the directory holds the model that is in use.
+            Whether the model was exchanged; False if the directory holds the model that is in use, and its index.
 
         Raises:
             ArgumentError: the model was saved without ids, or with ids of another type; no path, and the model was not
@@ -711,9 +744,10 @@ class Recommender:
         """
         with self._reloading:
             old = self._current
-            _, (origin, digest, threads, isa) = _origin(old.loaded, path)
+            _, (origin, digest, threads, isa, index_digest) = _origin(old.loaded, path)
             opened = _open(origin if path is None else path, threads, isa, self._max_bytes)
-            if _origin(opened[0], None)[1][1] == digest:
+            _, (_, found, _, _, found_index) = _origin(opened[0], None)
+            if (found, found_index) == (digest, index_digest):
                 return False
             fresh = Generation.first(*opened, popular=old.popularity is not None or old.scorer.nbytes["seen"] == 0)
             for what in ("user_ids", "item_ids"):
@@ -963,7 +997,7 @@ def _origin(scorer: Scorer, path: object) -> tuple[Any, tuple[Any, ...]]:
     except TypeError:
         if path is None:
             raise ArgumentError("path: expected one, because the model was not loaded from a directory") from None
-        return None, (None, None, scorer.threads, scorer.isa)
+        return None, (None, None, scorer.threads, scorer.isa, None)
     return reopen, arguments
 
 
@@ -973,9 +1007,12 @@ def _open(
     isa: str | None,
     max_bytes: SupportsIndex | None,
     digest: str | None = None,
+    index_digest: str | None = None,
 ) -> tuple[Scorer, Ids, Ids, FeatureMap | None]:
     while True:
-        scorer, user_ids, item_ids = open_model(path, threads=threads, isa=isa, max_bytes=max_bytes, digest=digest)
+        scorer, user_ids, item_ids = open_model(
+            path, threads=threads, isa=isa, max_bytes=max_bytes, digest=digest, index_digest=index_digest
+        )
         if user_ids is None or item_ids is None:
             raise ArgumentError(
                 f"{fspath(path)}: the model was saved without ids; save it with ids=(user ids, item ids), "
@@ -986,5 +1023,7 @@ def _open(
             return scorer, user_ids, item_ids, features  # else another one was published meanwhile
 
 
-def _reopen(path: str, digest: str, threads: int | None, isa: str | None, popular: bool) -> Recommender:
-    return Recommender(*_open(path, threads, isa, None, digest), popular=popular)
+def _reopen(
+    path: str, digest: str, threads: int | None, isa: str | None, index_digest: str | None, popular: bool
+) -> Recommender:
+    return Recommender(*_open(path, threads, isa, None, digest, index_digest), popular=popular)

@@ -11,6 +11,7 @@ import numpy as np
 
 from neuralcf.errors import NeuralCFError, StoppedError, UnknownItemError
 from neuralcf.serving.ids import Id, OnUnknown
+from neuralcf.serving.listing import Search
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.recommender import Recommender
 
@@ -38,17 +39,23 @@ class RecommendRequest:
     """The ends of pages, for each user or history."""
     on_unknown: OnUnknown = "raise"
     logits: bool = False
+    search: Search = "exact"
+    recall: float | None = None
+    probes: int | None = None
 
     @property
     def group(self) -> object:
         """Requests of equal groups can share a call.
 
-        They differ in what they say of each user, and in k by less than a factor 2.
+        They differ in what they say of each user, and in k by less than a factor 2, if the search is exact.
         """
         limits = None if self.max_per_group is None else tuple(sorted(self.max_per_group.items()))
         asked = self.exclude_seen, self.allow, self.deny, self.min_score, limits, self.on_unknown, self.logits
         of_users = self.histories, self.weights, self.exclude, self.after
-        return self.k.bit_length(), asked, tuple(part is None for part in of_users)
+        # How far an approximate search goes depends on k.
+        k = self.k.bit_length() if self.search == "exact" else self.k
+        effort = self.search, self.recall, self.probes
+        return k, asked, effort, tuple(part is None for part in of_users)
 
 
 def recommend_requests(
@@ -170,6 +177,9 @@ def _recommend(recommender: Recommender, request: RecommendRequest) -> Recommend
         "after": request.after,
         "on_unknown": request.on_unknown,
         "logits": request.logits,
+        "search": request.search,
+        "recall": request.recall,
+        "probes": request.probes,
     }
     if request.histories is None:
         return recommender.recommend(request.users, request.k, **options)

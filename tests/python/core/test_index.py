@@ -103,6 +103,81 @@ def test_the_promised_recall_is_reached_by_fresh_users(scorer: Scorer, share: fl
             assert np.mean(shares) + 3 * error + 0.005 >= recall
 
 
+LARGE = {"gmf": Shape(400, 20_000, g=16), "neumf": Shape(400, 20_000, g=4, mlp=(8, 8), layers=(16, 8))}
+
+
+@cache
+def large(name: str) -> Scorer:
+    return Scorer.from_tensors(random_tensors(LARGE[name], seed=2)).build_index(lists=300)
+
+
+@pytest.mark.parametrize("chosen", ["at random", "the least liked"])
+@pytest.mark.parametrize("share", [0.5, 0.01, 0.0001])
+@pytest.mark.parametrize("name", LARGE)
+def test_the_promised_recall_is_reached_with_allowed_items(name: str, share: float, chosen: str) -> None:
+    scorer, count = large(name), max(1, round(share * LARGE[name].items))
+    users = newcomers(scorer, 200)
+    if chosen == "at random":
+        items = np.random.default_rng(3).permutation(scorer.num_items)[:count]
+    else:
+        best = scorer.top_k(np.arange(0, scorer.num_users, 20), scorer.num_items).ids
+        items = np.argsort(np.argsort(best, axis=1).mean(axis=0))[-count:]
+    allowed = np.zeros((200, scorer.num_items), bool)
+    allowed[:, items] = True
+    exact = scorer.top_k(users, 10, allow=items)
+    for recall in (0.9, 0.99):
+        found = scorer.top_k(users, 10, allow=items, search="approximate", recall=recall, logits=True)
+        check(scorer, users, found, allowed)
+        shares = [len(np.intersect1d(a[a >= 0], b)) / min(10, count) for a, b in zip(exact.ids, found.ids, strict=True)]
+        error = np.std(shares) / len(shares) ** 0.5
+        print(f"promised {recall}, measured {np.mean(shares):.4f} +- {error:.4f}")
+        assert np.mean(shares) + 3 * error + 0.005 >= recall
+
+
+def test_recall_is_measured_as_the_items_are_now() -> None:
+    scorer = indexed("gmf")
+    calibrated = {(level.k, level.recall): level.measured for level in scorer.index.levels}
+    before = scorer.index_recall(10, 0.9)
+    assert before.calibrated == calibrated[10, 0.9]
+    assert before.measured == pytest.approx(before.calibrated, abs=1e-9)  # the same users, and the same items
+    assert (before.k, before.recall, before.unlisted, before.advice) == (10, 0.9, 0, None)
+
+    users = newcomers(scorer, 60)
+    found = scorer.index_recall(20, 0.95, users=users)
+    exact, near = scorer.top_k(users, 20).ids, scorer.top_k(users, 20, search="approximate", recall=0.95).ids
+    shares = [len(np.intersect1d(a, b)) / 20 for a, b in zip(exact, near, strict=True)]
+    assert found.measured == pytest.approx(np.mean(shares))
+    assert found.error == pytest.approx(np.std(shares) / 60**0.5)
+    assert found.users == 60
+    assert found.calibrated == calibrated[10, 0.95]  # the nearest k
+
+    rows = tensors_of("gmf")["gmf.item_embedding.weight"]
+    changed = scorer.without_items([5, 6]).with_items([7], ItemVectors(gmf=rows[:1]))
+    assert changed.index_recall().unlisted == 1
+    assert changed.index_recall().measured + 0.01 >= 0.99
+    grown = scorer.with_new_items(ItemVectors(gmf=np.tile(rows, (2, 1))))
+    assert grown.index_recall().unlisted == 2 * ITEMS
+    assert f"each search scores {2 * ITEMS} changed items besides" in grown.index_recall().advice
+
+    # Users whom the model does not know the like of: the promise was not made for them.
+    strangers = UserVectors(np.eye(24, dtype=np.float32) * 4, None)
+    measured = [scorer.index_recall(10, recall, users=strangers) for recall in (0.9, 0.99, 0.999)]
+    for one in measured:
+        assert (one.advice is not None) == (one.measured + 2 * one.error < one.recall)
+        assert one.advice is None or f"and {one.recall} was promised" in one.advice
+
+
+def test_the_users_of_an_index_are_known() -> None:
+    sample = indexed("gmf").index_sample()
+    assert sample.dtype == np.int64
+    assert np.array_equal(sample, np.arange(USERS))  # a model of few users needs them all
+    many = Scorer.from_tensors(random_tensors(Shape(9000, 64, g=2), seed=1)).build_index(seed=1)
+    sample = many.index_sample()
+    assert np.array_equal(sample, np.unique(sample))
+    assert 4096 < len(sample) <= 4096 + 1024
+    assert not np.array_equal(sample, np.arange(len(sample)))
+
+
 def test_all_lists_together_give_the_exact_result(scorer: Scorer) -> None:
     summary = scorer.index
     assert summary is not None
@@ -181,6 +256,12 @@ REFUSED: list[tuple[Callable[[Scorer], object], type[Exception], str]] = [
     (lambda s: s.build_index(seed=-1), ArgumentError, "seed: expected an integer from 0"),
     (lambda s: s.without_items([0]).build_index(), ArgumentError, "as they were at load"),
     (lambda s: s.__reduce__(), TypeError, "an index made by build_index cannot be pickled"),
+    (lambda s: s.index_recall(10, 1.0), ArgumentError, "recall: expected more than 0 and at most 0.999, got 1"),
+    (lambda s: s.index_recall(0), ArgumentError, "k: expected"),
+    (lambda s: s.index_recall(users=[]), ArgumentError, "users: expected at least one, got none"),
+    (lambda s: s.index_recall(recall="all"), TypeError, "recall: expected a number, got"),
+    (lambda _: Scorer.from_tensors(tensors_of("tiny")).index_recall(), ArgumentError, "needs an index"),
+    (lambda _: Scorer.from_tensors(tensors_of("tiny")).index_sample(), ArgumentError, "needs an index"),
 ]
 
 

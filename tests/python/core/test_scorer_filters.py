@@ -211,7 +211,7 @@ def test_a_filter_never_switches_itself_off(scorer_of: Callable[..., Scorer]) ->
 
 def test_approximate_search_without_an_index_is_an_error(small: Scorer) -> None:
     assert small.top_k(0, 3, search="exact").ids.tolist() == small.top_k(0, 3).ids.tolist()
-    with pytest.raises(ArgumentError, match="needs an index, and this scorer has none"):
+    with pytest.raises(ArgumentError, match="needs an index, and this model has none"):
         small.top_k(0, search="approximate")
     with pytest.raises(ArgumentError, match='expected "exact" or "approximate", got "fast"'):
         small.top_k(0, search="fast")
