@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -117,6 +118,20 @@ def test_filters_and_null_users(models, shards):
     wanted = expected(models / "int", users, sets=sets, exclude=[items or [] for items in lists], **filters)
     assert found == wanted
     assert len(wanted[0][1]) == 190
+
+
+def test_approximate_search(models, tmp_path):
+    model = shutil.copytree(models / "int", tmp_path / "model")
+    users = [7 * at for at in range(0, USERS, 3)]
+    dataset = ray.data.from_arrow(pa.table({"user": users})).repartition(3)
+    for path in (model, models / "int in shards"):
+        with pytest.raises(neuralcf.ArgumentError, match="needs an index"):
+            recommend(dataset, path, search="approximate")
+    neuralcf.Scorer.load(model).build_index(lists=40).save_index()
+    for how in ({"search": "approximate", "recall": 0.9}, {"search": "approximate", "probes": 2}):
+        wanted = expected(model, users, **how)
+        assert wanted != expected(model, users)
+        assert rows_of(recommend(dataset, model, actors=1, **how)) == wanted
 
 
 @pytest.mark.parametrize("shards", ["", " in shards"])

@@ -1,6 +1,7 @@
 """Spark on this machine: the engine's bits whatever the partitions, filters, unknown users, and workers that die."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -116,6 +117,19 @@ def test_filters_and_null_users(spark, models):
         count = wanted.counts[at]
         assert found[user] == (wanted.ids[at, :count].tolist(), wanted.scores[at, :count].tolist(), wanted.known[at])
     assert wanted.counts[0] > 20
+
+
+def test_approximate_search(spark, models, tmp_path):
+    model = shutil.copytree(models / "int", tmp_path / "model")
+    users = [7 * at for at in range(0, USERS, 3)]
+    df = spark.createDataFrame([(user,) for user in users], "user long").repartition(3)
+    with pytest.raises(neuralcf.ArgumentError, match="needs an index"):
+        on_spark.recommend(df, model, search="approximate")
+    neuralcf.Scorer.load(model).build_index(lists=40).save_index()
+    for how in ({"search": "approximate", "recall": 0.9}, {"search": "approximate", "probes": 2}):
+        wanted = expected(model, users, **how)
+        assert wanted != expected(model, users)
+        assert rows_of(on_spark.recommend(df, model, **how)) == wanted
 
 
 def test_score_keeps_all_columns(spark, models):

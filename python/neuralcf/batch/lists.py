@@ -52,6 +52,7 @@ def write_lists(
     k: int = 10,
     *,
     exclude_seen: bool = True,
+    search: Mapping[str, Any] | None = None,
     titles: Mapping[int | str, str] | None = None,
     model_id: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -64,6 +65,7 @@ def write_lists(
         users: ids, each in the model; None for all users of the model.
         k: items for each user.
         exclude_seen: leave out the interactions stored with the model.
+        search: the arguments `search`, `recall` and `probes` of `Recommender.recommend`; None for the exact search.
         titles: titles of items, for a column of them; None for none.
         model_id: what tells this model from another, before work of an earlier call is used.
         progress: called after each chunk with the number of users done and of all.
@@ -86,7 +88,10 @@ def write_lists(
         except ModuleNotFoundError as error:
             raise ImportError(f"{path}: a Parquet file needs pyarrow: pip install 'neuralcf[data]'") from error
     ids = recommender.user_ids.take(np.arange(recommender.num_users)) if users is None else users
-    plan = _plan(ids, k, exclude_seen=exclude_seen, titles=titles, model_id=model_id, kind=kind)
+    how = dict(search or {})
+    plan = _plan(
+        ids, k, exclude_seen=exclude_seen, search=sorted(how.items()), titles=titles, model_id=model_id, kind=kind
+    )
     folder = target.with_name(f".{target.name}.chunks")
     if not (folder / "plan").is_file() or (folder / "plan").read_text() != plan:
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,7 +101,7 @@ def write_lists(
     for n, start in enumerate(range(0, len(ids), _CHUNK)):
         chunk, facts = folder / f"{n:08}", folder / f"{n:08}.json"
         if not facts.is_file():
-            found = recommender.recommend(ids[start : start + _CHUNK], k, exclude_seen=exclude_seen)
+            found = recommender.recommend(ids[start : start + _CHUNK], k, exclude_seen=exclude_seen, **how)
             lists = _Lists(ids[start : start + _CHUNK], found, titles)
             write_atomically(chunk, lists.content(kind, first=n == 0))
             numbers = found.counts

@@ -15,6 +15,7 @@ from neuralcf.batch.shards import ShardList, check_known, list_in_shard, merge, 
 from neuralcf.batch.worker import Opening, list_columns, users_and_lists
 from neuralcf.errors import ArgumentError, argument
 from neuralcf.serving.ids import ManyIds
+from neuralcf.serving.listing import Search
 from neuralcf.serving.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def recommend(
     deny: str | ManyIds | None = None,
     sets: Mapping[str, ManyIds] | None = None,
     logits: bool = False,
+    search: Search = "exact",
+    recall: float | None = None,
+    probes: int | None = None,
     threads: int = 1,
     actors: int | tuple[int, int] = (1, 64),
     batch_size: int = 4096,
@@ -55,6 +59,10 @@ def recommend(
         deny: items never to return, likewise.
         sets: named sets of item ids, for expressions such as `"in_stock - adult"`.
         logits: return logits instead of probabilities.
+        search: "exact", or "approximate" for a model that was saved with an index, each shard
+            with its own; as for `Recommender.recommend`.
+        recall: as for `Recommender.recommend`.
+        probes: as for `Recommender.recommend`.
         threads: threads of each actor, and the CPUs that it asks Ray for.
         actors: how many actors hold the model, or the least and the most of them. With shards, how many actors merge
             lists.
@@ -76,7 +84,8 @@ def recommend(
         from ray.data import ActorPoolStrategy
     except ImportError as error:
         raise ImportError("neuralcf.batch.ray needs ray: pip install 'neuralcf[ray]'") from error
-    filters = {"k": k, "allow": allow, "deny": deny, "exclude_seen": exclude_seen}
+    filters: dict[str, Any] = {"k": k, "allow": allow, "deny": deny, "exclude_seen": exclude_seen}
+    filters |= {"search": search, "recall": recall, "probes": probes}
     columns = [user] if exclude is None else [user, exclude]
     sharded = not (Path(model) / "model.safetensors").is_file() and any(Path(model).glob("shard-*"))
     source: _WholeModel | _Shards
@@ -107,7 +116,7 @@ class _WholeModel:
     ) -> _WholeModel:
         """Open the model and try the filters, so that bad ones fail on the driver."""
         recommender = Recommender.load(model, threads=threads)
-        opening = Opening.of(recommender, threads, sets)
+        opening = Opening.of(recommender, threads, sets, filters["search"])
         opening.name_sets(recommender)
         recommender.recommend([], threads=threads, **filters)
         return cls(opening, filters)

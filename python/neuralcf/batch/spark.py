@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from neuralcf.batch.worker import Opening, list_columns, scores_of, users_and_lists
 from neuralcf.errors import ArgumentError, argument
 from neuralcf.serving.ids import ManyIds
+from neuralcf.serving.listing import Search
 from neuralcf.serving.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def recommend(
     deny: str | ManyIds | None = None,
     sets: Mapping[str, ManyIds] | None = None,
     logits: bool = False,
+    search: Search = "exact",
+    recall: float | None = None,
+    probes: int | None = None,
     shipped: bool = False,
     threads: int = 1,
 ) -> DataFrame:
@@ -56,6 +60,9 @@ def recommend(
         deny: items never to return, likewise.
         sets: named sets of item ids, for expressions such as `"in_stock - adult"`.
         logits: return logits instead of probabilities.
+        search: "exact", or "approximate" for a model that was saved with an index; as for `Recommender.recommend`.
+        recall: as for `Recommender.recommend`.
+        probes: as for `Recommender.recommend`.
         shipped: workers open what `sparkContext.addFile(model, recursive=True)` has sent them, in place of the path.
         threads: threads of each Python worker; Spark runs one worker for each core.
 
@@ -63,7 +70,8 @@ def recommend(
         The user column; `items`, an array of ids, best first; `scores`, an array of float; `known`, boolean.
 
     Raises:
-        ArgumentError: a column that is missing or has another type; `exclude_seen` for a model without interactions.
+        ArgumentError: a column that is missing or has another type; `exclude_seen` for a model without interactions,
+            "approximate" for one without an index.
         UnknownItemError: ids in `allow`, `deny` or `sets` that are not in the model.
         ImportError: pyspark is not installed.
         ModelFormatError, OSError: the model cannot be opened on the driver. On a worker Spark reports it, also if the
@@ -72,7 +80,8 @@ def recommend(
     types = _types()
     recommender = Recommender.load(model, threads=threads)
     filters: dict[str, Any] = {"allow": allow, "deny": deny, "exclude_seen": exclude_seen, "k": k, "logits": logits}
-    opening = _opening(recommender, model, shipped, threads, sets or {})
+    filters |= {"search": search, "recall": recall, "probes": probes}
+    opening = _opening(recommender, model, shipped, threads, sets or {}, search)
     _check_column(df, user, "user", recommender.user_ids.kind)
     columns = [user]
     if exclude is not None:
@@ -174,10 +183,15 @@ class _Shipped(Opening):
 
 
 def _opening(
-    recommender: Recommender, path: str | PathLike[str], shipped: bool, threads: int, sets: Mapping[str, ManyIds]
+    recommender: Recommender,
+    path: str | PathLike[str],
+    shipped: bool,
+    threads: int,
+    sets: Mapping[str, ManyIds],
+    search: Search = "exact",
 ) -> Opening:
-    opening = Opening.of(recommender, threads, sets)
-    return _Shipped(fspath(path), opening.digest, threads, sets) if shipped else opening
+    opening = Opening.of(recommender, threads, sets, search)
+    return _Shipped(fspath(path), opening.digest, threads, sets, opening.index_digest) if shipped else opening
 
 
 @dataclass(frozen=True)

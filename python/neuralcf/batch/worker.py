@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuralcf._core import open_model
 from neuralcf.serving.ids import ManyIds
+from neuralcf.serving.listing import Search
 from neuralcf.serving.recommendations import Recommendations
 from neuralcf.serving.recommender import Recommender
 
@@ -28,12 +29,16 @@ class Opening:
     digest: str
     threads: int
     sets: Mapping[str, ManyIds] = field(default_factory=dict)
+    index_digest: str | None = None
+    """That of the driver's index; None for exact searches, which need none."""
 
     @classmethod
-    def of(cls, recommender: Recommender, threads: int, sets: Mapping[str, ManyIds]) -> Opening:
+    def of(
+        cls, recommender: Recommender, threads: int, sets: Mapping[str, ManyIds], search: Search = "exact"
+    ) -> Opening:
         """Describe the model that the driver has opened, and the sets of items that filters name."""
-        _, arguments = recommender.scorer.__reduce__()
-        return cls(arguments[0], arguments[1], threads, sets)
+        _, (path, digest, _, _, index_digest) = recommender.scorer.__reduce__()
+        return cls(path, digest, threads, sets, None if search == "exact" else index_digest)
 
     def place(self) -> str:
         """Return where the model lies on this worker."""
@@ -50,9 +55,11 @@ class Opening:
         Raises:
             ModelFormatError, OSError: the model cannot be opened, or is another than the driver's.
         """
-        key = type(self), self.path, self.digest, self.threads, repr(sorted(self.sets.items()))
+        key = type(self), self.path, self.digest, self.index_digest, self.threads, repr(sorted(self.sets.items()))
         if key not in _OPENED:
-            scorer, user_ids, item_ids = open_model(self.place(), digest=self.digest, threads=self.threads)
+            scorer, user_ids, item_ids = open_model(
+                self.place(), digest=self.digest, threads=self.threads, index_digest=self.index_digest
+            )
             assert user_ids is not None
             assert item_ids is not None
             recommender = Recommender(scorer, user_ids, item_ids)

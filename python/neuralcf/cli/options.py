@@ -38,6 +38,7 @@ __all__ = [
     "positive",
     "print_notes",
     "reading",
+    "recall",
     "separated_by",
     "sizes",
     "with_features",
@@ -267,6 +268,17 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- values and arguments
+
+
+def recall(text: str) -> float:
+    """Convert an option that is a recall of an approximate search."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 0.999:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 0.999, got {text}")
+    return number
 
 
 def positive(text: str) -> int:

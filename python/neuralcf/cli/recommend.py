@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neuralcf.cli.options import Commands, add_command, add_encoding, add_items, add_json, items, positive, print_notes
+from neuralcf.cli.options import (
+    Commands,
+    add_command,
+    add_encoding,
+    add_items,
+    add_json,
+    items,
+    positive,
+    print_notes,
+    recall,
+)
 from neuralcf.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -44,6 +54,18 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--include-seen", action="store_true", help="also recommend items that the user has already seen"
     )
+    parser.add_argument(
+        "--search",
+        choices=("exact", "approximate"),
+        default="exact",
+        help="how items are found: approximate goes by the model's index, and may miss some (default exact)",
+    )
+    parser.add_argument(
+        "--recall", type=recall, metavar="R", help="of an approximate search: the share found (default 0.99)"
+    )
+    parser.add_argument(
+        "--probes", type=positive, metavar="N", help="in place of --recall: lists of the index to visit"
+    )
     add_items(parser)
     add_encoding(parser)
     add_json(parser)
@@ -56,11 +78,28 @@ def _run(options: argparse.Namespace) -> None:
         return
     if options.out is not None:
         raise ArgumentError("--out: expected --all-users or --users-file with it, got --user")
-    user, best = _recommend(options.model, options.user, options.k, include_seen=options.include_seen, items=titles)
+    user, best = _recommend(
+        options.model,
+        options.user,
+        options.k,
+        include_seen=options.include_seen,
+        items=titles,
+        search=_search(options),
+    )
     if options.json:
         print(json.dumps(_json(user, best, titles=titles is not None)))
     elif best:
         print(_text(best))
+
+
+def _search(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments `search`, `recall` and `probes` of `Recommender.recommend`."""
+    given = [name for name in ("recall", "probes") if getattr(options, name) is not None]
+    if given and options.search == "exact":
+        raise ArgumentError(f"--{given[0]}: only with --search approximate; the exact search finds every item")
+    if len(given) == 2:
+        raise ArgumentError("--probes: expected --recall or --probes, got both")
+    return {"search": options.search, "recall": options.recall, "probes": options.probes}
 
 
 def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> None:
@@ -84,6 +123,7 @@ def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> N
         raise ArgumentError(f"--out: expected a file in an existing directory, got {out}")
     recommender = Recommender.load(options.model)
     _check_seen(recommender, options.model, include_seen=options.include_seen)
+    _check_index(recommender, options.model, options.search)
     users = None if options.users_file is None else _users_of(options.users_file, recommender, options.encoding)
     titles = None
     if items is not None:
@@ -95,6 +135,7 @@ def _write_lists(options: argparse.Namespace, items: dict[str, Any] | None) -> N
             users,
             min(options.k, recommender.num_items),
             exclude_seen=not options.include_seen,
+            search=_search(options),
             titles=titles,
             model_id=str(recommender.scorer.metadata.get("model_id", options.model)),
             progress=progress,
@@ -134,6 +175,11 @@ def _users_of(path: str, recommender: Recommender, encoding: str | None) -> list
     return known
 
 
+def _check_index(recommender: Recommender, path: str, search: str) -> None:
+    if search == "approximate" and recommender.scorer.index is None:
+        raise ArgumentError(f"--search approximate: {path} has no index; neuralcf index builds one")
+
+
 def _check_seen(recommender: Recommender, path: str, *, include_seen: bool) -> None:
     if not include_seen and not recommender.scorer.nbytes["seen"]:
         raise ArgumentError(f"{path}: the model stores no interactions to exclude; pass --include-seen")
@@ -166,7 +212,13 @@ class Recommended(NamedTuple):
 
 
 def _recommend(
-    path: str, user: str, k: int, *, include_seen: bool = False, items: dict[str, Any] | None = None
+    path: str,
+    user: str,
+    k: int,
+    *,
+    include_seen: bool = False,
+    items: dict[str, Any] | None = None,
+    search: dict[str, Any],
 ) -> tuple[int | str, list[Recommended]]:
     """Find the best `k` items for a user; print a note to stderr if fewer are left.
 
@@ -176,13 +228,14 @@ def _recommend(
         k: how many items.
         include_seen: whether to include items that the user has already seen.
         items: the arguments of `read_titles` except the ids, or None.
+        search: the arguments `search`, `recall` and `probes` of `Recommender.recommend`.
 
     Returns:
         The user's id in the model's type, and the items, best first.
 
     Raises:
-        ArgumentError: an id that does not parse as the model's type, no stored interactions to exclude, or a file
-            without a title for any item.
+        ArgumentError: an id that does not parse as the model's type, no stored interactions to exclude, no index to
+            search, or a file without a title for any item.
         UnknownUserError: the user is not in the model.
         ModelFormatError, OSError: a file cannot be read.
     """
@@ -195,7 +248,8 @@ def _recommend(
     recommender = Recommender.load(path)
     user_id = parse_id(user, recommender.user_ids.kind)
     _check_seen(recommender, path, include_seen=include_seen)
-    best = recommender.recommend(user_id, min(k, recommender.num_items), exclude_seen=not include_seen)
+    _check_index(recommender, path, search["search"])
+    best = recommender.recommend(user_id, min(k, recommender.num_items), exclude_seen=not include_seen, **search)
     titles = {}
     if items is not None:
         titles = read_titles(item_ids=recommender.item_ids.take(np.arange(recommender.num_items)), **items)

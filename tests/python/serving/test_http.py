@@ -425,3 +425,41 @@ def test_a_call_stops_when_its_client_leaves(recommender):
     asyncio.run(leave())
     service.close()
     assert stopped == [True]
+
+
+# --------------------------------------------------------------------------------------------------- approximate search
+
+
+def test_an_approximate_search_is_the_recommenders(tmp_path):
+    path = saved(tmp_path / "model")
+    neuralcf.Scorer.load(path).build_index(lists=12).save_index()
+    recommender = neuralcf.Recommender.load(path)
+    service = Service(recommender, Settings())
+    with Client(service.app) as client:
+        for how in ({"search": "approximate", "probes": 2}, {"search": "approximate", "recall": 0.9}):
+            answer = client.post("/recommend", {"users": [3, 7], "k": 5, **how}).json()
+            near = recommender.recommend([3, 7], 5, **how)
+            listed = [[item["item"] for item in one["items"]] for one in answer["lists"]]
+            assert listed == [row[:count].tolist() for row, count in zip(near.ids, near.counts, strict=True)]
+            query = "&".join(f"{name}={value}" for name, value in how.items())
+            assert client.get(f"/recommend?users=3&users=7&k=5&{query}").json() == answer
+            answer = client.post("/recommend_for_history", {"histories": [[1000, 1001]], "k": 5, **how}).json()
+            near = recommender.recommend_for_history([1000, 1001], 5, **how)
+            assert [item["item"] for item in answer["lists"][0]["items"]] == near.ids.tolist()
+            inputs = [{"name": "users", "shape": [2], "datatype": "INT64", "data": [3, 7]}]
+            answer = client.post("/v2/models/recommend/infer", {"inputs": inputs, "parameters": {"k": 5, **how}}).json()
+            near = recommender.recommend([3, 7], 5, **how)
+            assert answer["outputs"][0]["data"] == near.ids.ravel().tolist()
+    service.close()
+
+
+def test_a_refused_index_leaves_exact_answers(tmp_path):
+    path = saved(tmp_path / "model")
+    (path / "index.safetensors").write_bytes(b"damage")
+    service = Service(neuralcf.Recommender.load(path), Settings())
+    with Client(service.app) as client:
+        assert client.post("/recommend", {"users": [3]}).status_code == 200
+        status, code, message = refusal(client.post("/recommend", {"users": [3], "search": "approximate"}))
+        assert (status, code) == (503, "index_refused")
+        assert str(tmp_path) not in message
+    service.close()

@@ -50,7 +50,9 @@ class InferenceProtocol:
         self._livez = livez
         self._readyz = readyz
         of_users = {"k": schemas.k, **schemas.of_users}
-        self._parameters = {name: of_users[name] for name in ("k", "exclude_seen", "logits")}
+        self._parameters = {
+            name: of_users[name] for name in ("k", "exclude_seen", "logits", "search", "recall", "probes")
+        }
         self._max_users = schemas.max_users
         self._max_items = int(schemas.items["maxItems"])
 
@@ -131,7 +133,8 @@ class InferenceProtocol:
         """Answer a request."""
         name, _ = self._find(call)
         inputs = {tensor["name"]: tensor for tensor in call.fields["inputs"]}
-        parameters = check(call.fields["parameters"], self._parameters)
+        given = {name: value for name, value in call.fields["parameters"].items() if value is not None}
+        parameters = check(given, self._parameters)  # with defaults also where a request has no parameters
         expected = ("users",) if name == "recommend" else ("users", "items")
         if sorted(inputs) != sorted(expected) or len(inputs) < len(call.fields["inputs"]):
             raise RefusedError(422, "bad_argument", f"inputs: expected {' and '.join(expected)}, each once")

@@ -232,7 +232,7 @@ def signed(body: dict[str, Any], answer: Answer) -> dict[str, Any]:
 
 
 def _of_users(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fields[name] for name in ("exclude_seen", "exclude", "logits")}
+    return {name: fields[name] for name in ("exclude_seen", "exclude", "logits", "search", "recall", "probes")}
 
 
 def _items_or_expression(given: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from neuralcf.errors import NeuralCFError, StoppedError, UnknownItemError, UnknownUserError
+from neuralcf.errors import ModelFormatError, NeuralCFError, StoppedError, UnknownItemError, UnknownUserError
 
 __all__ = ["RefusedError", "overloaded", "refusal_of"]
 
@@ -44,6 +44,8 @@ def refusal_of(error: Exception) -> RefusedError | None:
             return RefusedError(504, "deadline_exceeded", "the deadline of the request passed before it was answered")
         case MemoryError():
             return RefusedError(503, "out_of_memory", "not enough memory for this request", {"Retry-After": "1"})
+        case ModelFormatError():  # of the files that were loaded, a query can find this of the index alone
+            return RefusedError(503, "index_refused", 'search: the model\'s index cannot be used; "exact" can')
         case NeuralCFError() if not isinstance(error, RuntimeError):
             return RefusedError(422, "bad_argument", str(error))
     return None

@@ -93,6 +93,24 @@ class Schemas:
                 "description": "refuse unknown ids, give unknown users an empty list, or popular items",
             },
             "logits": self.logits,
+            "search": {
+                "type": "string",
+                "enum": ["exact", "approximate"],
+                "default": "exact",
+                "description": "how items are found: approximate goes by the model's index, and may miss some",
+            },
+            "recall": {
+                "type": "number",
+                "minimum": 0.001,
+                "maximum": 0.999,
+                "description": "of an approximate search: the share of the exact list that it finds, 0.99 by default",
+            },
+            "probes": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 2**31,
+                "description": "in place of recall: how many lists of the index to visit",
+            },
         }
 
     def lists(self, whose: Mapping[str, Schema]) -> Schema:
