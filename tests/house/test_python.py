@@ -38,8 +38,8 @@ IMPORTS = {
     "tuning": "errors files seeds _core data evaluation training",
     "demo": "errors files _core data format serving report models training experiment",
     # entry points
-    "cli": "errors files _core attributes batch convert data format serving evaluation report training experiment "
-    "tuning demo",
+    "cli": "errors files results _core attributes batch convert data format serving evaluation report training "
+    "experiment tuning demo",
     "__main__": "cli",
     "neuralcf": "errors results _core format serving models training",
 }

@@ -23,6 +23,7 @@ from neuralcf.cli import (
     doctor,
     embed,
     evaluate,
+    index,
     inspect,
     recommend,
     report,
@@ -39,7 +40,22 @@ __all__ = ["INTERRUPTED", "main", "make_parser"]
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-_COMMANDS = (train, tune, evaluate, compare, report, describe, recommend, embed, convert, serve, inspect, doctor, demo)
+_COMMANDS = (
+    train,
+    tune,
+    evaluate,
+    compare,
+    report,
+    describe,
+    recommend,
+    embed,
+    convert,
+    index,
+    serve,
+    inspect,
+    doctor,
+    demo,
+)
 _EXTRA = ("torch", "tqdm", "pyarrow")
 """Packages that `pip install 'neuralcf[train]'` installs."""
 

@@ -1,12 +1,17 @@
 """`neuralcf inspect`: show what is in a model and its config.json."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neuralcf.cli.options import MODEL, Commands, add_command, add_json
+
+if TYPE_CHECKING:
+    from neuralcf._core import Scorer
 
 __all__ = ["add_parser"]
 
@@ -58,6 +63,10 @@ def _inspect(path: str, verify_files: bool) -> dict[str, Any]:
 
     scorer, user_ids, item_ids = open_model(path)
     config = read_config(path)
+    files = verify(path) if verify_files and config else {}
+    index, problem = _index(scorer)
+    if files and (index or problem):
+        files["index.safetensors"] = problem or "same"
     return {
         "path": str(Path(path)),
         "kind": scorer.kind,
@@ -73,9 +82,34 @@ def _inspect(path: str, verify_files: bool) -> dict[str, Any]:
         "metadata": scorer.metadata,
         "nbytes": scorer.nbytes,
         "digests": has_digests(config, scorer.metadata),
-        "files": verify(path) if verify_files and config else {},
+        "index": index,
+        "index_problem": problem,
+        "files": files,
         "config": config,
     }
+
+
+def _index(scorer: Scorer) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what the index of a model consists of, and why it cannot be used."""
+    from neuralcf.errors import ModelFormatError
+
+    try:
+        summary = scorer.index
+    except ModelFormatError as error:
+        return None, f"refused: {error}"
+    if summary is None:
+        return None, None
+    return {**summary._asdict(), "levels": [level._asdict() for level in summary.levels]}, None
+
+
+def _index_text(facts: Mapping[str, Any]) -> str:
+    index = facts["index"]
+    if index is None:
+        return str(facts["index_problem"] or "none, so every search is exact")
+    recalls = ", ".join(
+        f"{level['measured']:.4f} for {level['recall']}" for level in index["levels"] if level["k"] == 1
+    )
+    return f"{index['lists']:,} lists; recall of the best item {recalls}"
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -88,6 +122,7 @@ def _text(facts: dict[str, Any]) -> str:
         "item ids": facts["item_ids"] or "none stored",
         "interactions": "stored" if facts["seen"] else "none stored",
         "new users": "by fold-in" if facts["history"] else "not without training",
+        "index": _index_text(facts),
         "digests": "compared" if facts["digests"] else "none stored, so damage to the files may go unnoticed",
         "scan": f"{facts['scan_precision']} with {facts['isa']} ({facts['scan_reason']})",
         "memory": ", ".join(f"{part} {size:,} B" for part, size in facts["nbytes"].items() if size),
