@@ -2,12 +2,14 @@
 
     python -m benches.serving.live                                # 1,000 of a million items, 10 seconds of readers
     python -m benches.serving.live --items 100000 --seconds 600   # the same as a torture of ten minutes
+    python -m benches.serving.live --items 100000 --seconds 600 --search approximate   # readers that search by an index
 
 First each kind of change is timed alone. Then threads ask for lists while another changes items as fast as it can: it
 adds 1,000 items, changes the vectors of 1,000 of a pool of 50,000, removes those that it added, and so on. The vectors
 tell the generation that they are of, so that an answer that mixes two is found out, and so is an item that comes back
 after it was removed. Any such answer is an error. The latencies of the readers are told beside those without changes;
-they share the processors with the thread that makes the changes.
+they share the processors with the thread that makes the changes. Readers that search by an index are told its recall at
+the end, beside that calibrated before all changes.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import neuralcf
-from neuralcf import ItemVectors, Recommender
+from neuralcf import ItemVectors, Recommender, Scorer
 
 USERS, POOL, K = 64, 50_000, 20
 MOST_IDS = 1 << 27
@@ -36,15 +38,19 @@ def main() -> None:
     parser.add_argument("--changed", type=int, default=1000, help="items in a change; default: 1000")
     parser.add_argument("--readers", type=int, default=8, help="threads; default: 8")
     parser.add_argument("--seconds", type=float, default=10, help="of reading; default: 10")
+    parser.add_argument(
+        "--search", choices=("exact", "approximate"), default="exact", help="of readers; default: exact"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        recommender = make(Path(folder) / "model", options.items, options.factors)
+        recommender = make(Path(folder) / "model", options)
         times(recommender, options)
-        torture(make(Path(folder) / "model", options.items, options.factors), options)
+        torture(make(Path(folder) / "model", options), options)
 
 
-def make(path: Path, items: int, factors: int) -> Recommender:
-    """Make a GMF for which an item scores the sum of its factors."""
+def make(path: Path, options: argparse.Namespace) -> Recommender:
+    """Make a GMF for which an item scores the sum of its factors, with an index if readers need one."""
+    items, factors = options.items, options.factors
     if not path.exists():
         rng = np.random.default_rng(0)
         vectors = rng.standard_normal((items, factors), dtype=np.float32)
@@ -57,6 +63,8 @@ def make(path: Path, items: int, factors: int) -> Recommender:
         }
         seen = np.arange(USERS + 1) * 100, rng.integers(0, items, USERS * 100)
         neuralcf.save(tensors, path, kind="gmf", ids=(list(range(USERS)), np.arange(items)), seen=seen)
+        if options.search == "approximate":
+            Scorer.load(path).build_index().save_index()
     return Recommender.load(path, threads=1)
 
 
@@ -86,15 +94,15 @@ def times(recommender: Recommender, options: argparse.Namespace) -> None:
 class Readers:
     """Threads that ask for lists and check them."""
 
-    def __init__(self, recommender: Recommender, factors: int, count: int) -> None:
-        """Make them; `start` starts them."""
-        self.recommender, self.factors = recommender, factors
+    def __init__(self, recommender: Recommender, options: argparse.Namespace) -> None:
+        """Start them."""
+        self.recommender, self.factors, self.search = recommender, options.factors, options.search
         self.removed_in = np.zeros(MOST_IDS, np.int32)
         """By id: the first generation that lacks an item; 0 if all have it."""
         self.wrong: list[str] = []
-        self.latencies: list[list[float]] = [[] for _ in range(count)]
+        self.latencies: list[list[float]] = [[] for _ in range(options.readers)]
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(count)]
+        self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(options.readers)]
         for thread in self._threads:
             thread.start()
 
@@ -102,7 +110,7 @@ class Readers:
         latencies, last = self.latencies[number], 0
         while not self._stopped.is_set():
             started = time.perf_counter()
-            best = self.recommender.recommend(number % USERS, K, logits=True)
+            best = self.recommender.recommend(number % USERS, K, logits=True, search=self.search)
             latencies.append(time.perf_counter() - started)
             generation = best.generation
             if generation < last:
@@ -128,12 +136,12 @@ class Readers:
 def torture(recommender: Recommender, options: argparse.Namespace) -> None:
     """Change items while readers read."""
     items, factors, n = options.items, options.factors, options.changed
-    readers = Readers(recommender, factors, options.readers)
+    readers = Readers(recommender, options)
     time.sleep(min(options.seconds, 5))
     print(f"{options.readers} readers, no changes: {readers.stop()}")
     rng = np.random.default_rng(2)
     pool = rng.permutation(items)[:POOL]
-    readers = Readers(recommender, factors, options.readers)
+    readers = Readers(recommender, options)
     new, slowest, ended = np.arange(items - n, items), 0.0, time.monotonic() + options.seconds
     while time.monotonic() < ended:
         generation = recommender.generation + 1
@@ -153,6 +161,9 @@ def torture(recommender: Recommender, options: argparse.Namespace) -> None:
     print(f"{options.readers} readers, changes: {readers.stop()}")
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{recommender.generation:,} generations, the slowest {1000 * slowest:.1f} ms; {megabytes:.0f} MB at most")
+    if options.search == "approximate":
+        now = recommender.scorer.index_recall(K)
+        print(f"recall {now.measured:.4f} for {now.recall}, {now.calibrated:.4f} before; advice: {now.advice}")
     print(f"{len(readers.wrong)} wrong answers {readers.wrong[:3]}")
     if readers.wrong:
         raise SystemExit(1)
