@@ -36,6 +36,23 @@ def test_surprise(name, triples, tmp_path, compare):
         compare("Surprise", name if source is algorithm else f"{name}, dump", converted, scores)
 
 
+@pytest.mark.parametrize(
+    ("user_ids", "kept"),
+    [([1.0, 2.0, 3.0], [1, 2, 3]), ([1.5, 2.0, 3.0], None), ([1, "2", 3], None), ([True, False, 2], None)],
+)
+def test_ids_of_surprise_are_kept_or_refused(user_ids, kept):
+    frame = pd.DataFrame(
+        {"user": pd.Series(user_ids, dtype=object), "item": ["a", "b", "a"], "rating": [1.0, 2.0, 3.0]}
+    )
+    train_set = surprise.Dataset.load_from_df(frame, surprise.Reader()).build_full_trainset()
+    algorithm = surprise.SVD(n_factors=2, n_epochs=1).fit(train_set)
+    if kept is None:
+        with pytest.raises(neuralcf.ArgumentError, match="source: raw user ids: expected all int or all str, got"):
+            convert.from_surprise(algorithm)
+    else:
+        assert convert.from_surprise(algorithm).ids == (kept, ["a", "b"])
+
+
 @pytest.mark.parametrize("features", [False, True])
 def test_lightfm(features, user_items, tmp_path, compare):
     users, items = user_items.shape

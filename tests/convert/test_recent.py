@@ -153,6 +153,15 @@ def test_usearch(vectors, tmp_path, compare):
     cosine.add(ids, items)
     with pytest.raises(neuralcf.ArgumentError, match="expected an index of usearch by inner product"):
         convert.from_vectors(cosine, users)
+    several = Index(ndim=16, metric="ip", dtype="f32", multi=True)
+    several.add(np.zeros(len(items), np.uint64), items)
+    with pytest.raises(neuralcf.ArgumentError, match="expected one vector for each key"):
+        convert.from_vectors(several, users)
+    large = Index(ndim=16, metric="ip", dtype="f32")
+    large.add(np.arange(2**63, 2**63 + len(items), dtype=np.uint64), items)
+    with pytest.raises(neuralcf.ArgumentError, match="source: ids: expected integers that fit int64"):
+        convert.from_vectors(large, users)
+    assert convert.from_vectors(large, users, ids=(range(len(users)), range(len(items)))).num_items == len(items)
 
 
 def test_hnswlib(vectors, tmp_path, compare):

@@ -9,18 +9,18 @@ beside a factor that is one for everybody on the other side:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.errors import ArgumentError, argument
-from neuralcf.format.checks import IdList, Interactions, Kind
+from neuralcf.errors import ArgumentError, Message, argument
+from neuralcf.format.checks import IdList, Interactions, Kind, check_id_list
 from neuralcf.format.save import save
 
-__all__ = ["Converted", "Ids", "dot_product", "float_array", "ids_or"]
+__all__ = ["Converted", "Ids", "dot_product", "float_array", "ids_or", "library_ids"]
 
 Ids = tuple[IdList, IdList]
 
@@ -120,8 +120,8 @@ def ids_or(ids: Ids | None, users: int, items: int) -> Ids:
     """Return the ids, or the numbers of the rows if there are none.
 
     Raises:
-        ArgumentError: ids of one side alone, or as many as do not fit.
-        TypeError: not a pair.
+        ArgumentError: ids of one side alone, as many as do not fit, or an id twice.
+        TypeError: not a pair, or ids that are neither all int nor all str.
     """
     if ids is None:
         return np.arange(users), np.arange(items)
@@ -133,7 +133,31 @@ def ids_or(ids: Ids | None, users: int, items: int) -> Ids:
         if len(given) != expected:
             what = name.removesuffix("_ids")
             raise ArgumentError(f"{argument(name)}: expected {expected} ids, one for each {what}, got {len(given)}")
+        try:
+            check_id_list(given, expected, argument(name))
+        except TypeError as error:
+            raise TypeError(Message(str(error))) from None
     return ids
+
+
+def library_ids(ids: Iterable[Any], where: str) -> IdList:
+    """Return ids that a library holds as int or str, or refuse them: none becomes another one.
+
+    Floats that are integers, such as those of a column with gaps in pandas, become int: a library finds 1.0 by 1.
+
+    Raises:
+        ArgumentError: ids of another type, of both types, beyond int64, or one twice.
+    """
+    plain: Any = ids
+    if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
+        plain = [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
+        plain = [int(id_) if isinstance(id_, float) and id_.is_integer() else id_ for id_ in plain]
+    try:
+        checked = check_id_list(plain, len(plain), where)
+    except (ArgumentError, TypeError) as error:
+        given = f"{argument('user_ids')} and {argument('item_ids')}"
+        raise ArgumentError(f"{error}; others can be given by {given}") from None
+    return plain if isinstance(plain, list) else checked
 
 
 def float_array(name: str, array: Any, *, dimensions: int | None = None) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralcf.convert.converted import Converted, Ids, dot_product
+from neuralcf.convert.converted import Converted, Ids, dot_product, library_ids
 from neuralcf.convert.opening import is_path, unpickle
 from neuralcf.convert.state_dict import from_state_dict
 from neuralcf.errors import ArgumentError
@@ -43,8 +43,8 @@ def from_cornac(
         trust: unpickle the source.
 
     Raises:
-        ArgumentError: another model, one that was not fitted, another activation than ReLU, or a pickle without
-            `trust`.
+        ArgumentError: another model, one that was not fitted, another activation than ReLU, ids that are neither all
+            integers nor all text, or a pickle without `trust`.
         ImportError: a pickle, and cornac is not installed.
         OSError: the file cannot be read.
     """
@@ -55,7 +55,7 @@ def from_cornac(
     if name not in (*_FACTORS, *_NETWORKS):
         expected = ", ".join((*_FACTORS, *_NETWORKS))
         raise ArgumentError(f"{where}: expected one of Cornac's models {expected}, got {name}")
-    ids = ids or _ids(model)
+    ids = ids or _ids(model, where)
     seen = _interactions(model) if seen is None else seen
     if name in _FACTORS:
         factors = ("U", "V") if name == "WMF" else ("u_factors", "i_factors")
@@ -91,13 +91,16 @@ def _newest(path: Path) -> Path:
     raise ArgumentError(f"{path}: expected a .pkl file that Cornac's model.save wrote, got none")
 
 
-def _ids(model: Any) -> Ids | None:
+def _ids(model: Any, where: str) -> Ids | None:
     """Return the external ids in the order of Cornac's indices."""
     train_set = getattr(model, "train_set", None)
     maps: list[Any] = [getattr(model, name, None) or getattr(train_set, name, None) for name in ("uid_map", "iid_map")]
     if not all(maps):
         return None
-    users, items = (sorted(map_, key=map_.get) for map_ in maps)
+    users, items = (
+        library_ids(sorted(map_, key=map_.get), f"{where}: {name}")
+        for map_, name in zip(maps, ("uid_map", "iid_map"), strict=True)
+    )
     return users, items
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from neuralcf.convert.converted import Converted, Ids, dot_product
+from neuralcf.convert.converted import Converted, Ids, dot_product, library_ids
 from neuralcf.convert.opening import is_path, read_arrays
 from neuralcf.errors import ArgumentError
-from neuralcf.format.checks import Interactions
+from neuralcf.format.checks import IdList, Interactions
 
 __all__ = ["from_librecommender"]
 
@@ -31,7 +31,7 @@ def from_librecommender(
         seen: the interactions known at training time; those of a model in memory if None.
 
     Raises:
-        ArgumentError: another model, or one that was not fitted.
+        ArgumentError: another model, one that was not fitted, or ids that are neither all integers nor all text.
         OSError: the file cannot be read.
     """
     if is_path(source):
@@ -43,7 +43,7 @@ def from_librecommender(
         where, name = "source", type(source).__name__
         data = getattr(source, "data_info", None)
         if data is not None and users is not None:
-            ids = ids or tuple(_in_order(map_) for map_ in (data.id2user, data.id2item))  # type: ignore[assignment]
+            ids = ids or (_in_order(data, "id2user"), _in_order(data, "id2item"))
             seen = _consumed(data) if seen is None else seen
     if users is None or items is None:
         raise ArgumentError(
@@ -57,9 +57,9 @@ def from_librecommender(
     return dot_product("LibRecommender", name, ("user_embed", users), ("item_embed", items), ids=ids, seen=seen)
 
 
-def _in_order(names: dict[int, Any]) -> list[Any]:
-    ids = [names[inner] for inner in range(len(names))]
-    return [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
+def _in_order(data: Any, name: str) -> IdList:
+    names: dict[int, Any] = getattr(data, name)
+    return library_ids((names[inner] for inner in range(len(names))), f"source: {name}")
 
 
 def _consumed(data: Any) -> Interactions:

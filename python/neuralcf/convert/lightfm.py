@@ -83,7 +83,7 @@ def _fold(features: Any, table: NDArray[np.float32], name: str) -> NDArray[np.fl
         indptr, indices, values, shape = features.indptr, features.indices, features.data, features.shape
     else:
         got = getattr(features, "format", type(features).__name__)
-        raise TypeError(f"{argument(name)}: expected scipy CSR, got {got}")
+        raise TypeError(f"{name}: expected scipy CSR, got {got}")
     if shape[1] != len(table):
         raise ArgumentError(f"{argument(name)}: expected {len(table)} columns, one for each feature, got {shape[1]}")
     fits = len(indptr) == shape[0] + 1 and indptr[0] == 0 and indptr[-1] == len(indices) == len(values)

@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from neuralcf.convert.converted import Converted, Ids
+from neuralcf.convert.converted import Converted, Ids, library_ids
 from neuralcf.convert.networks import network
 from neuralcf.convert.opening import is_path, read_arrays
 from neuralcf.convert.tf_checkpoint import read_variables
@@ -42,7 +42,8 @@ def from_recommenders(
         seen: the interactions known at training time.
 
     Raises:
-        ArgumentError: another file, or a type that does not fit the output layer.
+        ArgumentError: another file, a type that does not fit the output layer, or ids that are neither all integers
+            nor all text.
         ModelFormatError: a damaged checkpoint.
         OSError: a file cannot be read.
     """
@@ -94,5 +95,9 @@ def _of_model(model: Any, ids: Ids | None) -> tuple[dict[str, Any], str, Ids | N
         variables = model.sess.graph.get_collection("variables")
     values = model.sess.run({variable.name: variable for variable in variables})
     if ids is None and hasattr(model, "user2id"):
-        ids = sorted(model.user2id, key=model.user2id.get), sorted(model.item2id, key=model.item2id.get)
+        users, items = (
+            library_ids(sorted(map_, key=map_.get), f"source: {name}")
+            for name, map_ in (("user2id", model.user2id), ("item2id", model.item2id))
+        )
+        ids = users, items
     return values, str(model.model_type), ids

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from neuralcf.convert.converted import Converted, Ids, dot_product
+from neuralcf.convert.converted import Converted, Ids, dot_product, library_ids
 from neuralcf.convert.opening import is_path, unpickle
 from neuralcf.errors import ArgumentError
-from neuralcf.format.checks import Interactions
+from neuralcf.format.checks import IdList, Interactions
 
 __all__ = ["from_surprise"]
 
@@ -36,7 +36,8 @@ def from_surprise(
         trust: unpickle the source.
 
     Raises:
-        ArgumentError: another algorithm, one that was not fitted, or a pickle without `trust`.
+        ArgumentError: another algorithm, one that was not fitted, raw ids that are neither all integers nor all text,
+            or a pickle without `trust`.
         ImportError: a pickle, and scikit-surprise is not installed.
         OSError: the file cannot be read.
     """
@@ -63,17 +64,16 @@ def from_surprise(
         user_biases=("bu", algorithm.bu) if biased else None,
         item_biases=("bi", algorithm.bi) if biased else None,
         bias=float(trainset.global_mean) if biased else 0.0,
-        ids=ids or (_raw_ids(trainset, "user"), _raw_ids(trainset, "item")),
+        ids=ids or (_raw_ids(trainset, "user", where), _raw_ids(trainset, "item", where)),
         seen=_rated(trainset) if seen is None else seen,
     )
 
 
-def _raw_ids(trainset: Any, side: str) -> list[Any]:
-    """Return the raw ids in the order of the inner ids, with floats that are integers as such."""
+def _raw_ids(trainset: Any, side: str, where: str) -> IdList:
+    """Return the raw ids in the order of the inner ids."""
     count = trainset.n_users if side == "user" else trainset.n_items
     to_raw = trainset.to_raw_uid if side == "user" else trainset.to_raw_iid
-    raw = [to_raw(inner) for inner in range(count)]
-    return [int(id_) if isinstance(id_, (int, np.integer)) else id_ for id_ in raw]
+    return library_ids(map(to_raw, range(count)), f"{where}: raw {side} ids")
 
 
 def _rated(trainset: Any) -> Interactions:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from neuralcf.convert.converted import Converted, Ids, dot_product
+from neuralcf.convert.converted import Converted, Ids, dot_product, library_ids
 from neuralcf.convert.opening import is_path, needs, read_arrays
 from neuralcf.errors import ArgumentError, ModelFormatError, argument
 from neuralcf.format.checks import Interactions
@@ -24,7 +24,7 @@ Store: TypeAlias = Literal["arrays", "faiss", "usearch", "hnswlib"]
 
 class _Vectors(NamedTuple):
     rows: NDArray[np.float32]
-    ids: NDArray[np.int64] | None
+    ids: NDArray[Any] | None
 
 
 def from_vectors(
@@ -47,7 +47,8 @@ def from_vectors(
         seen: the interactions known at training time.
 
     Raises:
-        ArgumentError: another metric than the inner product, or vectors that do not fit each other.
+        ArgumentError: another metric than the inner product, vectors that do not fit each other, or ids that are
+            neither all integers that fit int64 nor all text, or that are there twice.
         ImportError: an index, and its library is not installed.
         OSError: a file cannot be read.
     """
@@ -56,11 +57,18 @@ def from_vectors(
     items = _read(source, "source", metric)
     users = _read(user_vectors, "user_vectors", metric)
     if ids is None and (users.ids is not None or items.ids is not None):
-        user_ids, item_ids = (np.arange(len(side.rows)) if side.ids is None else side.ids for side in (users, items))
+        user_ids, item_ids = (
+            np.arange(len(side.rows)) if side.ids is None else library_ids(side.ids, f"{name}: ids")
+            for name, side in ((_name_of(user_vectors, "user_vectors"), users), (_name_of(source, "source"), items))
+        )
         ids = user_ids, item_ids
     return dot_product(
         "vectors", "inner product", ("user_vectors", users.rows), ("source", items.rows), ids=ids, seen=seen
     )
+
+
+def _name_of(given: Any, name: str) -> str:
+    return fspath(given) if is_path(given) else name
 
 
 def _read(given: Any, name: str, metric: str | None) -> _Vectors:
@@ -148,8 +156,10 @@ def _from_usearch(index: Any, where: str) -> _Vectors:
     metric = str(getattr(index.metric_kind, "name", index.metric_kind))
     if metric != "IP":
         raise ArgumentError(f"{where}: expected an index of usearch by inner product (ip), got {metric}")
-    keys = np.sort(np.asarray(index.keys).astype(np.int64))
-    return _Vectors(np.asarray(index.get(keys.astype(np.uint64)), np.float32), keys)
+    if index.multi:
+        raise ArgumentError(f"{where}: expected one vector for each key, got an index of usearch with several")
+    keys = np.sort(np.asarray(index.keys).astype(np.uint64))
+    return _Vectors(np.asarray(index.get(keys), np.float32), keys)
 
 
 def _from_hnswlib(path: Path, metric: str | None) -> _Vectors:
@@ -186,6 +196,6 @@ def _from_hnswlib(path: Path, metric: str | None) -> _Vectors:
     records = np.frombuffer(data, np.uint8, count * record, start).reshape(count, record)
     kept = records[records[:, 2] & 1 == 0]  # the mark of a deleted element
     rows = np.ascontiguousarray(kept[:, vector:label]).view("<f4")
-    labels = np.ascontiguousarray(kept[:, label : label + 8]).view("<u8").reshape(-1).astype(np.int64)
+    labels = np.ascontiguousarray(kept[:, label : label + 8]).view("<u8").reshape(-1)
     order = np.argsort(labels, kind="stable")
     return _Vectors(rows[order], labels[order])

@@ -19,6 +19,7 @@ __all__ = [
     "Kind",
     "Sizes",
     "check_config",
+    "check_id_list",
     "check_ids",
     "check_seen",
 ]
@@ -42,50 +43,62 @@ def check_ids(ids: tuple[IdList, IdList], sizes: Sizes) -> dict[str, Array]:
     """
     if not isinstance(ids, tuple) or len(ids) != 2:
         raise TypeError(f"ids: expected a tuple (user ids, item ids), got {type(ids).__name__}")
-    users = _id_tensors("users", ids[0], sizes["num_users"])
-    return users | _id_tensors("items", ids[1], sizes["num_items"])
+    tensors: dict[str, Array] = {}
+    for what, side, count in (("users", ids[0], sizes["num_users"]), ("items", ids[1], sizes["num_items"])):
+        checked = check_id_list(side, count, f"ids: {what}")
+        tensors |= _string_tensors(what, checked) if isinstance(checked, list) else {what: checked}
+    return tensors
 
 
-def _id_tensors(what: str, ids: IdList, expected: int) -> dict[str, Array]:
+def check_id_list(ids: IdList, expected: int, where: str) -> NDArray[np.int64] | list[str]:
+    """Check the external ids of one side, and return them as int64 or as a list of str.
+
+    Raises:
+        TypeError, ArgumentError: as for `check_ids`, beginning with `where`.
+    """
     array = ids if isinstance(ids, np.ndarray) else np.asarray(ids, dtype=object)
     if array.ndim != 1 or isinstance(ids, str):
-        raise TypeError(f"ids: {what}: expected one dimension of int or str, got {type(ids).__name__} {array.shape}")
+        raise TypeError(f"{where}: expected one dimension of int or str, got {type(ids).__name__} {array.shape}")
     if len(array) != expected:
-        raise ArgumentError(f"ids: {what}: expected {expected} ids, one for each of the model's, got {len(array)}")
+        raise ArgumentError(f"{where}: expected {expected} ids, one for each of the model's, got {len(array)}")
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
-            raise ArgumentError(f"ids: {what}: expected integers that fit int64, got {array.max()}")
+            raise ArgumentError(f"{where}: expected integers that fit int64, got {array.max()}")
         integers = array.astype(np.int64)
     else:
         listed = array.tolist()
         kinds = {str if isinstance(id_, str) else type(id_) for id_ in listed}
         if kinds == {str}:
-            return _string_tensors(what, listed)
+            return _unique_strings(listed, where)
         wrong = next((kind for kind in kinds if kind is bool or not issubclass(kind, (int, np.integer, str))), None)
         if wrong is not None or str in kinds:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise TypeError(f"ids: {what}: expected all int or all str, got {names}")
+            raise TypeError(f"{where}: expected all int or all str, got {names}")
         try:
             integers = np.asarray([int(id_) for id_ in listed], dtype=np.int64)
         except OverflowError:
-            raise ArgumentError(f"ids: {what}: expected integers that fit int64, got larger ones") from None
+            raise ArgumentError(f"{where}: expected integers that fit int64, got larger ones") from None
     values, counts = np.unique(integers, return_counts=True)
     if len(values) != len(integers):
-        raise ArgumentError(f"ids: {what}: expected unique ids, got {values[counts > 1][0]} more than once")
-    return {what: integers}
+        raise ArgumentError(f"{where}: expected unique ids, got {values[counts > 1][0]} more than once")
+    return integers
+
+
+def _unique_strings(ids: list[str], where: str) -> list[str]:
+    seen: set[str] = set()
+    for text in ids:
+        if text in seen:
+            raise ArgumentError(f"{where}: expected unique ids, got {text!r} more than once")
+        seen.add(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ArgumentError(f"{where}: expected valid Unicode, got {text!r}") from None
+    return ids
 
 
 def _string_tensors(what: str, ids: list[str]) -> dict[str, Array]:
-    seen: set[str] = set()
-    encoded = []
-    for text in ids:
-        if text in seen:
-            raise ArgumentError(f"ids: {what}: expected unique ids, got {text!r} more than once")
-        seen.add(text)
-        try:
-            encoded.append(text.encode())
-        except UnicodeEncodeError:
-            raise ArgumentError(f"ids: {what}: expected valid Unicode, got {text!r}") from None
+    encoded = [text.encode() for text in ids]
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return {f"{what}.bytes": np.frombuffer(b"".join(encoded), np.uint8), f"{what}.offsets": offsets}

@@ -101,15 +101,17 @@ def test_lightfm_arrays_fold_features(tmp_path):
     close(logits(convert.from_lightfm(SimpleNamespace(**arrays), user_features=users), tmp_path), expected)
     converted = convert.from_lightfm(tmp_path / "fm.npz", user_features=tmp_path / "users.npz")
     close(logits(converted, tmp_path), expected)
+    with pytest.raises(TypeError, match=r"^user_features: expected scipy CSR, got coo"):
+        convert.from_lightfm(tmp_path / "fm.npz", user_features=users.tocoo())
     with pytest.raises(ArgumentError, match="user_features: expected 7 columns, one for each feature, got 11"):
         convert.from_lightfm(tmp_path / "fm.npz", user_features=SEEN)
 
 
-def fitted_svd():
+def fitted_svd(user_ids=tuple(f"u{at}" for at in range(USERS))):
     """An object as Surprise's SVD is, whose class has its name."""
     rated = {user: [(item, 4.0) for item in SEEN[user].indices] for user in range(USERS)}
     trainset = SimpleNamespace(n_users=USERS, n_items=ITEMS, ur=rated, global_mean=3.5)
-    trainset.to_raw_uid, trainset.to_raw_iid = "u{}".format, "i{}".format
+    trainset.to_raw_uid, trainset.to_raw_iid = user_ids.__getitem__, "i{}".format
     svd = type("SVD", (SimpleNamespace,), {})
     return svd(pu=P.astype(float), qi=Q.astype(float), bu=BU, bi=BI, biased=True, trainset=trainset)
 
@@ -131,6 +133,62 @@ def test_surprise_cornac_and_librecommender_objects(tmp_path):
     embeddings = {"user_embed": np.vstack([P, P.mean(0)]), "item_embed": np.vstack([Q, Q.mean(0)])}
     np.savez_compressed(tmp_path / "bpr.npz", **embeddings)
     close(logits(convert.from_librecommender(tmp_path / "bpr.npz"), tmp_path), P @ Q.T)
+
+
+def models_with(user_ids, folder):
+    """Yield conversions of models whose libraries hold user ids of any type."""
+    yield lambda: convert.from_surprise(fitted_svd(user_ids))
+    maps = {"uid_map": {id_: at for at, id_ in enumerate(user_ids)}, "iid_map": {at: at for at in range(ITEMS)}}
+    wmf = type("WMF", (SimpleNamespace,), {})
+    yield lambda: convert.from_cornac(wmf(U=P, V=Q, train_set=None, **maps))
+    padded = {"user_embeds_np": np.vstack([P, P[:1]]), "item_embeds_np": np.vstack([Q, Q[:1]])}
+    info = SimpleNamespace(id2user=dict(enumerate(user_ids)), id2item=dict(enumerate(range(ITEMS))), user_consumed={})
+    yield lambda: convert.from_librecommender(SimpleNamespace(**padded, data_info=info))
+    if len({type(id_) for id_ in user_ids}) == 1:  # as all arrays have
+        np.savez(folder / "users.npz", vectors=P, ids=np.array(user_ids))
+        yield lambda: convert.from_vectors(Q, folder / "users.npz")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([np.int64(at + 2**60) for at in range(USERS)], [at + 2**60 for at in range(USERS)]),
+        ([float(at) for at in range(USERS)], list(range(USERS))),
+        ([np.str_(f"u{at}") for at in range(USERS)], [f"u{at}" for at in range(USERS)]),
+        ([0.5, *range(1, USERS)], "expected all int or all str, got float"),
+        ([float("nan"), *range(1, USERS)], "expected all int or all str, got float"),
+        (["0", *range(1, USERS)], "expected all int or all str, got int, str"),
+        ([None, *range(1, USERS)], "expected all int or all str, got NoneType"),
+        ([True, *range(2, USERS + 1)], "expected all int or all str, got bool"),
+        ([b"0", *map(str, range(1, USERS))], "expected all int or all str, got bytes"),
+        ([2**63, *range(1, USERS)], "expected integers that fit int64"),
+        (["\ud800", *map(str, range(1, USERS))], "expected valid Unicode"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else repr(value[0]),
+)
+def test_ids_of_libraries_are_kept_or_refused(ids, expected, tmp_path):
+    for convert_model in models_with(ids, tmp_path):
+        if isinstance(expected, list):
+            converted = convert_model()
+            assert list(converted.ids[0]) == expected
+            converted.save(tmp_path / "model")
+            found = neuralcf.Recommender.load(tmp_path / "model").user_ids.take(np.arange(USERS))
+            assert list(found) == expected
+        else:
+            with pytest.raises(
+                ArgumentError, match=rf"(ids|map|id2user): {expected}.*; others can be given by user_ids"
+            ):
+                convert_model()
+
+
+def test_given_ids_are_checked_before_anything_is_saved():
+    for ids, kind, message in [
+        ([*range(USERS - 1), 0.5], TypeError, "^user_ids: expected all int or all str, got float, int"),
+        ([0] * USERS, ArgumentError, "user_ids: expected unique ids, got 0 more than once"),
+    ]:
+        for seen in (None, SEEN):
+            with pytest.raises(kind, match=message):
+                convert.from_vectors(Q, P, ids=(ids, range(ITEMS)), seen=seen)
 
 
 def test_the_biases_of_no_side_cost_a_factor(tmp_path):
@@ -273,6 +331,12 @@ def test_vectors_with_ids(tmp_path):
     kept = np.delete(np.arange(ITEMS), 2)
     order = kept[np.argsort(-(Q[kept] @ P[3]))]
     assert scores.ids.tolist() == labels[order].tolist()
+    (tmp_path / "large.bin").write_bytes(hnswlib_file(Q, [2**63, *labels[1:]]))
+    with pytest.raises(ArgumentError, match=r"large.bin: ids: expected integers that fit int64"):
+        convert.from_vectors(tmp_path / "large.bin", P, metric="ip")
+    np.savez(tmp_path / "twice.npz", vectors=Q, ids=np.zeros(ITEMS, int))
+    with pytest.raises(ArgumentError, match=r"twice.npz: ids: expected unique ids, got 0 more than once"):
+        convert.from_vectors(tmp_path / "twice.npz", P)
     with pytest.raises(ArgumentError, match="does not say its metric"):
         convert.from_vectors(tmp_path / "items.bin", P)
     with pytest.raises(ArgumentError, match="metric: expected \"ip\", the inner product, got 'cosine'"):
