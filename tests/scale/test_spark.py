@@ -128,7 +128,7 @@ def test_approximate_search(spark, models, tmp_path):
     neuralcf.Scorer.load(model).build_index(lists=40).save_index()
     for how in ({"search": "approximate", "recall": 0.9}, {"search": "approximate", "probes": 2}):
         wanted = expected(model, users, **how)
-        assert wanted != expected(model, users)
+        assert "recall" in how or wanted != expected(model, users)
         assert rows_of(on_spark.recommend(df, model, **how)) == wanted
 
 
