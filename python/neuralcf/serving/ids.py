@@ -18,6 +18,7 @@ __all__ = [
     "OnUnknown",
     "OneOrManyIds",
     "Rows",
+    "all_of",
     "are_rows",
     "as_ids",
     "check_on_unknown",
@@ -44,6 +45,11 @@ Rows: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 def is_one(ids: object) -> bool:
     """Whether it is one id, not many."""
     return isinstance(ids, (str, int, np.integer, np.bool_)) or (isinstance(ids, np.ndarray) and ids.ndim == 0)
+
+
+def all_of(mask: NDArray[np.bool_]) -> bool:
+    """Return `mask.all()`, in a tenth of its time where the mask is short."""
+    return int(np.count_nonzero(mask)) == mask.size
 
 
 def one(id_: Any) -> Any:
@@ -74,7 +80,7 @@ def dense(table: Ids, ids: Any, what: str, *, raising: bool) -> NDArray[np.int64
         TypeError: ids of another type than the table's.
     """
     found = _find(table, ids, what)
-    if raising and not (known := found >= 0).all():
+    if raising and not all_of(known := found >= 0):
         unknown = UnknownUserError if what in ("users", "user") else UnknownItemError
         raise unknown(*_unknown(what, ids, known))
     return found
@@ -123,6 +129,8 @@ def external(table: Ids, indices: NDArray[np.int64]) -> IdArray:
     """Return the ids at dense indices of any shape; where an index is -1, the id is -1, or None for string ids."""
     real = indices >= 0
     strings = table.kind == "str"
+    if not strings and all_of(real):
+        return np.asarray(table.take(indices.ravel()), np.int64).reshape(indices.shape)
     ids: IdArray = np.full(indices.shape, None, object) if strings else np.full(indices.shape, -1, np.int64)
     ids[real] = table.take(indices[real])
     return ids
@@ -130,7 +138,7 @@ def external(table: Ids, indices: NDArray[np.int64]) -> IdArray:
 
 def take_rows(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
     """Return the chosen rows, a mask over all."""
-    if chosen.all():
+    if all_of(chosen):
         return rows
     indptr, indices = rows
     lengths = np.diff(indptr)

@@ -2,8 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from neuralcf.serving.ids import (
     IdArray,
     OnUnknown,
     Rows,
+    all_of,
     are_rows,
     as_ids,
     check_on_unknown,
@@ -39,8 +39,7 @@ _BYTES_PER_ENTRY = 32
 """The most that an item of a list, or its padding, takes while the list is made."""
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """How the lists of a call are made."""
 
     model: Generation
@@ -124,7 +123,7 @@ class Listing:
     ) -> Recommendations:
         """Return the lists of the users that `listed` marks, and empty or popular ones for the others."""
         found, scores = best
-        if not listed.all():
+        if not all_of(listed):
             shape = (len(listed), found.shape[1])
             found, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
             found[listed], scores[listed] = best

@@ -299,8 +299,9 @@ class Recommender:
             probes=probes,
         )
         rows = None if exclude is None else excluded_rows(model, exclude, len(indices), raising=raising)
+        found = indices if raising else indices[known]
         return listing.result(
-            listing.best(indices[known], _seen_and(model, indices[known], exclude_seen, rows, known), known),
+            listing.best(found, _seen_and(model, found, exclude_seen, rows, known), known),
             known,
             known,
             popular=on_unknown == "popular",

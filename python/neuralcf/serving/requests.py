@@ -74,6 +74,8 @@ def recommend_requests(
         StoppedError: the `StopToken` around this call stopped it.
         MemoryError: the results do not fit in memory.
     """
+    if len(requests) == 1:
+        return [_alone(recommender, requests[0])]
     groups: dict[object, list[int]] = {}
     for at, request in enumerate(requests):
         groups.setdefault(request.group, []).append(at)
@@ -116,13 +118,13 @@ def _answer_together(
     for at in fine:
         size, k = len(_asked(requests[at])), requests[at].k
         row, end = slice(end, end + size), end + size
-        answers[at] = replace(
-            together,
-            ids=together.ids[row, :k],
-            scores=together.scores[row, :k],
-            counts=np.minimum(together.counts[row], k),
-            known=together.known[row],
-            users=None if together.users is None else together.users[row],
+        answers[at] = Recommendations(
+            together.ids[row, :k],
+            together.scores[row, :k],
+            np.minimum(together.counts[row], k),
+            together.known[row],
+            together.generation,
+            None if together.users is None else together.users[row],
         )
 
 

@@ -1,7 +1,6 @@
 """Who is let in, in a simulation: one engine, requests that come at random, and a clock that we turn."""
 
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ class Simulation:
     def __init__(self, alone, more, shared):
         self.now, self.alone, self.more, self.shared = 0.0, alone, more, shared
         self.seconds_per_call = 0.0
-        metrics = SimpleNamespace(in_flight=SimpleNamespace(set=lambda _: None))
         self.admission = Admission(
-            metrics,
             lambda others: (others // shared + 1 if shared > 1 else others) * self.seconds_per_call,
             lambda: self.seconds_per_call,
             most=64,

@@ -12,6 +12,7 @@ import neuralcf
 
 from neuralcf.serving.http.app import Service, Settings  # isort: skip
 from neuralcf.serving.http.endpoint import Call  # isort: skip
+from neuralcf.serving.http.model import Cost  # isort: skip
 from neuralcf.serving.requests import RecommendRequest, recommend_requests  # isort: skip
 
 JSON = {"content-type": "application/json"}
@@ -319,7 +320,7 @@ def held_service(recommender, settings, *, shares=True):
     held = Held(recommender)
     service.model.snapshot = lambda: held
     service.engine._snapshot = service.model.snapshot
-    service.model.shares_calls = shares
+    service.model.cost = Cost(shares_calls=shares, seconds_per_user=1)
     return service, held
 
 
@@ -338,6 +339,25 @@ def test_what_waits_shares_a_call_where_that_pays(recommender, shares):
         assert sorted(user for call in held.calls for user in call) == [0, 1, 1, *range(2, 8), 99]
     else:
         assert held.calls == [[user] for user in [*range(8), 99, 1]]
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_takes_little_time_is_computed_on_the_event_loop(recommender, shares):
+    service, held = held_service(recommender, Settings(max_shared=4), shares=shares)
+    service.model.cost = Cost(shares_calls=shares, seconds_per_user=1e-4)
+    held.go.set()
+    queries = [f"users={user}&k=5" for user in range(7)] + ["users=99&k=5", "users=1&users=2&users=3&users=4&users=5"]
+    assert ask_many(service, queries[:8]) == ask_many(Service(recommender, Settings()), queries[:8])
+    assert service.engine._thread is None
+    if shares:
+        assert held.calls == [[0, 1, 2, 3], [4, 5, 6], [99]]
+    else:
+        assert held.calls == [[user] for user in [*range(7), 99]]
+    held.calls.clear()
+    ask_many(service, [queries[8], queries[8] + "&users=6"])
+    assert sorted(map(len, held.calls)) == [5, 6]
+    assert service.engine._thread is not None
+    service.close()
 
 
 def test_what_is_said_of_each_user_is_shared_too(recommender):

@@ -166,8 +166,10 @@ def test_twenty_swaps_under_load(path, tmp_path):
             assert [item["score"] for item in one["items"]] == scores[row]
 
 
-def test_no_old_model_is_kept(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("longest", [0.0, 1.0])
+def test_no_old_model_is_kept(path, tmp_path, monkeypatch, longest):
     """Reference counts alone free an old model, also after refusals: the garbage collector may come late."""
+    monkeypatch.setattr(batching, "_SHORT", longest)  # all on the engine's thread, or some on the event loop
     monkeypatch.setattr(batching, "_WATCH_AFTER", 0.0)  # as if all answers took long
     service = Service(neuralcf.Recommender.load(path), Settings())
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from neuralcf.serving.http.metrics import Metrics
 from neuralcf.serving.http.refusals import RefusedError, overloaded
 
 __all__ = ["Admission", "check_key", "deadline_of"]
@@ -30,7 +29,6 @@ class Admission:
 
     def __init__(
         self,
-        metrics: Metrics,
         expected_wait: Callable[[int], float],
         seconds_per_call: Callable[[], float],
         *,
@@ -41,20 +39,19 @@ class Admission:
         """Make a bound.
 
         Args:
-            metrics: what to count in.
             expected_wait: returns how many seconds a request would wait for the engine behind so many others.
             seconds_per_call: returns how many seconds a call of the engine takes.
             most: how many requests may be in flight.
             max_wait: how many seconds a request may be expected to wait.
             clock: returns the time in seconds.
         """
-        self._metrics = metrics
         self._expected_wait = expected_wait
         self._seconds_per_call = seconds_per_call
         self._most = most
         self._max_wait = max_wait
         self._clock = clock
-        self._in_flight = 0
+        self.in_flight = 0
+        """Requests accepted and not yet answered."""
         self._at = clock()
         self._saved = max_wait
         """Seconds at rest that were saved."""
@@ -80,15 +77,15 @@ class Admission:
 
     def is_full(self) -> bool:
         """Return whether there is no room for another request."""
-        if self._in_flight >= self._most:
+        if self.in_flight >= self._most:
             return True
-        if self._in_flight < _ALWAYS:
+        if self.in_flight < _ALWAYS:
             return False
         self._change(0)
         return self._wait() > min(self._max_wait, self._allowed_wait() + self._saved)
 
     def _wait(self) -> float:
-        return max(self._expected_wait(self._in_flight), self._in_flight * self._seconds_per_answer)
+        return max(self._expected_wait(self.in_flight), self.in_flight * self._seconds_per_answer)
 
     def _allowed_wait(self) -> float:
         return max(_LEAST_WAIT, 2 * self._seconds_per_call())
@@ -97,7 +94,7 @@ class Admission:
         """Account for the time since the last change, then change the requests in flight."""
         now = self._clock()
         passed, self._at = now - self._at, now
-        if self._in_flight == 0:
+        if self.in_flight == 0:
             self._saved = min(self._max_wait, self._saved + passed)
         else:
             self._busy += passed
@@ -106,8 +103,7 @@ class Admission:
             if self._busy >= _MEASURED and self._answered:
                 self._seconds_per_answer = self._busy / self._answered
                 self._busy, self._answered = 0.0, 0
-        self._in_flight += by
-        self._metrics.in_flight.set(self._in_flight)
+        self.in_flight += by
 
 
 def deadline_of(header: bytes | None, timeout: float) -> float:

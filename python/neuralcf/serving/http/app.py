@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from neuralcf.serving.http.admission import Admission
-from neuralcf.serving.http.batching import EngineThread
+from neuralcf.serving.http.batching import Batcher
 from neuralcf.serving.http.catalogue import CatalogueRoutes
 from neuralcf.serving.http.endpoint import Answered, Call, Endpoint, Gate, Route
 from neuralcf.serving.http.inference_protocol import InferenceProtocol
@@ -101,18 +101,17 @@ class Service:
         self.model = model = ServedModel(recommender, prepare)
         self.reloader = Reloader(model, self.metrics)
         self.engine, self.aside = (
-            EngineThread(model.snapshot, lambda: model.shares_calls, self.metrics, most=settings.max_shared)
-            for _ in range(2)
+            Batcher(model.snapshot, lambda: model.cost, self.metrics, most=settings.max_shared) for _ in range(2)
         )
         self.draining = False
         self._sound = 0.0, True
         admission = Admission(
-            self.metrics,
             self.engine.expected_wait,
             lambda: self.engine.seconds_per_call,
             most=settings.max_in_flight,
             max_wait=settings.max_wait,
         )
+        self.metrics.in_flight.set_function(lambda: admission.in_flight)
         key = None if settings.api_key is None else settings.api_key.encode()
         self.gate = Gate(
             admission, self.metrics, key, settings.timeout, settings.max_body, log_requests=settings.log_requests

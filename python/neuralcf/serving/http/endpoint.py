@@ -96,6 +96,9 @@ class Endpoint:
     def __init__(self, route: Route, gate: Gate) -> None:
         self.route = route
         self.gate = gate
+        self._latency = gate.metrics.latency.labels(route.path)
+        self._answered: dict[int, Any] = {}
+        """The counter of each status."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -110,8 +113,10 @@ class Endpoint:
             answered = self._refusal(error, scope["path"])
         await _send(send, answered)
         seconds = perf_counter() - started
-        metrics.requests.labels(route.path, str(answered.status)).inc()
-        metrics.latency.labels(route.path).observe(seconds)
+        if (counter := self._answered.get(answered.status)) is None:
+            counter = self._answered[answered.status] = metrics.requests.labels(route.path, str(answered.status))
+        counter.inc()
+        self._latency.observe(seconds)
         if self.gate.log_requests:
             _LOG.info(
                 "request",
@@ -172,10 +177,9 @@ async def _read(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> 
     Raises:
         RefusedError: 413; it is larger than `most` bytes.
     """
-    too_large = RefusedError(413, "too_large", f"body: expected at most {most} bytes", {"Connection": "close"})
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 18 or int(length) > most:
-        raise too_large
+        raise _too_large(most)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -185,10 +189,14 @@ async def _read(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> 
         part = message.get("body", b"")
         size += len(part)
         if size > most:
-            raise too_large
+            raise _too_large(most)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(most: int) -> RefusedError:
+    return RefusedError(413, "too_large", f"body: expected at most {most} bytes", {"Connection": "close"})
 
 
 async def _send(send: Send, answered: Answered) -> None:

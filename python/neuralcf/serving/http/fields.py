@@ -40,7 +40,7 @@ def parse_json(body: bytes) -> Any:
         RefusedError: 400, with what is wrong and where.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once)
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RefusedError(400, "bad_json", f"body: expected UTF-8, got another byte at {error.start}") from None
     except RecursionError:
@@ -58,6 +58,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice in an object")
     return found
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_once)
 
 
 def query_form(schema: Schema) -> Schema | None:
@@ -126,13 +129,10 @@ def check(values: Any, fields: Mapping[str, Schema], required: tuple[str, ...] =
     for name in required:
         if name not in values:
             raise RefusedError(422, "bad_argument", f"{prefix}{name}: missing")
-    result = {}
-    for name, schema in fields.items():
-        if name in values:
-            result[name] = _checked(f"{prefix}{name}", values[name], schema)
-        else:
-            result[name] = schema.get("default")
-    return result
+    return {
+        name: _checked(f"{prefix}{name}", values[name], schema) if name in values else schema.get("default")
+        for name, schema in fields.items()
+    }
 
 
 def _checked(where: str, value: Any, schema: Schema) -> Any:

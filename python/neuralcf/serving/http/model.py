@@ -10,7 +10,7 @@ from neuralcf._core import Scorer
 from neuralcf.errors import ArgumentError, ModelFormatError
 from neuralcf.serving.recommender import Recommender
 
-__all__ = ["Prepare", "ServedModel", "Side", "Titles", "model_id", "sharing_pays"]
+__all__ = ["Cost", "Prepare", "ServedModel", "Side", "Titles", "model_id"]
 
 Titles: TypeAlias = Mapping[int | str, str] | None
 """Titles of items by id, if there are any."""
@@ -20,6 +20,15 @@ Prepare: TypeAlias = Callable[[Recommender], Titles]
 Side: TypeAlias = Literal["items", "users"]
 
 _SHARED: Final = 16
+
+
+class Cost(NamedTuple):
+    """What calls of the engine take."""
+
+    shares_calls: bool
+    """Whether users cost less in one call than in a call each: less than three quarters of the CPU time."""
+    seconds_per_user: float
+    """CPU time of a call for one user."""
 
 
 class ServedModel:
@@ -41,8 +50,7 @@ class ServedModel:
         """1, and 1 more for each model loaded."""
         self.titles = prepare(recommender)
         self.features = _features(recommender)
-        self.shares_calls = sharing_pays(recommender)
-        """Whether requests that wait share a call of the engine."""
+        self.cost = _cost(recommender)
         self._versions = {model_id(recommender): 1}
         self._prepare = prepare
         self._golden = _golden(recommender)
@@ -83,15 +91,15 @@ class ServedModel:
             Exception: as for `Recommender.reload`; what `prepare` raises.
         """
         new_titles: Titles = None
-        golden, shares_calls = self._golden, self.shares_calls
+        golden, cost = self._golden, self.cost
 
         def check(new: Recommender) -> None:
-            nonlocal new_titles, golden, shares_calls
+            nonlocal new_titles, golden, cost
             golden = _golden(new)
             lacking = [name for name, has in _features(new).items() if self.features[name] and not has]
             if lacking:
                 raise ModelFormatError(f"expected stored interactions, as in the model being served, for {lacking[0]}")
-            shares_calls = sharing_pays(new)
+            cost = _cost(new)
             self._versions = {model_id(self.recommender): self.version, model_id(new): self.version + 1}
             new_titles = self._prepare(new)
             if new_titles is not self.titles and new_titles is not None:
@@ -104,7 +112,7 @@ class ServedModel:
             self.titles = old_titles
             raise
         if changed:
-            self.titles, self._golden, self.shares_calls = new_titles, golden, shares_calls
+            self.titles, self._golden, self.cost = new_titles, golden, cost
             self.version += 1
         return changed
 
@@ -135,8 +143,8 @@ def model_id(recommender: Recommender) -> str:
     return str(recommender.scorer.metadata.get("model_id", ""))
 
 
-def sharing_pays(recommender: Recommender) -> bool:
-    """Measure whether users cost less in one call than in a call each: less than three quarters of the CPU time."""
+def _cost(recommender: Recommender) -> Cost:
+    """Measure what calls of a model take."""
     users = recommender.user_ids.take(range(min(_SHARED, recommender.num_users)))
     together, alone = float("inf"), float("inf")
     for _ in range(3):
@@ -146,7 +154,7 @@ def sharing_pays(recommender: Recommender) -> bool:
         for user in users:
             recommender.recommend([user], 10, exclude_seen=False, threads=1)
         together, alone = min(together, middle - start), min(alone, thread_time() - middle)
-    return len(users) > 1 and together < 0.75 * alone
+    return Cost(len(users) > 1 and together < 0.75 * alone, alone / len(users))
 
 
 def _features(recommender: Recommender) -> dict[str, bool]:

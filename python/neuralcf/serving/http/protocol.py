@@ -30,6 +30,36 @@ _REFUSED: Final = SimpleNamespace(response_complete=True, message_event=SimpleNa
 """Stands for the request that was refused: uvicorn takes it for one that is answered, and skips its body."""
 
 
+class _Corked:
+    """A transport that sends what is written during one turn of the event loop with one system call.
+
+    uvicorn writes the head of a response, and then its body.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Answers 431, 408 and 503 in the service's shape where uvicorn would read on, wait on, or accept on."""
 
@@ -49,7 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > self.max_connections:
             self._refuse(overloaded("connections"))
             return

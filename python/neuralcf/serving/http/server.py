@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -56,6 +57,8 @@ def serve(
         OSError: the address cannot be listened on.
     """
     sys.setswitchinterval(_SWITCH)
+    gc.collect()
+    gc.freeze()  # what is here stays: a full collection would take tens of milliseconds to look at it again
     config = uvicorn.Config(
         service.app,
         http=bounded(receive_timeout, max_connections, service.is_full),
@@ -113,7 +116,7 @@ class _Server(uvicorn.Server):
             extra={
                 "url": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
                 "model_id": model_id(model.recommender),
-                "shares_calls": model.shares_calls,
+                "shares_calls": model.cost.shares_calls,
             },
         )
 
