@@ -87,7 +87,7 @@ impl History<'_> {
     }
 
     /// Each item with its weight.
-    pub(crate) fn weighted(&self) -> impl Iterator<Item = (usize, f64)> {
+    pub(crate) fn weighted(&self) -> impl ExactSizeIterator<Item = (usize, f64)> {
         let weight = |at: usize| self.weights.map_or(1.0, |weights| weights[at].into());
         self.items.iter().enumerate().map(move |(at, &item)| (item as usize, weight(at)))
     }

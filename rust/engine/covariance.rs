@@ -2,7 +2,7 @@
 
 use crate::error::{Result, filled};
 use crate::kernel::Isa;
-use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
+use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS, Vectors};
 use crate::pool::Call;
 
 /// The length of vectors with padding.
@@ -22,7 +22,7 @@ pub(crate) fn root(isa: Isa, vectors: &[f64], width: usize, count: usize, call: 
     call.one_by_one(m / BLOCK_ROWS, |n, watch| {
         let first = n * BLOCK_ROWS;
         let block = &mut squares[first * m..][..BLOCK_ROWS * m];
-        isa.run(AddProducts { block, first, vectors, subtract: false });
+        isa.run(AddProducts { block, first, vectors: Vectors::one_by_one(vectors, m), subtract: false });
         watch.stopped(vectors.len() * BLOCK_ROWS);
         Ok(())
     })?;

@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::user_prior::UserPrior;
 use crate::error::{Result, filled};
 use crate::histories::History;
+use crate::kernel::products::Vectors;
 use crate::kernel::sigmoid::Sigmoid;
 use crate::kernel::tangent::{TangentScratch, Tangents};
 use crate::kernel::{LANES, Lanes};
@@ -147,7 +148,8 @@ impl Steps for Fit<'_> {
             let root = (self.examples.weights[at] * p * (1.0 - p)).sqrt();
             gradient.iter_mut().for_each(|x| *x *= root);
         }
-        solve(self.engine.isa, &self.gradients, &mut self.gradient, watch)?;
+        let vectors = Vectors::one_by_one(&self.gradients, self.gradient.len());
+        solve(self.engine.isa, vectors, &mut self.gradient, watch)?;
         z.iter_mut().zip(&self.gradient).for_each(|(z, step)| *z -= step);
         Ok(())
     }

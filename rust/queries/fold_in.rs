@@ -13,11 +13,12 @@
 //! weights, and `n` is their sum.
 
 use super::fit_user::{self, fit_user};
-use super::normal_equations::{dot, padded, solve, stop_if_asked};
+use super::normal_equations::{padded, place, solve, stop_if_asked};
 use crate::engine::{Engine, NewUsers, UserVectors};
 use crate::error::{Error, Result, collected, filled, reserve};
 use crate::format::{FoldIn, Linear, Ridge};
 use crate::histories::{Histories, History};
+use crate::kernel::products::{AddRows, BLOCK_COLUMNS, Vectors};
 use crate::kernel::{Isa, StandardFloats};
 use crate::pool::{Call, Watch};
 
@@ -94,25 +95,21 @@ fn fold_in_one(isa: Isa, fold_in: &FoldIn, history: History<'_>, out: &mut [f32]
     let mut sums = collected("user vector", fold_in.bias.iter().copied().map(f64::from))?;
     for Linear { items, exponent } in &fold_in.linear {
         let mut term = filled("user vector", sums.len(), 0.0)?;
-        for (item, weight) in history.weighted() {
-            add_row(&mut term, weight, items.row(item));
-            stop_if_asked(watch, term.len())?;
-        }
+        let rows = collected("history", history.weighted().map(|(item, weight)| (weight, items.row(item))))?;
+        isa.run(AddRows { rows: &rows, out: &mut term });
+        stop_if_asked(watch, rows.len() * term.len())?;
         let scale = inverse_power(history.total(), *exponent);
         sums.iter_mut().zip(term).for_each(|(sum, term)| *sum += scale * term);
     }
     for ridge in &fold_in.ridge {
         let x = regress(isa, ridge, history, watch)?;
         let mut term = filled("user vector", sums.len(), 0.0)?;
-        x.iter().enumerate().for_each(|(c, &x)| add_row(&mut term, x, ridge.output.row(c)));
+        let rows = collected("user vector", x.iter().enumerate().map(|(c, &x)| (x, ridge.output.row(c))))?;
+        isa.run(AddRows { rows: &rows, out: &mut term });
         sums.iter_mut().zip(term).for_each(|(sum, term)| *sum += term);
     }
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
     Ok(())
-}
-
-fn add_row(sums: &mut [f64], factor: f64, row: &[f32]) {
-    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += factor * f64::from(x));
 }
 
 /// `n^(-quarters / 4)`, from square roots, which are rounded alike everywhere.
@@ -130,26 +127,43 @@ fn regress(isa: Isa, ridge: &Ridge, history: History<'_>, watch: &Watch<'_>) -> 
     // V is G if n > d, else G', so that V'V is the smaller matrix.
     let by_item = n > d;
     let m = padded(n.min(d));
-    let mut vectors = filled("normal equations", n.max(d) * m, 0.0)?;
+    let len = n.max(d);
+    let mut vectors = filled("normal equations", len * m, 0.0)?; // one block of columns after the other
     for (j, (item, weight)) in history.weighted().enumerate() {
         let root = weight.sqrt();
-        for (c, (&q, &scale)) in ridge.items.row(item).iter().zip(&scale).enumerate() {
-            vectors[if by_item { j * m + c } else { c * m + j }] = f64::from(q) * scale * root;
+        let row = ridge.items.row(item).iter().zip(&scale).map(|(&q, scale)| f64::from(q) * scale * root);
+        if by_item {
+            let blocks = vectors.chunks_exact_mut(len * BLOCK_COLUMNS);
+            blocks.flat_map(|b| &mut b[j * BLOCK_COLUMNS..][..BLOCK_COLUMNS]).zip(row).for_each(|(to, x)| *to = x);
+        } else {
+            vectors[place(j, len)..].iter_mut().step_by(BLOCK_COLUMNS).zip(row).for_each(|(to, x)| *to = x);
         }
         stop_if_asked(watch, d)?;
     }
+    let roots = || history.weighted().map(|(_, weight)| weight.sqrt());
+    let blocks = || vectors.chunks_exact(len * BLOCK_COLUMNS).map(|block| block.chunks_exact(BLOCK_COLUMNS));
     let mut y = filled("normal equations", m, 0.0)?;
     if by_item {
-        let roots = history.weighted().map(|(_, weight)| weight.sqrt());
-        let add = |(vector, root): (&[f64], f64)| y.iter_mut().zip(vector).for_each(|(sum, x)| *sum += root * x);
-        vectors.chunks_exact(m).zip(roots).for_each(add);
+        for (y, block) in y.chunks_exact_mut(BLOCK_COLUMNS).zip(blocks()) {
+            for (part, root) in block.zip(roots()) {
+                y.iter_mut().zip(part).for_each(|(sum, x)| *sum += root * x);
+            }
+        }
     } else {
-        y.iter_mut().zip(history.weighted()).for_each(|(y, (_, weight))| *y = weight.sqrt());
+        y.iter_mut().zip(roots()).for_each(|(y, root)| *y = root);
     }
-    solve(isa, &vectors, &mut y, watch)?;
+    solve(isa, Vectors::by_block(&vectors, m), &mut y, watch)?;
     let mut x = match by_item {
         true => y,
-        false => collected("normal equations", vectors.chunks_exact(m).map(|vector| dot(vector, &y)))?,
+        false => {
+            let mut x = filled("normal equations", d, 0.0)?;
+            for (y, block) in y.chunks_exact(BLOCK_COLUMNS).zip(blocks()) {
+                for (sum, part) in x.iter_mut().zip(block) {
+                    *sum = part.iter().zip(y).fold(*sum, |sum, (x, y)| sum + x * y);
+                }
+            }
+            x
+        }
     };
     x.truncate(d);
     x.iter_mut().zip(scale).for_each(|(x, scale)| *x *= scale);

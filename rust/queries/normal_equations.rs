@@ -2,26 +2,33 @@
 
 use crate::error::{Error, Result, filled};
 use crate::kernel::Isa;
-use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS};
+use crate::kernel::products::{AddProducts, BLOCK_COLUMNS, BLOCK_ROWS, Vectors};
 use crate::pool::Watch;
 
-/// The length of `n` columns with padding, which become equations `y = 0`: an odd number of blocks, so that the rows do
-/// not compete for the same lines of the cache.
+/// The length of `n` columns with padding, which become equations `y = 0`: an odd number of blocks, so that vectors one
+/// by one do not compete for the same lines of the cache.
 pub(super) fn padded(n: usize) -> usize {
     (n.div_ceil(BLOCK_COLUMNS) | 1) * BLOCK_COLUMNS
 }
 
+/// Where a column of the first of `len` vectors is in [`Vectors::by_block`]; the other vectors follow in steps of
+/// [`BLOCK_COLUMNS`].
+pub(super) fn place(column: usize, len: usize) -> usize {
+    column / BLOCK_COLUMNS * len * BLOCK_COLUMNS + column % BLOCK_COLUMNS
+}
+
 /// Solves `(I + V'V) y = right` in place of `right`, `[m]`, by the Cholesky decomposition `U'U`, for `V` `[len, m]`.
-pub(super) fn solve(isa: Isa, vectors: &[f64], right: &mut [f64], watch: &Watch<'_>) -> Result<()> {
+pub(super) fn solve(isa: Isa, vectors: Vectors<'_>, right: &mut [f64], watch: &Watch<'_>) -> Result<()> {
     let m = right.len();
     let y = right;
-    let mut upper = filled("normal equations", m * m, 0.0)?;
+    let mut upper = filled("normal equations", m * m, 0.0)?; // one block of columns after the other
+    let mut block = filled("normal equations", BLOCK_ROWS * m, 0.0)?;
     for first in (0..m).step_by(BLOCK_ROWS) {
-        let (above, rest) = upper.split_at_mut(first * m);
-        let block = &mut rest[..BLOCK_ROWS * m];
+        block.fill(0.0);
         (0..BLOCK_ROWS).for_each(|r| block[r * m + first + r] = 1.0);
-        isa.run(AddProducts { block, first, vectors, subtract: false });
-        isa.run(AddProducts { block, first, vectors: above, subtract: true });
+        let above = Vectors::by_block(&upper, m).first(first);
+        isa.run(AddProducts { block: &mut block, first, vectors, subtract: false });
+        isa.run(AddProducts { block: &mut block, first, vectors: above, subtract: true });
         for r in 0..BLOCK_ROWS {
             let i = first + r;
             let (before, row) = block.split_at_mut(r * m);
@@ -38,12 +45,20 @@ pub(super) fn solve(isa: Isa, vectors: &[f64], right: &mut [f64], watch: &Watch<
             let z = y[i];
             y[i + 1..].iter_mut().zip(&row[1..]).for_each(|(y, u)| *y -= z * u);
         }
-        stop_if_asked(watch, (vectors.len() / m + first) * BLOCK_ROWS * (m - first))?;
+        for (column, to) in upper.chunks_exact_mut(m * BLOCK_COLUMNS).enumerate() {
+            let to = to[first * BLOCK_COLUMNS..].chunks_exact_mut(BLOCK_COLUMNS);
+            to.zip(block.chunks_exact(m)).for_each(|(to, row)| {
+                to.copy_from_slice(&row[column * BLOCK_COLUMNS..][..BLOCK_COLUMNS]);
+            });
+        }
+        stop_if_asked(watch, (vectors.len() + first) * BLOCK_ROWS * (m - first))?;
     }
-    // Backwards, U y = z.
+    // Backwards, U y = z: y_i is known now; its share is taken out of what is before.
     for i in (0..m).rev() {
-        let row = &upper[i * m..][i..m];
-        y[i] = (y[i] - dot(&row[1..], &y[i + 1..])) / row[0];
+        let column = upper[place(i, m)..].iter().step_by(BLOCK_COLUMNS);
+        let (before, from) = y.split_at_mut(i);
+        from[0] /= upper[place(i, m) + i * BLOCK_COLUMNS];
+        before.iter_mut().zip(column).for_each(|(y, u)| *y -= u * from[0]);
     }
     Ok(())
 }
