@@ -24,6 +24,9 @@ from neuralcf.serving.watcher import Changes
 __all__ = ["serve"]
 
 _LOG: Final = logging.getLogger("neuralcf.serving")
+_ACCEPTED: Final = 16
+"""Connections that are accepted in one turn of the event loop, which takes some 10 ms under too many requests: uvloop
+accepts one from each listening socket."""
 _SWITCH: Final = 5e-4
 """Seconds after which the engine's thread gets the interpreter from the event loop; Python's default is ten times as
 long."""
@@ -72,7 +75,8 @@ def serve(
     )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
-        _Server(config, service, drain, watched, watch_every).run(sockets=[listener])
+        listeners = [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
+        _Server(config, service, drain, watched, watch_every).run(sockets=listeners)
     service.close()
     _LOG.info("stopped")
 
