@@ -15,6 +15,8 @@ use crate::error::{Error, Result, filled};
 pub struct SavedIndex {
     /// `[I]`: the list of each item. The lists are numbered from 0, and each has an item.
     pub list_of: Vec<u32>,
+    /// `[L]`, a finite number for each list: how far its best item stands above its centroid, in logits.
+    pub lifts: Vec<f32>,
     /// What was calibrated, no NaN among it: `k`, recall, margin, recall measured, lists and items visited.
     pub levels: Vec<[f64; 6]>,
     /// The number of lists that was asked for.
@@ -36,7 +38,7 @@ pub struct OpenedIndex {
 pub(super) fn read_index(stream: &mut Stream<'_>, header: &Header, items: usize) -> Result<SavedIndex> {
     let [lists, seed] = ["lists", "seed"].map(|key| number(&header.metadata, key));
     let (lists, seed) = (lists? as usize, seed?);
-    let (mut list_of, mut levels) = (None, None);
+    let (mut list_of, mut lifts, mut levels) = (None, None, None);
     for entry in &header.entries {
         match (entry.name.as_str(), entry.dtype) {
             ("list_of", Dtype::I32) => {
@@ -47,16 +49,20 @@ pub(super) fn read_index(stream: &mut Stream<'_>, header: &Header, items: usize)
                 }
                 list_of = Some(stream.collect("list_of", len, u32::from_le_bytes)?);
             }
+            ("lifts", Dtype::F32) => lifts = Some(stream.collect("lifts", vector_len(entry)?, f32::from_le_bytes)?),
             ("levels", Dtype::F64) => levels = Some(read_levels(stream, entry)?),
             ("list_of", dtype) => return Err(wrong_dtype("list_of", dtype, "I32")),
+            ("lifts", dtype) => return Err(wrong_dtype("lifts", dtype, "F32")),
             ("levels", dtype) => return Err(wrong_dtype("levels", dtype, "F64")),
-            (name, _) => return Err(unknown(name, "list_of and levels")),
+            (name, _) => return Err(unknown(name, "list_of, lifts and levels")),
         }
     }
-    let (list_of, levels) = (list_of.ok_or_else(|| missing("list_of"))?, levels.ok_or_else(|| missing("levels"))?);
+    let list_of = list_of.ok_or_else(|| missing("list_of"))?;
+    let lifts = lifts.ok_or_else(|| missing("lifts"))?;
+    let levels = levels.ok_or_else(|| missing("levels"))?;
     stream.worked(2 * size_of_val(&list_of[..]))?;
-    check_lists(&list_of)?;
-    Ok(SavedIndex { list_of, levels, lists, seed })
+    check_lifts(&lifts, check_lists(&list_of)?)?;
+    Ok(SavedIndex { list_of, lifts, levels, lists, seed })
 }
 
 /// Rejects the index of other weights than those whose file has the SHA-256 `weights`.
@@ -86,8 +92,8 @@ fn read_levels(stream: &mut Stream<'_>, entry: &Entry) -> Result<Vec<[f64; 6]>> 
     }
 }
 
-/// Checks that every list up to the last has an item.
-fn check_lists(list_of: &[u32]) -> Result<()> {
+/// Checks that every list up to the last has an item; returns the number of lists.
+fn check_lists(list_of: &[u32]) -> Result<usize> {
     let items = list_of.len();
     let mut used = filled("lists", items, false)?;
     for (item, &list) in list_of.iter().enumerate() {
@@ -106,6 +112,16 @@ fn check_lists(list_of: &[u32]) -> Result<()> {
             let last = count - 1;
             Err(Error::Format(format!("list_of: no item is in list {list}, expected one in each up to list {last}")))
         }
+        None => Ok(count),
+    }
+}
+
+fn check_lifts(lifts: &[f32], lists: usize) -> Result<()> {
+    if lifts.len() != lists {
+        return Err(Error::Format(format!("lifts: {} values, expected {lists}, one for each list", lifts.len())));
+    }
+    match lifts.iter().position(|lift| !lift.is_finite()) {
+        Some(list) => Err(Error::Format(format!("lifts: {} for list {list}, expected a finite number", lifts[list]))),
         None => Ok(()),
     }
 }

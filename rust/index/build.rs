@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::calibrate::{IndexLevel, calibrate, calibration_users};
 use super::cluster::cluster;
-use super::lists::Lists;
+use super::lists::{Lifts, Lists};
 use super::metric::Metric;
 use super::progress::Progress;
 use crate::engine::Engine;
@@ -68,7 +68,7 @@ impl Index {
         let mut steps = Progress::new(progress, 0.0..CLUSTERING);
         let list_of = cluster(&metric, engine.isa, items, lists, options.seed, &mut steps, call)?;
         let options = IndexOptions { lists: Some(lists), seed: options.seed };
-        let lists = Lists::new(engine, &list_of, lists, None, call)?;
+        let lists = Lists::new(engine, &list_of, lists, Lifts::Among(&for_metric), None, call)?;
         let mut steps = Progress::new(progress, CLUSTERING..1.0);
         let levels = calibrate(engine, &lists, &for_calibration, &mut steps, call)?;
         Ok(Index { lists, levels, num_items: items, options })

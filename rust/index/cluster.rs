@@ -17,6 +17,9 @@ use crate::random::Permutation;
 /// Points of the sample for each centroid.
 const POINTS_PER_CENTROID: usize = 64;
 
+/// Batches in which the first centroids are chosen: with more of them, fewer are near each other.
+const SEED_BATCHES: usize = 8;
+
 /// Rounds of k-means; the later ones gain little.
 const ROUNDS: usize = 8;
 
@@ -55,33 +58,86 @@ pub(super) fn cluster(
         watch.stopped(rows.len() * row_len);
         metric.coordinates(&sampled, rows)
     })?;
-    // The first points of the sample are a random choice.
-    let mut centroids = Centroids::new(isa, row_len, &sample[..lists.min(points) * row_len])?;
+    let mut centroids = Centroids::new(isa, row_len, &seeds(isa, &sample, row_len, lists.min(points), call)?)?;
     for round in 0..ROUNDS {
-        let nearest = call.in_chunks("clusters", points, PER_TASK, 0, |n, nearest, watch| {
-            let points = &sample[n * PER_TASK * row_len..][..nearest.len() * row_len];
-            watch.stopped(points.len() * lists / 8);
-            centroids.assign(points, nearest)
-        })?;
+        let nearest = centroids.assign_all(&sample, call)?;
         centroids = centroids.moved(&sample, &nearest, call)?;
         progress.at(0.5 * (round + 1) as f64 / ROUNDS as f64)?;
     }
     drop(sample);
-    let mut nearest = reserve("clusters", items)?;
-    while nearest.len() < items {
-        let first = nearest.len();
+    let mut cluster_of = reserve("clusters", items)?;
+    while cluster_of.len() < items {
+        let first = cluster_of.len();
         let block = (items - first).min(items.div_ceil(ASSIGN_STEPS).next_multiple_of(PER_TASK));
-        call.extend_in_chunks(&mut nearest, block, PER_TASK, 0, |n, nearest, watch| {
+        call.extend_in_chunks(&mut cluster_of, block, PER_TASK, 0, |n, cluster_of, watch| {
             let first = (first + n * PER_TASK) as u32;
-            let items = collected("items", first..first + nearest.len() as u32)?;
+            let items = collected("items", first..first + cluster_of.len() as u32)?;
             let mut points = filled("coordinates", items.len() * row_len, 0.0)?;
             metric.coordinates(&items, &mut points)?;
             watch.stopped(points.len() * lists / 8);
-            centroids.assign(&points, nearest)
+            let mut nearest = filled("clusters", items.len(), Nearest::NONE)?;
+            centroids.assign(&points, &mut nearest)?;
+            cluster_of.iter_mut().zip(nearest).for_each(|(cluster, nearest)| *cluster = nearest.centroid);
+            Ok(())
         })?;
-        progress.at(0.5 + 0.5 * nearest.len() as f64 / items as f64)?;
+        progress.at(0.5 + 0.5 * cluster_of.len() as f64 / items as f64)?;
     }
-    Ok(nearest)
+    Ok(cluster_of)
+}
+
+/// The first centroids: points that are far from each other, by k-means++ in batches (Arthur, Vassilvitskii, SODA 2007;
+/// Bahmani et al., "Scalable k-means++", VLDB 2012). A point is chosen with a probability in proportion to its squared
+/// distance from the nearest of the batches before. `points` are in random order.
+fn seeds(isa: Isa, points: &[f32], row_len: usize, count: usize, call: Call<'_>) -> Result<Vec<f32>> {
+    let squares = collected("distances", points.chunks_exact(row_len).map(square))?;
+    let mut distances = filled("distances", squares.len(), f64::INFINITY)?;
+    let mut chosen: Vec<f32> = reserve("centroids", count * row_len)?;
+    let batch = count.div_ceil(SEED_BATCHES);
+    chosen.extend(&points[..batch * row_len]);
+    while chosen.len() < count * row_len {
+        let before = chosen.len() / row_len;
+        let latest = Centroids::new(isa, row_len, &chosen[(before - 1) / batch * batch * row_len..])?;
+        let nearest = latest.assign_all(points, call)?;
+        for ((distance, square), nearest) in distances.iter_mut().zip(&squares).zip(&nearest) {
+            *distance = distance.min((square - 2.0 * f64::from(nearest.score)).max(0.0));
+        }
+        for point in in_proportion(&distances, batch.min(count - before))? {
+            chosen.extend(&points[point * row_len..][..row_len]);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Chooses `count` positions of `weights` in proportion to these, one in each of `count` equal parts of their sum: one
+/// twice only where its weight exceeds a part, and the first each time if all weights are zero.
+fn in_proportion(weights: &[f64], count: usize) -> Result<Vec<usize>> {
+    let part = weights.iter().sum::<f64>() / count as f64;
+    let mut chosen = reserve("centroids", count)?;
+    let mut sum = 0.0;
+    for (position, &weight) in weights.iter().enumerate() {
+        sum += weight;
+        while chosen.len() < count && sum >= (chosen.len() as f64 + 0.5) * part {
+            chosen.push(position);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The squared length of a point, without its last coordinate.
+fn square(point: &[f32]) -> f64 {
+    let (_, point) = point.split_last().expect("a last coordinate");
+    point.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
+}
+
+/// The centroid that is nearest to a point `x`, and its score `x . c - |c|^2 / 2`.
+#[derive(Debug, Clone, Copy)]
+struct Nearest {
+    centroid: u32,
+    score: f32,
+}
+
+impl Nearest {
+    const NONE: Nearest = Nearest { centroid: 0, score: f32::NEG_INFINITY };
 }
 
 /// Centroids in tiles, as the items of a dot product.
@@ -100,10 +156,8 @@ impl Centroids {
         for (tile, points) in tiles.chunks_exact_mut(row_len).zip(points.chunks(LANES * row_len)) {
             tile[row_len - 1] = [f32::MIN; LANES]; // padding is never the nearest
             for (lane, point) in points.chunks_exact(row_len).enumerate() {
-                let (_, point) = point.split_last().expect("a last coordinate");
-                let square: f64 = point.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
                 tile.iter_mut().zip(point).for_each(|(to, x)| to[lane] = *x);
-                tile[row_len - 1][lane] = (-square / 2.0) as f32;
+                tile[row_len - 1][lane] = (-square(point) / 2.0) as f32;
             }
         }
         let (layers, by_output) = (Vec::new(), Vec::new());
@@ -111,8 +165,18 @@ impl Centroids {
         Ok(Centroids { isa, network, count, tiles })
     }
 
+    /// The nearest centroid of each of `points`.
+    fn assign_all(&self, points: &[f32], call: Call<'_>) -> Result<Vec<Nearest>> {
+        let row_len = self.network.g;
+        call.in_chunks("clusters", points.len() / row_len, PER_TASK, Nearest::NONE, |n, nearest, watch| {
+            let points = &points[n * PER_TASK * row_len..][..nearest.len() * row_len];
+            watch.stopped(points.len() * self.count / 8);
+            self.assign(points, nearest)
+        })
+    }
+
     /// The nearest centroid of each of `points`, `[nearest, row_len]`; of equally near ones the first.
-    fn assign(&self, points: &[f32], nearest: &mut [u32]) -> Result<()> {
+    fn assign(&self, points: &[f32], nearest: &mut [Nearest]) -> Result<()> {
         let row_len = self.network.g;
         let panel = panel(row_len);
         let mut survivors = reserve("survivors", TOGETHER)?;
@@ -120,13 +184,13 @@ impl Centroids {
             survivors.push(Survivors::new(panel)?);
         }
         let mut users = reserve("points", TOGETHER)?;
-        let mut best = [f32::NEG_INFINITY; TOGETHER];
         for (nearest, points) in nearest.chunks_mut(TOGETHER).zip(points.chunks(TOGETHER * row_len)) {
             users.clear();
             users.extend(points.chunks_exact(row_len).map(|point| (&[][..], point)));
-            best.fill(f32::NEG_INFINITY);
+            nearest.fill(Nearest::NONE);
             for (n, tiles) in self.tiles.chunks(panel * row_len).enumerate() {
-                survivors.iter_mut().zip(best).for_each(|(survivors, best)| survivors.reset(best.next_up()));
+                let better = nearest.iter().map(|nearest| nearest.score.next_up());
+                survivors.iter_mut().zip(better).for_each(|(survivors, better)| survivors.reset(better));
                 Scratch::lend(&self.network, |scratch| {
                     let scan = Scan {
                         network: &self.network,
@@ -138,12 +202,12 @@ impl Centroids {
                     };
                     scan.run(self.isa);
                 })?;
-                for ((survivors, best), nearest) in survivors.iter().zip(&mut best).zip(&mut *nearest) {
+                for (survivors, nearest) in survivors.iter().zip(&mut *nearest) {
                     for survivor in survivors.found() {
                         for (lane, &score) in survivor.logits.iter().enumerate() {
-                            if score > *best {
-                                *best = score;
-                                *nearest = ((n * panel + survivor.tile) * LANES + lane) as u32;
+                            if score > nearest.score {
+                                let centroid = ((n * panel + survivor.tile) * LANES + lane) as u32;
+                                *nearest = Nearest { centroid, score };
                             }
                         }
                     }
@@ -154,9 +218,10 @@ impl Centroids {
     }
 
     /// Centroids in the middle of the points that are nearest to each.
-    fn moved(&self, points: &[f32], nearest: &[u32], call: Call<'_>) -> Result<Self> {
+    fn moved(&self, points: &[f32], nearest: &[Nearest], call: Call<'_>) -> Result<Self> {
         let row_len = self.network.g;
-        let members = Members::new(nearest, self.count)?;
+        let cluster_of = collected("clusters", nearest.iter().map(|nearest| nearest.centroid))?;
+        let members = Members::new(&cluster_of, self.count)?;
         let mut means =
             call.in_chunks("centroids", self.count * row_len, row_len, 0.0f32, |cluster, mean, watch| {
                 let mut sums = filled("centroids", row_len, 0.0f64)?;
@@ -224,5 +289,17 @@ impl Members {
 
     pub(super) fn of(&self, cluster: usize) -> &[u32] {
         &self.members[self.starts[cluster]..self.starts[cluster + 1]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_proportion;
+
+    #[test]
+    fn positions_are_chosen_in_proportion_to_their_weights() {
+        assert_eq!(in_proportion(&[1.0; 6], 3).unwrap(), [0, 2, 4]);
+        assert_eq!(in_proportion(&[0.0, 8.0, 0.0, 1.0, 1.0], 5).unwrap(), [1, 1, 1, 1, 3]);
+        assert_eq!(in_proportion(&[0.0; 4], 2).unwrap(), [0, 0]);
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::cluster::Members;
+use super::lift::estimate;
 use crate::engine::Engine;
 use crate::engine::catalogue::ListedTiles;
 use crate::engine::rearranged::NO_ITEM;
@@ -19,6 +20,16 @@ pub(super) struct Lists {
     starts: Vec<u32>,
     /// The means of the lists' items, in float32 tiles.
     centroids: Aligned,
+    /// How far the best item of each list stands above its centroid, in logits.
+    lifts: Vec<f32>,
+}
+
+/// Where the lifts of lists come from.
+pub(super) enum Lifts<'a> {
+    /// They are estimated from some of these users.
+    Among(&'a [u32]),
+    /// They are known, one for each list that has items.
+    Saved(&'a [f32]),
 }
 
 impl Lists {
@@ -31,6 +42,7 @@ impl Lists {
         engine: &Engine,
         list_of: &[u32],
         lists: usize,
+        lifts: Lifts<'_>,
         max_bytes: Option<u64>,
         call: Call<'_>,
     ) -> Result<Self> {
@@ -60,7 +72,11 @@ impl Lists {
         let mut ascending = reserve("lists", starts.len() - 1)?;
         ascending.extend(members);
         let centroids = centroids(engine, &ascending, call)?;
-        Ok(Lists { listed, starts, centroids })
+        let lifts = match lifts {
+            Lifts::Saved(lifts) => collected("lifts", lifts.iter().copied())?,
+            Lifts::Among(users) => estimate(engine, &ascending, &centroids, users, call)?,
+        };
+        Ok(Lists { listed, starts, centroids, lifts })
     }
 
     /// The number of lists.
@@ -71,6 +87,17 @@ impl Lists {
     /// The tiles of a list.
     pub(super) fn tiles(&self, list: u32) -> Range<usize> {
         self.starts[list as usize] as usize..self.starts[list as usize + 1] as usize
+    }
+
+    /// The items of a list, padded to whole tiles.
+    fn items(&self, list: u32) -> &[u32] {
+        let tiles = self.tiles(list);
+        &self.listed.items[tiles.start * LANES..tiles.end * LANES]
+    }
+
+    /// How far the best item of each list stands above its centroid, in logits.
+    pub(super) fn lifts(&self) -> &[f32] {
+        &self.lifts
     }
 
     /// The centroids, in float32 tiles.
@@ -85,8 +112,7 @@ impl Lists {
     pub(super) fn list_of(&self, items: usize) -> Result<Vec<u32>> {
         let mut list_of = filled("lists", items, 0)?;
         for list in 0..self.count() as u32 {
-            let tiles = self.tiles(list);
-            for &item in &self.listed.items[tiles.start * LANES..tiles.end * LANES] {
+            for &item in self.items(list) {
                 if item != NO_ITEM {
                     list_of[item as usize] = list;
                 }
@@ -96,7 +122,7 @@ impl Lists {
     }
 
     pub(super) fn nbytes(&self) -> usize {
-        self.listed.nbytes() + size_of_val(&self.starts[..]) + self.centroids.nbytes()
+        self.listed.nbytes() + size_of_val(&self.starts[..]) + self.centroids.nbytes() + size_of_val(&self.lifts[..])
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Metric<'a> {
 }
 
 /// Transposes the features of up to sixteen items to lanes.
-fn load(network: &Network, rows: &RowTable, items: &[u32], features: &mut [Lanes]) {
+pub(super) fn load(network: &Network, rows: &RowTable, items: &[u32], features: &mut [Lanes]) {
     let items = items.iter().map(|&item| network.split_row(rows.row(item as usize)));
     let (first, gmf) = features.split_at_mut(network.h0);
     rows_to_lanes(items.clone().map(|(item, _)| item), first);

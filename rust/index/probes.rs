@@ -1,11 +1,12 @@
-//! The lists in the order in which a user's search visits them: by the score of their centroids, descending.
+//! The lists in the order in which a user's search visits them: by the scores that are expected of their best items,
+//! descending: their centroids' scores and their lifts (`lift.rs`).
 
 use super::lists::Lists;
 use crate::error::{Result, reserve};
+use crate::kernel::LANES;
 use crate::kernel::scan::Scan;
 use crate::kernel::survivors::Survivors;
 use crate::kernel::weights::Scratch;
-use crate::kernel::{LANES, Lanes};
 use crate::order::Key;
 use crate::scan::Query;
 
@@ -15,6 +16,7 @@ const FIRST_SORTED: usize = 64;
 /// Buffers for the lists of one user after the other.
 pub(super) struct Probes {
     survivors: [Survivors; 1],
+    scores: Vec<f32>,
     /// The keys of the lists, those of the first `sorted` in order and before all others.
     keys: Vec<Key>,
     sorted: usize,
@@ -29,7 +31,8 @@ impl Probes {
     /// [`Error::Memory`](crate::Error::Memory).
     pub(super) fn new(lists: &Lists) -> Result<Self> {
         let survivors = [Survivors::new(lists.count().div_ceil(LANES))?];
-        Ok(Probes { survivors, keys: reserve("lists", lists.count())?, sorted: 0, deviation: 0.0 })
+        let (scores, keys) = (reserve("lists", lists.count())?, reserve("lists", lists.count())?);
+        Ok(Probes { survivors, scores, keys, sorted: 0, deviation: 0.0 })
     }
 
     /// Scores the lists for row `row`.
@@ -51,11 +54,13 @@ impl Probes {
             };
             scan.run(engine.isa);
         })?;
-        let scores = self.survivors[0].found().iter().flat_map(|tile| tile.logits).take(lists.count());
+        self.scores.clear();
+        let logits = self.survivors[0].found().iter().flat_map(|tile| tile.logits); // every tile is recorded
+        self.scores.extend(logits.zip(lists.lifts()).map(|(logit, lift)| logit + lift));
         self.keys.clear();
-        self.keys.extend(scores.zip(0..).map(|(score, list)| Key::new(score, list)));
+        self.keys.extend(self.scores.iter().zip(0..).map(|(&score, list)| Key::new(score, list)));
         self.sorted = 0;
-        self.deviation = deviation(self.survivors[0].found().iter().map(|tile| tile.logits), lists.count());
+        self.deviation = deviation(&self.scores);
         Ok(())
     }
 
@@ -87,30 +92,21 @@ impl Probes {
 
     /// The score of a list.
     pub(super) fn score_of(&self, list: u32) -> f32 {
-        self.survivors[0].found()[list as usize / LANES].logits[list as usize % LANES] // every tile is recorded
+        self.scores[list as usize]
     }
 }
 
-/// The standard deviation of the first `count` of these values. Sums are kept for each lane, which is fast and has the
-/// same bits everywhere.
-fn deviation(tiles: impl Iterator<Item = Lanes>, count: usize) -> f64 {
-    let (mut sums, mut squares, mut left) = ([0.0f64; LANES], [0.0f64; LANES], count);
-    for tile in tiles {
-        if left >= LANES {
-            for lane in 0..LANES {
-                let x = f64::from(tile[lane]);
-                sums[lane] += x;
-                squares[lane] += x * x;
-            }
-        } else {
-            for lane in 0..left {
-                let x = f64::from(tile[lane]);
-                sums[lane] += x;
-                squares[lane] += x * x;
-            }
+/// The standard deviation of scores. Sums are kept for each lane, which is fast and has the same bits everywhere.
+fn deviation(scores: &[f32]) -> f64 {
+    let (mut sums, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
+    for scores in scores.chunks(LANES) {
+        for (lane, &score) in scores.iter().enumerate() {
+            let x = f64::from(score);
+            sums[lane] += x;
+            squares[lane] += x * x;
         }
-        left = left.saturating_sub(LANES);
     }
-    let mean = sums.iter().sum::<f64>() / count as f64;
-    (squares.iter().sum::<f64>() / count as f64 - mean * mean).max(0.0).sqrt()
+    let count = scores.len() as f64;
+    let mean = sums.iter().sum::<f64>() / count;
+    (squares.iter().sum::<f64>() / count - mean * mean).max(0.0).sqrt()
 }

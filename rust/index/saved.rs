@@ -3,7 +3,7 @@
 
 use super::build::{Index, IndexOptions};
 use super::calibrate::{IndexLevel, KS, RECALLS};
-use super::lists::Lists;
+use super::lists::{Lifts, Lists};
 use crate::engine::Engine;
 use crate::error::{Error, Result, collected, try_collected};
 use crate::format::SavedIndex;
@@ -20,6 +20,7 @@ impl Index {
             levels.map(|level| [level.k as f64, level.recall, level.margin, level.measured, level.lists, level.items]);
         Ok(SavedIndex {
             list_of: self.lists.list_of(self.num_items)?,
+            lifts: collected("lifts", self.lists.lifts().iter().copied())?,
             levels: collected("levels", levels)?,
             lists: self.options.lists.unwrap_or(self.lists.count()),
             seed: self.options.seed,
@@ -39,10 +40,10 @@ impl Index {
             return Err(Error::Format(format!("list_of: {got} values, expected {items}, one for each item")));
         }
         let levels = levels(&saved.levels, items)?;
-        let lists = saved.list_of.iter().max().map_or(0, |&last| last as usize + 1);
+        let lists = saved.lifts.len();
         let held: usize = engine.nbytes().iter().map(|(_, bytes)| bytes).sum();
         let max_bytes = max_bytes.map(|max| max.saturating_sub(held as u64));
-        let lists = Lists::new(engine, &saved.list_of, lists, max_bytes, call)?;
+        let lists = Lists::new(engine, &saved.list_of, lists, Lifts::Saved(&saved.lifts), max_bytes, call)?;
         let options = IndexOptions { lists: Some(saved.lists), seed: saved.seed };
         Ok(Index { lists, levels, num_items: items, options })
     }

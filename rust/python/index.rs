@@ -73,12 +73,13 @@ impl Indexed {
 
 /// Saves an index in the directory of the model whose `model.safetensors` has the SHA-256 `weights`.
 pub(super) fn save(py: Python<'_>, index: &Index, directory: &Path, model_id: &str, weights: &str) -> PyResult<()> {
-    let SavedIndex { list_of, levels, lists, seed } = py.detach(|| index.saved()).map_err(exception)?;
+    let SavedIndex { list_of, lifts, levels, lists, seed } = py.detach(|| index.saved()).map_err(exception)?;
     let rows = levels.len();
     let levels: Vec<f64> = levels.into_iter().flatten().collect();
     let list_of: Vec<i32> = list_of.into_iter().map(u32::cast_signed).collect();
     let tensors = PyDict::new(py);
     tensors.set_item("levels", levels.into_pyarray(py).reshape([rows, 6])?)?;
+    tensors.set_item("lifts", lifts.into_pyarray(py))?;
     tensors.set_item("list_of", list_of.into_pyarray(py))?;
     let metadata = PyDict::new(py);
     metadata.set_item("model_id", model_id)?;

@@ -17,7 +17,7 @@ def save_index(directory: str | os.PathLike[str], tensors: Mapping[str, Array], 
 
     Args:
         directory: the model.
-        tensors: `levels` float64 `[n, 6]` and `list_of` int32 `[I]`.
+        tensors: `levels` float64 `[n, 6]`, `lifts` float32 `[L]` and `list_of` int32 `[I]`.
         metadata: `model_id`, `model_sha256`, `lists` and `seed`.
 
     Raises:

@@ -14,7 +14,7 @@ from neuralcf import ArgumentError, ModelFormatError, Recommender, Scorer
 from neuralcf.cli import main
 from neuralcf.format.index import save_index
 from neuralcf.results import TopK
-from reference import Shape, random_tensors
+from reference import Shape, logits64, random_tensors
 
 U, I = 60, 900  # noqa: E741 - users and items
 SHAPES = {"gmf": Shape(U, I, g=24), "neumf": Shape(U, I, g=4, mlp=(6, 6), layers=(16, 8))}
@@ -65,6 +65,22 @@ def test_bytes_depend_on_the_model_and_the_options_alone(model: Path) -> None:
     assert [file.name for file in model.iterdir() if file.name.endswith(".part")] == []
 
 
+@pytest.mark.parametrize("shape", [Shape(1, I, g=24), Shape(1, I, g=4, mlp=(6, 6), layers=(16, 8))], ids=str)
+def test_lifts_tell_how_far_the_best_items_stand_above_the_centroids(tmp_path: Path, shape: Shape) -> None:
+    tensors = random_tensors(shape)
+    neuralcf.save(tensors, tmp_path / "model", kind=shape.kind)
+    Scorer.load(tmp_path / "model").build_index(lists=40).save_index()
+    saved, _ = content(tmp_path / "model")
+    members = [np.flatnonzero(saved["list_of"] == number) for number in range(len(saved["lifts"]))]
+    assert min(map(len, members)) > 0
+    tables = {name: table for name, table in tensors.items() if "item_embedding" in name}
+    means = {name: np.array([table[of].mean(0) for of in members]) for name, table in tables.items()}
+    logits = logits64(tensors, np.zeros(I, int), np.arange(I))
+    centroids = logits64(tensors | means, np.zeros(len(members), int), np.arange(len(members)))
+    best = np.array([logits[of].max() for of in members])
+    np.testing.assert_allclose(saved["lifts"], best - centroids, atol=2e-6)
+
+
 def assert_refused(model: Path, sentence: str) -> None:
     """Check that exact searches go on, and that the index is never used silently."""
     scorer = Scorer.load(model)
@@ -100,16 +116,22 @@ def test_a_model_that_was_published_meanwhile_gets_no_foreign_index(model: Path)
     assert not (model / "index.safetensors").exists()
 
 
-def rewrite(model: Path, change) -> None:
-    """Write the index again, with other content under a digest of its own."""
+def content(model: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the tensors and the metadata of the index, but its digest."""
     data = (model / "index.safetensors").read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     metadata = {key: value for key, value in header["__metadata__"].items() if key not in ("digest", "sha256")}
     tensors = {}
-    for name, dtype in (("levels", "<f8"), ("list_of", "<i4")):
+    for name, dtype in (("levels", "<f8"), ("lifts", "<f4"), ("list_of", "<i4")):
         start, end = header[name]["data_offsets"]
         tensors[name] = np.frombuffer(data[8 + length :][start:end], dtype).reshape(header[name]["shape"]).copy()
+    return tensors, metadata
+
+
+def rewrite(model: Path, change) -> None:
+    """Write the index again, with other content under a digest of its own."""
+    tensors, metadata = content(model)
     change(tensors, metadata)
     save_index(model, tensors, metadata)
 
@@ -128,6 +150,10 @@ MALFORMED = {
     '"list_of": 2 dimensions, expected one': lambda t, _: t.update(list_of=t["list_of"].reshape(1, -1)),
     "list_of: dtype I64, expected I32": lambda t, _: t.update(list_of=t["list_of"].astype(np.int64)),
     "tensor list_of is missing": lambda t, _: t.pop("list_of"),
+    "lifts: 69 values, expected 70, one for each list": lambda t, _: t.update(lifts=t["lifts"][:-1]),
+    "lifts: NaN for list 2, expected a finite number": put("lifts", 2, np.nan),
+    "lifts: dtype F64, expected F32": lambda t, _: t.update(lifts=t["lifts"].astype(np.float64)),
+    "tensor lifts is missing": lambda t, _: t.pop("lifts"),
     "levels: NaN in row 2": put("levels", (2, 3), np.nan),
     "levels: expected the recalls": put("levels", (0, 1), 0.5),
     r"levels: expected the recalls [0.9, 0.95, 0.99, 0.999] for each k of": lambda t, _: t.update(
@@ -136,7 +162,7 @@ MALFORMED = {
     "levels: got [1.0, 0.9, inf": put("levels", (0, 2), np.inf),
     "levels: got": put("levels", (0, 3), 1.5),
     "levels: shape [": lambda t, _: t.update(levels=t["levels"][:, :5]),
-    '"more": unexpected tensor; this file holds list_of and levels': lambda t, _: t.update(more=np.zeros(2)),
+    '"more": unexpected tensor; this file holds list_of, lifts and levels': lambda t, _: t.update(more=np.zeros(2)),
     'seed: expected an integer from 0 to 2^64 - 1, got "-1"': lambda _, m: m.update(seed="-1"),
     "lists: expected an integer from 0 to 2^64 - 1, got none": lambda _, m: m.pop("lists"),
 }
@@ -175,7 +201,8 @@ def test_no_damaged_index_answers(model: Path) -> None:
 
 def test_lists_that_take_more_memory_than_allowed_are_refused(model: Path) -> None:
     enough = sum(Scorer.load(model).nbytes.values()) + (1 << 20)
-    rewrite(model, put("list_of", slice(None), np.arange(I)))  # an item in each list: 16 times the tiles
+    one_each = {"list_of": np.arange(I, dtype=np.int32), "lifts": np.zeros(I, np.float32)}
+    rewrite(model, lambda tensors, _: tensors.update(one_each))  # an item in each list: 16 times the tiles
     assert Scorer.load(model).index.lists == I
     with pytest.raises(MemoryError, match=r"the index: takes \d+ bytes, but \d+ max_bytes allows|the model: takes"):
         Scorer.load(model, max_bytes=min(enough, sum(Scorer.load(model).nbytes.values()) - 1))
