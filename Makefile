@@ -106,6 +106,11 @@ bench-dots: $(VENV)/built ## compare dot products with faiss, usearch, implicit 
 	$(BIN)/pip install --quiet 'neuralcf[peers]'
 	$(BIN)/python -m benches.peers.dots --record build/peers
 
+.PHONY: bench-index
+bench-index: $(VENV)/built ## draw recall against time beside hnswlib, faiss and usearch; keep figures and a plot in build/peers (an hour)
+	$(BIN)/pip install --quiet 'neuralcf[peers]'
+	$(BIN)/python -m benches.index.curves --record build/peers
+
 .PHONY: bench-quality
 bench-quality: $(VENV)/built ## rank beside baselines, implicit's ALS and LightGCN; keep a table in build/quality (hours, resumable)
 	$(BIN)/pip install --quiet 'neuralcf[quality]'
