@@ -45,7 +45,8 @@ impl<'a> Vectors<'a> {
     #[inline(always)]
     fn columns_from(&self, column: usize) -> impl Iterator<Item = &'a [f64]> {
         let start = column / BLOCK_COLUMNS * self.to_block + column % BLOCK_COLUMNS;
-        self.elements[start..].chunks(self.to_vector).take(self.len)
+        let elements = self.elements.get(start..).unwrap_or_default(); // without vectors there are no elements
+        elements.chunks(self.to_vector).take(self.len)
     }
 }
 
