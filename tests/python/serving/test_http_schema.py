@@ -16,8 +16,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: 
 
 from neuralcf.serving.http.app import Settings, make_app  # noqa: E402
 
-UNSAID = ("one for each", "a list for each", "equal lengths", "vectors", "already", "twice")
-"""What JSON Schema cannot say, by the words of refusals: that one array is as long as another, or that an id is new."""
+UNSAID = (
+    *("one for each", "a list for each", "equal lengths", "vectors", "already", "twice"),
+    *("only for search", "recall or probes", "needs an index", "does not take max_per_group"),
+)
+"""What OpenAPI cannot say, by the words of refusals: that one array is as long as another, that an id is new, that one
+query parameter goes with another, or what a model has that may be exchanged at any time."""
 
 
 def expressions():

@@ -97,7 +97,8 @@ class Schemas:
                 "type": "string",
                 "enum": ["exact", "approximate"],
                 "default": "exact",
-                "description": "how items are found: approximate goes by the model's index, and may miss some",
+                "description": "how items are found: approximate goes by the model's index, if it has one, and may "
+                "miss some; not with max_per_group or after",
             },
             "recall": {
                 "type": "number",
