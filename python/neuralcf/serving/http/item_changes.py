@@ -114,5 +114,5 @@ def _vectors(given: dict[str, Any]) -> ItemVectors:
             if len({len(row) for row in rows}) > 1:
                 raise RefusedError(422, "bad_argument", f"vectors.{name}: expected rows of one length")
             with np.errstate(over="ignore"):  # what overflows is refused as infinite
-                parts[name] = np.array(rows, np.float32).reshape(len(rows), -1)
+                parts[name] = np.array(rows, np.float32).reshape(len(rows), len(rows[0]) if rows else 0)
     return ItemVectors(**parts)
