@@ -249,8 +249,16 @@ fn widen(extremes: &mut [[f32; 2]], by: impl Iterator<Item = [f32; 2]>) {
     }
 }
 
+/// Transposes the projected features of up to sixteen items, in any order, to a float32 tile.
+pub(crate) fn items_to_lanes(network: &Network, rows: &RowTable, items: &[u32], tile: &mut [Lanes]) {
+    let items = items.iter().map(|&item| network.split_row(rows.row(item as usize)));
+    let (first, gmf) = tile.split_at_mut(network.h0);
+    rows_to_lanes(items.clone().map(|(item, _)| item), first);
+    rows_to_lanes(items.map(|(_, item)| item), gmf);
+}
+
 /// Transposes up to sixteen rows to lanes; lanes without a row become zero.
-pub(crate) fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
+fn rows_to_lanes<'a>(mut rows: impl Iterator<Item = &'a [f32]>, to: &mut [Lanes]) {
     for lane in 0..LANES {
         match rows.next() {
             Some(row) => to.iter_mut().zip(row).for_each(|(to, &x)| to[lane] = x),

@@ -1,9 +1,9 @@
 //! Finds how far a search must go for a recall, on users that had no part in the clustering.
 //!
-//! An item is found if its list is visited, and so, up to the order of visits, if the score of its list's centroid is
-//! within the margin of the `k`-th best logit. So each of a user's `k` best items needs a margin of its own, which the
-//! exact search tells, and the margin for a recall is the quantile of these: the least one with which the mean recall,
-//! less its standard error, reaches it.
+//! An item is found if its list is visited, and so, up to the order of visits, if the score of its list (`probes.rs`)
+//! is within the margin of the `k`-th best logit. So each of a user's `k` best items needs a margin of its own, which
+//! the exact search tells, and the margin for a recall is the quantile of these: the least one with which the mean
+//! recall, less its standard error, reaches it.
 
 use super::lists::Lists;
 use super::probes::Probes;

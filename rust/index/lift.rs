@@ -5,8 +5,8 @@
 //! differs between lists: `E[max over the list's items of the logit, less the logit of the centroid]`, in the mean over
 //! users.
 
-use super::metric::load;
 use crate::engine::Engine;
+use crate::engine::layout::items_to_lanes;
 use crate::error::{Result, collected, filled, reserve};
 use crate::kernel::scan::Scan;
 use crate::kernel::survivors::Survivors;
@@ -47,7 +47,7 @@ pub(super) fn estimate(
             for (tile, items) in tiles.chunks_exact_mut(tile_len).zip(items.chunks(LANES)) {
                 // In place of padding, the first item again.
                 let items: [u32; LANES] = std::array::from_fn(|n| *items.get(n).unwrap_or(&items[0]));
-                load(&engine.network, engine.catalogue.rows.table(), &items, tile);
+                items_to_lanes(&engine.network, engine.catalogue.rows.table(), &items, tile);
             }
             scores.of(tiles, |user, logits| best[user] = logits.iter().fold(best[user], |best, &x| best.max(x)))?;
             watch.stopped(items.len() * count * engine.multiply_adds());

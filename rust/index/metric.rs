@@ -7,13 +7,13 @@
 
 use crate::engine::Engine;
 use crate::engine::covariance::{padded, root};
-use crate::engine::layout::{lanes_to_rows, rows_to_lanes};
+use crate::engine::layout::{items_to_lanes, lanes_to_rows};
 use crate::error::{Result, collected, filled};
 use crate::kernel::layers::Project;
 use crate::kernel::row_table::RowTable;
 use crate::kernel::tangent::{TangentScratch, Tangents, Tower};
-use crate::kernel::weights::{Network, Packed};
-use crate::kernel::{LANES, Lanes, StandardFloats};
+use crate::kernel::weights::Packed;
+use crate::kernel::{LANES, StandardFloats};
 use crate::pool::Call;
 use crate::random::Permutation;
 
@@ -73,7 +73,7 @@ impl<'a> Metric<'a> {
         let mut projected = filled("coordinates", width, [0.0; LANES])?;
         let mut rows = RowTable::zeros("coordinates", LANES, width.div_ceil(LANES))?;
         for (items, to) in items.chunks(LANES).zip(to.chunks_mut(LANES * self.row_len())) {
-            load(&engine.network, engine.catalogue.rows.table(), items, &mut features);
+            items_to_lanes(&engine.network, engine.catalogue.rows.table(), items, &mut features);
             engine.isa.run(Project { layer: &self.map, input: &features, output: &mut projected });
             let row_len = width.div_ceil(LANES);
             lanes_to_rows(&projected, rows.lines_mut(), row_len, 0);
@@ -85,14 +85,6 @@ impl<'a> Metric<'a> {
         }
         Ok(())
     }
-}
-
-/// Transposes the features of up to sixteen items to lanes.
-pub(super) fn load(network: &Network, rows: &RowTable, items: &[u32], features: &mut [Lanes]) {
-    let items = items.iter().map(|&item| network.split_row(rows.row(item as usize)));
-    let (first, gmf) = features.split_at_mut(network.h0);
-    rows_to_lanes(items.clone().map(|(item, _)| item), first);
-    rows_to_lanes(items.map(|(_, item)| item), gmf);
 }
 
 /// Gradients of logits by the features of items, `[GRADIENTS or fewer, padded width]`: of one user and sixteen items,
@@ -115,7 +107,7 @@ fn gradients(engine: &Engine, users: &[u32], seed: u64, call: Call<'_>) -> Resul
             let item = |lane: usize| order.at((n * LANES + lane) % engine.num_items()) as u32;
             let items: [u32; LANES] = std::array::from_fn(item);
             let mut features = filled("features", width, [0.0; LANES])?;
-            load(network, engine.catalogue.rows.table(), &items, &mut features);
+            items_to_lanes(network, engine.catalogue.rows.table(), &items, &mut features);
             let mut scratch = TangentScratch::new(&tower)?;
             engine.isa.run(Tangents {
                 tower: &tower,

@@ -1,11 +1,12 @@
-//! The approximate search: visits lists in the order of their centroids' scores until no further one promises an item.
+//! The approximate search: visits lists in the order of their scores (`probes.rs`) until no further one promises an
+//! item.
 //!
 //! Items that have changed since the catalogue was laid out, and new ones, are in no list: all of them are scored.
 //!
 //! What comes back is exact but for the lists that were not visited: the float32 logits of the best items of all
 //! visited lists, in THE order.
 //!
-//! A list is visited if its centroid's score reaches `t - m d`: `t` the `k`-th best logit so far, `d` the standard
+//! A list is visited if its score reaches `t - m d`: `t` the `k`-th best logit so far, `d` the standard
 //! deviation of the user's scores of lists, `m` the margin that `calibrate` found for a recall. So a search goes as
 //! deep as the user, `k` and the filters demand: where a filter leaves few items, `t` stays low, and while fewer than
 //! `k` are found, every list is visited.

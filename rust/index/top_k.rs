@@ -28,8 +28,9 @@ impl Index {
     ///
     /// Where the filter admits so few items that scoring them one by one is cheaper, the result is exact.
     ///
-    /// # Errors As for [`Engine::top_k`]; [`Error::Argument`] for an effort outside its range, and for an engine of
-    /// another number of items.
+    /// # Errors
+    /// As for [`Engine::top_k`]; [`Error::Argument`] for an effort outside its range, and for an engine of another
+    /// number of items.
     #[expect(clippy::too_many_arguments, reason = "those of Engine::top_k, and the effort")]
     pub fn top_k(
         &self,
