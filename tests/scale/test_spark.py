@@ -3,12 +3,12 @@
 import os
 import shutil
 import signal
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from local_spark import session as local_session
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 
@@ -20,19 +20,8 @@ USERS, ITEMS = 3000, 500
 
 @pytest.fixture(scope="module")
 def spark():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "3",
-        "spark.driver.memory": "1g",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "500",
-    }
-    builder = SparkSession.builder.master("local[2,8]")  # two workers; a task may fail seven times
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    more = {"spark.sql.shuffle.partitions": "3", "spark.sql.execution.arrow.maxRecordsPerBatch": "500"}
+    session = local_session(SparkSession.builder.master("local[2,8]"), more)  # two workers; a task may fail seven times
     yield session
     session.stop()
 

@@ -1,10 +1,8 @@
 """Spark Connect on this machine: a server of its own, to which the client has no other way; the engine's bits."""
 
-import os
-import sys
-
 import numpy as np
 import pytest
+from local_spark import session as local_session
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.session import SparkSession as ConnectSession
 
@@ -16,17 +14,7 @@ USERS, ITEMS = 200, 50
 
 @pytest.fixture(scope="module")
 def spark():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.memory": "1g",
-    }
-    builder = SparkSession.builder.remote("local[2]")
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    session = local_session(SparkSession.builder.remote("local[2]"))
     assert isinstance(session, ConnectSession)
     yield session
     session.stop()
