@@ -13,22 +13,19 @@ Trained catalogues need the data beside the checkout. Packages that are not inst
 """
 
 import argparse
-import datetime
-import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
 from benches.index.catalogues import CATALOGUES, Catalogue, catalogue
-from benches.index.rivals import RIVALS, versions
+from benches.index.rivals import PACKAGES, RIVALS, Rival
 from benches.peers.dots import one_by_one, together
-from benches.peers.engines import Indices
-from benches.peers.record import OURS, machine, significant
+from benches.peers.engines import Floats, Indices
+from benches.peers.record import OURS, machine, save, significant
 from neuralcf import Scorer, UserVectors
 
 RECALLS = (0.9, 0.95, 0.99, 0.999)
@@ -127,19 +124,23 @@ def check_scores(scorer: Scorer, fresh: UserVectors) -> None:
 
 
 def rivals(record: CurveRecord, data: Catalogue) -> list[Search]:
-    searches = []
-    users = data.fresh.gmf
-    for rival in RIVALS if data.vectors is not None else ():
-        vectors = data.vectors
+    """Build the indexes of other libraries, which take vectors alone."""
+    searches: list[Search] = []
+    items, users = data.vectors, data.fresh.gmf
+    if items is None or users is None:
+        return searches
+    for rival in RIVALS:
         try:
-            index = built(record, data.name, rival.name, lambda r=rival, v=vectors: r(v), lambda _: "")
+            index = built(record, data.name, rival.name, lambda make=rival: make(items), lambda _: "")
         except ImportError as error:
             record.missing[rival.name] = f"not installed: {error}"
             continue
-        for effort in rival.efforts:
-            call = lambda rows, k, index=index, effort=effort: index.search(users[rows], k, effort)  # noqa: E731
-            searches.append(Search(rival.name, str(effort), call))
+        searches += [Search(rival.name, str(effort), with_effort(index, users, effort)) for effort in rival.efforts]
     return searches
+
+
+def with_effort(index: Rival, users: Floats, effort: int) -> Callable[[Indices, int], Indices]:
+    return lambda rows, k: index.search(users[rows], k, effort)
 
 
 def run(data: Catalogue, options: argparse.Namespace, record: CurveRecord) -> None:
@@ -207,17 +208,6 @@ def markdown(record: CurveRecord, plot: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(record: CurveRecord, folder: str) -> list[Path]:
-    """Write the figures, the tables and the plot; return their paths."""
-    from benches.index.plot import plot  # needs matplotlib
-
-    paths = [Path(folder) / f"{record.machine['date']}-index{suffix}" for suffix in (".json", ".md", ".svg")]
-    paths[0].write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    paths[1].write_text(markdown(record, paths[2].name), encoding="utf-8")
-    plot(record.points, f"{record.machine['processor']}, one core; {record.machine['date']}", paths[2])
-    return paths
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--catalogues", nargs="+", choices=CATALOGUES, default=list(CATALOGUES))
@@ -226,9 +216,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without other libraries")
     parser.add_argument("--record", metavar="DIR", help="write figures, tables and a plot to this directory")
     options = parser.parse_args()
-    about = machine() | {"versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
-    about["date"] = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
-    record = CurveRecord(about, {})
+    record = CurveRecord(machine(PACKAGES), {})
     for name in options.catalogues:
         try:
             data = catalogue(name, CATALOGUES[name]())
@@ -238,8 +226,11 @@ def main() -> None:
         run(data, options, record)
     print(*(f"{name} is skipped: {reason}" for name, reason in record.missing.items()), sep="\n")
     if options.record:
-        Path(options.record).mkdir(parents=True, exist_ok=True)
-        print(*save(record, options.record), sep="\n")
+        from benches.index.plot import plot  # needs matplotlib
+
+        caption = f"{record.machine['processor']}, one core; {record.machine['date']}"
+        save(record, options.record, "index", lambda plotted: markdown(record, plotted),
+             lambda to: plot(record.points, caption, to))  # fmt: skip
 
 
 if __name__ == "__main__":

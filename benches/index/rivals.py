@@ -4,7 +4,6 @@ Each has an effort, which trades time for recall. They are built on all cores, a
 """
 
 import importlib
-import importlib.metadata
 import os
 from typing import Any, ClassVar, Protocol
 
@@ -108,14 +107,3 @@ class Usearch:
 
 RIVALS: tuple[type[Rival], ...] = (Hnswlib, FaissHnsw, FaissLists, Usearch)
 PACKAGES = ("numpy", "hnswlib", "faiss-cpu", "usearch")
-
-
-def versions() -> dict[str, str]:
-    """Give the versions of the packages that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -5,7 +5,6 @@ here as what people use in their place.
 """
 
 import importlib
-import importlib.metadata
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -122,14 +121,3 @@ class Torch:
 
 ENGINES: tuple[type[DotEngine], ...] = (NeuralCF, FaissFlat, FaissSQ8, Usearch, Implicit, Torch)
 PACKAGES = ("numpy", "torch", "faiss-cpu", "usearch", "implicit")
-
-
-def versions() -> dict[str, str]:
-    """Give the versions of the packages that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

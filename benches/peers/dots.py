@@ -15,21 +15,18 @@ the users of these minima. 64 users: the minimum over the rounds of one call.
 """
 
 import argparse
-import datetime
 import gc
-import json
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from benches.peers.dot_engines import ENGINES, DotEngine, versions
+from benches.peers.dot_engines import ENGINES, PACKAGES, DotEngine
 from benches.peers.engines import Floats, Indices
-from benches.peers.record import OURS, machine, milliseconds, significant
+from benches.peers.record import OURS, machine, milliseconds, save, significant
 from benches.peers.reference import LOGIT
 
 BATCH, ONE_BY_ONE = 64, 32
@@ -196,17 +193,6 @@ def markdown(record: DotRecord, plot: str) -> str:
     return "\n".join([*lines, *rows(record)]) + "\n"
 
 
-def save(record: DotRecord, folder: str) -> list[Path]:
-    """Write the figures, the table and the plot; return their paths."""
-    from benches.peers.dot_plot import plot  # needs matplotlib
-
-    paths = [Path(folder) / f"{record.machine['date']}-dots{suffix}" for suffix in (".json", ".md", ".svg")]
-    paths[0].write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    paths[1].write_text(markdown(record, paths[2].name), encoding="utf-8")
-    plot(record.times, f"{record.machine['processor']}, one core; {record.machine['date']}", paths[2])
-    return paths
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sets = ["gowalla", "ml-1m", "random", "gowalla-1m"]
@@ -216,9 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--record", metavar="DIR", help="write figures, a table and a plot to this directory")
     options = parser.parse_args()
-    about = machine() | {"versions": ", ".join(f"{name} {version}" for name, version in versions().items())}
-    about["date"] = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
-    record = DotRecord(about, {})
+    record = DotRecord(machine(PACKAGES), {})
     for name in options.sets:
         few = {min(options.factors), max(options.factors)} if name == "gowalla-1m" else options.factors
         for factors in sorted(few):
@@ -226,8 +210,11 @@ def main() -> None:
     print(*(f"{name} is skipped: {reason}" for name, reason in record.missing.items()), sep="\n")
     print(*rows(record), sep="\n")
     if options.record:
-        Path(options.record).mkdir(parents=True, exist_ok=True)
-        print(*save(record, options.record), sep="\n")
+        from benches.peers.dot_plot import plot  # needs matplotlib
+
+        caption = f"{record.machine['processor']}, one core; {record.machine['date']}"
+        save(record, options.record, "dots", lambda plotted: markdown(record, plotted),
+             lambda to: plot(record.times, caption, to))  # fmt: skip
 
 
 if __name__ == "__main__":

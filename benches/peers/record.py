@@ -2,10 +2,13 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import neuralcf
 
@@ -75,10 +78,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def machine() -> dict[str, str]:
-    """Describe the machine and the versions that the figures depend on."""
+def machine(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Describe the machine and the versions that the figures depend on: ours, and those of packages."""
     versions = {"neuralcf": neuralcf.__version__}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -91,6 +94,23 @@ def machine() -> dict[str, str]:
         "instruction set": neuralcf._core.machine()["isa"],
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
+
+
+class Recorded(Protocol):
+    """All results of a run: a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    machine: dict[str, str]
+
+
+def save(record: Recorded, folder: str, name: str, text: Callable[[str], str], draw: Callable[[Path], None]) -> None:
+    """Write the figures, the text, given the name of the plot, and the plot of a run to a folder; print their paths."""
+    paths = [Path(folder) / f"{record.machine['date']}-{name}{suffix}" for suffix in (".json", ".md", ".svg")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    paths[0].write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    paths[1].write_text(text(paths[2].name), encoding="utf-8")
+    draw(paths[2])
+    print(*paths, sep="\n")
 
 
 def processor() -> str:

@@ -13,20 +13,18 @@ and a warm-up call that does not count.
 
 import argparse
 import gc
-import json
 import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from benches.peers.engines import Engine, Indices, Model, available
-from benches.peers.record import Case, Cell, Record, Skipped, machine
+from benches.peers.record import Case, Cell, Record, Skipped, machine, save
 from benches.peers.reference import Reference, WrongAnswerError
 from benches.peers.tables import markdown, print_tables
 from benches.shapes import SHAPES, random_tensors
@@ -234,25 +232,10 @@ def chosen(options: argparse.Namespace) -> tuple[list[type[Engine]], dict[str, s
     return [engine for engine in classes if engine.name in wanted], missing
 
 
-def save(record: Record, folder: str) -> list[Path]:
-    """Write the figures, the tables and the plot; return their paths."""
-    from benches.peers.plot import plot  # needs matplotlib
-
-    stem = f"{record.machine['date']}-peers"
-    paths = [Path(folder) / f"{stem}{suffix}" for suffix in (".json", ".md", ".svg")]
-    data: dict[str, Any] = asdict(record)
-    paths[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    plot(record, paths[2])
-    paths[1].write_text(markdown(record, paths[2].name), encoding="utf-8")
-    return paths
-
-
 def main() -> None:
     options = arguments()
     classes, missing = chosen(options)
     record = Record(machine(), missing)
-    if options.record:
-        Path(options.record).mkdir(parents=True, exist_ok=True)
     cases = [case for shape in options.shapes for items in options.items for threads in options.threads
              for case in cases_of(shape, items, threads, options)]  # fmt: skip
     options.cell_seconds = options.seconds / max(1, len(cases) * len(classes))
@@ -270,7 +253,9 @@ def main() -> None:
     record.minutes = (time.monotonic() - options.end) / 60 + options.minutes
     print(f"\n{record.minutes:.1f} minutes")
     if options.record:
-        print(*save(record, options.record), sep="\n")
+        from benches.peers.plot import plot  # needs matplotlib
+
+        save(record, options.record, "peers", lambda plotted: markdown(record, plotted), lambda to: plot(record, to))
 
 
 if __name__ == "__main__":
